@@ -1,0 +1,33 @@
+package sinks
+
+import (
+	"context"
+
+	"github.com/walpurge/walpurge/rules"
+)
+
+// Sink carries out invalidations on one cache.
+type Sink interface {
+	// Purge blocks until the cache has acknowledged every invalidation, or
+	// returns why it did not. It may be called again with the same
+	// invalidations (purges are idempotent) and must then do them again. The
+	// caller keeps within the sink's Limits and never calls concurrently.
+	//
+	// A nil error means all were carried out. A *BatchError tells the ones that
+	// failed from the ones that did not; any other error means that none may be
+	// taken as done. ClassOf says what a retry can do about it. No error ever
+	// carries a secret.
+	Purge(ctx context.Context, batch []rules.Invalidation) error
+}
+
+// Limits bound one call of Purge.
+type Limits struct {
+	// Items is the largest number of invalidations in one call.
+	Items int
+	// OneKind asks that all invalidations of one call have the same Kind.
+	OneKind bool
+	// PerSecond and Burst are the token bucket that calls are taken from, one
+	// token a call. PerSecond 0 means without limit.
+	PerSecond float64
+	Burst     int
+}
