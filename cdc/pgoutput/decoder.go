@@ -1,0 +1,192 @@
+package pgoutput
+
+import (
+	"github.com/walpurge/walpurge/cdc"
+)
+
+// Decoder decodes the messages of one replication session in order. It
+// remembers the tables that Relation messages described, so a new session
+// needs a new Decoder. It is used by one goroutine.
+//
+// Decode fills the field that belongs to the message's type; the others keep
+// what they held.
+type Decoder struct {
+	Begin    Begin
+	Commit   Commit
+	Origin   Origin
+	DataType DataType
+	// Change is filled by Insert, Update and Delete.
+	Change   cdc.Change
+	Truncate Truncate
+	Logical  Logical
+	// Relation is the newest table described.
+	Relation *cdc.Relation
+
+	relations map[uint32]*cdc.Relation
+	old, new  cdc.Tuple
+}
+
+// NewDecoder returns the decoder of a new session.
+func NewDecoder() *Decoder {
+	return &Decoder{relations: make(map[uint32]*cdc.Relation)}
+}
+
+// Decode reads one message and returns its type. A *FormatError names a message
+// that cannot be understood.
+func (d *Decoder) Decode(data []byte) (Type, error) {
+	if len(data) == 0 {
+		return 0, &FormatError{Reason: "empty message"}
+	}
+	c := cursor{typ: Type(data[0]), data: data, off: 1}
+	switch c.typ {
+	case InsertType, UpdateType, DeleteType:
+		d.change(&c)
+	case BeginType:
+		d.Begin = Begin{Commit: c.lsn(), Time: c.time(), XID: c.u32()}
+	case CommitType:
+		if flags := c.u8(); flags != 0 {
+			c.fail("flags %d, but none is defined", flags)
+		}
+		d.Commit = Commit{Commit: c.lsn(), End: c.lsn(), Time: c.time()}
+	case RelationType:
+		d.relation(&c)
+	case TruncateType:
+		d.truncate(&c)
+	case LogicalType:
+		d.Logical = Logical{Transactional: c.u8()&1 != 0, LSN: c.lsn(), Prefix: c.text()}
+		d.Logical.Content = c.take(int(int32(c.u32())))
+	case OriginType:
+		d.Origin = Origin{Commit: c.lsn(), Name: c.text()}
+	case TypeType:
+		d.DataType = DataType{OID: c.u32(), Schema: c.text(), Name: c.text()}
+	default:
+		c.off = 0
+		c.fail("protocol version 1 has no such message")
+	}
+	return c.typ, c.done()
+}
+
+func (d *Decoder) relation(c *cursor) {
+	rel := &cdc.Relation{OID: c.u32(), Schema: c.text(), Name: c.text(), Identity: cdc.Identity(c.u8())}
+	if rel.Schema == "" {
+		// The protocol writes pg_catalog as an empty string.
+		rel.Schema = "pg_catalog"
+	}
+	n := c.u16()
+	// A column takes at least ten bytes, so n cannot ask for more memory than
+	// the message could fill.
+	if c.err == nil && n > (len(c.data)-c.off)/10 {
+		c.fail("%d columns announced in %d bytes", n, len(c.data)-c.off)
+		return
+	}
+	rel.Columns = make([]cdc.Column, n)
+	for i := range rel.Columns {
+		flags := c.u8()
+		rel.Columns[i] = cdc.Column{
+			Key: flags&1 != 0, Name: c.text(), TypeOID: c.u32(), TypeMod: int32(c.u32()),
+		}
+	}
+	if c.err != nil {
+		return
+	}
+	d.relations[rel.OID] = rel
+	d.Relation = rel
+}
+
+func (d *Decoder) known(c *cursor, oid uint32) *cdc.Relation {
+	rel := d.relations[oid]
+	if rel == nil && c.err == nil {
+		c.fail("relation %d, which no Relation message described", oid)
+	}
+	return rel
+}
+
+func (d *Decoder) change(c *cursor) {
+	rel := d.known(c, c.u32())
+	if rel == nil {
+		return
+	}
+	ch := cdc.Change{Rel: rel}
+	kind := c.u8()
+	if c.typ != InsertType && (kind == 'K' || kind == 'O') {
+		d.old = d.tuple(c, d.old, rel, kind == 'K')
+		ch.Old = d.old
+		if c.typ == UpdateType {
+			kind = c.u8()
+		}
+	} else if c.typ == DeleteType && c.err == nil {
+		c.fail("old row marked %q, want 'K' or 'O'", kind)
+	}
+	switch c.typ {
+	case InsertType:
+		ch.Op = cdc.Insert
+	case UpdateType:
+		ch.Op = cdc.Update
+	case DeleteType:
+		ch.Op = cdc.Delete
+	}
+	if c.typ != DeleteType {
+		if kind != 'N' && c.err == nil {
+			c.fail("new row marked %q, want 'N'", kind)
+		}
+		d.new = d.tuple(c, d.new, rel, false)
+		ch.New = d.new
+	}
+	d.Change = ch
+}
+
+// tuple reads one row image. In a key image PostgreSQL writes a null for every
+// column outside the replica identity: those are not nulls but unknown.
+func (d *Decoder) tuple(c *cursor, into cdc.Tuple, rel *cdc.Relation, key bool) cdc.Tuple {
+	n := c.u16()
+	if n != len(rel.Columns) && c.err == nil {
+		c.fail("row of %s has %d columns, its Relation message has %d", rel, n, len(rel.Columns))
+	}
+	if c.err != nil {
+		return nil
+	}
+	if cap(into) < n {
+		into = make(cdc.Tuple, n)
+	}
+	into = into[:n]
+	for i := range into {
+		v := cdc.Value{}
+		switch kind := c.u8(); kind {
+		case 'n':
+			v.Kind = cdc.Null
+		case 'u':
+			v.Kind = cdc.Unchanged
+		case 't':
+			v.Kind = cdc.Text
+			v.Data = c.take(int(int32(c.u32())))
+		default:
+			c.fail("column %q of %s is marked %q, want 'n', 'u' or 't'", rel.Columns[i].Name, rel, kind)
+		}
+		if c.err != nil {
+			return nil
+		}
+		if key && !rel.Columns[i].Key {
+			v = cdc.Value{}
+		}
+		into[i] = v
+	}
+	return into
+}
+
+func (d *Decoder) truncate(c *cursor) {
+	n := int(c.u32())
+	flags := c.u8()
+	if c.err == nil && n > (len(c.data)-c.off)/4 {
+		c.fail("%d relations announced in %d bytes", n, len(c.data)-c.off)
+		return
+	}
+	t := Truncate{Cascade: flags&1 != 0, RestartIdentity: flags&2 != 0}
+	for range n {
+		rel := d.known(c, c.u32())
+		if c.err != nil {
+			return
+		}
+		t.Relations = append(t.Relations, rel)
+	}
+	d.Truncate = t
+}

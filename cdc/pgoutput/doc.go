@@ -1,0 +1,12 @@
+// Package pgoutput decodes the messages of PostgreSQL's built-in logical
+// decoding plugin, protocol version 1, into the vocabulary of package cdc.
+//
+// It is pure: bytes in, values out, no I/O and no clock. Decoding a row event
+// allocates nothing once the scratch space has grown to the widest table; the
+// values alias the bytes given and are valid until the next call of Decode.
+// Every read is bounds-checked: no input makes it panic, and an input that it
+// does not understand in full is an error, never a skip.
+//
+// The formats are those of the PostgreSQL manual, "Logical Replication Message
+// Formats".
+package pgoutput
