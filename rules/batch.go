@@ -42,3 +42,11 @@ func (b *Batch) Invalidations(dst []Invalidation) []Invalidation {
 	}
 	return dst
 }
+
+// Message is one message of a lane, with its place in the stream: a batch, or a
+// claim between batches.
+type Message struct {
+	Seq   uint64
+	Batch *Batch
+	Claim *cdc.Claim
+}

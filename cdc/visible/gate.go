@@ -144,10 +144,12 @@ func (g *Gate) serve(ctx context.Context) error {
 		}
 		select {
 		case <-time.After(pause):
+			pause = min(2*pause, maxPause)
+		case <-g.wake:
+			pause = minPause
 		case <-ctx.Done():
 			return nil
 		}
-		pause = min(2*pause, maxPause)
 	}
 }
 

@@ -1,0 +1,126 @@
+package postgres
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/walpurge/walpurge/cdc"
+)
+
+// TableInfo is what the live catalog says of a table.
+type TableInfo struct {
+	cdc.Table
+	Identity cdc.Identity
+	Columns  []ColumnInfo
+	// Usable reports that PostgreSQL can identify rows of the table: without
+	// it, publishing the table makes the application's UPDATE and DELETE fail.
+	Usable bool
+	// Published reports that the pipeline's publication holds the table.
+	Published bool
+	// Root is set for a partition: rules watch the root.
+	Root string
+}
+
+// ColumnInfo is one column.
+type ColumnInfo struct {
+	Name string
+	Type string
+	// Identity reports that old rows carry the column.
+	Identity bool
+}
+
+// Column returns a column by name.
+func (t *TableInfo) Column(name string) (ColumnInfo, bool) {
+	i := slices.IndexFunc(t.Columns, func(c ColumnInfo) bool { return c.Name == name })
+	if i < 0 {
+		return ColumnInfo{}, false
+	}
+	return t.Columns[i], true
+}
+
+const tableQuery = `
+SELECT c.oid, c.relkind::text, c.relreplident::text,
+       coalesce(pg_partition_root(c.oid)::regclass::text, ''), c.relispartition,
+       EXISTS (SELECT FROM pg_publication_tables p
+               WHERE p.pubname = $3 AND p.schemaname = $1 AND p.tablename = $2),
+       EXISTS (SELECT FROM pg_index i WHERE i.indrelid = c.oid AND i.indisvalid
+               AND (c.relreplident = 'd' AND i.indisprimary OR c.relreplident = 'i' AND i.indisreplident))
+FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE n.nspname = $1 AND c.relname = $2`
+
+const columnQuery = `
+SELECT a.attname, format_type(a.atttypid, a.atttypmod),
+       c.relreplident = 'f' OR EXISTS (SELECT FROM pg_index i
+           WHERE i.indrelid = c.oid AND a.attnum = ANY (i.indkey)
+           AND (c.relreplident = 'd' AND i.indisprimary OR c.relreplident = 'i' AND i.indisreplident))
+FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid
+WHERE a.attrelid = $1 AND a.attnum > 0 AND NOT a.attisdropped
+ORDER BY a.attnum`
+
+// Inspect reads the tables from the live catalog. A table that does not exist
+// is a *Missing that lists tables of a similar name; all are reported together.
+func Inspect(ctx context.Context, conn *pgx.Conn, publication string, tables []cdc.Table) (map[cdc.Table]*TableInfo, error) {
+	found := make(map[cdc.Table]*TableInfo, len(tables))
+	var errs []error
+	for _, t := range tables {
+		info, err := inspect(ctx, conn, publication, t)
+		if err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		found[t] = info
+	}
+	return found, errors.Join(errs...)
+}
+
+func inspect(ctx context.Context, conn *pgx.Conn, publication string, t cdc.Table) (*TableInfo, error) {
+	info := &TableInfo{Table: t}
+	var oid uint32
+	var kind, identity, root string
+	var partition, indexed bool
+	err := conn.QueryRow(ctx, tableQuery, t.Schema, t.Name, publication).
+		Scan(&oid, &kind, &identity, &root, &partition, &info.Published, &indexed)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return nil, missingTable(ctx, conn, t)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read the catalog for %s: %w", t, err)
+	}
+	if kind != "r" && kind != "p" {
+		return nil, &Missing{Fault{fmt.Errorf("%s is not a table", t),
+			"write rules for the tables behind it: only ordinary and partitioned tables have changes"}}
+	}
+	if partition {
+		info.Root = root
+	}
+	info.Identity = cdc.Identity(identity[0])
+	info.Usable = indexed || info.Identity == cdc.IdentityFull
+	rows, err := conn.Query(ctx, columnQuery, oid)
+	if err != nil {
+		return nil, fmt.Errorf("read the columns of %s: %w", t, err)
+	}
+	info.Columns, err = pgx.CollectRows(rows, pgx.RowToStructByPos[ColumnInfo])
+	if err != nil {
+		return nil, fmt.Errorf("read the columns of %s: %w", t, err)
+	}
+	return info, nil
+}
+
+func missingTable(ctx context.Context, conn *pgx.Conn, t cdc.Table) error {
+	rows, _ := conn.Query(ctx, `SELECT schemaname || '.' || tablename FROM pg_tables
+		WHERE tablename = $1 OR schemaname = $2 AND left(tablename, 3) = left($1, 3) ORDER BY 1 LIMIT 5`, t.Name, t.Schema)
+	near, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	fix := "create it, or correct the rule's table"
+	if err == nil && len(near) > 0 {
+		fix = "correct the rule's table; there is " + strings.Join(near, ", ")
+	}
+	return &Missing{Fault{fmt.Errorf("table %s does not exist in database %q", t, conn.Config().Database), fix}}
+}
+
+// quote makes an SQL identifier.
+func quote(parts ...string) string { return pgx.Identifier(parts).Sanitize() }

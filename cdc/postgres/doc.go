@@ -1,0 +1,19 @@
+// Package postgres reads row changes from PostgreSQL's logical replication.
+//
+// It owns the connection, the slot and the publication: it creates them where
+// it is allowed to (publication first: a slot reads publications as of the
+// log position it has reached), streams through the one and the other, answers
+// keepalives, reconnects with back-off, and tells the server how much of the
+// log it may forget.
+//
+// One session has three goroutines. The receiver owns the reading side of the
+// connection and hands over gulps, whatever one read brought. The decoder turns
+// gulps into calls of a Handler; a Handler that blocks stops the receiver, and
+// so the server. The reporter owns the writing side: it confirms what the
+// watermark board calls safe, and never stops doing so, so that a slow sink
+// cannot cost the connection.
+//
+// Protocol facts are from the PostgreSQL manual, chapter "Frontend/Backend
+// Protocol", sections "Streaming Replication Protocol" and "Logical Streaming
+// Replication Protocol".
+package postgres

@@ -1,0 +1,71 @@
+package postgres
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/jackc/pgx/v5/pgconn"
+)
+
+// Fault is an error that a human mends by doing what Fix says. Trying again
+// without that is useless.
+type Fault struct {
+	Err error
+	Fix string
+}
+
+// Error says what is wrong and what to do, in one line.
+func (f *Fault) Error() string { return f.Err.Error() + "; fix: " + f.Fix }
+
+// Unwrap returns what is wrong.
+func (f *Fault) Unwrap() error { return f.Err }
+
+// Missing is a Fault about something that the user's files name and the
+// database does not have.
+type Missing struct{ Fault }
+
+// SQLSTATE codes that the reader acts upon (manual, appendix "PostgreSQL Error Codes").
+const (
+	codeObjectInUse        = "55006" // the slot is active for another process
+	codeNotInState         = "55000" // the slot cannot be read any more
+	codeUndefinedObject    = "42704" // no such slot
+	codePrivilege          = "42501"
+	codeInvalidPassword    = "28P01"
+	codeInvalidAuth        = "28000"
+	codeInvalidCatalogName = "3D000"
+)
+
+// sqlState returns the server's error code, or an empty string.
+func sqlState(err error) string {
+	var pg *pgconn.PgError
+	if errors.As(err, &pg) {
+		return pg.Code
+	}
+	return ""
+}
+
+// explain adds the way out to the server's refusals of a connection.
+func (c Config) explain(err error) error {
+	cfg, perr := c.parse()
+	if perr != nil {
+		return perr
+	}
+	// pgconn's own text lists every address tried over several lines, so only
+	// the server's words are kept where there are any.
+	brief := err
+	var pg *pgconn.PgError
+	if errors.As(err, &pg) {
+		brief = fmt.Errorf("PostgreSQL at %s:%d refuses user %q: %s (SQLSTATE %s)", cfg.Host, cfg.Port, cfg.User, pg.Message, pg.Code)
+	}
+	switch sqlState(err) {
+	case codeInvalidPassword:
+		return &Fault{brief, "set the right password in postgres.url, postgres.password_file, PGPASSWORD or ~/.pgpass"}
+	case codeInvalidAuth:
+		return &Fault{brief, "check the user name, that the role has LOGIN, and pg_hba.conf (ordinary connections need a line for the database, and so does logical replication)"}
+	case codeInvalidCatalogName:
+		return &Missing{Fault{brief, "name an existing database in postgres.url"}}
+	case codePrivilege:
+		return &Fault{brief, fmt.Sprintf("ALTER ROLE %s REPLICATION; (managed services: grant their replication role)", quote(cfg.User))}
+	}
+	return brief
+}

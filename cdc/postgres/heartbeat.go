@@ -1,0 +1,134 @@
+package postgres
+
+import (
+	"context"
+	"log/slog"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/walpurge/walpurge/cdc"
+	"github.com/walpurge/walpurge/cdc/watermark"
+)
+
+// heartbeatPrefix marks our messages in the log. They are transactional, so
+// they arrive between a Begin and a Commit like a change does, and move every
+// watermark through the whole pipeline even when the tables are quiet.
+const heartbeatPrefix = "walpurge.heartbeat"
+
+// lookPause is the time between two looks at the server's log position.
+const lookPause = time.Second
+
+// heartbeat watches the server from an ordinary connection: it writes messages
+// into the log, notes the log's end on the board, and reads the slot's health.
+// Its failure never ends a session; it shows as lag that grows.
+type heartbeat struct {
+	cfg   Config
+	board *watermark.Board
+	log   *slog.Logger
+
+	mu       sync.Mutex
+	lastSeen time.Time
+	slot     *slotInfo
+}
+
+// returned notes that a heartbeat came back through the stream.
+func (h *heartbeat) returned(content []byte) {
+	micros, err := strconv.ParseInt(string(content), 10, 64)
+	if err != nil {
+		return
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.lastSeen = time.UnixMicro(micros)
+}
+
+// run beats until the context ends.
+func (h *heartbeat) run(ctx context.Context, start cdc.Position) {
+	failing := false
+	for ctx.Err() == nil {
+		err := h.serve(ctx, start)
+		if ctx.Err() != nil {
+			return
+		}
+		if !failing {
+			h.log.Warn("heartbeat lost its connection, lag grows until it is back", "err", err)
+		}
+		failing = true
+		select {
+		case <-time.After(lookPause):
+		case <-ctx.Done():
+		}
+	}
+}
+
+func (h *heartbeat) serve(ctx context.Context, start cdc.Position) error {
+	conn, err := h.cfg.Connect(ctx)
+	if err != nil {
+		return err
+	}
+	defer conn.Close(context.WithoutCancel(ctx))
+	look := time.NewTicker(lookPause)
+	defer look.Stop()
+	beat := time.NewTicker(h.cfg.Heartbeat)
+	defer beat.Stop()
+	if err := h.beat(ctx, conn); err != nil {
+		return err
+	}
+	for {
+		if err := h.look(ctx, conn, start); err != nil {
+			return err
+		}
+		select {
+		case <-look.C:
+		case <-beat.C:
+			if err := h.beat(ctx, conn); err != nil {
+				return err
+			}
+		case <-ctx.Done():
+			return nil
+		}
+	}
+}
+
+func (h *heartbeat) beat(ctx context.Context, conn *pgx.Conn) error {
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	_, err := conn.Exec(ctx, "SELECT pg_logical_emit_message(true, $1::text, $2::text)",
+		heartbeatPrefix, strconv.FormatInt(time.Now().UnixMicro(), 10))
+	return err
+}
+
+// look notes where the log ends. The position is that of insertion, not of
+// flushing: whatever lies beyond it was written after the query was sent.
+func (h *heartbeat) look(ctx context.Context, conn *pgx.Conn, start cdc.Position) error {
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	sent := time.Now()
+	var text string
+	if err := conn.QueryRow(ctx, "SELECT pg_current_wal_insert_lsn()::text").Scan(&text); err != nil {
+		return err
+	}
+	lsn, err := cdc.ParseLSN(text)
+	if err != nil {
+		return err
+	}
+	start.LSN = lsn
+	h.board.NoteServer(start, sent)
+	slot, err := h.cfg.slot(ctx, conn)
+	if err != nil {
+		return err
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.slot = slot
+	return nil
+}
+
+func (h *heartbeat) snapshot() (time.Time, *slotInfo) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.lastSeen, h.slot
+}

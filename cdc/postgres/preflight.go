@@ -1,0 +1,106 @@
+package postgres
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/walpurge/walpurge/cdc"
+)
+
+// oldest is the first major version with logical messages in pgoutput, which
+// the heartbeat needs.
+const oldest = 14
+
+// preflight finds what no statement of ours could mend.
+func (c Config) preflight(ctx context.Context, conn *pgx.Conn) error {
+	version, err := serverVersion(ctx, conn)
+	if err != nil {
+		return err
+	}
+	var errs []error
+	if version < oldest*10000 {
+		errs = append(errs, &Fault{fmt.Errorf("the server is PostgreSQL %d", version/10000), fmt.Sprintf("upgrade to %d or newer", oldest)})
+	}
+	var level, user string
+	var may bool
+	err = conn.QueryRow(ctx, `SELECT current_setting('wal_level'), current_user,
+		rolreplication OR rolsuper OR EXISTS (SELECT FROM pg_roles r
+			WHERE r.rolname IN ('rds_replication', 'rds_superuser', 'azure_pg_admin') AND pg_has_role(current_user, r.oid, 'member'))
+		FROM pg_roles WHERE rolname = current_user`).Scan(&level, &user, &may)
+	if err != nil {
+		return fmt.Errorf("read wal_level and role: %w", err)
+	}
+	if level != "logical" {
+		errs = append(errs, &Fault{fmt.Errorf("wal_level is %q", level), "ALTER SYSTEM SET wal_level = 'logical'; then restart PostgreSQL"})
+	}
+	if !may {
+		errs = append(errs, &Fault{fmt.Errorf("role %q has no REPLICATION privilege", user), fmt.Sprintf("ALTER ROLE %s REPLICATION;", quote(user))})
+	}
+	return errors.Join(errs...)
+}
+
+func serverVersion(ctx context.Context, conn *pgx.Conn) (int, error) {
+	var s string
+	if err := conn.QueryRow(ctx, "SHOW server_version_num").Scan(&s); err != nil {
+		return 0, fmt.Errorf("read the server's version: %w", err)
+	}
+	return strconv.Atoi(s)
+}
+
+func (c Config) publicationExists(ctx context.Context, conn *pgx.Conn) (bool, error) {
+	var viaRoot bool
+	err := conn.QueryRow(ctx, "SELECT pubviaroot FROM pg_publication WHERE pubname = $1", c.Publication).Scan(&viaRoot)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return false, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("read publication %q: %w", c.Publication, err)
+	}
+	if !viaRoot {
+		return true, &Fault{fmt.Errorf("publication %q does not publish partitions by their root", c.Publication),
+			fmt.Sprintf("ALTER PUBLICATION %s SET (publish_via_partition_root = true);", quote(c.Publication))}
+	}
+	return true, nil
+}
+
+// slotInfo is a row of pg_replication_slots.
+type slotInfo struct {
+	Plugin    string
+	Database  string
+	Active    bool
+	ActivePID int
+	Confirmed cdc.LSN
+	Status    string
+	Retained  int64
+	Safe      *int64
+}
+
+// slot reads the pipeline's slot, nil if there is none. A slot of the same name
+// that is of no use to us is a *Fault.
+func (c Config) slot(ctx context.Context, conn *pgx.Conn) (*slotInfo, error) {
+	var s slotInfo
+	var confirmed string
+	err := conn.QueryRow(ctx, `SELECT coalesce(plugin, ''), coalesce(database, ''), active, coalesce(active_pid, 0),
+		coalesce(confirmed_flush_lsn::text, '0/0'), coalesce(wal_status, ''),
+		coalesce(pg_wal_lsn_diff(pg_current_wal_lsn(), restart_lsn), 0)::bigint, safe_wal_size
+		FROM pg_replication_slots WHERE slot_name = $1`, c.Slot).
+		Scan(&s.Plugin, &s.Database, &s.Active, &s.ActivePID, &confirmed, &s.Status, &s.Retained, &s.Safe)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read slot %q: %w", c.Slot, err)
+	}
+	if s.Confirmed, err = cdc.ParseLSN(confirmed); err != nil {
+		return nil, err
+	}
+	if db := conn.Config().Database; s.Plugin != "pgoutput" || s.Database != db {
+		return nil, &Fault{fmt.Errorf("slot %q exists with plugin %q in database %q, want pgoutput in %q", c.Slot, s.Plugin, s.Database, db),
+			"choose another postgres.slot, or drop it: SELECT pg_drop_replication_slot('" + c.Slot + "');"}
+	}
+	return &s, nil
+}

@@ -1,0 +1,162 @@
+package postgres
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/walpurge/walpurge/cdc"
+)
+
+// Step is one statement that brings the database into the state the pipeline
+// needs.
+type Step struct {
+	SQL string
+	// Slot marks the creation of the slot.
+	Slot bool
+}
+
+// Plan compares the database with what the pipeline needs and returns the
+// statements that are missing, publication before slot. It changes nothing.
+// A *Fault or *Missing says what stands in the way; all are reported together,
+// and with any of them the steps must not be run.
+func (c Config) Plan(ctx context.Context, conn *pgx.Conn, tables []cdc.Table) ([]Step, error) {
+	infos, err := Inspect(ctx, conn, c.Publication, tables)
+	errs := []error{err, c.preflight(ctx, conn)}
+	var missing []string
+	for _, t := range tables {
+		info := infos[t]
+		if info == nil || info.Published {
+			continue
+		}
+		switch {
+		case info.Root != "":
+			errs = append(errs, &Missing{Fault{fmt.Errorf("table %s is a partition", t), "watch its root " + info.Root + " in the rule"}})
+		case !info.Usable:
+			errs = append(errs, identityFault(info))
+		default:
+			missing = append(missing, quote(t.Schema, t.Name))
+		}
+	}
+	if err := errors.Join(errs...); err != nil {
+		return nil, err
+	}
+	var steps []Step
+	exists, err := c.publicationExists(ctx, conn)
+	if err != nil {
+		return nil, err
+	}
+	switch {
+	case !exists:
+		steps = append(steps, Step{SQL: fmt.Sprintf("CREATE PUBLICATION %s%s WITH (publish_via_partition_root = true)",
+			quote(c.Publication), forTables(missing))})
+	case len(missing) > 0:
+		steps = append(steps, Step{SQL: fmt.Sprintf("ALTER PUBLICATION %s ADD TABLE %s", quote(c.Publication), strings.Join(missing, ", "))})
+	}
+	slot, err := c.slot(ctx, conn)
+	if err != nil {
+		return nil, err
+	}
+	if slot == nil {
+		create := fmt.Sprintf("SELECT pg_create_logical_replication_slot('%s', 'pgoutput')", c.Slot)
+		if v, err := serverVersion(ctx, conn); err != nil {
+			return nil, err
+		} else if v >= 170000 && c.Failover {
+			create = fmt.Sprintf("SELECT pg_create_logical_replication_slot('%s', 'pgoutput', failover => true)", c.Slot)
+		}
+		steps = append(steps, Step{SQL: create, Slot: true})
+	}
+	return steps, nil
+}
+
+func forTables(quoted []string) string {
+	if len(quoted) == 0 {
+		return ""
+	}
+	return " FOR TABLE " + strings.Join(quoted, ", ")
+}
+
+func identityFault(info *TableInfo) error {
+	name := quote(info.Schema, info.Name)
+	return &Fault{
+		fmt.Errorf("table %s has replica identity %s and no index that serves it: once published, the application's UPDATE and DELETE on it would fail", info.Table, info.Identity),
+		fmt.Sprintf("ALTER TABLE %s ADD PRIMARY KEY (...), or ALTER TABLE %s REPLICA IDENTITY USING INDEX ..., or ALTER TABLE %s REPLICA IDENTITY FULL", name, name, name),
+	}
+}
+
+// Ensure carries out the plan and reports whether it created the slot. Without
+// Manage, anything missing is a *Fault that tells the statements.
+func (c Config) Ensure(ctx context.Context, conn *pgx.Conn, tables []cdc.Table) (slotCreated bool, err error) {
+	steps, err := c.Plan(ctx, conn, tables)
+	if err != nil {
+		return false, err
+	}
+	if len(steps) > 0 && !c.Manage {
+		return false, &Fault{errors.New("publication or slot is incomplete, and postgres.manage is false"), "run as their owner: " + JoinSteps(steps)}
+	}
+	for _, s := range steps {
+		if _, err := conn.Exec(ctx, s.SQL); err != nil {
+			return slotCreated, c.explainStep(s, err)
+		}
+		slotCreated = slotCreated || s.Slot
+	}
+	return slotCreated, nil
+}
+
+// JoinSteps writes the statements in one line.
+func JoinSteps(steps []Step) string {
+	sql := make([]string, len(steps))
+	for i, s := range steps {
+		sql[i] = s.SQL + ";"
+	}
+	return strings.Join(sql, " ")
+}
+
+func (c Config) explainStep(s Step, err error) error {
+	if sqlState(err) == codePrivilege {
+		return &Fault{fmt.Errorf("not allowed to run %q: %w", s.SQL, err),
+			"run it as the owner of the tables, or let a DBA run what `walpurge setup --print` shows and set postgres.manage: false"}
+	}
+	return fmt.Errorf("%s: %w", s.SQL, err)
+}
+
+// Extra returns the published tables that no rule names. Only an explicit setup
+// removes them: a running daemon never narrows a publication.
+func (c Config) Extra(ctx context.Context, conn *pgx.Conn, tables []cdc.Table) ([]Step, error) {
+	rows, err := conn.Query(ctx, `SELECT n.nspname, r.relname FROM pg_publication p
+		JOIN pg_publication_rel pr ON pr.prpubid = p.oid JOIN pg_class r ON r.oid = pr.prrelid
+		JOIN pg_namespace n ON n.oid = r.relnamespace WHERE p.pubname = $1 ORDER BY 1, 2`, c.Publication)
+	if err != nil {
+		return nil, err
+	}
+	published, err := pgx.CollectRows(rows, pgx.RowToStructByPos[cdc.Table])
+	if err != nil {
+		return nil, err
+	}
+	var steps []Step
+	for _, t := range published {
+		if !slices.Contains(tables, t) {
+			steps = append(steps, Step{SQL: fmt.Sprintf("ALTER PUBLICATION %s DROP TABLE %s", quote(c.Publication), quote(t.Schema, t.Name))})
+		}
+	}
+	return steps, nil
+}
+
+// Drop removes slot and publication, slot first so that nothing reads on. It is
+// not an error if one of them is not there.
+func (c Config) Drop(ctx context.Context, conn *pgx.Conn) error {
+	if _, err := conn.Exec(ctx, "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE slot_name = $1", c.Slot); err != nil {
+		if sqlState(err) == codeObjectInUse {
+			return &Fault{fmt.Errorf("slot %q is in use: %w", c.Slot, err), "stop the daemon first"}
+		}
+		return fmt.Errorf("drop slot %q: %w", c.Slot, err)
+	}
+	if _, err := conn.Exec(ctx, "DROP PUBLICATION IF EXISTS "+quote(c.Publication)); err != nil {
+		return fmt.Errorf("drop publication %q: %w", c.Publication, err)
+	}
+	return nil
+}

@@ -1,0 +1,32 @@
+package cdc
+
+// Session is one uninterrupted stretch of streaming from a slot.
+type Session struct {
+	// Start is the slot's confirmed position on the server's present timeline:
+	// everything committed after it is about to be sent.
+	Start Position
+	// SlotCreated reports that this very start made the slot, so that nothing
+	// was ever confirmed through it.
+	SlotCreated bool
+}
+
+// Rest tells that the reader has nothing more at hand right now.
+type Rest struct {
+	// Idle is the server's log position if it lies beyond the last commit and no
+	// transaction is open: everything committed before it has been handed over.
+	// Otherwise it is zero.
+	Idle LSN
+	// Urgent reports that the server waits for an answer, as it does when it
+	// shuts down.
+	Urgent bool
+}
+
+// Halt wraps an error after which trying again would lose purges or is against
+// the configuration: the daemon must stop and say so.
+type Halt struct{ Err error }
+
+// Error returns the wrapped error's text.
+func (h *Halt) Error() string { return h.Err.Error() }
+
+// Unwrap returns the wrapped error.
+func (h *Halt) Unwrap() error { return h.Err }

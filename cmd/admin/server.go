@@ -1,0 +1,157 @@
+package admin
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"github.com/walpurge/walpurge/cdc"
+)
+
+// Config is what the listener shows.
+type Config struct {
+	// Status returns a value to be written as JSON.
+	Status func(ctx context.Context) any
+	// Ready and Streaming return why not, or nil.
+	Ready     func() error
+	Streaming func() error
+	// Reload returns why the old configuration goes on, or nil.
+	Reload func(ctx context.Context) error
+	// Wait blocks until the sink ("" for all) has purged up to lsn, or returns
+	// the context's error or a *NotFoundError.
+	Wait     func(ctx context.Context, lsn cdc.LSN, sink string) error
+	Registry *prometheus.Registry
+	// TokenFile holds the token for calls that change something; it is read
+	// again for each. Empty allows them from loopback only.
+	TokenFile string
+	Logger    *slog.Logger
+}
+
+// NotFoundError says that a request names something that does not exist.
+type NotFoundError struct{ What string }
+
+// Error says what.
+func (e *NotFoundError) Error() string { return "there is no " + e.What }
+
+// Server answers requests.
+type Server struct {
+	cfg  Config
+	http *http.Server
+}
+
+// New returns a server that listens to nothing until Run.
+func New(cfg Config) *Server {
+	s := &Server{cfg: cfg}
+	s.http = &http.Server{
+		Handler:           s.routes(),
+		ReadHeaderTimeout: 5 * time.Second,
+		ReadTimeout:       10 * time.Second,
+		IdleTimeout:       2 * time.Minute,
+		MaxHeaderBytes:    16 << 10,
+		ErrorLog:          slog.NewLogLogger(cfg.Logger.Handler(), slog.LevelDebug),
+	}
+	return s
+}
+
+// Run serves the listener until the context ends, gives requests in flight a
+// second, and returns nil.
+func (s *Server) Run(ctx context.Context, l net.Listener) error {
+	done := make(chan error, 1)
+	go func() { done <- s.http.Serve(l) }()
+	select {
+	case err := <-done:
+		return fmt.Errorf("http listener: %w", err)
+	case <-ctx.Done():
+	}
+	grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
+	defer cancel()
+	if s.http.Shutdown(grace) != nil {
+		s.http.Close()
+	}
+	<-done
+	return nil
+}
+
+func (s *Server) routes() http.Handler {
+	mux := http.NewServeMux()
+	// Healthy as long as it answers: whatever a restart would mend ends the process.
+	mux.HandleFunc("GET /-/healthy", s.probe(func() error { return nil }))
+	mux.HandleFunc("GET /-/ready", s.probe(s.cfg.Ready))
+	mux.HandleFunc("GET /-/streaming", s.probe(s.cfg.Streaming))
+	mux.Handle("POST /-/reload", s.guard(s.reload))
+	mux.Handle("GET /metrics", promhttp.HandlerFor(s.cfg.Registry, promhttp.HandlerOpts{EnableOpenMetrics: true}))
+	mux.HandleFunc("GET /api/v1/status", func(w http.ResponseWriter, r *http.Request) {
+		reply(w, http.StatusOK, s.cfg.Status(r.Context()))
+	})
+	mux.HandleFunc("GET /api/v1/wait", s.wait)
+	return mux
+}
+
+func (s *Server) probe(check func() error) http.HandlerFunc {
+	return func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+		if err := check(); err != nil {
+			w.WriteHeader(http.StatusServiceUnavailable)
+			fmt.Fprintln(w, err)
+			return
+		}
+		fmt.Fprintln(w, "OK")
+	}
+}
+
+func (s *Server) reload(w http.ResponseWriter, r *http.Request) {
+	if err := s.cfg.Reload(r.Context()); err != nil {
+		fail(w, http.StatusUnprocessableEntity, err)
+		return
+	}
+	reply(w, http.StatusOK, map[string]bool{"reloaded": true})
+}
+
+// wait answers 200 when the purge has passed, 504 when the time is up.
+func (s *Server) wait(w http.ResponseWriter, r *http.Request) {
+	q := r.URL.Query()
+	lsn, err := cdc.ParseLSN(q.Get("lsn"))
+	if err != nil {
+		fail(w, http.StatusBadRequest, err)
+		return
+	}
+	timeout := 5 * time.Second
+	if t := q.Get("timeout"); t != "" {
+		if timeout, err = time.ParseDuration(t); err != nil || timeout <= 0 || timeout > 5*time.Minute {
+			fail(w, http.StatusBadRequest, fmt.Errorf("timeout %q: write a time up to 5m, such as 5s", t))
+			return
+		}
+	}
+	ctx, cancel := context.WithTimeout(r.Context(), timeout)
+	defer cancel()
+	var missing *NotFoundError
+	switch err := s.cfg.Wait(ctx, lsn, q.Get("sink")); {
+	case err == nil:
+		reply(w, http.StatusOK, map[string]any{"purged": true, "lsn": lsn})
+	case errors.As(err, &missing):
+		fail(w, http.StatusNotFound, err)
+	default:
+		fail(w, http.StatusGatewayTimeout, fmt.Errorf("not purged up to %s within %s", lsn, timeout))
+	}
+}
+
+func reply(w http.ResponseWriter, code int, v any) {
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Cache-Control", "no-store")
+	w.WriteHeader(code)
+	enc := json.NewEncoder(w)
+	enc.SetIndent("", "  ")
+	_ = enc.Encode(v)
+}
+
+func fail(w http.ResponseWriter, code int, err error) {
+	reply(w, code, map[string]string{"error": err.Error()})
+}

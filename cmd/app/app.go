@@ -1,0 +1,174 @@
+package app
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+
+	"github.com/walpurge/walpurge/cdc"
+	"github.com/walpurge/walpurge/cdc/postgres"
+	"github.com/walpurge/walpurge/cdc/visible"
+	"github.com/walpurge/walpurge/cdc/watermark"
+	"github.com/walpurge/walpurge/cmd/admin"
+	"github.com/walpurge/walpurge/cmd/config"
+	"github.com/walpurge/walpurge/router"
+	"github.com/walpurge/walpurge/router/stream"
+	"github.com/walpurge/walpurge/router/stream/embedded"
+	"github.com/walpurge/walpurge/rules"
+)
+
+// Options are what the daemon runs with besides its file.
+type Options struct {
+	Config  *config.Config
+	Version string
+	Logger  *slog.Logger
+	// Level is the level that Logger obeys; a reload sets it.
+	Level *slog.LevelVar
+	// Reload reads the configuration file again.
+	Reload func() (*config.Config, error)
+}
+
+// App is a daemon. Make it with New, Run it once.
+type App struct {
+	opts     Options
+	cfg      *config.Config
+	log      *slog.Logger
+	registry *prometheus.Registry
+	started  time.Time
+
+	board     *watermark.Board
+	set       atomic.Pointer[rules.Set]
+	plans     atomic.Pointer[[][]rules.Invalidation]
+	targets   []target
+	listener  net.Listener
+	server    *embedded.Server
+	nc        *nats.Conn
+	stream    *stream.Stream
+	publisher *stream.Publisher
+	lanes     []*lane
+	gate      *visible.Gate
+	reader    *postgres.Reader
+	router    *router.Router
+	admin     *admin.Server
+
+	reloading sync.Mutex
+	reloads   reloadMetrics
+
+	undo []func()
+}
+
+// New checks everything that can be checked, then opens what the daemon needs:
+// rules, database catalog, listener, store, stream, sinks. After an error
+// nothing is left open, and nothing was created in the database. A database or
+// a sink that does not answer is not an error; one that refuses is.
+func New(ctx context.Context, opts Options) (*App, error) {
+	a := &App{opts: opts, cfg: opts.Config, log: opts.Logger, registry: prometheus.NewRegistry(), started: time.Now()}
+	if err := a.open(ctx); err != nil {
+		a.close()
+		return nil, err
+	}
+	return a, nil
+}
+
+func (a *App) open(ctx context.Context) error {
+	set, plans, err := loadRules(a.cfg)
+	if err != nil {
+		return err
+	}
+	a.use(set, plans)
+	if err := a.preflight(ctx, set); err != nil {
+		return err
+	}
+	a.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	if a.listener, err = net.Listen("tcp", a.cfg.HTTP.Listen); err != nil {
+		return fmt.Errorf("http.listen: %w; stop what uses the address, or choose another", err)
+	}
+	a.onClose(func() { a.listener.Close() })
+	if err := a.openStream(ctx); err != nil {
+		return err
+	}
+	a.openReader()
+	for _, s := range a.cfg.Sinks {
+		t, err := newTarget(s, a.log.With("sink", s.Name))
+		if err != nil {
+			return err
+		}
+		a.onClose(t.close)
+		a.targets = append(a.targets, t)
+	}
+	if err := a.newLanes(ctx); err != nil {
+		return err
+	}
+	a.reloads = newReloadMetrics(a.registry)
+	a.registry.MustRegister(&collector{app: a})
+	a.admin = admin.New(a.adminConfig())
+	return nil
+}
+
+func (a *App) openStream(ctx context.Context) error {
+	var err error
+	if a.server, a.nc, err = connectNATS(a.cfg, a.log.With("component", "nats")); err != nil {
+		return err
+	}
+	sync := (func() error)(nil)
+	if a.server != nil {
+		a.onClose(a.server.Close)
+		sync = a.server.Sync
+	}
+	a.onClose(a.nc.Close)
+	a.stream, err = stream.Open(ctx, a.nc, stream.Config{
+		Pipeline: a.cfg.Pipeline, MaxAge: a.cfg.Stream.MaxAge, MaxBytes: a.cfg.Stream.MaxBytes,
+		Replicas: a.cfg.NATS.Replicas, Sync: sync,
+	})
+	return err
+}
+
+func (a *App) openReader() {
+	marks := []watermark.Mark{{Stage: watermark.Received}, {Stage: watermark.Published}, {Stage: watermark.Synced}, {Stage: watermark.Confirmed}}
+	for _, s := range a.cfg.Sinks {
+		marks = append(marks, watermark.Mark{Stage: watermark.Purged, Target: s.Name}, watermark.Mark{Stage: watermark.Settled, Target: s.Name})
+	}
+	a.board = watermark.NewBoard(marks...)
+	a.publisher = stream.NewPublisher(a.stream, a.board, a.log.With("component", "publisher"))
+	if a.cfg.Visible {
+		a.gate = visible.New(visible.Config{Connect: a.cfg.Postgres.Connect, Logger: a.log.With("component", "visible")})
+	}
+	a.router = router.New(router.Config{
+		Rules: a.set.Load(), Sinks: a.cfg.SinkNames(), Publisher: a.publisher, Ledger: a.stream,
+		StopOnGap: a.cfg.StopOnGap, Metrics: router.NewMetrics(a.registry), Logger: a.log.With("component", "router"),
+	})
+	a.reader = postgres.NewReader(a.cfg.Postgres, postgres.Options{
+		Board: a.board, Confirm: a.cfg.Confirm, Logger: a.log.With("component", "reader"),
+		Tables: func() []cdc.Table { return a.set.Load().Tables() },
+	})
+}
+
+func (a *App) use(set *rules.Set, plans [][]rules.Invalidation) {
+	a.set.Store(set)
+	a.plans.Store(&plans)
+}
+
+// Addr is the address of the admin listener.
+func (a *App) Addr() string { return a.listener.Addr().String() }
+
+// Conn is the connection to the stream's server, for those that listen to
+// purged subjects.
+func (a *App) Conn() *nats.Conn { return a.nc }
+
+func (a *App) onClose(f func()) { a.undo = append(a.undo, f) }
+
+// close undoes what New did, in reverse.
+func (a *App) close() {
+	for i := len(a.undo) - 1; i >= 0; i-- {
+		a.undo[i]()
+	}
+	a.undo = nil
+}

@@ -1,0 +1,208 @@
+package app
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"golang.org/x/time/rate"
+
+	"github.com/walpurge/walpurge/cdc"
+	"github.com/walpurge/walpurge/cdc/watermark"
+	"github.com/walpurge/walpurge/cmd/config"
+	"github.com/walpurge/walpurge/router/stream"
+	"github.com/walpurge/walpurge/router/stream/embedded"
+	"github.com/walpurge/walpurge/rules"
+	"github.com/walpurge/walpurge/rules/strictyaml"
+	"github.com/walpurge/walpurge/sinks"
+	"github.com/walpurge/walpurge/sinks/cloudflare"
+	"github.com/walpurge/walpurge/sinks/delivery"
+	"github.com/walpurge/walpurge/sinks/valkey"
+)
+
+// target is a sink with what the lane does not need to know of it.
+type target struct {
+	spec   config.Sink
+	sink   sinks.Sink
+	limits sinks.Limits
+	// account names the budget that it shares; empty for one of its own.
+	account string
+	check   func(ctx context.Context) error
+	close   func()
+}
+
+// newTarget makes a sink. A new kind of sink is one case here.
+func newTarget(spec config.Sink, log *slog.Logger) (target, error) {
+	t := target{spec: spec}
+	switch {
+	case spec.Valkey != nil:
+		s, err := valkey.New(*spec.Valkey, log)
+		if err != nil {
+			return t, fmt.Errorf("sink %s: %w", spec.Name, err)
+		}
+		t.sink, t.check, t.close, t.limits = s, s.Check, s.Close, spec.Valkey.Limits()
+	case spec.Cloudflare != nil:
+		s, err := cloudflare.New(*spec.Cloudflare, log)
+		if err != nil {
+			return t, fmt.Errorf("sink %s: %w", spec.Name, err)
+		}
+		t.sink, t.check, t.close, t.limits = s, s.Check, s.Close, spec.Cloudflare.Limits()
+		t.account = spec.Cloudflare.Budget.Account
+	}
+	if spec.Shadow {
+		t.sink = shadow{log: log}
+	}
+	return t, nil
+}
+
+// shadow stands in for a sink that is only to be watched.
+type shadow struct{ log *slog.Logger }
+
+// Purge logs what would be purged: the number, and the values on debug.
+func (s shadow) Purge(_ context.Context, batch []rules.Invalidation) error {
+	s.log.Info("shadow: not purged", "count", len(batch))
+	for _, inv := range batch {
+		s.log.Debug("shadow: not purged", "kind", inv.Kind.String(), "value", inv.Value, "rule", inv.Rule)
+	}
+	return nil
+}
+
+// flushPlan is what empties a sink: what the file says, else patterns derived
+// from its rules. A sink that cannot be flushed could never be trusted again
+// after a gap, so it is refused.
+func flushPlan(cfg *config.Config, set *rules.Set, i int) ([]rules.Invalidation, error) {
+	s := cfg.Sinks[i]
+	if len(s.Flush) > 0 {
+		return s.Flush, nil
+	}
+	refuse := func(format string, args ...any) error {
+		return strictyaml.Errors{{File: cfg.File, Line: s.Pos.Line, Column: s.Pos.Column,
+			Msg: fmt.Sprintf("sink %s cannot be flushed after a gap: ", s.Name) + fmt.Sprintf(format, args...)}}
+	}
+	if !s.Takes.Has(rules.KeyPattern) {
+		return nil, refuse("add flush: {everything: true}, or flush: {tags: [...]} with a tag that every object carries")
+	}
+	patterns, err := set.FlushPatterns(i)
+	if err != nil {
+		return nil, refuse("%v; add flush: {key_patterns: [...]}", err)
+	}
+	plan := make([]rules.Invalidation, len(patterns))
+	for n, p := range patterns {
+		plan[n] = rules.Invalidation{Kind: rules.KeyPattern, Value: p, Rule: "flush"}
+	}
+	return plan, nil
+}
+
+// loadRules reads the rules and makes sure that every sink can be flushed.
+func loadRules(cfg *config.Config) (*rules.Set, [][]rules.Invalidation, error) {
+	set, err := rules.Load(cfg.Rules, rules.Options{Sinks: cfg.Specs()})
+	if err != nil {
+		return nil, nil, err
+	}
+	plans := make([][]rules.Invalidation, len(cfg.Sinks))
+	var errs []error
+	for i := range cfg.Sinks {
+		var err error
+		if plans[i], err = flushPlan(cfg, set, i); err != nil {
+			errs = append(errs, err)
+		}
+	}
+	return set, plans, errors.Join(errs...)
+}
+
+// connectNATS opens the server that holds the stream. The server is nil when it
+// is somebody else's.
+func connectNATS(cfg *config.Config, log *slog.Logger) (*embedded.Server, *nats.Conn, error) {
+	if cfg.NATS.Embedded() {
+		server, err := embedded.Start(embedded.Config{
+			Dir: cfg.DataDir, Listen: cfg.NATS.Listen, TokenFile: cfg.NATS.TokenFile, MaxStore: cfg.Stream.MaxBytes * 5 / 4,
+		}, log)
+		if err != nil {
+			return nil, nil, err
+		}
+		nc, err := server.Connect()
+		if err != nil {
+			server.Close()
+			return nil, nil, err
+		}
+		return server, nc, nil
+	}
+	opts := []nats.Option{nats.Name("walpurge " + cfg.Pipeline), nats.MaxReconnects(-1), nats.Timeout(10 * time.Second)}
+	if cfg.NATS.Credentials != "" {
+		opts = append(opts, nats.UserCredentials(cfg.NATS.Credentials))
+	}
+	if cfg.NATS.CAFile != "" {
+		opts = append(opts, nats.RootCAs(cfg.NATS.CAFile))
+	}
+	if cfg.NATS.CertFile != "" {
+		opts = append(opts, nats.ClientCert(cfg.NATS.CertFile, cfg.NATS.KeyFile))
+	}
+	nc, err := nats.Connect(cfg.NATS.URL, opts...)
+	if err != nil {
+		return nil, nil, fmt.Errorf("nats.url: %w; start the server, or leave `nats` out to use the embedded one", err)
+	}
+	return nil, nc, nil
+}
+
+// gates are what a sink's purges wait for, in the order of the cheapest first.
+func (a *App) gates(s config.Sink) []delivery.Gate {
+	var gates []delivery.Gate
+	if a.gate != nil {
+		gates = append(gates, delivery.Gate{Name: "visible", Wait: a.gate.Wait})
+	}
+	for _, inner := range s.After {
+		mark := watermark.Mark{Stage: watermark.Purged, Target: inner}
+		gates = append(gates, delivery.Gate{Name: inner, Wait: func(ctx context.Context, stamp cdc.Stamp) error {
+			return a.board.Wait(ctx, mark, stamp.Position)
+		}})
+	}
+	return gates
+}
+
+// lane is a sink at work.
+type lane struct {
+	target
+	*delivery.Lane
+	consumer *stream.Consumer
+}
+
+// newLanes opens a lane for every sink, at the place where it left off.
+func (a *App) newLanes(ctx context.Context) error {
+	metrics := delivery.NewMetrics(a.registry)
+	claim, seq, found, err := a.stream.LastClaim(ctx)
+	if err != nil {
+		return err
+	}
+	if found {
+		a.board.Advance(watermark.Mark{Stage: watermark.Published}, claim.Position)
+	}
+	buckets := make(map[string]*rate.Limiter)
+	for i, t := range a.targets {
+		log := a.log.With("sink", t.spec.Name)
+		consumer, err := a.stream.Consumer(ctx, t.spec.Name, log)
+		if err != nil {
+			return err
+		}
+		if found && consumer.Floor() >= seq {
+			a.board.Advance(watermark.Mark{Stage: watermark.Purged, Target: t.spec.Name}, claim.Position)
+			a.board.Advance(watermark.Mark{Stage: watermark.Settled, Target: t.spec.Name}, claim.Position)
+		}
+		bucket := delivery.NewBucket(t.limits)
+		if t.account != "" {
+			if shared, known := buckets[t.account]; known {
+				bucket = shared
+			}
+			buckets[t.account] = bucket
+		}
+		a.lanes = append(a.lanes, &lane{target: t, consumer: consumer, Lane: delivery.New(delivery.Config{
+			Name: t.spec.Name, Sink: t.sink, Limits: t.limits, Bucket: bucket, Source: consumer,
+			Gates: a.gates(t.spec), MaxWait: t.spec.MaxWait,
+			Flush: func() []rules.Invalidation { return (*a.plans.Load())[i] },
+			Park:  a.stream.Park, Board: a.board, Metrics: metrics, Logger: log,
+		})})
+	}
+	return nil
+}

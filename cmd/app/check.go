@@ -1,0 +1,162 @@
+package app
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/walpurge/walpurge/cdc"
+	"github.com/walpurge/walpurge/cdc/postgres"
+	"github.com/walpurge/walpurge/cmd/config"
+	"github.com/walpurge/walpurge/rules"
+)
+
+// Finding is one thing that is wrong, in one line with its fix.
+type Finding struct {
+	// Input marks files that cannot be used as they are; everything else would
+	// lose purges or cannot be reached.
+	Input bool   `json:"input"`
+	Text  string `json:"text"`
+}
+
+// Check finds what can be wrong before it is. Offline, it looks at the files
+// only. It creates nothing.
+func Check(ctx context.Context, cfg *config.Config, offline bool) []Finding {
+	var c checker
+	set, _, err := loadRules(cfg)
+	if err != nil {
+		c.add(true, err)
+		return c.findings
+	}
+	if offline {
+		return c.findings
+	}
+	c.database(ctx, cfg, set)
+	c.store(cfg)
+	for _, s := range cfg.Sinks {
+		c.sink(ctx, s)
+	}
+	return c.findings
+}
+
+type checker struct{ findings []Finding }
+
+// add takes an error apart into one finding a line.
+func (c *checker) add(input bool, err error) {
+	if err == nil {
+		return
+	}
+	var many interface{ Unwrap() []error }
+	if errors.As(err, &many) {
+		for _, e := range many.Unwrap() {
+			c.add(input, e)
+		}
+		return
+	}
+	var missing *postgres.Missing
+	c.findings = append(c.findings, Finding{
+		Input: input || errors.As(err, &missing),
+		Text:  strings.Join(strings.Fields(err.Error()), " "),
+	})
+}
+
+func (c *checker) database(ctx context.Context, cfg *config.Config, set *rules.Set) {
+	conn, err := cfg.Postgres.Connect(ctx)
+	if err != nil {
+		c.add(false, fmt.Errorf("database: %w", err))
+		return
+	}
+	defer conn.Close(context.WithoutCancel(ctx))
+	steps, err := cfg.Postgres.Plan(ctx, conn, set.Tables())
+	c.add(false, err)
+	if err == nil && len(steps) > 0 && !cfg.Postgres.Manage {
+		c.add(false, fmt.Errorf("publication or slot is incomplete and postgres.manage is false; run %s", postgres.JoinSteps(steps)))
+	}
+	// Inspect's own errors are in the plan's.
+	infos, _ := postgres.Inspect(ctx, conn, cfg.Postgres.Publication, set.Tables())
+	c.add(true, missingColumns(set, infos))
+	c.identities(set, infos)
+}
+
+// identities finds old values that a rule needs and PostgreSQL will not send.
+func (c *checker) identities(set *rules.Set, infos map[cdc.Table]*postgres.TableInfo) {
+	for _, n := range set.Needs() {
+		info := infos[n.Table]
+		if info == nil || !n.Old || n.When || n.HasUnknown {
+			continue
+		}
+		col, found := info.Column(n.Column)
+		if !found || col.Identity {
+			continue
+		}
+		c.add(false, fmt.Errorf("%s:%d: rule %q purges by the old %s of %s, which replica identity %s does not carry, so a change of it leaves the old entry in the cache; "+
+			"ALTER TABLE %s REPLICA IDENTITY USING INDEX (a unique index with it and the primary key), or REPLICA IDENTITY FULL, or give the rule an unknown:",
+			n.File, n.Line, n.Rule, n.Column, n.Table, info.Identity, n.Table))
+	}
+}
+
+// store makes sure that the stream has a place.
+func (c *checker) store(cfg *config.Config) {
+	if !cfg.NATS.Embedded() {
+		_, nc, err := connectNATS(cfg, slog.New(slog.DiscardHandler))
+		if err != nil {
+			c.add(false, err)
+			return
+		}
+		nc.Close()
+		return
+	}
+	dir := cfg.DataDir
+	for {
+		info, err := os.Stat(dir)
+		switch {
+		case err == nil && !info.IsDir():
+			c.add(false, fmt.Errorf("data_dir: %s is not a directory", dir))
+			return
+		case err == nil:
+			if unix.Access(dir, unix.W_OK) != nil {
+				c.add(false, fmt.Errorf("data_dir: %s cannot be written; give it to the user of the daemon, or choose another data_dir", dir))
+			}
+			return
+		}
+		parent := filepath.Dir(dir)
+		if parent == dir {
+			c.add(false, fmt.Errorf("data_dir: %w", err))
+			return
+		}
+		dir = parent
+	}
+}
+
+func (c *checker) sink(ctx context.Context, s config.Sink) {
+	ctx, cancel := context.WithTimeout(ctx, 15*time.Second)
+	defer cancel()
+	t, err := newTarget(s, slog.New(slog.DiscardHandler))
+	if err != nil {
+		c.add(true, err)
+		return
+	}
+	defer t.close()
+	if err := t.check(ctx); err != nil {
+		c.add(false, fmt.Errorf("sink %s: %w", s.Name, err))
+	}
+}
+
+// ExitCode is 2 if some input cannot be used, 1 if something else was found.
+func ExitCode(findings []Finding) int {
+	code := 0
+	for _, f := range findings {
+		if f.Input {
+			return 2
+		}
+		code = 1
+	}
+	return code
+}

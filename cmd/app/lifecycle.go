@@ -1,0 +1,75 @@
+package app
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/walpurge/walpurge/router/stream"
+)
+
+// Run works until the context ends or a part fails for good, then stops in two
+// steps: intake first, work second. The reader hands over, publishes, syncs and
+// confirms what it has received; lanes finish the purges in flight and leave
+// their backlog to the next start. All of it takes at most drain_timeout. Run
+// closes what New opened, and may be called once.
+func (a *App) Run(ctx context.Context) error {
+	defer a.close()
+	intake, stopIntake := context.WithCancel(ctx)
+	defer stopIntake()
+	// core is what reader and lanes stand on; it ends after them.
+	core, stopCore := context.WithCancel(context.WithoutCancel(ctx))
+	defer stopCore()
+	// work bounds what is still in flight once intake has ended.
+	work, stopWork := context.WithCancel(context.WithoutCancel(ctx))
+	defer stopWork()
+	stop := context.AfterFunc(intake, func() { time.AfterFunc(a.cfg.DrainTimeout, stopWork) })
+	defer stop()
+
+	var under, over errgroup.Group
+	spawn := func(g *errgroup.Group, run func() error) {
+		g.Go(func() error {
+			err := run()
+			if err != nil {
+				stopIntake()
+			}
+			return err
+		})
+	}
+	spawn(&under, func() error { return a.publisher.Run(core) })
+	spawn(&under, func() error { return a.stream.RunSync(core, a.board) })
+	trimmer := stream.NewTrimmer(a.stream, a.publisher, a.floor, a.log.With("component", "trimmer"))
+	spawn(&under, func() error { return trimmer.Run(core) })
+	spawn(&under, func() error { return a.admin.Run(core, a.listener) })
+	if a.gate != nil {
+		spawn(&under, func() error { return a.gate.Run(core) })
+	}
+	for _, l := range a.lanes {
+		spawn(&over, func() error { return l.Run(intake, work) })
+	}
+	spawn(&over, func() error { return a.reader.Run(intake, a.router) })
+	a.log.Info("running", "pipeline", a.cfg.Pipeline, "http", a.Addr(), "rules", len(a.set.Load().Rules()), "sinks", len(a.lanes))
+
+	err := over.Wait()
+	a.log.Info("stopping", "err", err)
+	for _, l := range a.lanes {
+		l.consumer.Close()
+	}
+	// Acknowledgements given last are on their way.
+	if ferr := a.nc.FlushTimeout(5 * time.Second); ferr != nil {
+		a.log.Warn("the last acknowledgements may be lost, their purges will be repeated", "err", ferr)
+	}
+	stopCore()
+	return errors.Join(err, under.Wait())
+}
+
+// floor is the lowest sequence up to which every lane has acknowledged.
+func (a *App) floor() uint64 {
+	lowest := ^uint64(0)
+	for _, l := range a.lanes {
+		lowest = min(lowest, l.consumer.Floor())
+	}
+	return lowest
+}

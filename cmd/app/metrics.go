@@ -1,0 +1,109 @@
+package app
+
+import (
+	"context"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/walpurge/walpurge/cdc/postgres"
+	"github.com/walpurge/walpurge/cdc/watermark"
+)
+
+func desc(name, help string, labels ...string) *prometheus.Desc {
+	return prometheus.NewDesc("walpurge_"+name, help, labels, nil)
+}
+
+// What is read off the parts at every scrape, so that no value can go stale.
+var (
+	lagSeconds    = desc("lag_seconds", "Age of the oldest committed change that may not have passed the stage; an upper bound.", "stage", "target")
+	lagBytes      = desc("lag_bytes", "Log between the stage and the newest position known.", "stage", "target")
+	watermarkLSN  = desc("watermark_lsn", "Position of the stage in the log, as a byte offset.", "stage", "target")
+	oldest        = desc("oldest_unpurged_seconds", "Age of the oldest commit that a lane holds and has not purged, 0 if it holds none.", "sink")
+	backlog       = desc("backlog", "Messages of the stream that a lane has not acknowledged.", "sink")
+	parked        = desc("parked", "Messages with invalidations that a sink refused for good.", "sink")
+	streamBytes   = desc("stream_bytes", "Size of the stream.")
+	streamLimit   = desc("stream_limit_bytes", "Limit of the stream's size.")
+	replayHorizon = desc("replay_horizon_seconds", "Age of the oldest message in the stream.")
+	slotRetained  = desc("slot_retained_bytes", "Log that the slot holds back on the server.")
+	slotSafe      = desc("slot_safe_bytes", "Log that may still be written before the slot is lost; absent without a limit.")
+	heartbeatAge  = desc("heartbeat_age_seconds", "Time since the newest heartbeat that came back was written.")
+	leader        = desc("leader", "1 if this process streams from the slot.")
+	buildInfo     = desc("build_info", "Always 1; labels tell the build.", "version")
+	readerBlocked = desc("reader_blocked", "1 while the stream takes no messages, by reason.", "reason")
+)
+
+type collector struct{ app *App }
+
+// Describe sends nothing: the collector is unchecked, since some of its values
+// are absent at times.
+func (c *collector) Describe(chan<- *prometheus.Desc) {}
+
+// Collect reads the parts; it takes at most two seconds.
+func (c *collector) Collect(ch chan<- prometheus.Metric) {
+	a := c.app
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
+	defer cancel()
+	now := time.Now()
+	gauge := func(d *prometheus.Desc, v float64, labels ...string) {
+		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, labels...)
+	}
+	for _, r := range a.board.Snapshot() {
+		labels := []string{string(r.Stage), r.Target}
+		gauge(watermarkLSN, float64(r.Position.LSN), labels...)
+		gauge(lagBytes, float64(a.board.LagBytes(r.Mark)), labels...)
+		if d := a.board.Lag(r.Mark, now); d >= 0 {
+			gauge(lagSeconds, d.Seconds(), labels...)
+		} else {
+			// Nothing is known since the start: as old as the process.
+			gauge(lagSeconds, now.Sub(a.started).Seconds(), labels...)
+		}
+	}
+	counts, parkedErr := a.stream.Parked(ctx)
+	for _, l := range a.lanes {
+		if n, err := l.consumer.Backlog(ctx); err == nil {
+			gauge(backlog, float64(n), l.spec.Name)
+		}
+		if parkedErr == nil {
+			gauge(parked, float64(counts[l.spec.Name]), l.spec.Name)
+		}
+		age := 0.0
+		if at, some := l.Oldest(); some {
+			age = max(0, now.Sub(at).Seconds())
+		}
+		if d := a.board.Lag(watermark.Mark{Stage: watermark.Purged, Target: l.spec.Name}, now); age > 0 && d > 0 {
+			age = max(age, d.Seconds())
+		}
+		gauge(oldest, age, l.spec.Name)
+	}
+	if u, err := a.stream.Usage(ctx); err == nil {
+		gauge(streamBytes, float64(u.Bytes))
+		gauge(streamLimit, float64(u.Limit))
+		gauge(replayHorizon, u.Horizon.Seconds())
+	}
+	slot, seen := a.reader.Slot()
+	if seen {
+		gauge(slotRetained, float64(slot.Retained))
+		if slot.Safe != nil {
+			gauge(slotSafe, float64(*slot.Safe))
+		}
+	}
+	if slot.Heartbeat.IsZero() {
+		slot.Heartbeat = a.started
+	}
+	gauge(heartbeatAge, now.Sub(slot.Heartbeat).Seconds())
+	isLeader := 0.0
+	if a.reader.State().Phase == postgres.Streaming {
+		isLeader = 1
+	}
+	gauge(leader, isLeader)
+	blocked := a.publisher.Blocked()
+	for _, reason := range []string{"stream_full", "nats_unreachable"} {
+		v := 0.0
+		if blocked == reason {
+			v = 1
+		}
+		gauge(readerBlocked, v, reason)
+	}
+	gauge(buildInfo, 1, a.opts.Version)
+}

@@ -1,0 +1,95 @@
+package app
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"reflect"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/walpurge/walpurge/cmd/config"
+	"github.com/walpurge/walpurge/rules/strictyaml"
+)
+
+type reloadMetrics struct{ ok, at prometheus.Gauge }
+
+func newReloadMetrics(reg prometheus.Registerer) reloadMetrics {
+	m := reloadMetrics{
+		ok: prometheus.NewGauge(prometheus.GaugeOpts{Namespace: "walpurge", Name: "config_last_reload_successful", Help: "1 if the last reload succeeded."}),
+		at: prometheus.NewGauge(prometheus.GaugeOpts{Namespace: "walpurge", Name: "config_last_reload_success_timestamp_seconds", Help: "Unix time of the last good load of the configuration."}),
+	}
+	reg.MustRegister(m.ok, m.at)
+	m.ok.Set(1)
+	m.at.SetToCurrentTime()
+	return m
+}
+
+// Reload reads the file and the rules again and puts the rules into service at
+// a boundary between transactions. It is all or nothing: after an error the old
+// rules go on. New tables are published before their rules begin.
+func (a *App) Reload(ctx context.Context) error {
+	a.reloading.Lock()
+	defer a.reloading.Unlock()
+	err := a.reload(ctx)
+	if err != nil {
+		a.reloads.ok.Set(0)
+		a.log.Error("reload failed, the old rules go on", "err", err)
+		return err
+	}
+	a.reloads.ok.Set(1)
+	a.reloads.at.SetToCurrentTime()
+	a.log.Info("reloaded", "rules", len(a.set.Load().Rules()))
+	return nil
+}
+
+func (a *App) reload(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
+	defer cancel()
+	next, err := a.opts.Reload()
+	if err != nil {
+		return err
+	}
+	if err := reloadable(a.cfg, next); err != nil {
+		return err
+	}
+	set, plans, err := loadRules(next)
+	if err != nil {
+		return err
+	}
+	if err := a.preflight(ctx, set); err != nil {
+		return err
+	}
+	if err := a.reader.Widen(ctx, set.Tables()); err != nil {
+		return err
+	}
+	if err := a.router.Reload(ctx, set); err != nil {
+		return err
+	}
+	a.use(set, plans)
+	a.opts.Level.Set(next.Log.Level)
+	return nil
+}
+
+// reloadable says whether two configurations differ only in what a reload can
+// change.
+func reloadable(old, next *config.Config) error {
+	bare := func(c *config.Config) config.Config {
+		b := *c
+		b.Rules, b.Log = nil, config.Log{}
+		b.Sinks = append([]config.Sink(nil), c.Sinks...)
+		for i := range b.Sinks {
+			b.Sinks[i].Pos = strictyaml.Pos{}
+		}
+		return b
+	}
+	a, b := reflect.ValueOf(bare(old)), reflect.ValueOf(bare(next))
+	var errs []error
+	for i := range a.NumField() {
+		if !reflect.DeepEqual(a.Field(i).Interface(), b.Field(i).Interface()) {
+			errs = append(errs, fmt.Errorf("%s: %s changed; that needs a restart, a reload takes rules and the log level", next.File, a.Type().Field(i).Name))
+		}
+	}
+	return errors.Join(errs...)
+}

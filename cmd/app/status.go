@@ -1,0 +1,225 @@
+package app
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/walpurge/walpurge/cdc"
+	"github.com/walpurge/walpurge/cdc/postgres"
+	"github.com/walpurge/walpurge/cdc/watermark"
+	"github.com/walpurge/walpurge/cmd/admin"
+	"github.com/walpurge/walpurge/sinks/delivery"
+)
+
+// Status is the answer of /api/v1/status.
+type Status struct {
+	// Summary is one sentence: fresh or stale, where, and why.
+	Summary    string      `json:"summary"`
+	Fresh      bool        `json:"fresh"`
+	Pipeline   string      `json:"pipeline"`
+	Version    string      `json:"version"`
+	Started    time.Time   `json:"started"`
+	Reader     Reader      `json:"reader"`
+	Watermarks []Watermark `json:"watermarks"`
+	Sinks      []Sink      `json:"sinks"`
+	Slot       Slot        `json:"slot"`
+	Stream     Stream      `json:"stream"`
+}
+
+// Reader is the state of the replication connection.
+type Reader struct {
+	State string    `json:"state"`
+	Since time.Time `json:"since"`
+	Error string    `json:"error,omitempty"`
+	// Blocked says why the reader waits, empty if it does not.
+	Blocked string `json:"blocked,omitempty"`
+}
+
+// Watermark is one mark on the board. LagSeconds is null while nothing is known.
+type Watermark struct {
+	Stage      string   `json:"stage"`
+	Target     string   `json:"target,omitempty"`
+	LSN        cdc.LSN  `json:"lsn"`
+	Timeline   uint32   `json:"timeline"`
+	LagBytes   uint64   `json:"lag_bytes"`
+	LagSeconds *float64 `json:"lag_seconds"`
+}
+
+// Sink is one lane.
+type Sink struct {
+	Name       string   `json:"name"`
+	Kind       string   `json:"kind"`
+	State      string   `json:"state"`
+	Error      string   `json:"error,omitempty"`
+	Backlog    uint64   `json:"backlog"`
+	Parked     uint64   `json:"parked"`
+	LagSeconds *float64 `json:"lag_seconds"`
+}
+
+// Slot is the replication slot as last seen.
+type Slot struct {
+	Name          string `json:"name"`
+	State         string `json:"state"`
+	RetainedBytes int64  `json:"retained_bytes"`
+	SafeBytes     *int64 `json:"safe_bytes,omitempty"`
+}
+
+// Stream is how full the stream is.
+type Stream struct {
+	Bytes                int64   `json:"bytes"`
+	LimitBytes           int64   `json:"limit_bytes"`
+	Messages             uint64  `json:"messages"`
+	ReplayHorizonSeconds float64 `json:"replay_horizon_seconds"`
+}
+
+// freshWithin is the lag below which a sink counts as fresh. An idle line is
+// claimed once a second and looked at once a second, so a healthy one stays
+// well below.
+const freshWithin = 10 * time.Second
+
+// Status collects the daemon's condition.
+func (a *App) Status(ctx context.Context) Status {
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+	defer cancel()
+	now := time.Now()
+	state := a.reader.State()
+	s := Status{
+		Pipeline: a.cfg.Pipeline, Version: a.opts.Version, Started: a.started,
+		Reader: Reader{State: string(state.Phase), Since: state.Since, Error: state.Err, Blocked: a.publisher.Blocked()},
+	}
+	for _, r := range a.board.Snapshot() {
+		s.Watermarks = append(s.Watermarks, Watermark{
+			Stage: string(r.Stage), Target: r.Target, LSN: r.Position.LSN, Timeline: r.Position.Timeline,
+			LagBytes: a.board.LagBytes(r.Mark), LagSeconds: a.lag(r.Mark, now),
+		})
+	}
+	parked, err := a.stream.Parked(ctx)
+	if err != nil {
+		a.log.Debug("read parked", "err", err)
+	}
+	for _, l := range a.lanes {
+		st := l.Status()
+		backlog, err := l.consumer.Backlog(ctx)
+		if err != nil {
+			a.log.Debug("read backlog", "err", err)
+		}
+		s.Sinks = append(s.Sinks, Sink{
+			Name: l.spec.Name, Kind: l.spec.Kind(), State: string(st.State), Error: st.Err, Backlog: backlog,
+			Parked: parked[l.spec.Name], LagSeconds: a.lag(watermark.Mark{Stage: watermark.Purged, Target: l.spec.Name}, now),
+		})
+	}
+	slot, _ := a.reader.Slot()
+	s.Slot = Slot{Name: slot.Name, State: slot.Status, RetainedBytes: slot.Retained, SafeBytes: slot.Safe}
+	if u, err := a.stream.Usage(ctx); err == nil {
+		s.Stream = Stream{Bytes: u.Bytes, LimitBytes: u.Limit, Messages: u.Messages, ReplayHorizonSeconds: u.Horizon.Seconds()}
+	}
+	s.Fresh, s.Summary = summarize(&s)
+	return s
+}
+
+func (a *App) lag(m watermark.Mark, now time.Time) *float64 {
+	d := a.board.Lag(m, now)
+	if d < 0 {
+		return nil
+	}
+	seconds := d.Seconds()
+	return &seconds
+}
+
+// summarize says in one sentence whether caches are fresh, and where not.
+func summarize(s *Status) (fresh bool, sentence string) {
+	var worst float64
+	var stale []string
+	for _, sink := range s.Sinks {
+		lag := 0.0
+		if sink.LagSeconds != nil {
+			lag = *sink.LagSeconds
+		}
+		worst = max(worst, lag)
+		why := sink.State
+		if sink.Error != "" {
+			why += ": " + sink.Error
+		}
+		switch {
+		case sink.LagSeconds == nil:
+			stale = append(stale, fmt.Sprintf("UNKNOWN at %s: nothing purged since the start yet", sink.Name))
+		case lag >= freshWithin.Seconds():
+			stale = append(stale, fmt.Sprintf("STALE %s at %s: %s, %d messages waiting", time.Duration(lag*float64(time.Second)).Round(time.Second), sink.Name, why, sink.Backlog))
+		case sink.Parked > 0:
+			stale = append(stale, fmt.Sprintf("STALE at %s: %d invalidations parked", sink.Name, sink.Parked))
+		}
+	}
+	switch {
+	case s.Reader.State != string(postgres.Streaming):
+		reason := s.Reader.State
+		if s.Reader.Error != "" {
+			reason += ": " + s.Reader.Error
+		}
+		return false, strings.Join(append([]string{"NOT STREAMING since " + s.Reader.Since.Format(time.RFC3339) + ", " + reason}, stale...), "; ")
+	case len(stale) > 0:
+		return false, strings.Join(stale, "; ")
+	}
+	return true, fmt.Sprintf("FRESH: every sink within %.1f s", worst)
+}
+
+// adminConfig gives the listener what it shows.
+func (a *App) adminConfig() admin.Config {
+	return admin.Config{
+		Status:    func(ctx context.Context) any { return a.Status(ctx) },
+		Ready:     a.ready,
+		Streaming: a.streaming,
+		Reload:    a.Reload,
+		Wait:      a.wait,
+		Registry:  a.registry,
+		TokenFile: a.cfg.HTTP.TokenFile,
+		Logger:    a.log.With("component", "http"),
+	}
+}
+
+func (a *App) ready() error {
+	switch s := a.reader.State(); s.Phase {
+	case postgres.Streaming, postgres.Standby:
+		return nil
+	default:
+		return fmt.Errorf("reader is %s: %s", s.Phase, s.Err)
+	}
+}
+
+func (a *App) streaming() error {
+	if s := a.reader.State(); s.Phase != postgres.Streaming {
+		return fmt.Errorf("reader is %s: %s", s.Phase, s.Err)
+	}
+	if b := a.publisher.Blocked(); b != "" {
+		return errors.New("the reader waits: " + b)
+	}
+	for _, l := range a.lanes {
+		if l.Status().State == delivery.Flushing {
+			return fmt.Errorf("sink %s is being flushed", l.spec.Name)
+		}
+	}
+	return nil
+}
+
+// wait blocks until the sink, or every sink, has purged up to lsn on the
+// present timeline.
+func (a *App) wait(ctx context.Context, lsn cdc.LSN, sink string) error {
+	found := false
+	p := a.board.Get(watermark.Mark{Stage: watermark.Received})
+	p.LSN = lsn
+	for _, l := range a.lanes {
+		if sink != "" && sink != l.spec.Name {
+			continue
+		}
+		found = true
+		if err := a.board.Wait(ctx, watermark.Mark{Stage: watermark.Purged, Target: l.spec.Name}, p); err != nil {
+			return err
+		}
+	}
+	if !found {
+		return &admin.NotFoundError{What: "sink " + sink}
+	}
+	return nil
+}

@@ -1,0 +1,74 @@
+package cli
+
+import (
+	"context"
+	"io"
+	"log/slog"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/spf13/cobra"
+
+	"github.com/walpurge/walpurge/cmd/app"
+	"github.com/walpurge/walpurge/cmd/config"
+)
+
+func runCommand(version string) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "run",
+		Short: "Run the daemon",
+		Long: "Run the daemon until SIGTERM or SIGINT, which hands over, confirms and finishes what is in\n" +
+			"flight within drain_timeout. SIGHUP reads the rules again.",
+		Example: "  walpurge run -c walpurge.yaml",
+		Args:    cobra.NoArgs,
+	}
+	path := configFlag(cmd)
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		cfg, err := load(*path, false)
+		if err != nil {
+			return err
+		}
+		log, level := newLogger(cmd.ErrOrStderr(), cfg.Log)
+		ctx, stop := signal.NotifyContext(cmd.Context(), syscall.SIGTERM, os.Interrupt)
+		defer stop()
+		a, err := app.New(ctx, app.Options{
+			Config: cfg, Version: version, Logger: log, Level: level,
+			Reload: func() (*config.Config, error) { return load(*path, false) },
+		})
+		if err != nil {
+			return err
+		}
+		done := make(chan struct{})
+		defer close(done)
+		go reloadOnHangup(ctx, a, done)
+		return a.Run(ctx)
+	}
+	cmd.SetContext(context.Background())
+	return cmd
+}
+
+// reloadOnHangup reloads at every SIGHUP; the app logs what became of it.
+func reloadOnHangup(ctx context.Context, a *app.App, done <-chan struct{}) {
+	hangup := make(chan os.Signal, 1)
+	signal.Notify(hangup, syscall.SIGHUP)
+	defer signal.Stop(hangup)
+	for {
+		select {
+		case <-hangup:
+			_ = a.Reload(ctx)
+		case <-done:
+			return
+		}
+	}
+}
+
+func newLogger(w io.Writer, cfg config.Log) (*slog.Logger, *slog.LevelVar) {
+	level := new(slog.LevelVar)
+	level.Set(cfg.Level)
+	opts := &slog.HandlerOptions{Level: level}
+	if cfg.JSON {
+		return slog.New(slog.NewJSONHandler(w, opts)), level
+	}
+	return slog.New(slog.NewTextHandler(w, opts)), level
+}

@@ -1,0 +1,114 @@
+package config
+
+import (
+	"log/slog"
+	"time"
+
+	"github.com/walpurge/walpurge/cdc/postgres"
+	"github.com/walpurge/walpurge/cdc/watermark"
+	"github.com/walpurge/walpurge/rules"
+	"github.com/walpurge/walpurge/rules/strictyaml"
+	"github.com/walpurge/walpurge/sinks/cloudflare"
+	"github.com/walpurge/walpurge/sinks/valkey"
+)
+
+// Config is a file that was read and found sound.
+type Config struct {
+	// File is the path that it was read from.
+	File     string
+	Pipeline string
+	// Rules are the rules files, globs resolved.
+	Rules   []string
+	DataDir string
+
+	Postgres  postgres.Config
+	Visible   bool
+	StopOnGap bool
+
+	NATS    NATS
+	Stream  Stream
+	Confirm watermark.Policy
+	Sinks   []Sink
+	HTTP    HTTP
+	Log     Log
+
+	DrainTimeout time.Duration
+}
+
+// NATS says which server holds the stream. Without URL it is embedded.
+type NATS struct {
+	URL         string
+	Credentials string
+	Replicas    int
+	CAFile      string
+	CertFile    string
+	KeyFile     string
+	// Listen and TokenFile are for the embedded server.
+	Listen    string
+	TokenFile string
+}
+
+// Embedded reports that the daemon runs its own server.
+func (n NATS) Embedded() bool { return n.URL == "" }
+
+// Stream bounds the stream.
+type Stream struct {
+	MaxAge   time.Duration
+	MaxBytes int64
+}
+
+// Sink is one configured sink; exactly one of the kinds is set.
+type Sink struct {
+	Name       string
+	Pos        strictyaml.Pos
+	Valkey     *valkey.Config
+	Cloudflare *cloudflare.Config
+
+	After   []string
+	MaxWait time.Duration
+	// Takes are the kinds that rules may send it.
+	Takes rules.KindSet
+	// Shadow counts and logs purges without carrying them out.
+	Shadow bool
+	// Flush is what the file says to purge when everything must go, empty if it
+	// says nothing.
+	Flush []rules.Invalidation
+}
+
+// Kind names the kind as the file does.
+func (s Sink) Kind() string {
+	if s.Valkey != nil {
+		return "valkey"
+	}
+	return "cloudflare"
+}
+
+// HTTP is the admin listener.
+type HTTP struct {
+	Listen    string
+	TokenFile string
+}
+
+// Log is how the daemon writes its log.
+type Log struct {
+	Level slog.Level
+	JSON  bool
+}
+
+// Specs tells the rules what the sinks take, in the order of the file.
+func (c *Config) Specs() []rules.SinkSpec {
+	out := make([]rules.SinkSpec, len(c.Sinks))
+	for i, s := range c.Sinks {
+		out[i] = rules.SinkSpec{Name: s.Name, Takes: s.Takes}
+	}
+	return out
+}
+
+// SinkNames lists the sinks in the order of the file.
+func (c *Config) SinkNames() []string {
+	out := make([]string, len(c.Sinks))
+	for i, s := range c.Sinks {
+		out[i] = s.Name
+	}
+	return out
+}

@@ -1,0 +1,128 @@
+package config
+
+import (
+	"time"
+
+	"github.com/walpurge/walpurge/rules/strictyaml"
+	"github.com/walpurge/walpurge/sinks/cloudflare"
+	"github.com/walpurge/walpurge/sinks/valkey"
+)
+
+// The raw types are the file as it is written. Keys that this version knows and
+// cannot honour are read, so that they can be refused by name.
+
+type rawFile struct {
+	Pipeline     strictyaml.Text          `yaml:"pipeline"`
+	Rules        []strictyaml.Text        `yaml:"rules"`
+	DataDir      string                   `yaml:"data_dir"`
+	Postgres     rawPostgres              `yaml:"postgres"`
+	NATS         *rawNATS                 `yaml:"nats"`
+	Stream       rawStream                `yaml:"stream"`
+	Sinks        strictyaml.Map[*rawSink] `yaml:"sinks"`
+	HTTP         rawHTTP                  `yaml:"http"`
+	Log          rawLog                   `yaml:"log"`
+	DrainTimeout time.Duration            `yaml:"drain_timeout"`
+	Retired      []strictyaml.Text        `yaml:"retired"`
+}
+
+type rawPostgres struct {
+	URL          strictyaml.Text                     `yaml:"url"`
+	PasswordFile string                              `yaml:"password_file"`
+	Slot         string                              `yaml:"slot"`
+	Publication  string                              `yaml:"publication"`
+	Manage       bool                                `yaml:"manage"`
+	Failover     strictyaml.Text                     `yaml:"failover"`
+	ColumnLists  strictyaml.Located[bool]            `yaml:"column_lists"`
+	MaxRetained  strictyaml.Located[strictyaml.Size] `yaml:"max_retained"`
+	OnGap        strictyaml.Text                     `yaml:"on_gap"`
+	Replicas     *strictyaml.Node                    `yaml:"replicas"`
+	Visible      bool                                `yaml:"visible"`
+	Heartbeat    time.Duration                       `yaml:"heartbeat"`
+}
+
+type rawNATS struct {
+	URL         strictyaml.Text         `yaml:"url"`
+	Listen      string                  `yaml:"listen"`
+	TokenFile   string                  `yaml:"token_file"`
+	Credentials string                  `yaml:"credentials"`
+	Replicas    strictyaml.Located[int] `yaml:"replicas"`
+	TLS         rawTLS                  `yaml:"tls"`
+}
+
+type rawTLS struct {
+	CAFile   string `yaml:"ca_file"`
+	CertFile string `yaml:"cert_file"`
+	KeyFile  string `yaml:"key_file"`
+}
+
+type rawStream struct {
+	MaxAge   time.Duration                       `yaml:"max_age"`
+	MaxBytes strictyaml.Located[strictyaml.Size] `yaml:"max_bytes"`
+	Confirm  strictyaml.Text                     `yaml:"confirm"`
+}
+
+type rawSink struct {
+	Valkey     *valkeyBlock     `yaml:"valkey"`
+	Cloudflare *cloudflareBlock `yaml:"cloudflare"`
+
+	After   []strictyaml.Text                 `yaml:"after"`
+	MaxWait strictyaml.Located[time.Duration] `yaml:"max_wait"`
+	Takes   []strictyaml.Text                 `yaml:"takes"`
+	Flush   *rawFlush                         `yaml:"flush"`
+
+	SecondPurge strictyaml.Located[time.Duration]   `yaml:"second_purge"`
+	MaxBacklog  strictyaml.Located[strictyaml.Size] `yaml:"max_backlog"`
+	OnOverflow  strictyaml.Text                     `yaml:"on_overflow"`
+	Mode        strictyaml.Text                     `yaml:"mode"`
+	Rollout     strictyaml.Located[int]             `yaml:"rollout"`
+	Formerly    strictyaml.Text                     `yaml:"formerly"`
+
+	// The other kinds of sink that the file format has.
+	Fastly     *strictyaml.Node `yaml:"fastly"`
+	CloudFront *strictyaml.Node `yaml:"cloudfront"`
+	Varnish    *strictyaml.Node `yaml:"varnish"`
+	Webhook    *strictyaml.Node `yaml:"webhook"`
+}
+
+type rawFlush struct {
+	Everything  bool                              `yaml:"everything"`
+	KeyPatterns []string                          `yaml:"key_patterns"`
+	Tags        []string                          `yaml:"tags"`
+	URLPrefixes []strictyaml.Text                 `yaml:"url_prefixes"`
+	Generations []strictyaml.Text                 `yaml:"generations"`
+	Pace        strictyaml.Located[time.Duration] `yaml:"pace"`
+	AtMost      strictyaml.Located[time.Duration] `yaml:"at_most"`
+}
+
+type rawHTTP struct {
+	Listen    strictyaml.Text `yaml:"listen"`
+	TokenFile string          `yaml:"token_file"`
+}
+
+type rawLog struct {
+	Level  strictyaml.Text `yaml:"level"`
+	Format strictyaml.Text `yaml:"format"`
+}
+
+// valkeyBlock and cloudflareBlock begin with their package's defaults.
+type valkeyBlock struct {
+	pos strictyaml.Pos
+	cfg valkey.Config
+}
+
+// UnmarshalYAML reads the block over the defaults.
+func (b *valkeyBlock) UnmarshalYAML(n *strictyaml.Node) error {
+	b.pos, b.cfg = n.Pos, valkey.DefaultConfig()
+	return n.Decode(&b.cfg)
+}
+
+type cloudflareBlock struct {
+	pos strictyaml.Pos
+	cfg cloudflare.Config
+}
+
+// UnmarshalYAML reads the block over the defaults.
+func (b *cloudflareBlock) UnmarshalYAML(n *strictyaml.Node) error {
+	b.pos, b.cfg = n.Pos, cloudflare.DefaultConfig()
+	return n.Decode(&b.cfg)
+}

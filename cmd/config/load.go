@@ -1,0 +1,228 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/walpurge/walpurge/cdc/postgres"
+	"github.com/walpurge/walpurge/cdc/watermark"
+	"github.com/walpurge/walpurge/rules/strictyaml"
+)
+
+// Options change how a file is read.
+type Options struct {
+	// Env looks up ${NAME}.
+	Env func(name string) (string, bool)
+	// Offline lets variables be missing: nothing will be connected to.
+	Offline bool
+}
+
+// Load reads a file. Its errors are of the type strictyaml.Errors, or say that
+// the file cannot be read.
+func Load(path string, opts Options) (*Config, error) {
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return nil, fmt.Errorf("%w; name the file with -c", err)
+	}
+	env := opts.Env
+	if opts.Offline {
+		env = func(name string) (string, bool) {
+			if v, ok := opts.Env(name); ok {
+				return v, true
+			}
+			return "${" + name + "}", true
+		}
+	}
+	doc, err := strictyaml.Options{Expand: env}.Parse(path, data)
+	if err != nil {
+		return nil, err
+	}
+	raw := rawFile{
+		DataDir:      "/var/lib/walpurge",
+		Stream:       rawStream{MaxAge: 72 * time.Hour, MaxBytes: strictyaml.Located[strictyaml.Size]{Value: 2 << 30}},
+		DrainTimeout: 20 * time.Second,
+		Postgres:     rawPostgres{Manage: true, Visible: true, Heartbeat: 10 * time.Second},
+	}
+	l := &loader{file: path}
+	l.errs.Add(path, strictyaml.Pos{}, doc.Decode(&raw))
+	cfg := l.build(&raw)
+	if err := l.errs.Err(); err != nil {
+		return nil, err
+	}
+	return cfg, nil
+}
+
+type loader struct {
+	file string
+	errs strictyaml.Errors
+}
+
+func (l *loader) failf(at strictyaml.Pos, format string, args ...any) {
+	l.errs.Addf(l.file, at, format, args...)
+}
+
+// later refuses a key that this version knows and cannot honour.
+func (l *loader) later(at strictyaml.Pos, set bool, key string) {
+	if set {
+		l.failf(at, "`%s` is not supported by this version; take it out", key)
+	}
+}
+
+// oneOf reads a word from a list, the first of which is the default.
+func (l *loader) oneOf(t strictyaml.Text, key string, words ...string) string {
+	if !t.Given() {
+		return words[0]
+	}
+	if !slices.Contains(words, t.Value) {
+		l.failf(t.Pos(), "%s: %q; write one of %s", key, t.Value, strings.Join(words, ", "))
+	}
+	return t.Value
+}
+
+var pipelineForm = regexp.MustCompile(`^[a-z][a-z0-9_]{0,39}$`)
+
+func (l *loader) build(raw *rawFile) *Config {
+	cfg := &Config{File: l.file, Pipeline: raw.Pipeline.Value, DataDir: raw.DataDir, DrainTimeout: raw.DrainTimeout}
+	switch {
+	case !raw.Pipeline.Given():
+		l.failf(strictyaml.Pos{}, "`pipeline` is missing; write `pipeline: NAME`, it names slot, publication and stream")
+	case !pipelineForm.MatchString(cfg.Pipeline):
+		l.failf(raw.Pipeline.Pos(), "pipeline: %q; write a lower-case letter, then up to 39 of a-z, 0-9 and _", cfg.Pipeline)
+	}
+	if len(raw.Retired) > 0 {
+		l.later(raw.Retired[0].Pos(), true, "retired")
+	}
+	cfg.Rules = l.rules(raw.Rules)
+	l.postgres(cfg, &raw.Postgres)
+	l.nats(cfg, raw.NATS)
+	cfg.Stream = Stream{MaxAge: raw.Stream.MaxAge, MaxBytes: int64(raw.Stream.MaxBytes.Value)}
+	if cfg.Stream.MaxBytes < 1<<20 {
+		l.failf(raw.Stream.MaxBytes.Pos, "stream.max_bytes: %s; write 1MiB or more", raw.Stream.MaxBytes.Value)
+	}
+	if cfg.Stream.MaxAge < time.Minute {
+		l.failf(strictyaml.Pos{}, "stream.max_age: %s; write 1m or more", cfg.Stream.MaxAge)
+	}
+	cfg.Confirm = l.confirm(raw.Stream.Confirm, cfg.NATS)
+	l.sinks(cfg, raw.Sinks)
+	cfg.HTTP = HTTP{Listen: "127.0.0.1:7468", TokenFile: raw.HTTP.TokenFile}
+	if raw.HTTP.Listen.Given() {
+		cfg.HTTP.Listen = raw.HTTP.Listen.Value
+	}
+	if err := cfg.Log.Level.UnmarshalText([]byte(l.oneOf(raw.Log.Level, "log.level", "info", "debug", "warn", "error"))); err != nil {
+		cfg.Log.Level = slog.LevelInfo
+	}
+	cfg.Log.JSON = l.oneOf(raw.Log.Format, "log.format", "text", "json") == "json"
+	return cfg
+}
+
+// rules resolves the globs relative to the file; each must match something.
+func (l *loader) rules(globs []strictyaml.Text) []string {
+	if len(globs) == 0 {
+		l.failf(strictyaml.Pos{}, "`rules` is missing; write `rules: [rules/*.yaml]`, relative to this file")
+	}
+	var files []string
+	for _, g := range globs {
+		pattern := g.Value
+		if !filepath.IsAbs(pattern) {
+			pattern = filepath.Join(filepath.Dir(l.file), pattern)
+		}
+		found, err := filepath.Glob(pattern)
+		switch {
+		case err != nil:
+			l.failf(g.Pos(), "rules: %q: %v", g.Value, err)
+		case len(found) == 0:
+			l.failf(g.Pos(), "rules: %q matches no file (looked for %s)", g.Value, pattern)
+		}
+		for _, f := range found {
+			if !slices.Contains(files, f) {
+				files = append(files, f)
+			}
+		}
+	}
+	return files
+}
+
+func (l *loader) postgres(cfg *Config, raw *rawPostgres) {
+	pg := postgres.DefaultConfig(cfg.Pipeline)
+	pg.URL, pg.PasswordFile, pg.Manage, pg.Heartbeat = raw.URL.Value, raw.PasswordFile, raw.Manage, raw.Heartbeat
+	if raw.Slot != "" {
+		pg.Slot = raw.Slot
+	}
+	if raw.Publication != "" {
+		pg.Publication = raw.Publication
+	}
+	pg.Failover = l.oneOf(raw.Failover, "postgres.failover", "auto", "true", "false") != "false"
+	cfg.StopOnGap = l.oneOf(raw.OnGap, "postgres.on_gap", "flush", "stop") == "stop"
+	cfg.Visible = raw.Visible
+	l.later(raw.ColumnLists.Pos, raw.ColumnLists.Value, "postgres.column_lists")
+	l.later(raw.MaxRetained.Pos, raw.MaxRetained.Value != 0, "postgres.max_retained")
+	if n := raw.Replicas; n != nil {
+		l.later(n.Pos, n.Kind != strictyaml.Sequence || len(n.Items) > 0, "postgres.replicas")
+	}
+	if strings.Contains(pg.URL, "${") {
+		pg.URL = ""
+	}
+	if err := pg.Validate(); err != nil {
+		l.each(raw.URL.Pos(), err)
+	}
+	cfg.Postgres = pg
+}
+
+// each reports joined errors one by one.
+func (l *loader) each(at strictyaml.Pos, err error) {
+	var many interface{ Unwrap() []error }
+	if errors.As(err, &many) {
+		for _, e := range many.Unwrap() {
+			l.failf(at, "%v", e)
+		}
+		return
+	}
+	l.failf(at, "%v", err)
+}
+
+func (l *loader) nats(cfg *Config, raw *rawNATS) {
+	cfg.NATS.Replicas = 1
+	if raw == nil {
+		return
+	}
+	cfg.NATS = NATS{
+		URL: raw.URL.Value, Credentials: raw.Credentials, Replicas: 1, Listen: raw.Listen, TokenFile: raw.TokenFile,
+		CAFile: raw.TLS.CAFile, CertFile: raw.TLS.CertFile, KeyFile: raw.TLS.KeyFile,
+	}
+	if raw.URL.Given() && raw.Listen != "" {
+		l.failf(raw.URL.Pos(), "nats: both url and listen; url names a cluster, listen opens the embedded server")
+	}
+	if !raw.URL.Given() {
+		l.later(raw.Replicas.Pos, raw.Replicas.Value > 1, "nats.replicas without nats.url")
+		return
+	}
+	cfg.NATS.Replicas = 3
+	if raw.Replicas.Value != 0 {
+		cfg.NATS.Replicas = raw.Replicas.Value
+	}
+	if cfg.NATS.Replicas < 1 || cfg.NATS.Replicas > 5 {
+		l.failf(raw.Replicas.Pos, "nats.replicas: %d; write 1 to 5", cfg.NATS.Replicas)
+	}
+}
+
+// confirm chooses the mark up to which PostgreSQL may forget: what is on our own
+// disk, what a quorum of servers holds, or else only what is purged.
+func (l *loader) confirm(t strictyaml.Text, nats NATS) watermark.Policy {
+	purged := l.oneOf(t, "stream.confirm", "synced", "purged") == "purged"
+	switch {
+	case purged:
+		return watermark.ConfirmSettled
+	case nats.Embedded():
+		return watermark.ConfirmSynced
+	case nats.Replicas >= 3:
+		return watermark.ConfirmPublished
+	}
+	return watermark.ConfirmSettled
+}

@@ -1,0 +1,175 @@
+package config
+
+import (
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/walpurge/walpurge/rules"
+	"github.com/walpurge/walpurge/rules/strictyaml"
+)
+
+var sinkForm = regexp.MustCompile(`^[a-z][a-z0-9_]{0,39}$`)
+
+func (l *loader) sinks(cfg *Config, raw strictyaml.Map[*rawSink]) {
+	if len(raw) == 0 {
+		l.failf(strictyaml.Pos{}, "`sinks` is missing; name at least one cache to purge")
+		return
+	}
+	var names []string
+	for _, e := range raw {
+		names = append(names, e.Key)
+	}
+	for _, e := range raw {
+		if !sinkForm.MatchString(e.Key) {
+			l.failf(e.Pos, "sink %q; write a lower-case letter, then up to 39 of a-z, 0-9 and _", e.Key)
+		}
+		if e.Value == nil {
+			l.failf(e.Pos, "sink %s is empty; give it a kind, such as valkey: {url: ...}", e.Key)
+			continue
+		}
+		cfg.Sinks = append(cfg.Sinks, l.sink(e.Key, e.Pos, e.Value, names))
+	}
+	l.cycles(cfg.Sinks)
+}
+
+func (l *loader) sink(name string, at strictyaml.Pos, raw *rawSink, names []string) Sink {
+	s := Sink{Name: name, Pos: at, MaxWait: 30 * time.Second}
+	kinds := 0
+	var can rules.KindSet
+	if b := raw.Valkey; b != nil {
+		kinds++
+		s.Valkey, can = &b.cfg, b.cfg.Kinds()
+		check := b.cfg
+		if strings.Contains(check.URL, "${") {
+			check.URL = "valkey://offline"
+		}
+		if err := check.Validate(); err != nil {
+			l.each(b.pos, err)
+		}
+	}
+	if b := raw.Cloudflare; b != nil {
+		kinds++
+		s.Cloudflare, can = &b.cfg, b.cfg.Kinds()
+		if err := b.cfg.Validate(); err != nil {
+			l.each(b.pos, err)
+		}
+	}
+	for kind, n := range map[string]*strictyaml.Node{"fastly": raw.Fastly, "cloudfront": raw.CloudFront, "varnish": raw.Varnish, "webhook": raw.Webhook} {
+		if n != nil {
+			kinds++
+			l.later(n.Pos, true, kind)
+		}
+	}
+	if kinds != 1 {
+		l.failf(at, "sink %s has %d kinds; give it exactly one of valkey, cloudflare", name, kinds)
+	}
+	s.Takes = l.takes(raw.Takes, can)
+	s.Flush = l.flush(raw.Flush, can)
+	for _, t := range raw.After {
+		switch {
+		case !slices.Contains(names, t.Value):
+			l.failf(t.Pos(), "after: no sink %q%s", t.Value, strictyaml.DidYouMean(t.Value, names))
+		case t.Value == name:
+			l.failf(t.Pos(), "after: sink %s cannot wait for itself", name)
+		}
+		s.After = append(s.After, t.Value)
+	}
+	if !raw.MaxWait.Pos.IsZero() {
+		s.MaxWait = raw.MaxWait.Value
+		if s.MaxWait <= 0 {
+			l.failf(raw.MaxWait.Pos, "max_wait: %s; write a time above 0", s.MaxWait)
+		}
+	}
+	l.later(raw.SecondPurge.Pos, raw.SecondPurge.Value != 0, "second_purge")
+	l.later(raw.MaxBacklog.Pos, raw.MaxBacklog.Value != 0, "max_backlog")
+	l.later(raw.OnOverflow.Pos(), raw.OnOverflow.Given(), "on_overflow")
+	s.Shadow = l.oneOf(raw.Mode, "mode", "purge", "shadow") == "shadow"
+	l.later(raw.Rollout.Pos, !raw.Rollout.Pos.IsZero() && raw.Rollout.Value != 100, "rollout")
+	l.later(raw.Formerly.Pos(), raw.Formerly.Value != "", "formerly")
+	return s
+}
+
+// kindWords are the plural names that files use, in the order of rules.Kind.
+var kindWords = []string{"keys", "tags", "urls", "url_prefixes", "key_prefixes", "generations"}
+
+func (l *loader) takes(words []strictyaml.Text, can rules.KindSet) rules.KindSet {
+	if len(words) == 0 {
+		return can
+	}
+	// Patterns and everything are how the daemon itself empties a sink.
+	out := can & rules.Kinds(rules.KeyPattern, rules.Everything)
+	for _, w := range words {
+		k := slices.Index(kindWords, w.Value)
+		switch {
+		case k < 0:
+			l.failf(w.Pos(), "takes: %q; write some of %s", w.Value, strings.Join(kindWords, ", "))
+		case !can.Has(rules.Kind(k)):
+			l.failf(w.Pos(), "takes: this kind of sink cannot purge %s", w.Value)
+		default:
+			out |= rules.Kinds(rules.Kind(k))
+		}
+	}
+	return out
+}
+
+func (l *loader) flush(raw *rawFlush, can rules.KindSet) []rules.Invalidation {
+	if raw == nil {
+		return nil
+	}
+	l.later(raw.Pace.Pos, raw.Pace.Value != 0, "flush.pace")
+	l.later(raw.AtMost.Pos, raw.AtMost.Value != 0, "flush.at_most")
+	for key, list := range map[string][]strictyaml.Text{"flush.url_prefixes": raw.URLPrefixes, "flush.generations": raw.Generations} {
+		if len(list) > 0 {
+			l.later(list[0].Pos(), true, key)
+		}
+	}
+	var out []rules.Invalidation
+	add := func(k rules.Kind, key string, values ...string) {
+		if len(values) > 0 && !can.Has(k) {
+			l.failf(strictyaml.Pos{}, "flush.%s: this kind of sink cannot do that", key)
+		}
+		for _, v := range values {
+			out = append(out, rules.Invalidation{Kind: k, Value: v, Rule: "flush"})
+		}
+	}
+	if raw.Everything {
+		add(rules.Everything, "everything", "")
+	}
+	add(rules.KeyPattern, "key_patterns", raw.KeyPatterns...)
+	add(rules.Tag, "tags", raw.Tags...)
+	return out
+}
+
+// cycles refuses sinks that wait for each other.
+func (l *loader) cycles(sinks []Sink) {
+	after := make(map[string][]string)
+	for _, s := range sinks {
+		after[s.Name] = s.After
+	}
+	var walk func(path []string, name string) bool
+	walk = func(path []string, name string) bool {
+		if i := slices.Index(path, name); i >= 0 {
+			at := strictyaml.Pos{}
+			for _, s := range sinks {
+				if s.Name == name {
+					at = s.Pos
+				}
+			}
+			l.failf(at, "after: %s wait for each other", strings.Join(append(path[i:], name), " -> "))
+			return true
+		}
+		for _, next := range after[name] {
+			if walk(append(slices.Clone(path), name), next) {
+				return true
+			}
+		}
+		return false
+	}
+	for _, s := range sinks {
+		if walk(nil, s.Name) {
+			return
+		}
+	}
+}

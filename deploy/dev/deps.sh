@@ -1,0 +1,316 @@
+#!/usr/bin/env bash
+# deps.sh - makes sure that the servers which the tests and `walpurge demo`
+# start are installed: PostgreSQL 15 or newer and Valkey (or Redis 7 or newer).
+# It also looks for a Go new enough for go.mod.
+#
+#   deps.sh [--check] [GROUP...]
+#
+# Without a group: core. --check reports and changes nothing. Exit 0: all there;
+# 1: something is missing and could not be (or, with --check, was not) installed;
+# 2: bad arguments.
+#
+# Nothing that it installs is started.
+set -euo pipefail
+
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+gomod=$here/../../go.mod
+pg_min=15
+redis_min=7
+backports_file=/etc/apt/sources.list.d/walpurge-backports.sources
+policy=/usr/sbin/policy-rc.d
+policy_saved=$policy.walpurge-saved
+
+check_only=false
+sudo_cmd=()
+apt_log=
+apt_updated=false
+failed=false
+
+say() { printf '%s\n' "$*"; }
+complain() { printf 'deps: %s\n' "$*" >&2; }
+
+usage() {
+  sed -n '2,13s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"
+  say "Groups: $(declare -F | sed -n 's/^declare -f group_//p' | paste -sd' ')"
+}
+
+# --- what is there -----------------------------------------------------------
+
+# major_of prints the first number of "postgres (PostgreSQL) 15.18 (Debian ...)"
+# or "Redis server v=7.0.15 sha=...".
+major_of() { sed -nE 's/.*(\) |v=)([0-9]+).*/\2/p; q' <<<"$1"; }
+
+find_postgres() {
+  local dir found='' best=0 major dirs=()
+  if [[ -n ${WALPURGE_PG_BIN:-} ]]; then
+    dirs=("$WALPURGE_PG_BIN")
+  else
+    dirs=(/usr/lib/postgresql/*/bin)
+    if command -v initdb >/dev/null; then dirs+=("$(dirname "$(command -v initdb)")"); fi
+    if command -v pg_config >/dev/null; then dirs+=("$(pg_config --bindir)"); fi
+  fi
+  for dir in "${dirs[@]}"; do
+    [[ -x $dir/initdb && -x $dir/postgres ]] || continue
+    major=$(major_of "$("$dir/postgres" --version 2>/dev/null || true)")
+    if [[ -n $major ]] && ((major >= pg_min && major > best)); then
+      found=$dir best=$major
+    fi
+  done
+  [[ -n $found ]] && say "PostgreSQL $best in $found"
+}
+
+find_valkey() {
+  local path major
+  if path=$(command -v valkey-server); then
+    say "$("$path" --version | sed -nE 's/.*(v=[0-9.]+).*/Valkey \1/p') at $path"
+    return 0
+  fi
+  if path=$(command -v redis-server); then
+    major=$(major_of "$("$path" --version)")
+    if [[ -n $major ]] && ((major >= redis_min)); then
+      say "Redis $major (instead of Valkey) at $path"
+      return 0
+    fi
+  fi
+  return 1
+}
+
+check_go() {
+  local want have
+  want=$(sed -nE 's/^go ([0-9]+\.[0-9]+).*/\1/p' "$gomod")
+  if ! command -v go >/dev/null; then
+    complain "no go in PATH. Install Go $want or newer, from the Go project or as a package of your distribution."
+    return 1
+  fi
+  # Without GOTOOLCHAIN=local an old go would fetch a new one just to answer.
+  have=$(cd / && GOTOOLCHAIN=local go env GOVERSION)
+  have=${have#go}
+  if [[ $(printf '%s\n' "$want" "$have" | sort -V | head -n1) != "$want" ]]; then
+    complain "go $have is older than $want (go.mod). Install a newer one, or let go fetch it: go env -w GOTOOLCHAIN=auto"
+    return 1
+  fi
+  say "ok       Go $have"
+}
+
+# --- apt ---------------------------------------------------------------------
+
+can_install() {
+  command -v apt-get >/dev/null || return 1
+  ((EUID == 0)) && return 0
+  command -v sudo >/dev/null || return 1
+  # Without a terminal sudo cannot ask for a password.
+  if [[ -t 0 ]] || sudo -n true 2>/dev/null; then
+    sudo_cmd=(sudo)
+    return 0
+  fi
+  return 1
+}
+
+as_root() { "${sudo_cmd[@]}" "$@"; }
+
+apt_quiet() {
+  as_root env DEBIAN_FRONTEND=noninteractive apt-get -q -y "$@" >>"$apt_log" 2>&1
+}
+
+apt_update() {
+  $apt_updated && return 0
+  say "         apt-get update"
+  apt_quiet update || complain "apt-get update failed (log: $apt_log); going on with the lists that are there"
+  apt_updated=true
+}
+
+has_candidate() {
+  local candidate
+  candidate=$(LC_ALL=C apt-cache policy "$1" 2>/dev/null | sed -n 's/^ *Candidate: //p')
+  [[ -n $candidate && $candidate != '(none)' ]]
+}
+
+# forbid_starts makes invoke-rc.d and deb-systemd-invoke refuse to start
+# anything (exit 101 of policy-rc.d) until allow_starts puts back what was there.
+forbid_starts() {
+  # A run that was killed may have left its own policy in place.
+  if as_root test -e "$policy_saved"; then as_root mv -f "$policy_saved" "$policy"; fi
+  if as_root test -e "$policy"; then
+    as_root mv "$policy" "$policy_saved"
+  fi
+  printf '#!/bin/sh\n# walpurge deps.sh: no service starts while packages are installed\nexit 101\n' |
+    as_root tee "$policy" >/dev/null
+  as_root chmod 755 "$policy"
+}
+
+allow_starts() {
+  if as_root test -e "$policy_saved"; then
+    as_root mv -f "$policy_saved" "$policy"
+  elif as_root grep -qs 'walpurge deps.sh' "$policy"; then
+    as_root rm -f "$policy"
+  fi
+}
+
+# services prints pids of database servers that belong to no one but init: what
+# a package's scripts start, and a test never does.
+services() {
+  local status
+  for status in /proc/[0-9]*/status; do
+    awk '/^Name:/ {n = $2} /^Pid:/ {p = $2} /^PPid:/ {pp = $2}
+      END {if (pp == 1 && n ~ /^(postgres|valkey-server|redis-server|varnishd)$/) print p}' "$status" 2>/dev/null || true
+  done
+}
+
+install() { # install OPTIONS-AND-PACKAGES...
+  local before after rc=0
+  before=$(services)
+  forbid_starts
+  trap allow_starts EXIT
+  apt_quiet install --no-install-recommends "$@" || rc=$?
+  allow_starts
+  trap - EXIT
+  if ((rc != 0)); then
+    complain "apt-get install $* failed:"
+    tail -n 20 "$apt_log" >&2
+    return 1
+  fi
+  after=$(services)
+  if [[ $after != "$before" ]]; then
+    complain "a package started a service in spite of $policy (pids: ${after//$'\n'/ }). Stop it with systemctl or kill."
+  fi
+}
+
+# backports_source prints a deb822 stanza for the backports suite, with the
+# mirror and the keyring of the source that serves the release itself.
+backports_source() {
+  local codename=$1 files
+  shopt -s nullglob
+  files=(/etc/apt/sources.list.d/*.sources)
+  shopt -u nullglob
+  if ((${#files[@]} > 0)); then
+    awk -v suite="$codename" '
+      function flush() {
+        if (uri != "" && types ~ /(^| )deb( |$)/ && (" " suites " ") ~ (" " suite " ") && !off && !done) {
+          done = 1
+          print "Types: deb\nURIs: " uri "\nSuites: " suite "-backports\nComponents: main"
+          if (key != "") print "Signed-By: " key
+        }
+        uri = suites = types = key = ""; off = 0
+      }
+      FNR == 1 || /^[ \t]*$/ {flush()}
+      /^#/ {next}
+      {v = $0; sub(/^[^:]*:[ \t]*/, "", v)}
+      tolower($1) == "types:" {types = v}
+      tolower($1) == "uris:" {split(v, u, " "); uri = u[1]}
+      tolower($1) == "suites:" {suites = v}
+      tolower($1) == "signed-by:" {key = v}
+      tolower($1) == "enabled:" && v ~ /^no/ {off = 1}
+      END {flush()}' "${files[@]}"
+  fi
+  shopt -s nullglob
+  files=(/etc/apt/sources.list /etc/apt/sources.list.d/*.list)
+  shopt -u nullglob
+  if ((${#files[@]} > 0)); then
+    awk -v suite="$codename" '
+      $1 == "deb" {
+        key = ""; opts = ""; i = 2
+        if ($2 ~ /^\[/) {
+          do opts = opts " " $i; while ($(i++) !~ /\]$/ && i <= NF)
+          if (match(opts, /signed-by=[^] ]+/)) key = substr(opts, RSTART + 10, RLENGTH - 10)
+        }
+        if ($(i + 1) == suite) {
+          print "Types: deb\nURIs: " $i "\nSuites: " suite "-backports\nComponents: main"
+          if (key != "") print "Signed-By: " key
+          exit
+        }
+      }' "${files[@]}"
+  fi
+}
+
+add_backports() { # add_backports CODENAME
+  local stanza
+  # Two sources may serve the release; the first is enough.
+  stanza=$(backports_source "$1" | awk '/^Types:/ && n++ {exit} {print}')
+  [[ -n $stanza ]] || return 1
+  say "         adding the suite $1-backports of your own mirror: $backports_file"
+  printf '%s\n' "$stanza" | as_root tee "$backports_file" >/dev/null
+  if apt_quiet update -o "Dir::Etc::sourcelist=$backports_file" -o Dir::Etc::sourceparts=- \
+    -o APT::Get::List-Cleanup=0 -o APT::Update::Error-Mode=any && has_candidate valkey-server; then
+    return 0
+  fi
+  say "         $1-backports is not to be had; taking the suite out again"
+  as_root rm -f "$backports_file"
+  return 1
+}
+
+install_valkey() {
+  local codename id
+  codename=$(. /etc/os-release && printf %s "${VERSION_CODENAME:-}")
+  id=$(. /etc/os-release && printf %s "${ID:-}")
+  if has_candidate valkey-server; then
+    install valkey-server && return 0
+  elif [[ $id == debian && -n $codename ]] && add_backports "$codename"; then
+    install -t "$codename-backports" valkey-server && return 0
+  fi
+  say "missing  no valkey-server here: installing redis-server instead"
+  install redis-server
+}
+
+# --- groups ------------------------------------------------------------------
+
+# need NAME FINDER INSTALLER BY-HAND: report, or install and look again.
+need() {
+  local name=$1 finder=$2 installer=$3 by_hand=$4 found
+  if found=$("$finder"); then
+    say "ok       $found"
+    return
+  fi
+  if $check_only; then
+    say "missing  $name: $by_hand"
+    failed=true
+    return
+  fi
+  if ! can_install; then
+    complain "missing $name, and there is neither root nor sudo with apt here. Run:"
+    complain "  $by_hand"
+    failed=true
+    return
+  fi
+  if [[ -z $apt_log ]]; then
+    apt_log=$(mktemp "${TMPDIR:-/tmp}/walpurge-deps.XXXXXX.log")
+  fi
+  say "missing  $name: installing it with apt-get (log: $apt_log)"
+  apt_update
+  if ! "$installer" || ! found=$("$finder"); then
+    complain "could not install $name; see $apt_log, or run: $by_hand"
+    failed=true
+    return
+  fi
+  say "ok       $found"
+}
+
+install_postgres() { install postgresql; }
+
+group_core() {
+  need "PostgreSQL $pg_min+" find_postgres install_postgres "apt-get install postgresql"
+  need "Valkey" find_valkey install_valkey \
+    "apt-get install valkey-server   (Debian bookworm: from bookworm-backports; else: apt-get install redis-server)"
+}
+
+# --- main --------------------------------------------------------------------
+
+groups=()
+for arg in "$@"; do
+  case $arg in
+  --check) check_only=true ;;
+  -h | --help) usage && exit 0 ;;
+  *)
+    if ! declare -F "group_$arg" >/dev/null; then
+      complain "unknown argument \"$arg\""
+      usage >&2
+      exit 2
+    fi
+    groups+=("$arg")
+    ;;
+  esac
+done
+if ((${#groups[@]} == 0)); then groups=(core); fi
+
+check_go || failed=true
+for group in "${groups[@]}"; do "group_$group"; done
+if $failed; then exit 1; fi

@@ -1,0 +1,106 @@
+package router
+
+import (
+	"slices"
+	"time"
+
+	"github.com/walpurge/walpurge/cdc"
+	"github.com/walpurge/walpurge/rules"
+)
+
+// Limits of one batch: it is published early when it reaches one of them.
+const (
+	maxValues = 2000
+	maxBytes  = 48 << 10
+	maxXIDs   = 4000
+)
+
+// builder collects the invalidations for one sink since the last batch, each
+// value of a rule once.
+type builder struct {
+	sink  string
+	names []string // rule names by index
+	seen  map[string]struct{}
+	items []rules.Item
+	place []int // rule index -> place in items plus one
+	count int
+	bytes int
+	flush bool
+	key   []byte
+
+	xids        []uint64
+	first, last time.Time
+	at          cdc.LSN
+}
+
+func newBuilder(sink string, names []string) *builder {
+	return &builder{sink: sink, names: names, seen: make(map[string]struct{}), place: make([]int, len(names))}
+}
+
+// add takes a value; it is copied only if it is new in this batch.
+func (b *builder) add(rule int, kind rules.Kind, value []byte, tx *cdc.Txn) {
+	if n := len(b.xids); n == 0 || b.xids[n-1] != tx.XID {
+		b.xids = append(b.xids, tx.XID)
+	}
+	if b.first.IsZero() || tx.Time.Before(b.first) {
+		b.first = tx.Time
+	}
+	if tx.Time.After(b.last) {
+		b.last = tx.Time
+	}
+	b.at = max(b.at, tx.Commit)
+	if kind == rules.Everything {
+		b.flush = true
+		return
+	}
+	b.key = append(b.key[:0], byte(kind), byte(rule), byte(rule>>8))
+	b.key = append(b.key, value...)
+	if _, dup := b.seen[string(b.key)]; dup {
+		return
+	}
+	k := string(b.key)
+	b.seen[k] = struct{}{}
+	if b.place[rule] == 0 {
+		b.items = append(b.items, rules.Item{Rule: b.names[rule]})
+		b.place[rule] = len(b.items)
+	}
+	values := &b.items[b.place[rule]-1].Values[kind]
+	*values = append(*values, k[3:])
+	b.count++
+	b.bytes += len(value)
+}
+
+// empty reports that there is nothing to publish.
+func (b *builder) empty() bool { return b.count == 0 && !b.flush }
+
+// full reports that the batch should be published before more is added.
+func (b *builder) full() bool {
+	return b.count >= maxValues || b.bytes >= maxBytes || len(b.xids) >= maxXIDs
+}
+
+// commit notes that the transaction of the newest values ended.
+func (b *builder) commit(tx *cdc.Txn) {
+	if n := len(b.xids); n > 0 && b.xids[n-1] == tx.XID {
+		b.at = max(b.at, tx.End)
+	}
+}
+
+// take returns the batch and starts a new one.
+func (b *builder) take(start cdc.Position) *rules.Batch {
+	start.LSN = b.at
+	out := &rules.Batch{
+		Sink: b.sink, Origin: rules.FromWAL, Items: b.items, Flush: b.flush,
+		Stamp: cdc.Stamp{Position: start, XIDs: b.xids, FirstCommit: b.first, LastCommit: b.last},
+	}
+	if b.flush {
+		out.Reason = "truncate"
+	}
+	clear(b.seen)
+	clear(b.place)
+	// What was handed on is the publisher's now, and sizes hint at the next.
+	*b = builder{
+		sink: b.sink, names: b.names, seen: b.seen, place: b.place, key: b.key,
+		items: make([]rules.Item, 0, len(b.items)), xids: slices.Grow([]uint64(nil), min(len(b.xids), 64)),
+	}
+	return out
+}

@@ -1,0 +1,9 @@
+// Package router turns the changes of a session into batches of invalidations,
+// one stream of batches per sink, and claims between them.
+//
+// It is the reader's Handler. Rows stop here: what leaves are keys and tags.
+// Batches form by draining: what one read brought is evaluated, deduplicated
+// per sink and published when the reader rests, so a quiet database is answered
+// at once and a busy one in large batches, without a timer. A claim never
+// covers more than whole transactions.
+package router

@@ -1,0 +1,94 @@
+package router
+
+import (
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/walpurge/walpurge/cdc"
+	"github.com/walpurge/walpurge/rules"
+)
+
+// Metrics are the router's counters. Labels are names from the configuration,
+// never data.
+type Metrics struct {
+	changes       *prometheus.CounterVec
+	matches       *prometheus.CounterVec
+	errors        *prometheus.CounterVec
+	unknown       *prometheus.CounterVec
+	perRule       *prometheus.CounterVec
+	invalidations *prometheus.CounterVec
+	gaps          *prometheus.CounterVec
+}
+
+// NewMetrics registers the router's metrics.
+func NewMetrics(reg prometheus.Registerer) *Metrics {
+	vec := func(name, help string, labels ...string) *prometheus.CounterVec {
+		v := prometheus.NewCounterVec(prometheus.CounterOpts{Namespace: "walpurge", Name: name, Help: help}, labels)
+		reg.MustRegister(v)
+		return v
+	}
+	m := &Metrics{
+		changes:       vec("changes_total", "Row changes read of tables that rules watch.", "table", "op"),
+		matches:       vec("rule_matches_total", "Changes that a rule matched.", "rule"),
+		errors:        vec("rule_errors_total", "Changes for which a rule's condition failed; they count as matched.", "rule"),
+		unknown:       vec("rule_unknown_total", "Changes for which a rule needed a value that the stream did not carry.", "rule"),
+		perRule:       vec("rule_invalidations_total", "Values that a rule invalidated at a sink, before deduplication.", "rule", "sink"),
+		invalidations: vec("invalidations_total", "Values invalidated at a sink, before deduplication.", "sink", "kind"),
+		gaps:          vec("gaps_total", "Breaks in the line after which every sink was flushed.", "reason"),
+	}
+	for _, reason := range []cdc.GapReason{cdc.GapSlotLost, cdc.GapStreamBehind, cdc.GapSystemChanged} {
+		m.gaps.WithLabelValues(string(reason))
+	}
+	return m
+}
+
+func (m *Metrics) gap(reason cdc.GapReason) { m.gaps.WithLabelValues(string(reason)).Inc() }
+
+// opCounters count the changes of one table by operation.
+type opCounters [cdc.Truncate + 1]prometheus.Counter
+
+// counters are the metrics of one set of rules, looked up once.
+type counters struct {
+	m             *Metrics
+	tables        map[string]*opCounters
+	verdicts      [][]prometheus.Counter // rule, verdict
+	perRule       [][]prometheus.Counter // rule, sink
+	invalidations [][]prometheus.Counter // sink, kind
+}
+
+func (m *Metrics) counters(set *rules.Set, sinks []string) *counters {
+	c := &counters{m: m, tables: make(map[string]*opCounters)}
+	for _, t := range set.Tables() {
+		ops := new(opCounters)
+		for op := cdc.Insert; op <= cdc.Truncate; op++ {
+			ops[op] = m.changes.WithLabelValues(t.String(), op.String())
+		}
+		c.tables[t.String()] = ops
+	}
+	for _, r := range set.Rules() {
+		unknown := m.unknown.WithLabelValues(r.Name)
+		c.verdicts = append(c.verdicts, []prometheus.Counter{
+			rules.Matched: m.matches.WithLabelValues(r.Name), rules.UnknownCondition: unknown,
+			rules.UnknownValue: unknown, rules.Failed: m.errors.WithLabelValues(r.Name),
+		})
+		row := make([]prometheus.Counter, len(sinks))
+		for i, sink := range sinks {
+			row[i] = m.perRule.WithLabelValues(r.Name, sink)
+		}
+		c.perRule = append(c.perRule, row)
+	}
+	for _, sink := range sinks {
+		row := make([]prometheus.Counter, rules.NumKinds)
+		for k := range row {
+			row[k] = m.invalidations.WithLabelValues(sink, rules.Kind(k).String())
+		}
+		c.invalidations = append(c.invalidations, row)
+	}
+	return c
+}
+
+func (c *counters) verdict(rule int, v rules.Verdict) { c.verdicts[rule][v].Inc() }
+
+func (c *counters) invalidation(rule, sink int, k rules.Kind) {
+	c.perRule[rule][sink].Inc()
+	c.invalidations[sink][k].Inc()
+}

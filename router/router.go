@@ -1,0 +1,274 @@
+package router
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/walpurge/walpurge/cdc"
+	"github.com/walpurge/walpurge/rules"
+)
+
+// Publisher is where batches go. Calls come from one goroutine.
+type Publisher interface {
+	// Publish sends a batch, and may block while the stream takes no more.
+	Publish(ctx context.Context, b *rules.Batch) error
+	// Claim says, after every batch published before it is acknowledged, that
+	// everything committed up to the position is in the stream.
+	Claim(ctx context.Context, at cdc.Position, committed time.Time) error
+	// Begin opens an epoch; see Ledger.
+	Begin(ctx context.Context, epoch uint64, at cdc.Position, after uint64) error
+	// Flushed blocks until everything published and claimed is durable.
+	Flushed(ctx context.Context) error
+}
+
+// Ledger reads the newest claim in the stream and its sequence.
+type Ledger interface {
+	LastClaim(ctx context.Context) (c cdc.Claim, seq uint64, found bool, err error)
+}
+
+// Config is what a router is made of.
+type Config struct {
+	Rules     *rules.Set
+	Sinks     []string // in the order in which the rules know them
+	Publisher Publisher
+	Ledger    Ledger
+	// StopOnGap ends the daemon at a gap instead of flushing.
+	StopOnGap bool
+	Metrics   *Metrics
+	Logger    *slog.Logger
+}
+
+// Router implements the reader's handler. Reload may be called from another
+// goroutine; everything else is the reader's.
+type Router struct {
+	cfg      Config
+	set      *rules.Set
+	plans    map[*cdc.Relation]boundPlan
+	builders []*builder
+	counters *counters
+
+	start     cdc.Position
+	tx        *cdc.Txn
+	open      bool
+	end       cdc.LSN // of the newest whole transaction
+	committed time.Time
+	claimed   cdc.LSN
+	claimedAt time.Time
+
+	mu      sync.Mutex
+	pending *reload
+}
+
+// boundPlan is what is known of one version of a table's shape; rules is nil if
+// none watches the table.
+type boundPlan struct {
+	rules   *rules.Plan
+	changes *opCounters
+}
+
+type reload struct {
+	set  *rules.Set
+	done chan struct{}
+}
+
+// New returns a router with its first rules.
+func New(cfg Config) *Router {
+	r := &Router{cfg: cfg}
+	r.use(cfg.Rules)
+	return r
+}
+
+// use takes a set of rules into service.
+func (r *Router) use(set *rules.Set) {
+	r.set = set
+	r.plans = make(map[*cdc.Relation]boundPlan)
+	names := make([]string, 0, len(set.Rules()))
+	for _, rule := range set.Rules() {
+		names = append(names, rule.Name)
+	}
+	r.builders = make([]*builder, len(r.cfg.Sinks))
+	for i, sink := range r.cfg.Sinks {
+		r.builders[i] = newBuilder(sink, names)
+	}
+	r.counters = r.cfg.Metrics.counters(set, r.cfg.Sinks)
+}
+
+// Reload replaces the rules at the next boundary between transactions, and
+// returns once the new ones are in service or the context ends.
+func (r *Router) Reload(ctx context.Context, set *rules.Set) error {
+	next := &reload{set: set, done: make(chan struct{})}
+	r.mu.Lock()
+	r.pending = next
+	r.mu.Unlock()
+	select {
+	case <-next.done:
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("the new rules wait for the reader to come by: %w", context.Cause(ctx))
+	}
+}
+
+// Start opens an epoch, and flushes every sink if the line is broken.
+func (r *Router) Start(ctx context.Context, s cdc.Session) error {
+	r.plans = make(map[*cdc.Relation]boundPlan)
+	for _, b := range r.builders {
+		if !b.empty() {
+			b.take(s.Start) // an unfinished transaction: it comes again whole
+		}
+	}
+	r.start, r.open, r.end, r.claimed = s.Start, false, 0, 0
+	last, seq, found, err := r.cfg.Ledger.LastClaim(ctx)
+	if err != nil {
+		return err
+	}
+	gap, broken := findGap(last, found, s)
+	if !broken {
+		at := s.Start
+		if found && at.Before(last.Position) {
+			at = last.Position
+		}
+		r.claimedAt = time.Now()
+		return r.cfg.Publisher.Begin(ctx, last.Epoch+1, at, seq)
+	}
+	return r.bridge(ctx, gap, last, seq)
+}
+
+// bridge carries the line over a gap: a flush for every sink, durable before
+// the claim that lies beyond the gap.
+func (r *Router) bridge(ctx context.Context, gap cdc.Gap, last cdc.Claim, seq uint64) error {
+	if r.cfg.StopOnGap {
+		return &cdc.Halt{Err: fmt.Errorf("gap: %s; changes in it may never be purged, and postgres.on_gap is stop; "+
+			"purge every sink by hand, then start with on_gap: flush", gap)}
+	}
+	r.cfg.Logger.Warn("gap in the line, flushing every sink", "reason", gap.Reason, "from", gap.From.String(), "to", gap.To.String())
+	r.cfg.Metrics.gap(gap.Reason)
+	opened := last.Position
+	if opened.SystemID != gap.To.SystemID {
+		opened = cdc.Position{SystemID: gap.To.SystemID, Timeline: gap.To.Timeline}
+	}
+	if err := r.cfg.Publisher.Begin(ctx, last.Epoch+1, opened, seq); err != nil {
+		return err
+	}
+	now := time.Now()
+	for _, sink := range r.cfg.Sinks {
+		err := r.cfg.Publisher.Publish(ctx, &rules.Batch{
+			Sink: sink, Origin: rules.FromGap, Flush: true, Reason: string(gap.Reason),
+			Stamp: cdc.Stamp{Position: gap.To, FirstCommit: now, LastCommit: now},
+		})
+		if err != nil {
+			return err
+		}
+	}
+	if err := r.cfg.Publisher.Claim(ctx, gap.To, now); err != nil {
+		return err
+	}
+	return r.cfg.Publisher.Flushed(ctx)
+}
+
+// Change evaluates one row event.
+func (r *Router) Change(ctx context.Context, tx *cdc.Txn, c *cdc.Change) error {
+	if !r.open {
+		r.open = true
+		r.swap()
+	}
+	r.tx = tx
+	plan, known := r.plans[c.Rel]
+	if !known {
+		plan = boundPlan{r.set.Bind(c.Rel), r.counters.tables[c.Rel.String()]}
+		r.plans[c.Rel] = plan
+	}
+	if plan.rules == nil {
+		return nil
+	}
+	plan.changes[c.Op].Inc()
+	plan.rules.Eval(c, r)
+	for _, b := range r.builders {
+		if b.full() {
+			if err := r.publish(ctx, b); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// Invalidate implements rules.Output.
+func (r *Router) Invalidate(rule, sink int, k rules.Kind, value []byte) {
+	r.counters.invalidation(rule, sink, k)
+	r.builders[sink].add(rule, k, value, r.tx)
+}
+
+// Verdict implements rules.Output.
+func (r *Router) Verdict(rule int, v rules.Verdict) { r.counters.verdict(rule, v) }
+
+// Commit closes a transaction.
+func (r *Router) Commit(_ context.Context, tx *cdc.Txn) error {
+	r.open = false
+	r.end, r.committed = tx.End, tx.Time
+	for _, b := range r.builders {
+		b.commit(tx)
+	}
+	r.swap()
+	return nil
+}
+
+// idleClaim is how often an idle line is claimed anew.
+const idleClaim = time.Second
+
+// Rest publishes what has come together, and claims what is whole. An open
+// transaction is waited for: its end is on the way, and no gate would open for a
+// part of it. Only what outgrows a batch goes before.
+func (r *Router) Rest(ctx context.Context, rest cdc.Rest) error {
+	if r.open {
+		return nil
+	}
+	for _, b := range r.builders {
+		if !b.empty() {
+			if err := r.publish(ctx, b); err != nil {
+				return err
+			}
+		}
+	}
+	r.swap()
+	at, committed := r.end, r.committed
+	if rest.Idle > at && (rest.Urgent || time.Since(r.claimedAt) >= idleClaim) {
+		at, committed = rest.Idle, time.Now()
+	}
+	if at <= r.claimed {
+		return nil
+	}
+	r.claimed, r.claimedAt = at, time.Now()
+	p := r.start
+	p.LSN = at
+	return r.cfg.Publisher.Claim(ctx, p, committed)
+}
+
+func (r *Router) publish(ctx context.Context, b *builder) error {
+	return r.cfg.Publisher.Publish(ctx, b.take(r.start))
+}
+
+// swap takes waiting rules into service. It is called between transactions; the
+// values that the old rules built stay in their builders' batches.
+func (r *Router) swap() {
+	r.mu.Lock()
+	next := r.pending
+	r.pending = nil
+	r.mu.Unlock()
+	if next == nil {
+		return
+	}
+	for _, b := range r.builders {
+		if !b.empty() {
+			// Rest comes right after; until then the old values must not be lost.
+			r.mu.Lock()
+			r.pending = next
+			r.mu.Unlock()
+			return
+		}
+	}
+	r.use(next.set)
+	close(next.done)
+}

@@ -1,0 +1,211 @@
+package stream
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/walpurge/walpurge/rules"
+)
+
+// Consumer reads the messages of one sink, and the claims, in the order of the
+// stream. Next is called by one goroutine, the other methods by any.
+//
+// It acknowledges by floor: Ack of a message acknowledges all before it. That is
+// only safe if no message can go missing on the way, so the consumer counts
+// deliveries, and starts over from the floor when one was skipped.
+type Consumer struct {
+	s    *Stream
+	sink string
+	log  *slog.Logger
+	cons jetstream.Consumer
+
+	next  uint64 // expected delivery number, 0 after a reset
+	floor atomic.Uint64
+
+	mu   sync.Mutex
+	iter jetstream.MessagesContext
+	// held are the messages delivered and not acknowledged, in order.
+	held []held
+}
+
+type held struct {
+	seq uint64
+	msg jetstream.Msg
+}
+
+// ackWait is how long the server waits before it delivers an unacknowledged
+// message again. A lane may hold messages for as long as a gate or a dead cache
+// takes, and it starts from its floor by itself after a restart, so this is long.
+const ackWait = 24 * time.Hour
+
+// Consumer opens the durable consumer of a sink, creating it if it is new, and
+// sets it back to its acknowledged floor.
+func (s *Stream) Consumer(ctx context.Context, sink string, log *slog.Logger) (*Consumer, error) {
+	cons, err := s.stream.CreateOrUpdateConsumer(ctx, jetstream.ConsumerConfig{
+		Durable:        sink,
+		FilterSubjects: []string{purgeSubject(s.cfg.Pipeline, sink), progressSubject(s.cfg.Pipeline)},
+		AckPolicy:      jetstream.AckAllPolicy,
+		AckWait:        ackWait,
+		MaxAckPending:  4096,
+		DeliverPolicy:  jetstream.DeliverAllPolicy,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("create the consumer of sink %s: %w", sink, err)
+	}
+	c := &Consumer{s: s, sink: sink, log: log, cons: cons}
+	c.floor.Store(cons.CachedInfo().AckFloor.Stream)
+	return c, c.reset(ctx)
+}
+
+// reset makes the server deliver again from the floor.
+func (c *Consumer) reset(ctx context.Context) error {
+	c.Close()
+	_, err := c.s.js.ResetConsumer(ctx, streamName(c.s.cfg.Pipeline), c.sink)
+	if err != nil {
+		return fmt.Errorf("set consumer %s back to its floor: %w", c.sink, err)
+	}
+	iter, err := c.cons.Messages(jetstream.PullMaxMessagesWithBytesLimit(256, 4<<20))
+	if err != nil {
+		return fmt.Errorf("read consumer %s: %w", c.sink, err)
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.iter, c.next, c.held = iter, 0, nil
+	return nil
+}
+
+// Close stops reading. Acknowledgements already given stand.
+func (c *Consumer) Close() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.iter != nil {
+		c.iter.Stop()
+		c.iter = nil
+	}
+}
+
+// Next returns the next message. It blocks until there is one or the context
+// ends, rides over failures of the server, and may return a message again that
+// it returned before.
+func (c *Consumer) Next(ctx context.Context) (rules.Message, error) {
+	pause := 50 * time.Millisecond
+	for {
+		m, err := c.read(ctx)
+		if err == nil || ctx.Err() != nil {
+			return m, err
+		}
+		c.log.Warn("reading the lane failed, starting over from its floor", "sink", c.sink, "err", err)
+		select {
+		case <-time.After(pause):
+		case <-ctx.Done():
+			return rules.Message{}, context.Cause(ctx)
+		}
+		pause = min(2*pause, 5*time.Second)
+		if err := c.reset(ctx); err != nil && ctx.Err() == nil {
+			c.log.Warn("starting over failed", "sink", c.sink, "err", err)
+		}
+	}
+}
+
+var errHole = errors.New("a delivery was skipped")
+
+func (c *Consumer) read(ctx context.Context) (rules.Message, error) {
+	c.mu.Lock()
+	iter := c.iter
+	c.mu.Unlock()
+	if iter == nil {
+		return rules.Message{}, errors.New("not connected")
+	}
+	msg, err := iter.Next(jetstream.NextContext(ctx))
+	if err != nil {
+		return rules.Message{}, err
+	}
+	meta, err := msg.Metadata()
+	if err != nil {
+		return rules.Message{}, err
+	}
+	if c.next != 0 && meta.Sequence.Consumer != c.next {
+		return rules.Message{}, errHole
+	}
+	c.next = meta.Sequence.Consumer + 1
+	c.mu.Lock()
+	c.held = append(c.held, held{meta.Sequence.Stream, msg})
+	c.mu.Unlock()
+	return c.decode(msg, meta.Sequence.Stream), nil
+}
+
+// decode reads a message. One that cannot be read may have asked for anything,
+// so it becomes a flush.
+func (c *Consumer) decode(msg jetstream.Msg, seq uint64) rules.Message {
+	m := rules.Message{Seq: seq}
+	if msg.Subject() == progressSubject(c.s.cfg.Pipeline) {
+		if claim, err := decodeClaim(msg.Data()); err == nil {
+			m.Claim = &claim
+			return m
+		}
+	} else if b, err := Decode(msg.Data()); err == nil {
+		m.Batch = b
+		return m
+	}
+	c.log.Error("unreadable message in the stream, flushing the sink instead", "sink", c.sink, "seq", seq)
+	m.Batch = &rules.Batch{Sink: c.sink, Origin: rules.FromGap, Flush: true, Reason: "unreadable_message"}
+	return m
+}
+
+// Ack acknowledges the message at seq and all before it. A lost acknowledgement
+// means that messages are delivered again after the next start.
+func (c *Consumer) Ack(seq uint64) error {
+	c.mu.Lock()
+	var last jetstream.Msg
+	for len(c.held) > 0 && c.held[0].seq <= seq {
+		last = c.held[0].msg
+		c.held = c.held[1:]
+	}
+	c.mu.Unlock()
+	if last == nil {
+		return nil
+	}
+	if err := last.Ack(); err != nil {
+		return fmt.Errorf("acknowledge %d: %w", seq, err)
+	}
+	c.floor.Store(seq)
+	return nil
+}
+
+// Floor is the sequence up to which everything is acknowledged.
+func (c *Consumer) Floor() uint64 { return c.floor.Load() }
+
+// Announce repeats a purged batch on the purged subject of core NATS, for
+// in-process caches. It must come before the Ack of that message. It is at most
+// once: a listener that lost its connection must drop what it holds.
+func (c *Consumer) Announce(seq uint64) error {
+	c.mu.Lock()
+	i, found := slices.BinarySearchFunc(c.held, seq, func(h held, seq uint64) int { return cmp.Compare(h.seq, seq) })
+	var msg jetstream.Msg
+	if found {
+		msg = c.held[i].msg
+	}
+	c.mu.Unlock()
+	if msg == nil {
+		return nil
+	}
+	return c.s.nc.Publish(PurgedSubject(c.s.cfg.Pipeline, c.sink), msg.Data())
+}
+
+// Backlog is the number of messages not yet acknowledged.
+func (c *Consumer) Backlog(ctx context.Context) (uint64, error) {
+	info, err := c.cons.Info(ctx)
+	if err != nil {
+		return 0, err
+	}
+	return info.NumPending + uint64(info.NumAckPending), nil
+}

@@ -1,0 +1,119 @@
+package stream
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/walpurge/walpurge/cdc"
+)
+
+// Config shapes the stream of one pipeline.
+type Config struct {
+	Pipeline string
+	// MaxAge and MaxBytes bound the stream; Replicas is 1 for an embedded server.
+	MaxAge   time.Duration
+	MaxBytes int64
+	Replicas int
+	// Sync makes what was acknowledged durable and returns when it is. Nil if
+	// the server does that by itself.
+	Sync func() error
+}
+
+// Stream is a pipeline's stream on a connected server.
+type Stream struct {
+	cfg    Config
+	nc     *nats.Conn
+	js     jetstream.JetStream
+	stream jetstream.Stream
+}
+
+// Open creates the pipeline's streams or brings them to the configured limits.
+// It refuses a stream that acknowledges before it stores.
+func Open(ctx context.Context, nc *nats.Conn, cfg Config) (*Stream, error) {
+	js, err := jetstream.New(nc, jetstream.WithPublishAsyncMaxPending(4*window), jetstream.WithPublishAsyncTimeout(10*time.Second))
+	if err != nil {
+		return nil, fmt.Errorf("open JetStream: %w", err)
+	}
+	name := streamName(cfg.Pipeline)
+	if old, err := js.Stream(ctx, name); err == nil && old.CachedInfo().Config.PersistMode == jetstream.AsyncPersistMode {
+		return nil, fmt.Errorf("stream %s has asynchronous persistence: it acknowledges what it has not stored; recreate it with persist_mode default", name)
+	}
+	st, err := js.CreateOrUpdateStream(ctx, jetstream.StreamConfig{
+		Name:      name,
+		Subjects:  []string{purgeSubject(cfg.Pipeline, "*"), progressSubject(cfg.Pipeline)},
+		Retention: jetstream.LimitsPolicy,
+		Discard:   jetstream.DiscardNew,
+		Storage:   jetstream.FileStorage,
+		MaxAge:    cfg.MaxAge,
+		MaxBytes:  cfg.MaxBytes,
+		Replicas:  cfg.Replicas,
+		// No use is made of message ids: a batch published twice is purged twice.
+		Duplicates: 100 * time.Millisecond,
+	})
+	if err != nil {
+		return nil, explainOpen(name, err)
+	}
+	_, err = js.CreateOrUpdateStream(ctx, jetstream.StreamConfig{
+		Name:      parkedName(cfg.Pipeline),
+		Subjects:  []string{parkedSubject(cfg.Pipeline, "*")},
+		Retention: jetstream.LimitsPolicy,
+		Discard:   jetstream.DiscardNew,
+		Storage:   jetstream.FileStorage,
+		MaxBytes:  max(cfg.MaxBytes/16, 1<<20),
+		Replicas:  cfg.Replicas,
+	})
+	if err != nil {
+		return nil, explainOpen(parkedName(cfg.Pipeline), err)
+	}
+	return &Stream{cfg: cfg, nc: nc, js: js, stream: st}, nil
+}
+
+func explainOpen(name string, err error) error {
+	if errors.Is(err, jetstream.ErrJetStreamNotEnabled) {
+		return fmt.Errorf("the NATS server has no JetStream: start it with -js: %w", err)
+	}
+	return fmt.Errorf("create stream %s: %w", name, err)
+}
+
+// LastClaim returns the newest claim in the stream and its sequence, or false
+// if there is none.
+func (s *Stream) LastClaim(ctx context.Context) (cdc.Claim, uint64, bool, error) {
+	m, err := s.stream.GetLastMsgForSubject(ctx, progressSubject(s.cfg.Pipeline))
+	if errors.Is(err, jetstream.ErrMsgNotFound) {
+		return cdc.Claim{}, 0, false, nil
+	}
+	if err != nil {
+		return cdc.Claim{}, 0, false, fmt.Errorf("read the newest claim: %w", err)
+	}
+	c, err := decodeClaim(m.Data)
+	if err != nil {
+		return cdc.Claim{}, 0, false, fmt.Errorf("message %d of stream %s: %w", m.Sequence, streamName(s.cfg.Pipeline), err)
+	}
+	return c, m.Sequence, true, nil
+}
+
+// Usage is how full the stream is.
+type Usage struct {
+	Bytes, Limit int64
+	Messages     uint64
+	// Horizon is the age of the oldest message: how far back a replay reaches.
+	Horizon time.Duration
+}
+
+// Usage asks the server.
+func (s *Stream) Usage(ctx context.Context) (Usage, error) {
+	info, err := s.stream.Info(ctx)
+	if err != nil {
+		return Usage{}, err
+	}
+	u := Usage{Bytes: int64(info.State.Bytes), Limit: s.cfg.MaxBytes, Messages: info.State.Msgs}
+	if info.State.Msgs > 0 {
+		u.Horizon = time.Since(info.State.FirstTime)
+	}
+	return u, nil
+}

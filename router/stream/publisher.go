@@ -1,0 +1,227 @@
+package stream
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync/atomic"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/walpurge/walpurge/cdc"
+	"github.com/walpurge/walpurge/cdc/watermark"
+	"github.com/walpurge/walpurge/rules"
+)
+
+// window is how many published batches may await their acknowledgement.
+const window = 256
+
+// Publisher writes batches and claims. Its methods are called by one goroutine;
+// Run settles the acknowledgements in another.
+type Publisher struct {
+	s     *Stream
+	board *watermark.Board
+	log   *slog.Logger
+	queue chan pending
+	// written counts payload bytes since the trimmer last looked.
+	written atomic.Int64
+	blocked atomic.Pointer[string]
+	epoch   uint64
+	counter uint64
+}
+
+// pending is a batch whose acknowledgement is awaited, or a claim that waits
+// for all batches before it.
+type pending struct {
+	msg    *nats.Msg
+	future jetstream.PubAckFuture
+	claim  *cdc.Claim
+	done   chan struct{}
+}
+
+// NewPublisher returns a publisher; Run must be running for it to make progress.
+func NewPublisher(s *Stream, board *watermark.Board, log *slog.Logger) *Publisher {
+	return &Publisher{s: s, board: board, log: log, queue: make(chan pending, window)}
+}
+
+// Publish sends a batch. It returns once the batch is on its way, and blocks
+// while as many as the window allows await their acknowledgement. Batches may
+// be stored out of order when one had to be sent again; purges commute.
+func (p *Publisher) Publish(ctx context.Context, b *rules.Batch) error {
+	b.Stamp.Epoch = p.epoch
+	data, err := encode(p.s.cfg.Pipeline, b)
+	if err != nil {
+		return fmt.Errorf("encode a batch for %s: %w", b.Sink, err)
+	}
+	msg := &nats.Msg{Subject: purgeSubject(p.s.cfg.Pipeline, b.Sink), Data: data}
+	// A refusal here is settled like one that comes back: by sending again.
+	future, _ := p.s.js.PublishMsgAsync(msg)
+	p.written.Add(int64(len(data)))
+	return p.enqueue(ctx, pending{msg: msg, future: future})
+}
+
+// Claim publishes a progress message once all batches before it are
+// acknowledged. It does not wait for that.
+func (p *Publisher) Claim(ctx context.Context, at cdc.Position, committed time.Time) error {
+	return p.enqueue(ctx, pending{claim: &cdc.Claim{Epoch: p.epoch, Position: at, CommitTime: committed}})
+}
+
+// Flushed blocks until everything published and claimed so far is acknowledged.
+func (p *Publisher) Flushed(ctx context.Context) error {
+	done := make(chan struct{})
+	if err := p.enqueue(ctx, pending{done: done}); err != nil {
+		return err
+	}
+	select {
+	case <-done:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+func (p *Publisher) enqueue(ctx context.Context, e pending) error {
+	select {
+	case p.queue <- e:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+// Begin opens a new epoch with a claim of the given position. The claim is a
+// compare-and-set against the newest one, of which after is the sequence (0 for
+// none): if another reader began in between, it fails, and this one must not
+// publish. Begin blocks until the claim is stored.
+func (p *Publisher) Begin(ctx context.Context, epoch uint64, at cdc.Position, after uint64) error {
+	if err := p.Flushed(ctx); err != nil {
+		return err
+	}
+	data, err := encodeClaim(cdc.Claim{Epoch: epoch, Counter: 1, Position: at, CommitTime: time.Now()})
+	if err != nil {
+		return err
+	}
+	_, err = p.s.js.PublishMsg(ctx, &nats.Msg{Subject: progressSubject(p.s.cfg.Pipeline), Data: data},
+		jetstream.WithExpectLastSequencePerSubject(after))
+	if err != nil {
+		return fmt.Errorf("begin epoch %d: %w", epoch, err)
+	}
+	p.epoch, p.counter = epoch, 1
+	p.board.Advance(watermark.Mark{Stage: watermark.Published}, at)
+	return nil
+}
+
+// Run settles acknowledgements until the context ends, and returns nil.
+func (p *Publisher) Run(ctx context.Context) error {
+	var carry *pending
+	for {
+		e, ok := p.next(ctx, &carry)
+		if !ok {
+			return nil
+		}
+		switch {
+		case e.done != nil:
+			close(e.done)
+		case e.claim != nil:
+			// A claim that another one follows at once says nothing more.
+			carry = p.peek()
+			if carry != nil && carry.claim != nil {
+				continue
+			}
+			p.claim(ctx, e.claim)
+		default:
+			p.settle(ctx, e)
+		}
+	}
+}
+
+func (p *Publisher) next(ctx context.Context, carry **pending) (pending, bool) {
+	if *carry != nil {
+		e := **carry
+		*carry = nil
+		return e, true
+	}
+	select {
+	case e := <-p.queue:
+		return e, true
+	case <-ctx.Done():
+		return pending{}, false
+	}
+}
+
+func (p *Publisher) peek() *pending {
+	select {
+	case e := <-p.queue:
+		return &e
+	default:
+		return nil
+	}
+}
+
+func (p *Publisher) settle(ctx context.Context, e pending) {
+	err := errors.New("not sent")
+	if e.future != nil {
+		select {
+		case <-e.future.Ok():
+			return
+		case err = <-e.future.Err():
+		case <-ctx.Done():
+			return
+		}
+	}
+	p.insist(ctx, e.msg, err)
+}
+
+func (p *Publisher) claim(ctx context.Context, c *cdc.Claim) {
+	p.counter++
+	c.Counter = p.counter
+	data, err := encodeClaim(*c)
+	if err != nil {
+		p.log.Error("encode a claim", "err", err)
+		return
+	}
+	msg := &nats.Msg{Subject: progressSubject(p.s.cfg.Pipeline), Data: data}
+	if _, err = p.s.js.PublishMsg(ctx, msg); err != nil && !p.insist(ctx, msg, err) {
+		return
+	}
+	p.board.Advance(watermark.Mark{Stage: watermark.Published}, c.Position)
+}
+
+// insist publishes until the stream has taken the message or the context ends.
+func (p *Publisher) insist(ctx context.Context, msg *nats.Msg, err error) bool {
+	pause := 20 * time.Millisecond
+	for {
+		reason := "nats_unreachable"
+		if api := (*jetstream.APIError)(nil); errors.As(err, &api) {
+			reason = "stream_full"
+		}
+		if p.blocked.Swap(&reason) == nil {
+			p.log.Warn("the stream does not take messages, the reader waits", "reason", reason, "err", err)
+		}
+		select {
+		case <-time.After(pause):
+		case <-ctx.Done():
+			return false
+		}
+		pause = min(2*pause, time.Second)
+		attempt, cancel := context.WithTimeout(ctx, 10*time.Second)
+		_, err = p.s.js.PublishMsg(attempt, msg)
+		cancel()
+		if err == nil {
+			p.blocked.Store(nil)
+			p.log.Info("the stream takes messages again")
+			return true
+		}
+	}
+}
+
+// Blocked says why the stream takes no messages, or "".
+func (p *Publisher) Blocked() string {
+	if r := p.blocked.Load(); r != nil {
+		return *r
+	}
+	return ""
+}

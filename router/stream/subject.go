@@ -1,0 +1,15 @@
+package stream
+
+// Subjects and names are derived from pipeline and sink, which configuration
+// restricts to [a-z0-9_]; no data ever enters a subject.
+
+func purgeSubject(pipeline, sink string) string  { return "walpurge." + pipeline + ".purge." + sink }
+func parkedSubject(pipeline, sink string) string { return "walpurge." + pipeline + ".parked." + sink }
+func progressSubject(pipeline string) string     { return "walpurge." + pipeline + ".progress" }
+
+// PurgedSubject is the core NATS subject on which a lane repeats what it has
+// purged; sink may be "*".
+func PurgedSubject(pipeline, sink string) string { return "walpurge." + pipeline + ".purged." + sink }
+
+func streamName(pipeline string) string { return "walpurge_" + pipeline }
+func parkedName(pipeline string) string { return "walpurge_" + pipeline + "_parked" }

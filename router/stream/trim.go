@@ -1,0 +1,78 @@
+package stream
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+// Trimmer makes room at the head of the stream.
+type Trimmer struct {
+	s      *Stream
+	pub    *Publisher
+	floors func() uint64
+	log    *slog.Logger
+}
+
+// NewTrimmer returns a trimmer; floors gives the lowest sequence up to which
+// every lane has acknowledged.
+func NewTrimmer(s *Stream, pub *Publisher, floors func() uint64, log *slog.Logger) *Trimmer {
+	return &Trimmer{s: s, pub: pub, floors: floors, log: log}
+}
+
+// trimAt is the share of the stream's size past which its head is trimmed.
+const trimAt = 0.7
+
+// Run trims whenever the stream is fuller than trimAt, until the context ends,
+// and returns nil. It looks again after every fiftieth of the limit written.
+func (t *Trimmer) Run(ctx context.Context) error {
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	checked := time.Time{}
+	for {
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return nil
+		}
+		if t.pub.written.Load() < t.s.cfg.MaxBytes/50 && t.pub.Blocked() == "" && time.Since(checked) < 10*time.Second {
+			continue
+		}
+		checked = time.Now()
+		t.pub.written.Store(0)
+		if err := t.trim(ctx); err != nil && ctx.Err() == nil {
+			t.log.Warn("could not trim the stream", "err", err)
+		}
+	}
+}
+
+func (t *Trimmer) trim(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	info, err := t.s.stream.Info(ctx)
+	if err != nil {
+		return err
+	}
+	if float64(info.State.Bytes) < trimAt*float64(t.s.cfg.MaxBytes) {
+		return nil
+	}
+	_, claim, found, err := t.s.LastClaim(ctx)
+	if err != nil {
+		return err
+	}
+	keep := t.floors() + 1
+	if found {
+		// The newest claim is the record against which gaps are found.
+		keep = min(keep, claim)
+	}
+	if keep <= info.State.FirstSeq {
+		return nil
+	}
+	if err := t.s.stream.Purge(ctx, jetstream.WithPurgeSequence(keep)); err != nil {
+		return fmt.Errorf("purge below %d: %w", keep, err)
+	}
+	return nil
+}

@@ -1,0 +1,143 @@
+package rules
+
+import (
+	"cel.dev/cel-go/common/types"
+	"cel.dev/cel-go/common/types/ref"
+	"cel.dev/cel-go/interpreter"
+
+	"github.com/walpurge/walpurge/cdc"
+)
+
+// Plan is the rules of one table, bound to one version of its shape. It holds
+// scratch buffers: one goroutine at a time. A Plan does not outlive its Set's
+// use, and a new Relation needs a new Plan.
+type Plan struct {
+	rel   *cdc.Relation
+	rules []boundRule
+	index map[string]int
+	used  []int // columns that any rule reads, ascending
+
+	// The images of the change at hand; nil where it has none. They point to
+	// the tuples below.
+	old, new         cdc.Tuple
+	oldTuple, newRow cdc.Tuple
+	newBuf, oldBuf   []byte
+	oldView, newView rowView
+	viewed           bool // the views show the change at hand
+	vars             activation
+}
+
+type boundRule struct {
+	*Rule
+	id     int
+	values []boundTemplate
+}
+
+// boundTemplate is a template whose columns are places in a tuple.
+type boundTemplate struct {
+	kind  Kind
+	max   int
+	parts []boundPart
+	sinks []int
+	// each is set when the value depends on the image in turn.
+	each bool
+}
+
+type boundPart struct {
+	literal []byte
+	column  int // -1: a literal, or a column that the table lacks
+	missing bool
+	image   image
+	form    form
+}
+
+// Bind resolves the rules' columns in rel. It is nil when no rule watches the
+// table. A column that the table lacks is one that is never known; saying so
+// early is the business of the checks against the database (Needs).
+func (s *Set) Bind(rel *cdc.Relation) *Plan {
+	ids := s.byTable[Table{Schema: rel.Schema, Name: rel.Name}]
+	if len(ids) == 0 {
+		return nil
+	}
+	n := len(rel.Columns)
+	p := &Plan{rel: rel, index: make(map[string]int, n), oldTuple: make(cdc.Tuple, n), newRow: make(cdc.Tuple, n)}
+	for i := range rel.Columns {
+		p.index[rel.Columns[i].Name] = i
+	}
+	reads := make([]bool, n)
+	for _, id := range ids {
+		p.bindRule(id, s.rules[id], reads)
+	}
+	for i := range reads {
+		if reads[i] {
+			p.used = append(p.used, i)
+		}
+	}
+	p.oldView = rowView{plan: p, cache: make([]ref.Val, n)}
+	p.newView = rowView{plan: p, cache: make([]ref.Val, n)}
+	p.vars = activation{plan: p}
+	return p
+}
+
+func (p *Plan) bindRule(id int, r *Rule, reads []bool) {
+	read := func(column string) (int, bool) {
+		i, ok := p.index[column]
+		if ok {
+			reads[i] = true
+		}
+		return i, ok
+	}
+	b := boundRule{Rule: r, id: id}
+	if r.when != nil {
+		for _, c := range r.when.columns {
+			read(c.name)
+		}
+		for i := range reads {
+			reads[i] = reads[i] || r.when.wholeRow
+		}
+	}
+	for kind := range r.values {
+		for _, t := range r.values[kind] {
+			bt := boundTemplate{kind: Kind(kind), max: maxLen(Kind(kind)), sinks: r.routes[kind]}
+			for _, part := range t.parts {
+				bp := boundPart{literal: []byte(part.literal), column: -1, image: part.image}
+				if part.column != "" {
+					i, ok := read(part.column)
+					bp.missing = !ok
+					if ok {
+						bp.column, bp.form = i, formOf(p.rel.Columns[i].TypeOID)
+					}
+					bt.each = bt.each || part.image == eachImage
+				}
+				bt.parts = append(bt.parts, bp)
+			}
+			b.values = append(b.values, bt)
+		}
+	}
+	p.rules = append(p.rules, b)
+}
+
+// activation gives a condition its variables.
+type activation struct {
+	plan *Plan
+	row  *rowView
+	op   types.String
+}
+
+// ResolveName implements CEL's lookup of variables.
+func (a *activation) ResolveName(name string) (any, bool) {
+	switch name {
+	case "row":
+		return a.row, true
+	case "old":
+		return &a.plan.oldView, true
+	case "new":
+		return &a.plan.newView, true
+	case "op":
+		return a.op, true
+	}
+	return nil, false
+}
+
+// Parent implements CEL's activation; there is no outer one.
+func (a *activation) Parent() interpreter.Activation { return nil }

@@ -1,0 +1,257 @@
+package rules
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/walpurge/walpurge/cdc"
+	"github.com/walpurge/walpurge/rules/strictyaml"
+)
+
+// Caps on the length of a value in bytes: a longer one cannot have been meant
+// and is replaced by what unknown: names.
+const (
+	MaxKey = 512
+	MaxTag = 256
+)
+
+func maxLen(k Kind) int {
+	if k == Tag {
+		return MaxTag
+	}
+	return MaxKey
+}
+
+// ruleLoader compiles one rule.
+type ruleLoader struct {
+	*loader
+	file string
+	r    *Rule
+}
+
+func (l *ruleLoader) fail(at strictyaml.Pos, format string, args ...any) {
+	l.errs.Addf(l.file, at, "rule %q: %s", l.r.Name, fmt.Sprintf(format, args...))
+}
+
+func (l *loader) rule(file string, raw *rawRule, defaults []int) {
+	f := &raw.f
+	r := &Rule{Name: f.Name.Value, File: file, Line: raw.node.Pos.Line}
+	if !f.Name.Given() {
+		l.errs.Addf(file, raw.node.Pos, "this rule has no name; add `name:`, it shows in metrics and logs")
+		return
+	}
+	rl := &ruleLoader{loader: l, file: file, r: r}
+	before := len(l.errs)
+	rl.name(f.Name)
+	for _, k := range f.later() {
+		if k.node != nil {
+			rl.fail(k.node.Key, "`%s` is not supported by this version", k.name)
+		}
+	}
+	if f.Message == nil {
+		rl.table(f.Table, raw.node.Pos)
+	}
+	rl.ops(f.Ops)
+	rl.templates(Key, f.Keys)
+	rl.templates(Tag, f.Tags)
+	r.unknown = rl.literals("unknown", &f.Unknown)
+	r.onTruncate = rl.literals("on_truncate", &f.OnTruncate)
+	if f.When.Given() {
+		r.when = rl.condition(f.When)
+	}
+	if len(l.errs) == before && r.empty() {
+		rl.fail(raw.node.Pos, "it has neither `keys` nor `tags`, so nothing would be purged; add one")
+	}
+	rl.route(f, raw.node.Pos, defaults)
+	l.rules = append(l.rules, r)
+}
+
+func (r *Rule) empty() bool {
+	for k := range r.values {
+		if len(r.values[k]) > 0 {
+			return false
+		}
+	}
+	return true
+}
+
+func (l *ruleLoader) name(name strictyaml.Text) {
+	const valid = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-"
+	if name.Value == "" || strings.Trim(name.Value, valid) != "" || strings.ContainsFunc(name.Value, func(c rune) bool { return !strings.ContainsRune(valid, c) }) {
+		l.fail(name.Pos(), "a rule's name has letters, digits, _ and - only")
+		return
+	}
+	if first, ok := l.seen[name.Value]; ok {
+		l.fail(name.Pos(), "the name is taken by the rule at %s:%d; names are unique over all files", first.File, first.Line)
+		return
+	}
+	l.seen[name.Value] = l.r
+}
+
+func (l *ruleLoader) table(t strictyaml.Text, rule strictyaml.Pos) {
+	schema, name, dot := strings.Cut(t.Value, ".")
+	switch {
+	case !t.Given():
+		l.fail(rule, "`table` is missing; write it with its schema, like public.products")
+	case strings.ContainsAny(t.Value, "{}"):
+		l.fail(t.Pos(), "table %q: patterns are not supported by this version; write the exact schema.name", t.Value)
+	case !dot && name == "" && schema != "":
+		l.fail(t.Pos(), "table %q has no schema; write it with one, like public.%s", t.Value, schema)
+	case schema == "" || name == "" || strings.Contains(name, "."):
+		l.fail(t.Pos(), "table %q: want schema.name with one dot, like public.products", t.Value)
+	}
+	l.r.Table = Table{Schema: schema, Name: name}
+}
+
+func (l *ruleLoader) ops(ops []strictyaml.Text) {
+	valid := []string{cdc.Insert.String(), cdc.Update.String(), cdc.Delete.String()}
+	l.r.ops[cdc.Truncate] = true
+	if ops == nil {
+		l.r.ops = [...]bool{cdc.Insert: true, cdc.Update: true, cdc.Delete: true, cdc.Truncate: true}
+		return
+	}
+	for _, o := range ops {
+		i := slices.Index(valid, o.Value)
+		switch {
+		case o.Value == cdc.Truncate.String():
+			l.fail(o.Pos(), "`ops`: a truncate is always handled; remove it here and see `on_truncate`")
+		case i < 0:
+			l.fail(o.Pos(), "`ops`: %q is not an operation%s", o.Value, strictyaml.DidYouMean(o.Value, valid))
+		case l.r.ops[cdc.Insert+cdc.Op(i)]:
+			l.fail(o.Pos(), "`ops`: %s is named twice", o.Value)
+		default:
+			l.r.ops[cdc.Insert+cdc.Op(i)] = true
+		}
+	}
+	if len(ops) == 0 {
+		l.fail(l.pos(), "`ops` is empty; remove it for all of insert, update and delete")
+	}
+}
+
+func (l *ruleLoader) pos() strictyaml.Pos { return strictyaml.Pos{Line: l.r.Line, Column: 1} }
+
+func (l *ruleLoader) templates(kind Kind, texts []strictyaml.Text) {
+	for _, text := range texts {
+		t, at, err := parseTemplate(text.Value)
+		if err != nil {
+			l.fail(text.At(at), "%s %q: %v", kind, text.Value, err)
+			continue
+		}
+		if fixed, ok := t.fixed(); ok && !l.literal(kind, text, fixed) {
+			continue
+		}
+		t.line = text.Pos().Line
+		l.r.values[kind] = append(l.r.values[kind], t)
+	}
+}
+
+// literal checks a fixed value.
+func (l *ruleLoader) literal(kind Kind, text strictyaml.Text, value string) bool {
+	switch {
+	case value == "":
+		l.fail(text.Pos(), "an empty %s purges nothing; remove it", kind)
+	case len(value) > maxLen(kind):
+		l.fail(text.Pos(), "the %s is %d bytes long, at most %d are allowed", kind, len(value), maxLen(kind))
+	default:
+		return true
+	}
+	return false
+}
+
+func (l *ruleLoader) literals(key string, raw *rawLiterals) literals {
+	var out literals
+	if raw.node == nil {
+		return out
+	}
+	refused := false
+	for _, k := range raw.f.later() {
+		if k.node != nil {
+			refused = true
+			l.fail(k.node.Key, "`%s.%s` is not supported by this version", key, k.name)
+		}
+	}
+	byKind := [...]struct {
+		kind  Kind
+		texts []strictyaml.Text
+	}{{Key, raw.f.Keys}, {Tag, raw.f.Tags}}
+	for _, b := range byKind {
+		for _, text := range b.texts {
+			t, at, err := parseTemplate(text.Value)
+			if err != nil {
+				l.fail(text.At(at), "`%s`: %s %q: %v", key, b.kind, text.Value, err)
+				continue
+			}
+			fixed, ok := t.fixed()
+			if !ok {
+				l.fail(text.Pos(), "`%s`: %s %q has a column, but here only fixed values can be named", key, b.kind, text.Value)
+				continue
+			}
+			if l.literal(b.kind, text, fixed) {
+				out.given = true
+				out.values[b.kind] = append(out.values[b.kind], []byte(fixed))
+			}
+		}
+	}
+	if len(raw.f.Keys)+len(raw.f.Tags) == 0 && !refused {
+		l.fail(raw.node.Key, "`%s` is empty; name `keys` or `tags`, or remove it", key)
+	}
+	return out
+}
+
+// route finds the sinks of each kind, and the kinds that reach none.
+func (l *ruleLoader) route(f *rawFields, rule strictyaml.Pos, defaults []int) {
+	owner := fmt.Sprintf("rule %q", l.r.Name)
+	before := len(l.errs)
+	sinks, from := l.sinkList(l.file, owner, f.Sinks), "its sinks"
+	if sinks != nil && len(sinks) == 0 && len(f.Sinks) == 0 {
+		l.fail(rule, "`sinks` is empty, so nothing would be purged; name one or remove it")
+	}
+	if f.Sinks == nil {
+		sinks, from = defaults, "the default sinks"
+	}
+	if sinks == nil {
+		from = "the sinks"
+		for i := range l.names {
+			sinks = append(sinks, i)
+		}
+	}
+	for _, i := range sinks {
+		reached := false
+		for k := range NumKinds {
+			if !l.opts.Sinks[i].Takes.Has(Kind(k)) {
+				continue
+			}
+			l.r.routes[k] = append(l.r.routes[k], i)
+			reached = reached || len(l.r.values[k])+len(l.r.unknown.values[k])+len(l.r.onTruncate.values[k]) > 0
+		}
+		if reached {
+			l.r.Sinks = append(l.r.Sinks, i)
+		}
+	}
+	if len(l.errs) > before {
+		return
+	}
+	unrouted := func(key string, kind Kind, at []strictyaml.Text) {
+		if len(at) > 0 && len(l.r.routes[kind]) == 0 {
+			l.fail(at[0].Pos(), "%s: none of %s (%s) takes a %s", key, from, l.sinkNames(sinks), kind)
+		}
+	}
+	unrouted("`keys`", Key, f.Keys)
+	unrouted("`tags`", Tag, f.Tags)
+	unrouted("`unknown.keys`", Key, f.Unknown.f.Keys)
+	unrouted("`unknown.tags`", Tag, f.Unknown.f.Tags)
+	unrouted("`on_truncate.keys`", Key, f.OnTruncate.f.Keys)
+	unrouted("`on_truncate.tags`", Tag, f.OnTruncate.f.Tags)
+}
+
+func (l *loader) sinkNames(sinks []int) string {
+	if len(sinks) == 0 {
+		return "none configured"
+	}
+	names := make([]string, len(sinks))
+	for i, s := range sinks {
+		names[i] = l.names[s]
+	}
+	return strings.Join(names, ", ")
+}

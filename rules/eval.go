@@ -1,0 +1,143 @@
+package rules
+
+import (
+	"bytes"
+
+	"github.com/walpurge/walpurge/cdc"
+)
+
+// Eval tells out what the table's rules say about c, in the order of the
+// rules. It neither keeps c nor allocates, apart from what conditions need.
+func (p *Plan) Eval(c *cdc.Change, out Output) {
+	if c.Op == cdc.Truncate {
+		for i := range p.rules {
+			p.rules[i].evalTruncate(p.rules[i].id, out)
+		}
+		return
+	}
+	if c.Op < cdc.Insert || c.Op > cdc.Delete {
+		return
+	}
+	p.images(c)
+	for i := range p.rules {
+		b := &p.rules[i]
+		if !b.ops[c.Op] {
+			continue
+		}
+		unknown, failed := false, false
+		if b.when != nil {
+			var match bool
+			if match, unknown, failed = p.match(b.when, c.Op); !match {
+				continue
+			}
+		}
+		out.Verdict(b.id, Matched)
+		if unknown {
+			out.Verdict(b.id, UnknownCondition)
+		}
+		if failed {
+			out.Verdict(b.id, Failed)
+		}
+		if p.emit(b, out) {
+			out.Verdict(b.id, UnknownValue)
+			b.emitLiterals(b.id, &b.unknown, out)
+		}
+	}
+}
+
+// emit hands over the rule's values and reports whether one is unknown.
+func (p *Plan) emit(b *boundRule, out Output) (unknown bool) {
+	for i := range b.values {
+		t := &b.values[i]
+		var fromNew, fromOld outcome
+		switch {
+		case !t.each:
+			p.newBuf, fromNew = p.expand(p.newBuf[:0], t, nil)
+		default:
+			if p.new != nil {
+				p.newBuf, fromNew = p.expand(p.newBuf[:0], t, p.new)
+			}
+			if p.old != nil {
+				p.oldBuf, fromOld = p.expand(p.oldBuf[:0], t, p.old)
+			}
+		}
+		unknown = unknown || fromNew == isUnknown || fromOld == isUnknown
+		if fromNew == isValue {
+			invalidate(b.id, t, p.newBuf, out)
+		}
+		if fromOld == isValue && (fromNew != isValue || !bytes.Equal(p.newBuf, p.oldBuf)) {
+			invalidate(b.id, t, p.oldBuf, out)
+		}
+	}
+	return unknown
+}
+
+func invalidate(rule int, t *boundTemplate, value []byte, out Output) {
+	for _, sink := range t.sinks {
+		out.Invalidate(rule, sink, t.kind, value)
+	}
+}
+
+// outcome is what a template came to.
+type outcome uint8
+
+const (
+	isNothing outcome = iota // a NULL, an image that the operation lacks, or an empty text
+	isValue
+	isUnknown
+)
+
+// expand builds a value from one image. Nothing wins over unknown: with a NULL
+// in it there is no value, whatever the other columns hold.
+func (p *Plan) expand(buf []byte, t *boundTemplate, row cdc.Tuple) ([]byte, outcome) {
+	unknown := false
+	for i := range t.parts {
+		part := &t.parts[i]
+		if part.column < 0 && !part.missing {
+			buf = append(buf, part.literal...)
+			continue
+		}
+		from := row
+		switch part.image {
+		case oldImage:
+			from = p.old
+		case newImage:
+			from = p.new
+		}
+		if from == nil {
+			return buf, isNothing
+		}
+		if part.missing {
+			unknown = true
+			continue
+		}
+		v := &from[part.column]
+		switch {
+		case v.Kind == cdc.Null:
+			return buf, isNothing
+		case v.Kind != cdc.Text, len(v.Data) > t.max+len(`\x`):
+			// Too long before it is copied: no form drops more than a \x.
+			unknown = true
+		default:
+			buf = appendText(buf, v.Data, part.form)
+		}
+	}
+	switch {
+	case unknown || len(buf) > t.max:
+		return buf, isUnknown
+	case len(buf) == 0:
+		return buf, isNothing
+	}
+	return buf, isValue
+}
+
+// emitLiterals hands over fixed values to every sink of the rule that takes them.
+func (r *Rule) emitLiterals(id int, l *literals, out Output) {
+	for k := range l.values {
+		for _, v := range l.values[k] {
+			for _, sink := range r.routes[k] {
+				out.Invalidate(id, sink, Kind(k), v)
+			}
+		}
+	}
+}

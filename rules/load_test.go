@@ -1,0 +1,145 @@
+package rules
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/walpurge/walpurge/rules/strictyaml"
+)
+
+// Sinks of the tests, by index.
+const (
+	cache = iota
+	edge
+	keysonly
+)
+
+func testOptions() Options {
+	return Options{Sinks: []SinkSpec{
+		{Name: "cache", Takes: Kinds(Key, Tag, KeyPattern, Everything)},
+		{Name: "edge", Takes: Kinds(Tag, URL, Everything)},
+		{Name: "keysonly", Takes: Kinds(Key)},
+	}}
+}
+
+func mustParse(t testing.TB, src string) *Set {
+	t.Helper()
+	s, err := Parse("rules.yaml", []byte(src), testOptions())
+	require.NoError(t, err)
+	return s
+}
+
+func TestLoadGood(t *testing.T) {
+	s, err := Load([]string{"testdata/good/empty.yaml", "testdata/good/catalog.yaml"}, testOptions())
+	require.NoError(t, err)
+	var names []string
+	for _, r := range s.Rules() {
+		names = append(names, r.Name)
+	}
+	require.Equal(t, []string{"product", "renamed", "home_page"}, names)
+	require.Equal(t, []Table{{Schema: "public", Name: "products"}, {Schema: "shop", Name: "banners"}}, s.Tables())
+	product, home := s.Rules()[0], s.Rules()[2]
+	require.Equal(t, "testdata/good/catalog.yaml", product.File)
+	require.Equal(t, 3, product.Line)
+	require.Equal(t, []int{cache, edge}, product.Sinks)
+	require.Equal(t, []int{cache}, home.Sinks, "edge takes no keys")
+}
+
+func TestSinkListNarrows(t *testing.T) {
+	s := mustParse(t, `{rules: [
+		{name: a, table: p.t, keys: ["k"], tags: ["t"]},
+		{name: b, table: p.t, keys: ["k"], tags: ["t"], sinks: [edge, keysonly]}]}`)
+	require.Equal(t, []int{cache, edge, keysonly}, s.Rules()[0].Sinks)
+	require.Equal(t, []int{edge, keysonly}, s.Rules()[1].Sinks)
+}
+
+func TestLoadMissingFile(t *testing.T) {
+	_, err := Load([]string{"testdata/none.yaml"}, testOptions())
+	require.ErrorIs(t, err, os.ErrNotExist)
+	require.ErrorContains(t, err, "testdata/none.yaml")
+}
+
+func TestLoadReportsAllFilesTogether(t *testing.T) {
+	_, err := Load([]string{"testdata/bad/no_table.yaml", "testdata/good/catalog.yaml", "testdata/bad/unknown_key.yaml"}, testOptions())
+	var errs strictyaml.Errors
+	require.ErrorAs(t, err, &errs)
+	require.Equal(t, []string{"testdata/bad/no_table.yaml", "testdata/bad/unknown_key.yaml"}, []string{errs[0].File, errs[1].File})
+}
+
+// TestBad has every fixture of testdata/bad with its exact message, without the
+// file's name.
+func TestBad(t *testing.T) {
+	want := map[string]string{
+		"unknown_key":            `4:5: unknown key "kesy"; did you mean "keys"?`,
+		"repeated_key":           `5:5: key "keys" is repeated; it was first given in line 4`,
+		"no_name":                "2:5: this rule has no name; add `name:`, it shows in metrics and logs",
+		"bad_name":               `2:11: rule "a b": a rule's name has letters, digits, _ and - only`,
+		"same_name":              `5:11: rule "x": the name is taken by the rule at FILE:2; names are unique over all files`,
+		"no_table":               "2:5: rule \"x\": `table` is missing; write it with its schema, like public.products",
+		"no_schema":              `3:12: rule "x": table "products" has no schema; write it with one, like public.products`,
+		"two_dots":               `3:12: rule "x": table "a.b.c": want schema.name with one dot, like public.products`,
+		"table_pattern":          `3:12: rule "x": table "tenant_{tenant}.orders": patterns are not supported by this version; write the exact schema.name`,
+		"no_values":              "2:5: rule \"x\": it has neither `keys` nor `tags`, so nothing would be purged; add one",
+		"bad_op":                 "4:19: rule \"x\": `ops`: \"updte\" is not an operation; did you mean \"update\"?",
+		"op_truncate":            "4:11: rule \"x\": `ops`: a truncate is always handled; remove it here and see `on_truncate`",
+		"op_empty":               "2:1: rule \"x\": `ops` is empty; remove it for all of insert, update and delete",
+		"bare_no":                `4:12: bare no is a bool to some readers of YAML and a text to others; quote it: "no"`,
+		"unknown_sink":           `5:13: rule "x": there is no sink "cahce"; did you mean "cache"?`,
+		"unknown_default_sink":   `1:20: defaults: there is no sink "egde"; did you mean "edge"?`,
+		"sinks_empty":            "2:5: rule \"x\": `sinks` is empty, so nothing would be purged; name one or remove it",
+		"kind_not_taken":         "4:12: rule \"x\": `tags`: none of its sinks (keysonly) takes a tag",
+		"unknown_kind_not_taken": "5:22: rule \"x\": `unknown.tags`: none of its sinks (keysonly) takes a tag",
+		"double_brace":           `4:18: rule "x": key "user:{{id}}": {{ is not a literal brace; write {'{'}, so that {'{'}{id}{'}'} gives {42}`,
+		"open_brace":             `4:18: rule "x": key "user:{id": a { without its }; a literal one is written {'{'}`,
+		"close_brace":            `4:20: rule "x": key "user:id}": a } without its {; a literal one is written {'}'}`,
+		"empty_braces":           `4:18: rule "x": key "user:{}": {} names no column; a literal brace is written {'{'}`,
+		"expression":             `4:18: rule "x": key "user:{lower(name)}": the expression {lower(name)} is not supported by this version; only {column}, {old.column} and {new.column} are`,
+		"variable":               `4:18: rule "x": key "user:{op}": {op} is not a column but a word of the rule language; a column of that name is written {row["op"]}`,
+		"unquoted_template":      `4:17: not valid YAML: ',' or ']' must be specified; inside [ ] and { } a value with braces must be quoted: ["product:{id}"]`,
+		"empty_key":              `4:12: rule "x": an empty key purges nothing; remove it`,
+		"long_tag":               `4:12: rule "x": the tag is 257 bytes long, at most 256 are allowed`,
+		"literal_with_column":    "5:22: rule \"x\": `unknown`: key \"all:{id}\" has a column, but here only fixed values can be named",
+		"on_truncate_empty":      "5:5: rule \"x\": `on_truncate` is empty; name `keys` or `tags`, or remove it",
+		"unknown_nothing":        "5:5: rule \"x\": `unknown` is empty; name `keys` or `tags`, or remove it",
+		"null_rule":              `2:5: there is no rule here; write one or remove the dash`,
+		"when_syntax":            `4:22: rule "x": when: Syntax error: the condition ends too early`,
+		"when_function":          `4:18: rule "x": when: unknown function "chagned"; did you mean "changed"?`,
+		"when_not_bool":          `4:11: rule "x": when: the condition gives string, want true or false`,
+		"when_types":             `4:14: rule "x": when: found no matching overload for '_==_' applied to '(string, int)'`,
+		"when_row_pattern":       `4:24: rule "x": when: matches() wants its pattern as a literal, not from a row`,
+		"when_bad_pattern":       `4:24: rule "x": when: the pattern of matches() is not a regular expression (RE2 syntax)`,
+		"changed_nothing":        `4:11: rule "x": when: changed() wants at least one column, like changed(price, stock)`,
+		"changed_expression":     `4:35: rule "x": when: changed() wants column names only, like changed(price, stock)`,
+		"later_file_vars":        "1:1: `vars` is not supported by this version",
+		"later_message":          "3:5: rule \"x\": `message` is not supported by this version",
+		"later_all": strings.Join([]string{
+			"5:5: rule \"x\": `urls` is not supported by this version",
+			"6:5: rule \"x\": `url_prefixes` is not supported by this version",
+			"7:5: rule \"x\": `key_prefixes` is not supported by this version",
+			"8:5: rule \"x\": `generations` is not supported by this version",
+			"9:5: rule \"x\": `to` is not supported by this version",
+			"10:5: rule \"x\": `collapse` is not supported by this version",
+			"11:5: rule \"x\": `every` is not supported by this version",
+			"12:5: rule \"x\": `rollout` is not supported by this version",
+			"13:5: rule \"x\": `lookup` is not supported by this version",
+			"14:5: rule \"x\": `vars` is not supported by this version",
+			"15:15: rule \"x\": `unknown.generations` is not supported by this version",
+		}, "\n"),
+	}
+	files, err := filepath.Glob("testdata/bad/*.yaml")
+	require.NoError(t, err)
+	require.Len(t, files, len(want), "every fixture has its message, and every message its fixture")
+	for _, file := range files {
+		name := strings.TrimSuffix(filepath.Base(file), ".yaml")
+		t.Run(name, func(t *testing.T) {
+			_, err := Load([]string{file}, testOptions())
+			require.Error(t, err)
+			got := strings.ReplaceAll(strings.ReplaceAll(err.Error(), file+":2;", "FILE:2;"), file+":", "")
+			require.Equal(t, want[name], got)
+		})
+	}
+}

@@ -1,0 +1,81 @@
+package rules
+
+import (
+	"errors"
+	"fmt"
+
+	"cel.dev/cel-go/common/types"
+	"cel.dev/cel-go/common/types/ref"
+
+	"github.com/walpurge/walpurge/cdc"
+)
+
+// match tries a condition with the new and with the old row. Either one is
+// enough; if neither is true and one could not be decided, that is a match too,
+// and unknown says so. failed is set where the reason was not a missing column.
+func (p *Plan) match(c *condition, op cdc.Op) (match, unknown, failed bool) {
+	if !p.viewed {
+		p.newView.reset(p.new)
+		p.oldView.reset(p.old)
+		p.viewed = true
+	}
+	p.vars.op = types.String(op.String())
+	var first, second *rowView
+	switch {
+	case p.new == nil:
+		first = &p.oldView
+	case p.old == nil || !c.usesRow:
+		first = &p.newView
+	default:
+		first, second = &p.newView, &p.oldView
+	}
+	yes, err := p.try(c, first)
+	if !yes && second != nil {
+		var err2 error
+		if yes, err2 = p.try(c, second); err2 != nil {
+			err = errors.Join(err, err2)
+		}
+	}
+	if yes || err == nil {
+		return yes, false, false
+	}
+	return true, true, !onlyNotCarried(err)
+}
+
+// try evaluates a condition for one image.
+func (p *Plan) try(c *condition, row *rowView) (yes bool, err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			yes, err = false, fmt.Errorf("evaluate the condition: panic: %v", r)
+		}
+	}()
+	p.vars.row = row
+	var out ref.Val
+	if c.stopped != nil {
+		out, _, err = c.program.ContextEval(c.stopped, &p.vars)
+	} else {
+		out, _, err = c.program.Eval(&p.vars)
+	}
+	if err != nil {
+		return false, err
+	}
+	b, ok := out.(types.Bool)
+	if !ok {
+		return false, errors.New("the condition gave neither true nor false")
+	}
+	return bool(b), nil
+}
+
+// onlyNotCarried reports whether every cause is a column not carried.
+func onlyNotCarried(err error) bool {
+	if joined, ok := err.(interface{ Unwrap() []error }); ok {
+		for _, e := range joined.Unwrap() {
+			if !onlyNotCarried(e) {
+				return false
+			}
+		}
+		return true
+	}
+	var missing *errNotCarried
+	return errors.As(err, &missing)
+}

@@ -1,0 +1,47 @@
+package rules
+
+// Output receives what the rules say about a change. Its methods are called on
+// the caller's goroutine.
+type Output interface {
+	// Invalidate hands over one value for one sink. rule is an index of
+	// Set.Rules, sink one of Options.Sinks. value aliases a scratch buffer and
+	// is valid during the call only; for Everything it is empty. For one change
+	// a template gives each value once, but two templates may give the same.
+	Invalidate(rule, sink int, k Kind, value []byte)
+	// Verdict says what became of a rule, at most once per rule and verdict.
+	// Rules that do not match say nothing.
+	Verdict(rule int, v Verdict)
+}
+
+// Verdict is what became of a rule for one change, for counters.
+type Verdict uint8
+
+// The verdicts. Matched comes with every other one.
+const (
+	// Matched: the rule applies.
+	Matched Verdict = iota
+	// UnknownCondition: the condition could not be decided and counts as true.
+	UnknownCondition
+	// UnknownValue: at least one value could not be built, because a column
+	// was not carried or the value was over its cap. The rule's unknown:
+	// values, where it has any, were handed over instead.
+	UnknownValue
+	// Failed: the condition could not be decided for another reason than a
+	// column not carried: an error in the expression, its cost limit, a panic.
+	Failed
+)
+
+// String names the verdict as metrics and logs write it.
+func (v Verdict) String() string {
+	switch v {
+	case Matched:
+		return "matched"
+	case UnknownCondition:
+		return "unknown_condition"
+	case UnknownValue:
+		return "unknown_value"
+	case Failed:
+		return "failed"
+	}
+	return "unknown"
+}

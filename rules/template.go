@@ -1,0 +1,173 @@
+package rules
+
+import (
+	"errors"
+	"fmt"
+	"regexp"
+	"strings"
+)
+
+// image says which row a column's value is taken from.
+type image uint8
+
+const (
+	eachImage  image = iota // the old and the new row in turn
+	oldImage                // {old.x}
+	newImage                // {new.x}
+	bothImages              // changed(x): compares them
+)
+
+// template is a value's text with columns in it, the compiled form of one
+// list entry under keys: or tags:.
+type template struct {
+	source string
+	line   int
+	parts  []part
+}
+
+// part is a literal, or a column where column is set.
+type part struct {
+	literal string
+	column  string
+	image   image
+}
+
+// parseTemplate reads a template. On an error at is the byte offset in text
+// that it is about.
+func parseTemplate(text string) (t *template, at int, err error) {
+	t = &template{source: text}
+	var literal strings.Builder
+	flush := func() {
+		if literal.Len() > 0 {
+			t.parts = append(t.parts, part{literal: literal.String()})
+			literal.Reset()
+		}
+	}
+	for i := 0; i < len(text); {
+		switch c := text[i]; {
+		case c == '}':
+			return nil, i, errors.New("a } without its {; a literal one is written {'}'}")
+		case c == '{' && i+1 < len(text) && text[i+1] == '{':
+			return nil, i, errors.New("{{ is not a literal brace; write {'{'}, so that {'{'}{id}{'}'} gives {42}")
+		case c == '{':
+			end := closing(text, i+1)
+			if end < 0 {
+				return nil, i, errors.New("a { without its }; a literal one is written {'{'}")
+			}
+			p, err := parseBraces(text[i+1 : end])
+			if err != nil {
+				return nil, i, err
+			}
+			if p.column == "" {
+				literal.WriteString(p.literal)
+			} else {
+				flush()
+				t.parts = append(t.parts, p)
+			}
+			i = end + 1
+		default:
+			literal.WriteByte(c)
+			i++
+		}
+	}
+	flush()
+	return t, 0, nil
+}
+
+// closing finds the } that ends an expression, past quoted strings and nested braces.
+func closing(text string, i int) int {
+	depth, quote := 0, byte(0)
+	for ; i < len(text); i++ {
+		c := text[i]
+		switch {
+		case quote != 0:
+			if c == '\\' {
+				i++
+			} else if c == quote {
+				quote = 0
+			}
+		case c == '\'' || c == '"':
+			quote = c
+		case c == '{':
+			depth++
+		case c == '}' && depth > 0:
+			depth--
+		case c == '}':
+			return i
+		}
+	}
+	return -1
+}
+
+const (
+	identifier = `[A-Za-z_][A-Za-z0-9_]*`
+	quoted     = `"[^"\\]*"|'[^'\\]*'`
+)
+
+// parseBraces reads what stands between { and }.
+func parseBraces(source string) (part, error) {
+	expr := strings.TrimSpace(source)
+	if expr == "" {
+		return part{}, errors.New("{} names no column; a literal brace is written {'{'}")
+	}
+	if m := regexp.MustCompile(`^(?:` + quoted + `)$`).FindString(expr); m != "" {
+		return part{literal: m[1 : len(m)-1]}, nil
+	}
+	m := regexp.MustCompile(`^(?:(row|old|new)\.)?(` + identifier + `)$|^(row|old|new)\[(` + quoted + `)\]$`).FindStringSubmatch(expr)
+	if m == nil {
+		return part{}, fmt.Errorf("the expression {%s} is not supported by this version; only {column}, {old.column} and {new.column} are", expr)
+	}
+	scope, column := m[1]+m[3], m[2]
+	if m[4] != "" {
+		column = m[4][1 : len(m[4])-1]
+	}
+	if column == "" {
+		return part{}, fmt.Errorf("{%s} names no column", expr)
+	}
+	if scope == "" && isVariable(column) {
+		return part{}, fmt.Errorf("{%s} is not a column but a word of the rule language; a column of that name is written {row[%q]}", expr, column)
+	}
+	return part{column: column, image: map[string]image{"": eachImage, "row": eachImage, "old": oldImage, "new": newImage}[scope]}, nil
+}
+
+// isVariable reports whether a lone word has a meaning of its own in
+// conditions and templates.
+func isVariable(word string) bool {
+	switch word {
+	case "row", "old", "new", "op", "vars", "true", "false", "null", "in":
+		return true
+	}
+	return false
+}
+
+// fixed is the value of a template without columns.
+func (t *template) fixed() (string, bool) {
+	switch len(t.parts) {
+	case 0:
+		return "", true
+	case 1:
+		return t.parts[0].literal, t.parts[0].column == ""
+	}
+	return "", false
+}
+
+// pattern is the glob that all values of the template match: literal parts
+// escaped as Valkey's glob reads them, a * for each column. literal is false
+// when it would match everything.
+func (t *template) pattern() (glob string, literal bool) {
+	var sb strings.Builder
+	for _, p := range t.parts {
+		if p.column != "" {
+			sb.WriteByte('*')
+			continue
+		}
+		literal = true
+		for i := range len(p.literal) {
+			if strings.IndexByte(`*?[]\`, p.literal[i]) >= 0 {
+				sb.WriteByte('\\')
+			}
+			sb.WriteByte(p.literal[i])
+		}
+	}
+	return sb.String(), literal
+}

@@ -1,0 +1,90 @@
+package rules
+
+import (
+	"fmt"
+	"slices"
+)
+
+// evalTruncate hands over what a TRUNCATE of the rule's table invalidates, sink
+// by sink: what on_truncate names and the sink takes; else everything that the
+// rule's templates can have given that sink, and if that cannot be named, all
+// that the sink holds. A condition and ops: play no part.
+func (r *Rule) evalTruncate(id int, out Output) {
+	out.Verdict(id, Matched)
+	r.emitLiterals(id, &r.onTruncate, out)
+	for _, sink := range r.Sinks {
+		if r.takesAny(sink, &r.onTruncate) {
+			continue
+		}
+		values, all := r.reach(sink)
+		if all {
+			out.Invalidate(id, sink, Everything, nil)
+			continue
+		}
+		for _, v := range values {
+			out.Invalidate(id, sink, v.kind, v.value)
+		}
+	}
+}
+
+func (r *Rule) takesAny(sink int, l *literals) bool {
+	for k := range l.values {
+		if len(l.values[k]) > 0 && slices.Contains(r.routes[k], sink) {
+			return true
+		}
+	}
+	return false
+}
+
+type kindValue struct {
+	kind  Kind
+	value []byte
+}
+
+// reach names all values that the rule's templates can give a sink: fixed ones
+// as they are, keys with columns as patterns. all is set when that is not
+// possible: a tag with a column, a sink without patterns, or a pattern without
+// literal text.
+func (r *Rule) reach(sink int) (values []kindValue, all bool) {
+	for k := range r.values {
+		if !slices.Contains(r.routes[k], sink) {
+			continue
+		}
+		for _, t := range r.values[k] {
+			if fixed, ok := t.fixed(); ok {
+				values = append(values, kindValue{Kind(k), []byte(fixed)})
+				continue
+			}
+			glob, literal := t.pattern()
+			if Kind(k) != Key || !literal || !slices.Contains(r.routes[KeyPattern], sink) {
+				return nil, true
+			}
+			values = append(values, kindValue{KeyPattern, []byte(glob)})
+		}
+	}
+	return values, false
+}
+
+// FlushPatterns derives the globs that match every key which rules can give a
+// sink, sorted, each once. It is an error, with the place, when a template has
+// no literal text, because its pattern would match the keys of others too.
+func (s *Set) FlushPatterns(sink int) (patterns []string, err error) {
+	if sink < 0 || sink >= len(s.sinks) {
+		return nil, fmt.Errorf("flush patterns: there is no sink %d", sink)
+	}
+	for _, r := range s.rules {
+		if !slices.Contains(r.routes[Key], sink) {
+			continue
+		}
+		for _, t := range r.values[Key] {
+			glob, literal := t.pattern()
+			if !literal {
+				return nil, fmt.Errorf("%s:%d: rule %q: key %q has no literal text, so no flush pattern follows from it; give sink %q a `flush:`",
+					r.File, t.line, r.Name, t.source, s.sinks[sink].Name)
+			}
+			patterns = append(patterns, glob)
+		}
+	}
+	slices.Sort(patterns)
+	return slices.Compact(patterns), nil
+}

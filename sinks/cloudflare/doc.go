@@ -1,0 +1,13 @@
+// Package cloudflare purges a Cloudflare zone by tag, or all of it, through the
+// v4 API: POST /zones/{zone_id}/purge_cache.
+//
+// One call of Purge is one request, and a nil from it means that the API
+// answered 200 with success:true, which says that the purge is accepted;
+// Cloudflare carries it out within moments and reports nothing further.
+//
+// The package never retries (the lane does), never follows a redirect, takes
+// nothing from CLOUDFLARE_* variables, reads the token file for every request,
+// and never repeats the API's text in an error, because it can hold tags. Of
+// the SDK it imports only the cache and option packages: its root links every
+// other service of the API and costs a minute and a half of build time.
+package cloudflare

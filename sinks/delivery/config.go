@@ -1,0 +1,62 @@
+package delivery
+
+import (
+	"context"
+	"log/slog"
+	"time"
+
+	"golang.org/x/time/rate"
+
+	"github.com/walpurge/walpurge/cdc"
+	"github.com/walpurge/walpurge/cdc/watermark"
+	"github.com/walpurge/walpurge/rules"
+	"github.com/walpurge/walpurge/sinks"
+)
+
+// Source is where a lane's messages come from.
+type Source interface {
+	// Next returns the next message in the order of the stream, or the context's
+	// error. It may return a message again that it returned before.
+	Next(ctx context.Context) (rules.Message, error)
+	// Announce tells listeners that the batch at seq was purged.
+	Announce(seq uint64) error
+	// Ack gives up every message up to and with seq.
+	Ack(seq uint64) error
+}
+
+// Gate holds purges back until something is true of the transactions they come
+// from.
+type Gate struct {
+	// Name is a metric label.
+	Name string
+	// Wait blocks until the gate is open for the stamp, or the context ends.
+	Wait func(ctx context.Context, stamp cdc.Stamp) error
+}
+
+// Config is what a lane is made of.
+type Config struct {
+	Name   string
+	Sink   sinks.Sink
+	Limits sinks.Limits
+	// Bucket paces calls; lanes of one account share one. Nil means no pace.
+	Bucket *rate.Limiter
+	Source Source
+	Gates  []Gate
+	// MaxWait is the patience with each gate.
+	MaxWait time.Duration
+	// Flush tells what purges everything that the sink may hold.
+	Flush func() []rules.Invalidation
+	// Park stores invalidations that the sink will never take, durably.
+	Park    func(ctx context.Context, b *rules.Batch, cause error) error
+	Board   *watermark.Board
+	Metrics *Metrics
+	Logger  *slog.Logger
+}
+
+// NewBucket makes the token bucket of a sink's limits, nil if they set no pace.
+func NewBucket(l sinks.Limits) *rate.Limiter {
+	if l.PerSecond <= 0 {
+		return nil
+	}
+	return rate.NewLimiter(rate.Limit(l.PerSecond), max(1, l.Burst))
+}

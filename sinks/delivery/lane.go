@@ -1,0 +1,269 @@
+package delivery
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/walpurge/walpurge/cdc"
+	"github.com/walpurge/walpurge/cdc/watermark"
+	"github.com/walpurge/walpurge/rules"
+)
+
+// Lane is one sink's queue. Run it once.
+type Lane struct {
+	cfg     Config
+	tracker tracker
+	metrics *laneMetrics
+
+	mu     sync.Mutex
+	status Status
+}
+
+// Status is a lane's condition for status pages.
+type Status struct {
+	State State
+	// Err is the newest failure while the lane is not ok; it holds no secret.
+	Err   string
+	Since time.Time
+}
+
+// State says in one word what a lane is doing.
+type State string
+
+// The states.
+const (
+	OK        State = "ok"
+	Gated     State = "gated"     // waits for a gate
+	Throttled State = "throttled" // the provider asked for a pause
+	Blocked   State = "blocked"   // the sink fails
+	Flushing  State = "flushing"
+)
+
+// States lists them for metrics.
+var states = []State{OK, Gated, Throttled, Blocked, Flushing}
+
+// New returns a lane that does nothing until Run.
+func New(cfg Config) *Lane {
+	l := &Lane{cfg: cfg, metrics: cfg.Metrics.lane(cfg.Name, cfg.Gates)}
+	l.enter(OK, nil)
+	return l
+}
+
+// Status returns what the lane is doing.
+func (l *Lane) Status() Status {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.status
+}
+
+func (l *Lane) enter(s State, err error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	text := ""
+	if err != nil {
+		text = err.Error()
+	}
+	if l.status.State != s {
+		l.status.Since = time.Now()
+		l.metrics.enter(s)
+	}
+	l.status.State, l.status.Err = s, text
+}
+
+// leave goes back to OK if the lane is in state s.
+func (l *Lane) leave(s State) {
+	if l.Status().State == s {
+		l.enter(OK, nil)
+	}
+}
+
+// Oldest returns the first commit time that the lane has not purged, false if
+// it holds nothing.
+func (l *Lane) Oldest() (time.Time, bool) {
+	if b := l.tracker.oldest(); b != nil {
+		return b.Stamp.FirstCommit, true
+	}
+	return time.Time{}, false
+}
+
+// ready is a message whose turn has come.
+type ready struct {
+	entry *entry
+	msg   rules.Message
+	// final: with this purge the message is done. Otherwise its gates are still
+	// closed and it comes again.
+	final bool
+}
+
+// Limits of what lets itself be purged together.
+const (
+	maxGroup  = 256
+	maxValues = 20000
+	// maxEarly bounds the messages that were purged early and wait for their
+	// gates; past it the lane reads no further.
+	maxEarly = 1024
+)
+
+// Run works until intake ends: it then finishes the purge in flight, or as much
+// of it as work allows, acknowledges, and returns nil.
+func (l *Lane) Run(intake, work context.Context) error {
+	turn := make(chan ready, maxGroup)
+	keeping, stop := context.WithCancel(intake)
+	defer stop()
+	var g errgroup.Group
+	g.Go(func() error { l.keep(keeping, turn); return nil })
+	for {
+		select {
+		case r := <-turn:
+			l.carryOut(intake, work, gather(r, turn))
+			if intake.Err() == nil {
+				continue
+			}
+		case <-intake.Done():
+		}
+		stop()
+		return g.Wait()
+	}
+}
+
+// gather takes what else is ready, so that it goes together.
+func gather(first ready, turn <-chan ready) []ready {
+	group := []ready{first}
+	values := size(first)
+	for len(group) < maxGroup && values < maxValues {
+		select {
+		case r := <-turn:
+			group = append(group, r)
+			values += size(r)
+		default:
+			return group
+		}
+	}
+	return group
+}
+
+func size(r ready) int {
+	n := 0
+	if r.msg.Batch != nil {
+		for i := range r.msg.Batch.Items {
+			for _, values := range r.msg.Batch.Items[i].Values {
+				n += len(values)
+			}
+		}
+	}
+	return n
+}
+
+// carryOut purges a group, and marks what is done with it.
+func (l *Lane) carryOut(intake, work context.Context, group []ready) {
+	if !l.purge(intake, work, group) {
+		return
+	}
+	now := time.Now()
+	done := make([]*entry, 0, len(group))
+	for _, r := range group {
+		if b := r.msg.Batch; b != nil {
+			if b.Origin == rules.FromWAL {
+				l.metrics.latency.Observe(now.Sub(b.Stamp.FirstCommit).Seconds())
+			}
+			if err := l.cfg.Source.Announce(r.msg.Seq); err != nil {
+				l.cfg.Logger.Debug("announce a purge", "err", err)
+			}
+		}
+		if r.final {
+			done = append(done, r.entry)
+		}
+	}
+	floor, claim := l.tracker.finish(done...)
+	if floor == 0 {
+		return
+	}
+	if err := l.cfg.Source.Ack(floor); err != nil {
+		l.cfg.Logger.Warn("acknowledgement failed, the purges will be repeated after a restart", "err", err)
+	}
+	if claim != nil {
+		l.cfg.Board.Advance(watermark.Mark{Stage: watermark.Purged, Target: l.cfg.Name}, claim.Position)
+		l.cfg.Board.Advance(watermark.Mark{Stage: watermark.Settled, Target: l.cfg.Name}, claim.Position)
+	}
+}
+
+// keep reads messages and hands each over when its gates are open, in order; or
+// early when they stay closed, and then once more when they open.
+func (l *Lane) keep(ctx context.Context, turn chan<- ready) {
+	early := make(chan struct{}, maxEarly)
+	var waiting sync.WaitGroup
+	defer waiting.Wait()
+	for {
+		m, err := l.cfg.Source.Next(ctx)
+		if err != nil {
+			return
+		}
+		e, again := l.tracker.add(m)
+		if again {
+			continue
+		}
+		r := ready{entry: e, msg: m, final: true}
+		if !l.gates(ctx, m, l.cfg.MaxWait) {
+			if ctx.Err() != nil {
+				return
+			}
+			r.final = false
+			early <- struct{}{}
+			waiting.Go(func() {
+				defer func() { <-early }()
+				if l.gates(ctx, m, 0) {
+					l.pass(ctx, turn, ready{entry: e, msg: m, final: true})
+				}
+			})
+		}
+		l.pass(ctx, turn, r)
+	}
+}
+
+func (l *Lane) pass(ctx context.Context, turn chan<- ready, r ready) {
+	select {
+	case turn <- r:
+	case <-ctx.Done():
+	}
+}
+
+// gates waits for every gate of a message and reports whether all opened.
+// Patience 0 waits for ever.
+func (l *Lane) gates(ctx context.Context, m rules.Message, patience time.Duration) bool {
+	if m.Batch == nil || m.Batch.Origin == rules.FromHand {
+		return true
+	}
+	for i, gate := range l.cfg.Gates {
+		if !l.wait(ctx, gate, l.metrics.gates[i], m.Batch.Stamp, patience) {
+			return false
+		}
+	}
+	return true
+}
+
+func (l *Lane) wait(ctx context.Context, gate Gate, metrics gateMetrics, stamp cdc.Stamp, patience time.Duration) bool {
+	began := time.Now()
+	slow := time.AfterFunc(time.Second, func() { l.enter(Gated, nil) })
+	defer func() {
+		if !slow.Stop() {
+			l.leave(Gated)
+		}
+		metrics.waited.Observe(time.Since(began).Seconds())
+	}()
+	waiting, cancel := ctx, context.CancelFunc(func() {})
+	if patience > 0 {
+		waiting, cancel = context.WithTimeout(ctx, patience)
+	}
+	defer cancel()
+	if gate.Wait(waiting, stamp) == nil {
+		return true
+	}
+	if ctx.Err() == nil {
+		metrics.timeouts.Inc()
+		l.cfg.Logger.Warn("gate stayed closed, purging early and again when it opens", "gate", gate.Name, "after", patience)
+	}
+	return false
+}

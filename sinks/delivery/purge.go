@@ -1,0 +1,224 @@
+package delivery
+
+import (
+	"context"
+	"errors"
+	"math/rand/v2"
+	"time"
+
+	"github.com/walpurge/walpurge/rules"
+	"github.com/walpurge/walpurge/sinks"
+)
+
+// purge carries out the invalidations of a group, each once, and returns true
+// when the sink has acknowledged, or a durable place has taken, every one.
+// It returns false when the lane is stopping.
+func (l *Lane) purge(intake, work context.Context, group []ready) bool {
+	var all []rules.Invalidation
+	flush := false
+	for _, r := range group {
+		if b := r.msg.Batch; b != nil {
+			all = b.Invalidations(all)
+			if b.Flush {
+				flush = true
+				l.metrics.flush(b.Reason)
+				l.cfg.Logger.Info("flushing the sink", "reason", b.Reason, "lsn", b.Stamp.Position.LSN.String())
+			}
+		}
+	}
+	total := len(all)
+	all = distinct(all)
+	l.metrics.coalesced.Add(float64(total - len(all)))
+	if flush {
+		l.enter(Flushing, nil)
+		all = append(all, l.cfg.Flush()...)
+	}
+	if len(all) == 0 {
+		return true
+	}
+	ok := true
+	for _, request := range split(all, l.cfg.Limits) {
+		if ok = l.request(intake, work, request, group); !ok {
+			break
+		}
+	}
+	if ok {
+		l.enter(OK, nil)
+	}
+	return ok
+}
+
+// distinct drops repeated values in place, whatever rules they come from.
+func distinct(all []rules.Invalidation) []rules.Invalidation {
+	type value struct {
+		kind  rules.Kind
+		value string
+	}
+	seen := make(map[value]struct{}, len(all))
+	out := all[:0]
+	for _, inv := range all {
+		v := value{inv.Kind, inv.Value}
+		if _, dup := seen[v]; !dup {
+			seen[v] = struct{}{}
+			out = append(out, inv)
+		}
+	}
+	return out
+}
+
+// split cuts the invalidations into calls that keep within the limits.
+func split(all []rules.Invalidation, limits sinks.Limits) [][]rules.Invalidation {
+	groups := [][]rules.Invalidation{all}
+	if limits.OneKind {
+		var byKind [rules.NumKinds][]rules.Invalidation
+		for _, inv := range all {
+			byKind[inv.Kind] = append(byKind[inv.Kind], inv)
+		}
+		groups = byKind[:]
+	}
+	var out [][]rules.Invalidation
+	for _, g := range groups {
+		for len(g) > 0 {
+			n := min(len(g), max(1, limits.Items))
+			out = append(out, g[:n:n])
+			g = g[n:]
+		}
+	}
+	return out
+}
+
+// Back-off between attempts.
+const (
+	minPause = 50 * time.Millisecond
+	maxPause = 10 * time.Second
+)
+
+// request calls the sink until it has taken the invalidations or they are
+// parked. It returns false when the lane is stopping.
+func (l *Lane) request(intake, work context.Context, invs []rules.Invalidation, group []ready) bool {
+	pause := minPause
+	for {
+		if l.cfg.Bucket != nil && l.cfg.Bucket.Wait(intake) != nil {
+			return false
+		}
+		began := time.Now()
+		err := l.cfg.Sink.Purge(work, invs)
+		l.metrics.request(time.Since(began), len(invs), err)
+		if err == nil {
+			return true
+		}
+		class, after := sinks.ClassOf(err)
+		var batch *sinks.BatchError
+		switch {
+		case errors.As(err, &batch):
+			var refused []rules.Invalidation
+			invs, refused, class, after = sortOut(invs, batch)
+			if !l.park(intake, refused, group, err) {
+				return false
+			}
+			if len(invs) == 0 {
+				return true
+			}
+		case class == sinks.Item && len(invs) == 1:
+			return l.park(intake, invs, group, err)
+		case class == sinks.Item:
+			// One of them is at fault and the sink cannot say which.
+			half := len(invs) / 2
+			return l.request(intake, work, invs[:half], group) && l.request(intake, work, invs[half:], group)
+		}
+		l.fail(class, err)
+		if !sleep(intake, max(after, pause/2+rand.N(pause/2))) {
+			return false
+		}
+		pause = min(2*pause, maxPause)
+	}
+}
+
+// sortOut divides what failed into what may be tried again and what was
+// refused for good, with the most patient class and pause of the former.
+func sortOut(invs []rules.Invalidation, batch *sinks.BatchError) (again, refused []rules.Invalidation, class sinks.Class, after time.Duration) {
+	for i, inv := range invs {
+		err, failed := batch.Failed[i]
+		if !failed {
+			continue
+		}
+		c, a := sinks.ClassOf(err)
+		if c == sinks.Item {
+			refused = append(refused, inv)
+			continue
+		}
+		again = append(again, inv)
+		class, after = max(class, c), max(after, a)
+	}
+	return again, refused, class, after
+}
+
+// fail shows a failure; the log has it once until it changes.
+func (l *Lane) fail(class sinks.Class, err error) {
+	state := Blocked
+	if class == sinks.Throttled {
+		state = Throttled
+	}
+	before := l.Status()
+	l.enter(state, err)
+	if before.State != state || before.Err != err.Error() {
+		l.cfg.Logger.Warn("purge failed, trying again", "class", class.String(), "err", err)
+	}
+}
+
+// park stores refused invalidations, and tries until that is durable.
+func (l *Lane) park(intake context.Context, refused []rules.Invalidation, group []ready, cause error) bool {
+	if len(refused) == 0 {
+		return true
+	}
+	b := parcel(l.cfg.Name, refused, group)
+	pause := minPause
+	for {
+		err := l.cfg.Park(intake, b, cause)
+		if err == nil {
+			l.metrics.parkedTotal.Add(float64(len(refused)))
+			l.cfg.Logger.Error("the sink refuses invalidations for good, they are parked", "count", len(refused), "err", cause)
+			return true
+		}
+		l.fail(sinks.Transient, err)
+		if !sleep(intake, pause) {
+			return false
+		}
+		pause = min(2*pause, maxPause)
+	}
+}
+
+// parcel makes a batch of the refused invalidations under the newest stamp of
+// their group.
+func parcel(sink string, refused []rules.Invalidation, group []ready) *rules.Batch {
+	b := &rules.Batch{Sink: sink, Origin: rules.FromWAL}
+	for _, r := range group {
+		if r.msg.Batch != nil && b.Stamp.Position.Before(r.msg.Batch.Stamp.Position) {
+			b.Stamp = r.msg.Batch.Stamp
+		}
+	}
+	place := make(map[string]int)
+	for _, inv := range refused {
+		i, found := place[inv.Rule]
+		if !found {
+			i = len(b.Items)
+			place[inv.Rule] = i
+			b.Items = append(b.Items, rules.Item{Rule: inv.Rule})
+		}
+		values := &b.Items[i].Values[inv.Kind]
+		*values = append(*values, inv.Value)
+	}
+	return b
+}
+
+// sleep waits and reports whether the context lived through it.
+func sleep(ctx context.Context, d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}

@@ -1,0 +1,78 @@
+package valkey
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/walpurge/walpurge/rules"
+	"github.com/walpurge/walpurge/sinks"
+)
+
+// Config is the `valkey:` block of a sink.
+type Config struct {
+	// URL says where: valkey://, valkeys://, redis://, rediss://
+	// [user:password@]host[:port][,host[:port]...][/database], or
+	// unix:///path/to/socket[?db=database]. Several hosts are nodes of one
+	// cluster.
+	URL string `yaml:"url"`
+	// Username is the ACL user; empty is the server's default user.
+	Username string `yaml:"username"`
+	// PasswordFile is read again at every connect; white space at its end is
+	// dropped.
+	PasswordFile string `yaml:"password_file"`
+	// KeyPrefix is put before every key as it is, and before every pattern
+	// with its glob characters escaped.
+	KeyPrefix string     `yaml:"key_prefix"`
+	Scan      ScanConfig `yaml:"scan"`
+}
+
+// ScanConfig bounds what walking the key space may cost the server.
+type ScanConfig struct {
+	// Enabled lets rules name key prefixes. A flush may scan without it.
+	Enabled bool `yaml:"enabled"`
+	// KeysPerSecond is how many keys a walk looks at per second, over all
+	// nodes together. They are looked at whether they match or not.
+	KeysPerSecond int `yaml:"keys_per_second"`
+}
+
+// itemsPerCall is where longer pipelines stop paying: ten commands of
+// keysPerCommand.
+const itemsPerCall = 5000
+
+// DefaultConfig returns the values of keys that the file leaves out. It is not
+// valid as it stands: URL has no default.
+func DefaultConfig() Config {
+	return Config{Scan: ScanConfig{KeysPerSecond: 50000}}
+}
+
+// Validate reports every key that cannot be used, without touching the network
+// or the password file. It repeats nothing of the URL, which may hold a
+// password.
+func (c Config) Validate() error {
+	var errs []error
+	ep, err := parseURL(c.URL)
+	if err != nil {
+		errs = append(errs, fmt.Errorf("url: %w", err))
+	}
+	if ep.username != "" && c.Username != "" {
+		errs = append(errs, errors.New("username: the url names a user as well; keep one of the two"))
+	}
+	if ep.password != "" && c.PasswordFile != "" {
+		errs = append(errs, errors.New("password_file: the url holds a password as well; take it out of the url"))
+	}
+	if c.Scan.KeysPerSecond < 1 {
+		errs = append(errs, fmt.Errorf("scan.keys_per_second: %d; write a number from 1, such as 50000", c.Scan.KeysPerSecond))
+	}
+	return errors.Join(errs...)
+}
+
+// Kinds returns what the sink carries out.
+func (c Config) Kinds() rules.KindSet {
+	return rules.Kinds(rules.Key, rules.KeyPattern)
+}
+
+// Limits returns what one call may carry. Calls are not paced: the server's
+// answer is the pace, and patterns have their own limit in keys.
+func (c Config) Limits() sinks.Limits {
+	return sinks.Limits{Items: itemsPerCall}
+}

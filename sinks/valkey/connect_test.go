@@ -1,0 +1,204 @@
+package valkey
+
+import (
+	"bytes"
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"io"
+	"log/slog"
+	"math/big"
+	"net"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/walpurge/walpurge/sinks"
+)
+
+func discard() *slog.Logger { return slog.New(slog.DiscardHandler) }
+
+func requireLane(t *testing.T, err error, says string) {
+	t.Helper()
+	require.ErrorContains(t, err, says)
+	class, _ := sinks.ClassOf(err)
+	require.Equal(t, sinks.Lane, class, "%v", err)
+}
+
+func TestCredentials(t *testing.T) {
+	srv := startServer(t)
+	do(t, srv.admin, "ACL", "SETUSER", "walpurge", "on", ">hunter2", "+@all", "~*")
+	file := filepath.Join(t.TempDir(), "password")
+	s := openSink(t, "valkey://"+srv.addr, nil, func(c *Config) { c.Username, c.PasswordFile = "walpurge", file })
+
+	requireLane(t, s.Purge(t.Context(), keysOf("a")), "password_file")
+	require.NoError(t, os.WriteFile(file, []byte(" \n"), 0o600))
+	requireLane(t, s.Purge(t.Context(), keysOf("a")), "password_file is empty")
+	require.NoError(t, os.WriteFile(file, []byte("wrong"), 0o600))
+	requireLane(t, s.Purge(t.Context(), keysOf("a")), "WRONGPASS")
+	requireLane(t, s.Check(t.Context()), "WRONGPASS")
+	require.NoError(t, os.WriteFile(file, []byte("hunter2\n"), 0o600))
+	require.NoError(t, s.Purge(t.Context(), keysOf("a")))
+
+	inURL := openSink(t, "valkey://walpurge:hunter2@"+srv.addr, nil, nil)
+	require.NoError(t, inURL.Purge(t.Context(), keysOf("a")))
+
+	do(t, srv.admin, "CONFIG", "SET", "requirepass", "other")
+	none := openSink(t, "valkey://"+srv.addr, nil, nil)
+	requireLane(t, none.Purge(t.Context(), keysOf("a")), "NOAUTH")
+}
+
+func TestCheck(t *testing.T) {
+	srv := startServer(t)
+	user := func(more ...string) {
+		do(t, srv.admin, append(append([]string{"ACL", "SETUSER", "walpurge", "reset", "on", ">pw"}, leastPrivilege...), more...)...)
+	}
+	var logged bytes.Buffer
+	s := openSink(t, "valkey://walpurge:pw@"+srv.addr, slog.New(slog.NewTextHandler(&logged, nil)), nil)
+	user()
+	require.NoError(t, s.Check(t.Context()))
+	require.Empty(t, logged.String())
+
+	user("-unlink")
+	requireLane(t, s.Check(t.Context()), "UNLINK: NOPERM")
+	user("-scan")
+	requireLane(t, s.Check(t.Context()), "SCAN: NOPERM")
+	user("-ping")
+	requireLane(t, s.Check(t.Context()), "PING: NOPERM")
+	user("resetkeys", "~product:*")
+	require.NoError(t, s.Check(t.Context()))
+	require.Contains(t, logged.String(), "some keys only")
+
+	user()
+	do(t, srv.admin, "REPLICAOF", "127.0.0.1", "1")
+	requireLane(t, s.Check(t.Context()), "READONLY")
+	do(t, srv.admin, "REPLICAOF", "NO", "ONE")
+	require.NoError(t, s.Check(t.Context()))
+}
+
+func TestNewDoesNotDial(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	addr := l.Addr().String()
+	require.NoError(t, l.Close())
+	s := openSink(t, "valkey://"+addr, nil, nil)
+	err = s.Purge(t.Context(), keysOf("a"))
+	require.ErrorContains(t, err, "connection refused")
+	class, _ := sinks.ClassOf(err)
+	require.Equal(t, sinks.Transient, class)
+	require.Error(t, s.Check(t.Context()))
+	s.Close()
+	require.ErrorIs(t, s.Check(t.Context()), errClosed)
+}
+
+// With the patience that New gives, a cancellation must not wait for it to end.
+func TestCancellationIsPrompt(t *testing.T) {
+	srv := startServer(t)
+	px := startProxy(t, srv.addr)
+	cfg := DefaultConfig()
+	cfg.URL = "valkey://" + px.addr()
+	for name, warm := range map[string]bool{"fresh": false, "connected": true} {
+		t.Run(name, func(t *testing.T) {
+			s, err := New(cfg, discard())
+			require.NoError(t, err)
+			defer s.Close()
+			px.set(script{})
+			if warm {
+				require.NoError(t, s.Purge(t.Context(), keysOf("a")))
+			}
+			arrived := make(chan struct{})
+			px.set(script{silent: arrived})
+			ctx, cancel := context.WithCancel(t.Context())
+			cancelled := make(chan time.Time, 1)
+			go func() {
+				<-arrived
+				cancelled <- time.Now()
+				cancel()
+			}()
+			require.ErrorIs(t, s.Purge(ctx, keysOf("a")), context.Canceled)
+			require.Less(t, time.Since(<-cancelled), 500*time.Millisecond)
+		})
+	}
+}
+
+func TestConnectionsEndWithTheirLink(t *testing.T) {
+	srv := startServer(t)
+	life, kill := context.WithCancel(t.Context())
+	dial := dialer(life, "tcp")
+	conn, err := dial(t.Context(), srv.addr, &net.Dialer{}, nil)
+	require.NoError(t, err)
+	require.NoError(t, conn.SetReadDeadline(time.Now().Add(5*time.Second)))
+	kill()
+	_, err = conn.Read(make([]byte, 1))
+	require.ErrorIs(t, err, net.ErrClosed)
+	_, err = dial(t.Context(), srv.addr, &net.Dialer{}, nil)
+	require.ErrorIs(t, err, errClosed, "a client that refreshes itself after its end")
+}
+
+func TestSeveralHostsMustBeACluster(t *testing.T) {
+	a, b := startServer(t), startServer(t)
+	s := openSink(t, "valkey://"+a.addr+","+b.addr, nil, nil)
+	requireLane(t, s.Purge(t.Context(), keysOf("a")), "name one host")
+}
+
+func TestTLS(t *testing.T) {
+	trusted, untrusted := certificate(t), certificate(t)
+	root, err := x509.ParseCertificate(trusted.Certificate[0])
+	require.NoError(t, err)
+	roots := x509.NewCertPool()
+	roots.AddCert(root)
+
+	srv := startServer(t)
+	fill(t, srv.admin, "a")
+	s := openSink(t, "valkeys://"+terminateTLS(t, srv.addr, trusted), nil, nil)
+	s.tls.RootCAs = roots
+	require.NoError(t, s.Purge(t.Context(), keysOf("a")))
+	require.False(t, held(t, srv.admin, "a"))
+
+	s = openSink(t, "rediss://"+terminateTLS(t, srv.addr, untrusted), nil, nil)
+	s.tls.RootCAs = roots
+	requireLane(t, s.Purge(t.Context(), keysOf("a")), "its issuer trusted")
+}
+
+func certificate(t *testing.T) tls.Certificate {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	require.NoError(t, err)
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(time.Now().UnixNano()), Subject: pkix.Name{CommonName: "test"},
+		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
+		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, IsCA: true, BasicConstraintsValid: true,
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	require.NoError(t, err)
+	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}
+}
+
+// terminateTLS puts a TLS listener before a server.
+func terminateTLS(t *testing.T, upstream string, cert tls.Certificate) string {
+	l, err := tls.Listen("tcp", "127.0.0.1:0", &tls.Config{Certificates: []tls.Certificate{cert}})
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = l.Close() })
+	go func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			up, err := net.Dial("tcp", upstream)
+			if err != nil {
+				_ = c.Close()
+				continue
+			}
+			go func() { _, _ = io.Copy(up, c); _ = up.Close() }()
+			go func() { _, _ = io.Copy(c, up); _ = c.Close() }()
+		}
+	}()
+	return l.Addr().String()
+}
