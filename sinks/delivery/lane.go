@@ -8,6 +8,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/walpurge/walpurge/cdc"
+	"github.com/walpurge/walpurge/cdc/failpoint"
 	"github.com/walpurge/walpurge/cdc/watermark"
 	"github.com/walpurge/walpurge/rules"
 )
@@ -157,22 +158,35 @@ func size(r ready) int {
 	return n
 }
 
-// carryOut purges a group, and marks what is done with it.
+// carryOut purges a group, and gives up what is done with it.
 func (l *Lane) carryOut(intake, work context.Context, group []ready) {
+	if failpoint.On("ack_before_purge") {
+		l.giveUp(group)
+	}
 	if !l.purge(intake, work, group) {
 		return
 	}
 	now := time.Now()
+	for _, r := range group {
+		b := r.msg.Batch
+		if b == nil {
+			continue
+		}
+		if b.Origin == rules.FromWAL {
+			l.metrics.latency.Observe(now.Sub(b.Stamp.FirstCommit).Seconds())
+		}
+		if err := l.cfg.Source.Announce(r.msg.Seq); err != nil {
+			l.cfg.Logger.Debug("announce a purge", "err", err)
+		}
+	}
+	l.giveUp(group)
+}
+
+// giveUp marks the messages of a group that are final as done, acknowledges as
+// far as all are, and moves the lane's watermarks.
+func (l *Lane) giveUp(group []ready) {
 	done := make([]*entry, 0, len(group))
 	for _, r := range group {
-		if b := r.msg.Batch; b != nil {
-			if b.Origin == rules.FromWAL {
-				l.metrics.latency.Observe(now.Sub(b.Stamp.FirstCommit).Seconds())
-			}
-			if err := l.cfg.Source.Announce(r.msg.Seq); err != nil {
-				l.cfg.Logger.Debug("announce a purge", "err", err)
-			}
-		}
 		if r.final {
 			done = append(done, r.entry)
 		}

@@ -1,0 +1,185 @@
+package integration
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"os"
+	"os/exec"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/walpurge/walpurge/cmd/app"
+	"github.com/walpurge/walpurge/integration/harness"
+)
+
+// daemon is a running walpurge process.
+type daemon struct {
+	t    *testing.T
+	cmd  *exec.Cmd
+	addr string
+	logs *logs
+	done chan struct{}
+	err  error
+}
+
+// start runs the daemon on the rig's files and waits until it streams.
+func (r *rig) start(env ...string) *daemon {
+	r.t.Helper()
+	d := r.launch(env...)
+	d.untilStreaming()
+	return d
+}
+
+// launch runs the daemon and does not wait.
+func (r *rig) launch(env ...string) *daemon {
+	r.t.Helper()
+	port, err := harness.FreePort()
+	require.NoError(r.t, err)
+	addr := fmt.Sprintf("127.0.0.1:%d", port)
+	d := &daemon{t: r.t, addr: addr, logs: &logs{}, done: make(chan struct{})}
+	d.cmd = command(env, "run", "-c", r.config(addr))
+	d.cmd.Stderr = d.logs
+	require.NoError(r.t, d.cmd.Start())
+	go func() {
+		d.err = d.cmd.Wait()
+		close(d.done)
+	}()
+	r.t.Cleanup(func() {
+		_ = d.cmd.Process.Kill()
+		<-d.done
+		if r.t.Failed() {
+			r.t.Logf("daemon's log, last part:\n%s", d.logs.tail(60))
+		}
+	})
+	return d
+}
+
+// command is a call of walpurge that dies with the test.
+func command(env []string, args ...string) *exec.Cmd {
+	cmd := exec.Command(os.Args[0], args...)
+	cmd.Env = append(append(os.Environ(), asDaemon+"=1"), env...)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	return cmd
+}
+
+func (d *daemon) untilStreaming() {
+	d.t.Helper()
+	deadline := time.Now().Add(30 * time.Second)
+	for {
+		if code, _ := d.get("/-/streaming"); code == http.StatusOK {
+			return
+		}
+		select {
+		case <-d.done:
+			require.FailNow(d.t, "the daemon ended before it streamed", "%v\n%s", d.err, d.logs.tail(30))
+		case <-time.After(10 * time.Millisecond):
+		}
+		if time.Now().After(deadline) {
+			require.FailNow(d.t, "the daemon does not stream", d.logs.tail(30))
+		}
+	}
+}
+
+// kill ends the process as a crash would.
+func (d *daemon) kill() {
+	d.t.Helper()
+	require.NoError(d.t, d.cmd.Process.Signal(syscall.SIGKILL))
+	<-d.done
+}
+
+// term asks for a clean stop and returns how long it took.
+func (d *daemon) term() time.Duration {
+	d.t.Helper()
+	began := time.Now()
+	require.NoError(d.t, d.cmd.Process.Signal(syscall.SIGTERM))
+	select {
+	case <-d.done:
+	case <-time.After(30 * time.Second):
+		require.FailNow(d.t, "SIGTERM did not end the daemon", d.logs.tail(30))
+	}
+	require.NoError(d.t, d.err, d.logs.tail(30))
+	return time.Since(began)
+}
+
+func (d *daemon) get(path string) (int, string) {
+	resp, err := http.Get("http://" + d.addr + path)
+	if err != nil {
+		return 0, err.Error()
+	}
+	defer resp.Body.Close()
+	body, _ := io.ReadAll(resp.Body)
+	return resp.StatusCode, string(body)
+}
+
+func (d *daemon) status() app.Status {
+	d.t.Helper()
+	code, body := d.get("/api/v1/status")
+	require.Equal(d.t, http.StatusOK, code, body)
+	var s app.Status
+	require.NoError(d.t, json.Unmarshal([]byte(body), &s))
+	return s
+}
+
+// sink returns one lane's status.
+func (d *daemon) sink(name string) app.Sink {
+	d.t.Helper()
+	for _, s := range d.status().Sinks {
+		if s.Name == name {
+			return s
+		}
+	}
+	require.FailNow(d.t, "no sink "+name)
+	return app.Sink{}
+}
+
+// wait blocks until every sink has purged up to the position.
+func (d *daemon) wait(lsn string, within time.Duration) {
+	d.t.Helper()
+	code, body := d.get("/api/v1/wait?timeout=" + within.String() + "&lsn=" + url.QueryEscape(lsn))
+	require.Equal(d.t, http.StatusOK, code, "%s\n%s", body, d.logs.tail(30))
+}
+
+// metric returns the value of a line of /metrics, as text.
+func (d *daemon) metric(name string) string {
+	d.t.Helper()
+	code, body := d.get("/metrics")
+	require.Equal(d.t, http.StatusOK, code)
+	for line := range strings.SplitSeq(body, "\n") {
+		if v, found := strings.CutPrefix(line, name+" "); found {
+			return v
+		}
+	}
+	return ""
+}
+
+// logs keeps what a process writes.
+type logs struct {
+	mu  sync.Mutex
+	buf bytes.Buffer
+}
+
+func (l *logs) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.buf.Write(p)
+}
+
+func (l *logs) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.buf.String()
+}
+
+func (l *logs) tail(n int) string {
+	lines := strings.Split(l.String(), "\n")
+	return strings.Join(lines[max(0, len(lines)-n):], "\n")
+}

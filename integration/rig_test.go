@@ -1,0 +1,204 @@
+package integration
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/stretchr/testify/require"
+	"github.com/valkey-io/valkey-go"
+
+	"github.com/walpurge/walpurge/integration/harness"
+	"github.com/walpurge/walpurge/integration/harness/edge"
+)
+
+const (
+	zoneID    = "023e105f4ecef8ad9ca31a8372d0c353"
+	edgeToken = "integration-token-4f1d"
+)
+
+// rig is one test's servers and files. Everything ends with the test.
+type rig struct {
+	t     *testing.T
+	dir   string
+	pg    *harness.Postgres
+	vk    *harness.Valkey
+	edge  *edge.Server
+	db    *pgxpool.Pool
+	cache valkey.Client
+	// valkeyURL and edgeURL are what the daemon is told; a test may put
+	// something in between.
+	valkeyURL string
+	edgeURL   string
+	extra     string // appended to walpurge.yaml
+	sinkExtra string // appended to sink cache
+	edgeExtra string // appended to sink edge
+}
+
+// schema is the tables of most tests. versions is not published: the oracle
+// reads from it what a reader would see.
+const schema = `
+CREATE TABLE products (id bigint PRIMARY KEY, slug text NOT NULL, name text NOT NULL DEFAULT '', ver bigint NOT NULL DEFAULT 0);
+ALTER TABLE products REPLICA IDENTITY FULL;
+CREATE TABLE categories (id bigint PRIMARY KEY, name text NOT NULL DEFAULT '');
+CREATE TABLE versions (id bigint PRIMARY KEY, ver bigint NOT NULL);
+`
+
+const catalog = `rules:
+  - name: product
+    table: public.products
+    keys: ["product:{id}", "product:slug:{slug}"]
+    tags: ["product-{id}"]
+    on_truncate: {tags: [products]}
+  - name: category
+    table: public.categories
+    keys: ["category:{id}"]
+    tags: ["category-{id}"]
+`
+
+type rigOptions struct {
+	postgres map[string]string
+	origin   http.Handler
+	schema   string
+	catalog  string
+	plan     edge.Plan
+	limits   edge.Limits
+}
+
+func newRig(t *testing.T, o rigOptions) *rig {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	r := &rig{t: t, dir: t.TempDir()}
+	var err error
+	r.pg, err = harness.StartPostgres(ctx, harness.PostgresConfig{Dir: filepath.Join(r.dir, "pg"), Settings: o.postgres})
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, r.pg.Close()) })
+	r.vk, err = harness.StartValkey(ctx, harness.ValkeyConfig{Dir: filepath.Join(r.dir, "valkey")})
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, r.vk.Close()) })
+	if o.origin == nil {
+		o.origin = http.HandlerFunc(tagged)
+	}
+	if o.plan == "" {
+		o.plan = edge.Enterprise
+	}
+	none := time.Duration(0)
+	r.edge, err = edge.Start(ctx, edge.Config{
+		Origin: o.origin, PurgeDelay: &none,
+		Accounts: []edge.Account{{Plan: o.plan, Limits: o.limits, Tokens: []string{edgeToken}, Zones: []edge.Zone{{ID: zoneID}}}},
+	})
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, r.edge.Close()) })
+	r.valkeyURL, r.edgeURL = r.vk.URL(), r.edge.APIURL()
+
+	if o.schema == "" {
+		o.schema = schema
+	}
+	require.NoError(t, r.pg.Exec(ctx, "postgres", "CREATE DATABASE app"))
+	require.NoError(t, r.pg.Exec(ctx, "app", o.schema))
+	r.db, err = pgxpool.New(ctx, r.pg.URL("app"))
+	require.NoError(t, err)
+	t.Cleanup(r.db.Close)
+	r.cache, err = valkey.NewClient(valkey.ClientOption{InitAddress: []string{r.vk.Addr()}, DisableCache: true, ForceSingleClient: true})
+	require.NoError(t, err)
+	t.Cleanup(r.cache.Close)
+
+	if o.catalog == "" {
+		o.catalog = catalog
+	}
+	require.NoError(t, os.Mkdir(filepath.Join(r.dir, "rules"), 0o755))
+	r.write("rules/catalog.yaml", o.catalog)
+	r.write("token", edgeToken+"\n")
+	return r
+}
+
+// tagged is an origin whose pages carry the tag that their path names.
+func tagged(w http.ResponseWriter, req *http.Request) {
+	w.Header().Set("Cache-Control", "public, max-age=3600")
+	w.Header().Set("Cache-Tag", strings.TrimPrefix(req.URL.Path, "/"))
+	fmt.Fprintln(w, "page", req.URL.Path)
+}
+
+func (r *rig) write(name, text string) {
+	require.NoError(r.t, os.WriteFile(filepath.Join(r.dir, name), []byte(text), 0o644))
+}
+
+func (r *rig) path(name string) string { return filepath.Join(r.dir, name) }
+
+// config writes walpurge.yaml with both sinks and returns its path.
+func (r *rig) config(listen string) string {
+	r.write("walpurge.yaml", fmt.Sprintf(`pipeline: app
+rules: [rules/*.yaml]
+data_dir: %s
+postgres:
+  url: %q
+sinks:
+  cache:
+    valkey: {url: %q}
+%s
+  edge:
+    cloudflare: {zone_id: %s, api_token_file: %s, plan: enterprise, base_url: %q, limits: {requests_per_second: 1000, burst: 1000}}
+    after: [cache]
+    flush: {everything: true}
+%s
+http: {listen: %q}
+%s
+`, r.path("data"), r.pg.URL("app"), r.valkeyURL, r.sinkExtra, zoneID, r.path("token"), r.edgeURL, r.edgeExtra, listen, r.extra))
+	return r.path("walpurge.yaml")
+}
+
+// exec runs SQL in the application's database.
+func (r *rig) exec(sql string, args ...any) {
+	r.t.Helper()
+	_, err := r.db.Exec(r.t.Context(), sql, args...)
+	require.NoError(r.t, err)
+}
+
+// fill puts keys into Valkey and pages into the edge.
+func (r *rig) fill(keys []string, pages ...string) {
+	r.t.Helper()
+	for _, k := range keys {
+		require.NoError(r.t, r.cache.Do(r.t.Context(), r.cache.B().Set().Key(k).Value("v").Build()).Error())
+	}
+	for _, p := range pages {
+		resp, err := http.Get(r.edge.URL() + p)
+		require.NoError(r.t, err)
+		resp.Body.Close()
+		require.True(r.t, r.edge.Stored(r.edge.URL()+p), "the edge stores %s", p)
+	}
+}
+
+// held returns which of the keys Valkey holds.
+func (r *rig) held(keys ...string) []string {
+	r.t.Helper()
+	var out []string
+	for _, k := range keys {
+		n, err := r.cache.Do(r.t.Context(), r.cache.B().Exists().Key(k).Build()).AsInt64()
+		require.NoError(r.t, err)
+		if n > 0 {
+			out = append(out, k)
+		}
+	}
+	return out
+}
+
+// lsn returns the end of the server's log.
+func (r *rig) lsn() string {
+	r.t.Helper()
+	var s string
+	require.NoError(r.t, r.db.QueryRow(r.t.Context(), "SELECT pg_current_wal_insert_lsn()::text").Scan(&s))
+	return s
+}
+
+// eventually polls a condition that no event tells of.
+func eventually(t *testing.T, within time.Duration, cond func() bool, msg string, args ...any) {
+	t.Helper()
+	require.Eventually(t, cond, within, 5*time.Millisecond, append([]any{msg}, args...)...)
+}
