@@ -23,8 +23,8 @@ type proxy struct {
 	l      net.Listener
 
 	mu      sync.Mutex
-	before  func(keys []string)
-	after   func(keys []string)
+	before  func(keys []string) any
+	after   func(token any)
 	gate    chan struct{}
 	waiting map[string]bool
 	signal  chan struct{}
@@ -49,9 +49,9 @@ func newProxy(t *testing.T, target string) *proxy {
 
 func (p *proxy) url() string { return "valkey://" + p.l.Addr().String() + "/0" }
 
-// hooks sets what is called before an UNLINK is passed on and after it was
-// answered without an error.
-func (p *proxy) hooks(before, after func(keys []string)) {
+// hooks sets what is called before an UNLINK is passed on, and, with what that
+// returned, after it was answered without an error.
+func (p *proxy) hooks(before func(keys []string) any, after func(token any)) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.before, p.after = before, after
@@ -97,13 +97,14 @@ func (p *proxy) serve(client net.Conn) {
 		return
 	}
 	defer server.Close()
-	// One entry per command sent and not answered: the keys of an UNLINK, or nil.
-	sent := make(chan []string, 1<<16)
+	// One entry per command sent and not answered: what the hook returned for an
+	// UNLINK, or nil.
+	sent := make(chan any, 1<<16)
 	go func() {
 		defer client.Close()
 		defer server.Close()
 		r := bufio.NewReader(server)
-		for keys := range sent {
+		for token := range sent {
 			raw, failed, err := reply(r)
 			if err != nil {
 				return
@@ -111,8 +112,8 @@ func (p *proxy) serve(client net.Conn) {
 			p.mu.Lock()
 			after := p.after
 			p.mu.Unlock()
-			if keys != nil && !failed && after != nil {
-				after(keys)
+			if token != nil && !failed && after != nil {
+				after(token)
 			}
 			if _, err := client.Write(raw); err != nil {
 				return
@@ -126,19 +127,18 @@ func (p *proxy) serve(client net.Conn) {
 		if err != nil {
 			return
 		}
-		var keys []string
+		var token any
 		if strings.EqualFold(args[0], "UNLINK") {
-			keys = args[1:]
-			p.pass(keys)
+			token = p.pass(args[1:])
 		}
-		sent <- keys
+		sent <- token
 		if _, err := server.Write(raw); err != nil {
 			return
 		}
 	}
 }
 
-func (p *proxy) pass(keys []string) {
+func (p *proxy) pass(keys []string) any {
 	p.mu.Lock()
 	before, gate := p.before, p.gate
 	if gate != nil {
@@ -153,8 +153,9 @@ func (p *proxy) pass(keys []string) {
 		<-gate
 	}
 	if before != nil {
-		before(keys)
+		return before(keys)
 	}
+	return nil
 }
 
 // request reads one command: an array of bulk strings.

@@ -87,7 +87,9 @@ func newRig(t *testing.T, o rigOptions) *rig {
 		o.origin = http.HandlerFunc(tagged)
 	}
 	if o.plan == "" {
-		o.plan = edge.Enterprise
+		// A test that is not about limits meets none.
+		o.limits, _ = edge.LimitsOf(edge.Enterprise)
+		o.limits.PurgesPerSecond, o.limits.PurgeBurst, o.limits.APIRequests = 1e6, 1e6, 1e6
 	}
 	none := time.Duration(0)
 	r.edge, err = edge.Start(ctx, edge.Config{

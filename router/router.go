@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 
@@ -53,6 +54,7 @@ type Router struct {
 	start     cdc.Position
 	tx        *cdc.Txn
 	open      bool
+	owed      bool    // the reader rested while a transaction was open
 	end       cdc.LSN // of the newest whole transaction
 	committed time.Time
 	claimed   cdc.LSN
@@ -107,8 +109,19 @@ func (r *Router) Reload(ctx context.Context, set *rules.Set) error {
 	case <-next.done:
 		return nil
 	case <-ctx.Done():
-		return fmt.Errorf("the new rules wait for the reader to come by: %w", context.Cause(ctx))
 	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	select {
+	case <-next.done:
+		return nil
+	default:
+	}
+	if r.pending == next {
+		// What is reported as failed must not come into service later.
+		r.pending = nil
+	}
+	return fmt.Errorf("the new rules wait for the reader to come by: %w", context.Cause(ctx))
 }
 
 // Start opens an epoch, and flushes every sink if the line is broken.
@@ -119,21 +132,33 @@ func (r *Router) Start(ctx context.Context, s cdc.Session) error {
 			b.take(s.Start) // an unfinished transaction: it comes again whole
 		}
 	}
-	r.start, r.open, r.end, r.claimed = s.Start, false, 0, 0
+	r.start, r.open, r.owed, r.end = s.Start, false, false, 0
+	// Claims of the session before may still be on their way.
+	if err := r.cfg.Publisher.Flushed(ctx); err != nil {
+		return err
+	}
 	last, seq, found, err := r.cfg.Ledger.LastClaim(ctx)
 	if err != nil {
 		return err
 	}
+	if found && last.Position.SystemID == s.Start.SystemID && s.Start.Timeline < last.Position.Timeline {
+		return fmt.Errorf("the server is on timeline %d, and timeline %d was streamed before: it is a former primary, or was restored; "+
+			"point postgres.url at the present primary", s.Start.Timeline, last.Position.Timeline)
+	}
+	at := s.Start
 	gap, broken := findGap(last, found, s)
-	if !broken {
-		at := s.Start
+	if broken {
+		err = r.bridge(ctx, gap, last, seq)
+	} else {
 		if found && at.Before(last.Position) {
 			at = last.Position
 		}
-		r.claimedAt = time.Now()
-		return r.cfg.Publisher.Begin(ctx, last.Epoch+1, at, seq)
+		err = r.cfg.Publisher.Begin(ctx, last.Epoch+1, at, seq)
 	}
-	return r.bridge(ctx, gap, last, seq)
+	// The newest claim in the stream must never fall behind what is confirmed,
+	// so what comes again below it is not claimed again.
+	r.claimed, r.claimedAt = at.LSN, time.Now()
+	return err
 }
 
 // bridge carries the line over a gap: a flush for every sink, durable before
@@ -185,12 +210,8 @@ func (r *Router) Change(ctx context.Context, tx *cdc.Txn, c *cdc.Change) error {
 	}
 	plan.changes[c.Op].Inc()
 	plan.rules.Eval(c, r)
-	for _, b := range r.builders {
-		if b.full() {
-			if err := r.publish(ctx, b); err != nil {
-				return err
-			}
-		}
+	if slices.ContainsFunc(r.builders, (*builder).full) {
+		return r.publish(ctx)
 	}
 	return nil
 }
@@ -204,12 +225,17 @@ func (r *Router) Invalidate(rule, sink int, k rules.Kind, value []byte) {
 // Verdict implements rules.Output.
 func (r *Router) Verdict(rule int, v rules.Verdict) { r.counters.verdict(rule, v) }
 
-// Commit closes a transaction.
-func (r *Router) Commit(_ context.Context, tx *cdc.Txn) error {
+// Commit closes a transaction. If the reader rested while it was open, what
+// Rest would have done is done now: on a busy line every read may end in the
+// middle of a transaction.
+func (r *Router) Commit(ctx context.Context, tx *cdc.Txn) error {
 	r.open = false
 	r.end, r.committed = tx.End, tx.Time
 	for _, b := range r.builders {
 		b.commit(tx)
+	}
+	if r.owed {
+		return r.Rest(ctx, cdc.Rest{})
 	}
 	r.swap()
 	return nil
@@ -222,15 +248,12 @@ const idleClaim = time.Second
 // transaction is waited for: its end is on the way, and no gate would open for a
 // part of it. Only what outgrows a batch goes before.
 func (r *Router) Rest(ctx context.Context, rest cdc.Rest) error {
+	r.owed = r.open
 	if r.open {
 		return nil
 	}
-	for _, b := range r.builders {
-		if !b.empty() {
-			if err := r.publish(ctx, b); err != nil {
-				return err
-			}
-		}
+	if err := r.publish(ctx); err != nil {
+		return err
 	}
 	r.swap()
 	at, committed := r.end, r.committed
@@ -246,29 +269,29 @@ func (r *Router) Rest(ctx context.Context, rest cdc.Rest) error {
 	return r.cfg.Publisher.Claim(ctx, p, committed)
 }
 
-func (r *Router) publish(ctx context.Context, b *builder) error {
-	return r.cfg.Publisher.Publish(ctx, b.take(r.start))
-}
-
-// swap takes waiting rules into service. It is called between transactions; the
-// values that the old rules built stay in their builders' batches.
-func (r *Router) swap() {
-	r.mu.Lock()
-	next := r.pending
-	r.pending = nil
-	r.mu.Unlock()
-	if next == nil {
-		return
-	}
+// publish sends what every sink has, in the order of the sinks, so that a batch
+// never overtakes what the same rows mean for a sink before it.
+func (r *Router) publish(ctx context.Context) error {
 	for _, b := range r.builders {
-		if !b.empty() {
-			// Rest comes right after; until then the old values must not be lost.
-			r.mu.Lock()
-			r.pending = next
-			r.mu.Unlock()
-			return
+		if b.empty() {
+			continue
+		}
+		if err := r.cfg.Publisher.Publish(ctx, b.take(r.start)); err != nil {
+			return err
 		}
 	}
-	r.use(next.set)
-	close(next.done)
+	return nil
+}
+
+// swap takes waiting rules into service. It is called between transactions; as
+// long as values of the old rules wait to be published, the new rules wait too.
+func (r *Router) swap() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.pending == nil || slices.ContainsFunc(r.builders, func(b *builder) bool { return !b.empty() }) {
+		return
+	}
+	r.use(r.pending.set)
+	close(r.pending.done)
+	r.pending = nil
 }

@@ -20,10 +20,18 @@ type TableInfo struct {
 	// Usable reports that PostgreSQL can identify rows of the table: without
 	// it, publishing the table makes the application's UPDATE and DELETE fail.
 	Usable bool
+	// Lacking names the table itself or the partition that makes it unusable.
+	Lacking string
 	// Published reports that the pipeline's publication holds the table.
 	Published bool
 	// Root is set for a partition: rules watch the root.
 	Root string
+	// Owned reports that the connection's role may do what the owner may.
+	Owned bool
+	// Differing names a partition whose replica identity is not the root's:
+	// the stream describes its old rows by the root's identity, so they would be
+	// misread. It is empty if there is none.
+	Differing string
 }
 
 // ColumnInfo is one column.
@@ -43,20 +51,34 @@ func (t *TableInfo) Column(name string) (ColumnInfo, bool) {
 	return t.Columns[i], true
 }
 
+// The server looks for an identity at the table that the row lies in, so every
+// partition must have one. A deferrable index never serves as one, and columns
+// that an index merely includes are not part of it.
 const tableQuery = `
-SELECT c.oid, c.relkind::text, c.relreplident::text,
-       coalesce(pg_partition_root(c.oid)::regclass::text, ''), c.relispartition,
+WITH c AS (SELECT t.* FROM pg_class t JOIN pg_namespace n ON n.oid = t.relnamespace
+           WHERE n.nspname = $1 AND t.relname = $2),
+holds AS (
+  SELECT l.oid, l.relreplident, l.relreplident = 'f' OR EXISTS (SELECT FROM pg_index i
+      WHERE i.indrelid = l.oid AND i.indisvalid AND i.indimmediate
+      AND (l.relreplident = 'd' AND i.indisprimary OR l.relreplident = 'i' AND i.indisreplident)) AS usable
+  FROM pg_class l WHERE l.oid IN (SELECT c.oid FROM c UNION ALL SELECT p.relid FROM c, pg_partition_tree(c.oid) p WHERE p.isleaf)
+)
+SELECT c.oid, c.relkind::text, c.relpersistence::text, c.relreplident::text,
+       coalesce((SELECT rn.nspname || '.' || r.relname FROM pg_class r JOIN pg_namespace rn ON rn.oid = r.relnamespace
+                 WHERE r.oid = pg_partition_root(c.oid) AND c.relispartition), ''),
+       pg_has_role(c.relowner, 'USAGE'),
        EXISTS (SELECT FROM pg_publication_tables p
                WHERE p.pubname = $3 AND p.schemaname = $1 AND p.tablename = $2),
-       EXISTS (SELECT FROM pg_index i WHERE i.indrelid = c.oid AND i.indisvalid
-               AND (c.relreplident = 'd' AND i.indisprimary OR c.relreplident = 'i' AND i.indisreplident))
-FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-WHERE n.nspname = $1 AND c.relname = $2`
+       coalesce((SELECT h.oid::regclass::text FROM holds h WHERE NOT h.usable
+                 AND (h.oid <> c.oid OR c.relkind = 'r' OR (SELECT count(*) FROM holds) = 1) ORDER BY 1 LIMIT 1), ''),
+       coalesce((SELECT h.oid::regclass::text FROM holds h
+                 WHERE h.relreplident NOT IN (c.relreplident, 'f') ORDER BY 1 LIMIT 1), '')
+FROM c`
 
 const columnQuery = `
 SELECT a.attname, format_type(a.atttypid, a.atttypmod),
        c.relreplident = 'f' OR EXISTS (SELECT FROM pg_index i
-           WHERE i.indrelid = c.oid AND a.attnum = ANY (i.indkey)
+           WHERE i.indrelid = c.oid AND a.attnum = ANY ((i.indkey::int2[])[0:i.indnkeyatts - 1])
            AND (c.relreplident = 'd' AND i.indisprimary OR c.relreplident = 'i' AND i.indisreplident))
 FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid
 WHERE a.attrelid = $1 AND a.attnum > 0 AND NOT a.attisdropped
@@ -81,10 +103,9 @@ func Inspect(ctx context.Context, conn *pgx.Conn, publication string, tables []c
 func inspect(ctx context.Context, conn *pgx.Conn, publication string, t cdc.Table) (*TableInfo, error) {
 	info := &TableInfo{Table: t}
 	var oid uint32
-	var kind, identity, root string
-	var partition, indexed bool
+	var kind, persistence, identity string
 	err := conn.QueryRow(ctx, tableQuery, t.Schema, t.Name, publication).
-		Scan(&oid, &kind, &identity, &root, &partition, &info.Published, &indexed)
+		Scan(&oid, &kind, &persistence, &identity, &info.Root, &info.Owned, &info.Published, &info.Lacking, &info.Differing)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return nil, missingTable(ctx, conn, t)
 	}
@@ -95,11 +116,12 @@ func inspect(ctx context.Context, conn *pgx.Conn, publication string, t cdc.Tabl
 		return nil, &Missing{Fault{fmt.Errorf("%s is not a table", t),
 			"write rules for the tables behind it: only ordinary and partitioned tables have changes"}}
 	}
-	if partition {
-		info.Root = root
+	if persistence != "p" {
+		return nil, &Missing{Fault{fmt.Errorf("table %s is unlogged or temporary", t),
+			"take its rules out, or ALTER TABLE " + quote(t.Schema, t.Name) + " SET LOGGED: the log has changes of ordinary tables only"}}
 	}
+	info.Usable = info.Lacking == ""
 	info.Identity = cdc.Identity(identity[0])
-	info.Usable = indexed || info.Identity == cdc.IdentityFull
 	rows, err := conn.Query(ctx, columnQuery, oid)
 	if err != nil {
 		return nil, fmt.Errorf("read the columns of %s: %w", t, err)

@@ -3,10 +3,12 @@ package postgres
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"maps"
 	"os"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -32,7 +34,7 @@ const senderTimeout = "10s"
 func (c Config) parse() (*pgx.ConnConfig, error) {
 	cfg, err := pgx.ParseConfig(c.URL)
 	if err != nil {
-		return nil, fmt.Errorf("postgres.url: %w", err)
+		return nil, unparsable(c.URL, err)
 	}
 	if c.PasswordFile != "" {
 		b, err := os.ReadFile(c.PasswordFile)
@@ -51,6 +53,16 @@ func (c Config) parse() (*pgx.ConnConfig, error) {
 		cfg.RuntimeParams["application_name"] = "walpurge"
 	}
 	return cfg, nil
+}
+
+// unparsable says why a URL cannot be used. A URL that is broken may have a
+// part of its password anywhere, so one with a password is not quoted.
+func unparsable(url string, err error) error {
+	if strings.Contains(url, "@") || strings.Contains(url, "password") {
+		return errors.New("postgres.url cannot be parsed (not shown, it may hold a password): write postgres://USER@HOST:PORT/DATABASE, " +
+			"percent-encode special characters of a password or put it into postgres.password_file, and check the options after `?`")
+	}
+	return fmt.Errorf("postgres.url: %w", err)
 }
 
 // Address returns host, port and database for messages; never a secret.

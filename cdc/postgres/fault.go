@@ -3,6 +3,7 @@ package postgres
 import (
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/jackc/pgx/v5/pgconn"
 )
@@ -33,6 +34,7 @@ const (
 	codeInvalidPassword    = "28P01"
 	codeInvalidAuth        = "28000"
 	codeInvalidCatalogName = "3D000"
+	codeCannotConnectNow   = "57P03" // the server starts up or shuts down
 )
 
 // sqlState returns the server's error code, or an empty string.
@@ -44,6 +46,15 @@ func sqlState(err error) string {
 	return ""
 }
 
+// refusal is a failed attempt to connect, told in one line.
+type refusal struct {
+	text string
+	err  error
+}
+
+func (r *refusal) Error() string { return r.text }
+func (r *refusal) Unwrap() error { return r.err }
+
 // explain adds the way out to the server's refusals of a connection.
 func (c Config) explain(err error) error {
 	cfg, perr := c.parse()
@@ -52,10 +63,10 @@ func (c Config) explain(err error) error {
 	}
 	// pgconn's own text lists every address tried over several lines, so only
 	// the server's words are kept where there are any.
-	brief := err
+	brief := error(&refusal{text: strings.Join(strings.Fields(err.Error()), " "), err: err})
 	var pg *pgconn.PgError
 	if errors.As(err, &pg) {
-		brief = fmt.Errorf("PostgreSQL at %s:%d refuses user %q: %s (SQLSTATE %s)", cfg.Host, cfg.Port, cfg.User, pg.Message, pg.Code)
+		brief = &refusal{text: fmt.Sprintf("PostgreSQL at %s:%d refuses user %q: %s (SQLSTATE %s)", cfg.Host, cfg.Port, cfg.User, pg.Message, pg.Code), err: err}
 	}
 	switch sqlState(err) {
 	case codeInvalidPassword:

@@ -2,6 +2,7 @@ package postgres
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"strconv"
 	"sync"
@@ -23,7 +24,8 @@ const lookPause = time.Second
 
 // heartbeat watches the server from an ordinary connection: it writes messages
 // into the log, notes the log's end on the board, and reads the slot's health.
-// Its failure never ends a session; it shows as lag that grows.
+// Its failure does not end a session but shows as lag that grows, with one
+// exception: see run.
 type heartbeat struct {
 	cfg   Config
 	board *watermark.Board
@@ -45,21 +47,37 @@ func (h *heartbeat) returned(content []byte) {
 	h.lastSeen = time.UnixMicro(micros)
 }
 
-// run beats until the context ends.
-func (h *heartbeat) run(ctx context.Context, start cdc.Position) {
-	failing := false
-	for ctx.Err() == nil {
+// errServerEnding: a server that shuts down waits for its walsenders, and those
+// for a confirmation of all they sent. One that cannot be given now (a sink is
+// dead, the stream is full) would hold the shutdown up for as long as the
+// connection lives.
+var errServerEnding = errors.New("the server is shutting down")
+
+// run beats until the context ends, and returns nil then. It returns
+// errServerEnding when the server, whose replication connection still lives,
+// takes no new connection; whoever could confirm had a second by then.
+func (h *heartbeat) run(ctx context.Context, start cdc.Position) error {
+	said := ""
+	for {
+		began := time.Now()
 		err := h.serve(ctx, start)
 		if ctx.Err() != nil {
-			return
+			return nil
 		}
-		if !failing {
+		if sqlState(err) == codeCannotConnectNow {
+			return errServerEnding
+		}
+		if time.Since(began) > time.Minute {
+			said = ""
+		}
+		if text := err.Error(); text != said {
+			said = text
 			h.log.Warn("heartbeat lost its connection, lag grows until it is back", "err", err)
 		}
-		failing = true
 		select {
 		case <-time.After(lookPause):
 		case <-ctx.Done():
+			return nil
 		}
 	}
 }

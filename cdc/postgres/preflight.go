@@ -52,19 +52,45 @@ func serverVersion(ctx context.Context, conn *pgx.Conn) (int, error) {
 }
 
 func (c Config) publicationExists(ctx context.Context, conn *pgx.Conn) (bool, error) {
-	var viaRoot bool
-	err := conn.QueryRow(ctx, "SELECT pubviaroot FROM pg_publication WHERE pubname = $1", c.Publication).Scan(&viaRoot)
+	var viaRoot, allOps bool
+	var filtered string
+	err := conn.QueryRow(ctx, `SELECT p.pubviaroot, p.pubinsert AND p.pubupdate AND p.pubdelete AND p.pubtruncate,
+		coalesce((SELECT min(r.prrelid::regclass::text) FROM pg_publication_rel r WHERE r.prpubid = p.oid AND to_jsonb(r)->>'prqual' IS NOT NULL), '') -- a column since PostgreSQL 15
+		FROM pg_publication p WHERE p.pubname = $1`, c.Publication).Scan(&viaRoot, &allOps, &filtered)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return false, nil
 	}
 	if err != nil {
 		return false, fmt.Errorf("read publication %q: %w", c.Publication, err)
 	}
+	var errs []error
 	if !viaRoot {
-		return true, &Fault{fmt.Errorf("publication %q does not publish partitions by their root", c.Publication),
-			fmt.Sprintf("ALTER PUBLICATION %s SET (publish_via_partition_root = true);", quote(c.Publication))}
+		errs = append(errs, &Fault{fmt.Errorf("publication %q does not publish partitions by their root", c.Publication),
+			fmt.Sprintf("ALTER PUBLICATION %s SET (publish_via_partition_root = true);", quote(c.Publication))})
 	}
-	return true, nil
+	if !allOps {
+		errs = append(errs, &Fault{fmt.Errorf("publication %q does not publish every operation", c.Publication),
+			fmt.Sprintf("ALTER PUBLICATION %s SET (publish = 'insert, update, delete, truncate');", quote(c.Publication))})
+	}
+	if filtered != "" {
+		errs = append(errs, &Fault{fmt.Errorf("publication %q has a row filter on %s, so changes would be missed", c.Publication, filtered),
+			fmt.Sprintf("ALTER PUBLICATION %s DROP TABLE %s; ALTER PUBLICATION %s ADD TABLE %s;", quote(c.Publication), filtered, quote(c.Publication), filtered)})
+	}
+	return true, errors.Join(errs...)
+}
+
+// slotsLeft makes sure that the server has room for one more slot.
+func slotsLeft(ctx context.Context, conn *pgx.Conn) error {
+	var used, limit int
+	err := conn.QueryRow(ctx, `SELECT count(*), current_setting('max_replication_slots')::int FROM pg_replication_slots`).Scan(&used, &limit)
+	if err != nil {
+		return fmt.Errorf("count the replication slots: %w", err)
+	}
+	if used >= limit {
+		return &Fault{fmt.Errorf("all %d replication slots of the server are taken", limit),
+			"drop one that nobody reads (SELECT slot_name, active FROM pg_replication_slots), or ALTER SYSTEM SET max_replication_slots and restart PostgreSQL"}
+	}
+	return nil
 }
 
 // slotInfo is a row of pg_replication_slots.

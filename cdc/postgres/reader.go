@@ -6,10 +6,12 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"slices"
 	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pglogrepl"
+	"github.com/jackc/pgx/v5"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/walpurge/walpurge/cdc"
@@ -160,7 +162,7 @@ func (r *Reader) waitForSlot(err error) {
 
 // session prepares the database, streams, and returns why it stopped.
 func (r *Reader) session(ctx context.Context, h Handler, streamed *bool) error {
-	prepared, newestXID, err := r.prepare(ctx)
+	prepared, newestXID, err := r.prepare(ctx, *streamed)
 	if err != nil {
 		return err
 	}
@@ -189,8 +191,10 @@ func (r *Reader) session(ctx context.Context, h Handler, streamed *bool) error {
 	return r.stream(ctx, s, newReceiver(stream, hr))
 }
 
-// prepare brings publication and slot into being and reads where to start.
-func (r *Reader) prepare(ctx context.Context) (cdc.Session, uint64, error) {
+// prepare brings publication and slot into being and reads where to start. A
+// reader that streamed before goes on without the tables that the application
+// has dropped or made unpublishable meanwhile: the others' purges matter more.
+func (r *Reader) prepare(ctx context.Context, streamed bool) (cdc.Session, uint64, error) {
 	conn, err := r.cfg.Connect(ctx)
 	if err != nil {
 		return cdc.Session{}, 0, err
@@ -204,7 +208,11 @@ func (r *Reader) prepare(ctx context.Context) (cdc.Session, uint64, error) {
 		// Only the slot's owner may touch the publication.
 		return cdc.Session{}, 0, &busyError{slot: r.cfg.Slot, pid: slot.ActivePID}
 	}
-	created, err := r.cfg.Ensure(ctx, conn, r.opts.Tables())
+	tables := r.opts.Tables()
+	if streamed {
+		tables = r.publishable(ctx, conn, tables)
+	}
+	created, err := r.cfg.Ensure(ctx, conn, tables)
 	if err != nil {
 		return cdc.Session{}, 0, err
 	}
@@ -223,6 +231,22 @@ func (r *Reader) prepare(ctx context.Context) (cdc.Session, uint64, error) {
 		return cdc.Session{}, 0, fmt.Errorf("read the next transaction id: %w", err)
 	}
 	return cdc.Session{Start: cdc.Position{LSN: slot.Confirmed}, SlotCreated: created}, next, nil
+}
+
+// publishable leaves out the tables that cannot be published, and says so.
+func (r *Reader) publishable(ctx context.Context, conn *pgx.Conn, tables []cdc.Table) []cdc.Table {
+	infos, err := Inspect(ctx, conn, r.cfg.Publication, tables)
+	if err != nil {
+		r.opts.Logger.Error("rules watch tables that are gone, going on without them", "err", err)
+	}
+	return slices.DeleteFunc(slices.Clone(tables), func(t cdc.Table) bool {
+		info := infos[t]
+		if info != nil && !info.Published && (!info.Usable || info.Root != "") {
+			r.opts.Logger.Error("rules watch a table that cannot be published, going on without it", "err", info.IdentityFault())
+			return true
+		}
+		return info == nil
+	})
 }
 
 // busyError says that another process streams from the slot.
@@ -272,7 +296,7 @@ func (r *Reader) stream(ctx context.Context, s *session, rc *receiver) error {
 	defer stopReporting()
 	var side errgroup.Group
 	side.Go(fail(func() error { return rep.run(reporting) }))
-	side.Go(func() error { r.beat.run(reporting, s.start.Start); return nil })
+	side.Go(fail(func() error { return r.beat.run(reporting, s.start.Start) }))
 
 	g.Go(fail(func() error { return rc.run(intake) }))
 	g.Go(fail(func() error {

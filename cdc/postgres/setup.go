@@ -27,6 +27,13 @@ type Step struct {
 func (c Config) Plan(ctx context.Context, conn *pgx.Conn, tables []cdc.Table) ([]Step, error) {
 	infos, err := Inspect(ctx, conn, c.Publication, tables)
 	errs := []error{err, c.preflight(ctx, conn)}
+	exists, err := c.publicationExists(ctx, conn)
+	errs = append(errs, err)
+	slot, err := c.slot(ctx, conn)
+	errs = append(errs, err)
+	if slot == nil && err == nil {
+		errs = append(errs, slotsLeft(ctx, conn))
+	}
 	var missing []string
 	for _, t := range tables {
 		info := infos[t]
@@ -37,7 +44,7 @@ func (c Config) Plan(ctx context.Context, conn *pgx.Conn, tables []cdc.Table) ([
 		case info.Root != "":
 			errs = append(errs, &Missing{Fault{fmt.Errorf("table %s is a partition", t), "watch its root " + info.Root + " in the rule"}})
 		case !info.Usable:
-			errs = append(errs, identityFault(info))
+			errs = append(errs, info.IdentityFault())
 		default:
 			missing = append(missing, quote(t.Schema, t.Name))
 		}
@@ -46,20 +53,12 @@ func (c Config) Plan(ctx context.Context, conn *pgx.Conn, tables []cdc.Table) ([
 		return nil, err
 	}
 	var steps []Step
-	exists, err := c.publicationExists(ctx, conn)
-	if err != nil {
-		return nil, err
-	}
 	switch {
 	case !exists:
 		steps = append(steps, Step{SQL: fmt.Sprintf("CREATE PUBLICATION %s%s WITH (publish_via_partition_root = true)",
 			quote(c.Publication), forTables(missing))})
 	case len(missing) > 0:
 		steps = append(steps, Step{SQL: fmt.Sprintf("ALTER PUBLICATION %s ADD TABLE %s", quote(c.Publication), strings.Join(missing, ", "))})
-	}
-	slot, err := c.slot(ctx, conn)
-	if err != nil {
-		return nil, err
 	}
 	if slot == nil {
 		create := fmt.Sprintf("SELECT pg_create_logical_replication_slot('%s', 'pgoutput')", c.Slot)
@@ -80,10 +79,11 @@ func forTables(quoted []string) string {
 	return " FOR TABLE " + strings.Join(quoted, ", ")
 }
 
-func identityFault(info *TableInfo) error {
-	name := quote(info.Schema, info.Name)
+// IdentityFault says that the table cannot be published, and how to mend that.
+func (t *TableInfo) IdentityFault() error {
+	name := t.Lacking
 	return &Fault{
-		fmt.Errorf("table %s has replica identity %s and no index that serves it: once published, the application's UPDATE and DELETE on it would fail", info.Table, info.Identity),
+		fmt.Errorf("table %s: rows of %s have no replica identity that can be used: once published, the application's UPDATE and DELETE on it would fail", t.Table, t.Lacking),
 		fmt.Sprintf("ALTER TABLE %s ADD PRIMARY KEY (...), or ALTER TABLE %s REPLICA IDENTITY USING INDEX ..., or ALTER TABLE %s REPLICA IDENTITY FULL", name, name, name),
 	}
 }
@@ -96,15 +96,58 @@ func (c Config) Ensure(ctx context.Context, conn *pgx.Conn, tables []cdc.Table) 
 		return false, err
 	}
 	if len(steps) > 0 && !c.Manage {
-		return false, &Fault{errors.New("publication or slot is incomplete, and postgres.manage is false"), "run as their owner: " + JoinSteps(steps)}
+		return false, unmanaged(steps)
 	}
+	if err := Apply(ctx, conn, steps); err != nil {
+		return false, err
+	}
+	return slices.ContainsFunc(steps, func(s Step) bool { return s.Slot }), nil
+}
+
+// Apply runs the statements in order until one fails.
+func Apply(ctx context.Context, conn *pgx.Conn, steps []Step) error {
 	for _, s := range steps {
 		if _, err := conn.Exec(ctx, s.SQL); err != nil {
-			return slotCreated, c.explainStep(s, err)
+			return explainStep(s, err)
 		}
-		slotCreated = slotCreated || s.Slot
 	}
-	return slotCreated, nil
+	return nil
+}
+
+// Ready finds what would keep a daemon from streaming: what Plan finds, and
+// statements that it would have to run and may not. It changes nothing.
+func (c Config) Ready(ctx context.Context, conn *pgx.Conn, tables []cdc.Table) error {
+	steps, err := c.Plan(ctx, conn, tables)
+	if err != nil || len(steps) == 0 {
+		return err
+	}
+	if !c.Manage {
+		return unmanaged(steps)
+	}
+	infos, err := Inspect(ctx, conn, c.Publication, tables)
+	if err != nil {
+		return err
+	}
+	var may bool
+	err = conn.QueryRow(ctx, `SELECT coalesce((SELECT pg_has_role(pubowner, 'USAGE') FROM pg_publication WHERE pubname = $1),
+		has_database_privilege(current_database(), 'CREATE'))`, c.Publication).Scan(&may)
+	if err != nil {
+		return fmt.Errorf("read the privileges on publication %q: %w", c.Publication, err)
+	}
+	for _, t := range tables {
+		may = may && (infos[t].Published || infos[t].Owned)
+	}
+	if len(steps) == 1 && steps[0].Slot || may {
+		return nil
+	}
+	return &Fault{fmt.Errorf("user %q may not create or alter publication %q for these tables: that takes CREATE on the database, and the owner of publication and tables",
+		conn.Config().User, c.Publication), letOwner}
+}
+
+const letOwner = "let their owner or a DBA run what `walpurge setup --print` shows, and set postgres.manage: false"
+
+func unmanaged(steps []Step) error {
+	return &Fault{errors.New("publication or slot is incomplete, and postgres.manage is false"), "run as their owner: " + JoinSteps(steps)}
 }
 
 // JoinSteps writes the statements in one line.
@@ -116,10 +159,9 @@ func JoinSteps(steps []Step) string {
 	return strings.Join(sql, " ")
 }
 
-func (c Config) explainStep(s Step, err error) error {
+func explainStep(s Step, err error) error {
 	if sqlState(err) == codePrivilege {
-		return &Fault{fmt.Errorf("not allowed to run %q: %w", s.SQL, err),
-			"run it as the owner of the tables, or let a DBA run what `walpurge setup --print` shows and set postgres.manage: false"}
+		return &Fault{fmt.Errorf("not allowed to run %q: %w", s.SQL, err), letOwner}
 	}
 	return fmt.Errorf("%s: %w", s.SQL, err)
 }

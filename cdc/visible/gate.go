@@ -99,9 +99,13 @@ func (g *Gate) Run(ctx context.Context) error {
 	failures := 0
 	said := ""
 	for ctx.Err() == nil {
+		began := time.Now()
 		err := g.serve(ctx)
 		if ctx.Err() != nil {
 			break
+		}
+		if time.Since(began) > steady {
+			failures, said = 0, ""
 		}
 		failures++
 		if err != nil && err.Error() != said {
@@ -152,6 +156,10 @@ func (g *Gate) serve(ctx context.Context) error {
 		}
 	}
 }
+
+// steady is how long a connection must have served for its loss to count as the
+// first failure and not as one more.
+const steady = 10 * time.Second
 
 // Between two looks that opened nothing: a commit is usually visible within
 // microseconds, one that waits for a standby may take long.

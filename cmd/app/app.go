@@ -92,10 +92,6 @@ func (a *App) open(ctx context.Context) error {
 		return fmt.Errorf("http.listen: %w; stop what uses the address, or choose another", err)
 	}
 	a.onClose(func() { a.listener.Close() })
-	if err := a.openStream(ctx); err != nil {
-		return err
-	}
-	a.openReader()
 	for _, s := range a.cfg.Sinks {
 		t, err := newTarget(s, a.log.With("sink", s.Name))
 		if err != nil {
@@ -104,6 +100,10 @@ func (a *App) open(ctx context.Context) error {
 		a.onClose(t.close)
 		a.targets = append(a.targets, t)
 	}
+	if err := a.openStream(ctx); err != nil {
+		return err
+	}
+	a.openReader()
 	if err := a.newLanes(ctx); err != nil {
 		return err
 	}

@@ -10,7 +10,6 @@ import (
 	"github.com/nats-io/nats.go"
 	"golang.org/x/time/rate"
 
-	"github.com/walpurge/walpurge/cdc"
 	"github.com/walpurge/walpurge/cdc/watermark"
 	"github.com/walpurge/walpurge/cmd/config"
 	"github.com/walpurge/walpurge/router/stream"
@@ -118,7 +117,7 @@ func loadRules(cfg *config.Config) (*rules.Set, [][]rules.Invalidation, error) {
 func connectNATS(cfg *config.Config, log *slog.Logger) (*embedded.Server, *nats.Conn, error) {
 	if cfg.NATS.Embedded() {
 		server, err := embedded.Start(embedded.Config{
-			Dir: cfg.DataDir, Listen: cfg.NATS.Listen, TokenFile: cfg.NATS.TokenFile, MaxStore: cfg.Stream.MaxBytes * 5 / 4,
+			Dir: cfg.DataDir, Listen: cfg.NATS.Listen, TokenFile: cfg.NATS.TokenFile, MaxStore: stream.StoreBytes(cfg.Stream.MaxBytes),
 		}, log)
 		if err != nil {
 			return nil, nil, err
@@ -147,16 +146,17 @@ func connectNATS(cfg *config.Config, log *slog.Logger) (*embedded.Server, *nats.
 	return nil, nc, nil
 }
 
-// gates are what a sink's purges wait for, in the order of the cheapest first.
-func (a *App) gates(s config.Sink) []delivery.Gate {
+// gates are what a sink's purges wait for: visibility, then the inner sinks.
+func (a *App) gates(s config.Sink, consumers map[string]*stream.Consumer) []delivery.Gate {
 	var gates []delivery.Gate
 	if a.gate != nil {
-		gates = append(gates, delivery.Gate{Name: "visible", Wait: a.gate.Wait})
+		gates = append(gates, delivery.Gate{Name: "visible", Wait: func(ctx context.Context, m rules.Message) error {
+			return a.gate.Wait(ctx, m.Batch.Stamp)
+		}})
 	}
 	for _, inner := range s.After {
-		mark := watermark.Mark{Stage: watermark.Purged, Target: inner}
-		gates = append(gates, delivery.Gate{Name: inner, Wait: func(ctx context.Context, stamp cdc.Stamp) error {
-			return a.board.Wait(ctx, mark, stamp.Position)
+		gates = append(gates, delivery.Gate{Name: inner, Wait: func(ctx context.Context, m rules.Message) error {
+			return consumers[inner].Past(ctx, m.Seq)
 		}})
 	}
 	return gates
@@ -179,13 +179,17 @@ func (a *App) newLanes(ctx context.Context) error {
 	if found {
 		a.board.Advance(watermark.Mark{Stage: watermark.Published}, claim.Position)
 	}
-	buckets := make(map[string]*rate.Limiter)
-	for i, t := range a.targets {
-		log := a.log.With("sink", t.spec.Name)
-		consumer, err := a.stream.Consumer(ctx, t.spec.Name, log)
+	consumers := make(map[string]*stream.Consumer, len(a.targets))
+	for _, t := range a.targets {
+		c, err := a.stream.Consumer(ctx, t.spec.Name, a.log.With("sink", t.spec.Name))
 		if err != nil {
 			return err
 		}
+		consumers[t.spec.Name] = c
+	}
+	buckets := make(map[string]*rate.Limiter)
+	for i, t := range a.targets {
+		log, consumer := a.log.With("sink", t.spec.Name), consumers[t.spec.Name]
 		if found && consumer.Floor() >= seq {
 			a.board.Advance(watermark.Mark{Stage: watermark.Purged, Target: t.spec.Name}, claim.Position)
 			a.board.Advance(watermark.Mark{Stage: watermark.Settled, Target: t.spec.Name}, claim.Position)
@@ -199,7 +203,7 @@ func (a *App) newLanes(ctx context.Context) error {
 		}
 		a.lanes = append(a.lanes, &lane{target: t, consumer: consumer, Lane: delivery.New(delivery.Config{
 			Name: t.spec.Name, Sink: t.sink, Limits: t.limits, Bucket: bucket, Source: consumer,
-			Gates: a.gates(t.spec), MaxWait: t.spec.MaxWait,
+			Gates: a.gates(t.spec, consumers), MaxWait: t.spec.MaxWait,
 			Flush: func() []rules.Invalidation { return (*a.plans.Load())[i] },
 			Park:  a.stream.Park, Board: a.board, Metrics: metrics, Logger: log,
 		})})

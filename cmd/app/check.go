@@ -32,8 +32,7 @@ func Check(ctx context.Context, cfg *config.Config, offline bool) []Finding {
 	var c checker
 	set, _, err := loadRules(cfg)
 	if err != nil {
-		c.add(true, err)
-		return c.findings
+		return Findings(err)
 	}
 	if offline {
 		return c.findings
@@ -46,15 +45,22 @@ func Check(ctx context.Context, cfg *config.Config, offline bool) []Finding {
 	return c.findings
 }
 
+// Findings tells an error of files that cannot be used.
+func Findings(err error) []Finding {
+	var c checker
+	c.add(true, err)
+	return c.findings
+}
+
 type checker struct{ findings []Finding }
 
-// add takes an error apart into one finding a line.
+// add takes an error apart into one finding a line. Only errors that were
+// joined are taken apart, not those that mention several in a sentence.
 func (c *checker) add(input bool, err error) {
 	if err == nil {
 		return
 	}
-	var many interface{ Unwrap() []error }
-	if errors.As(err, &many) {
+	if many, ok := err.(interface{ Unwrap() []error }); ok && err.Error() == errors.Join(many.Unwrap()...).Error() {
 		for _, e := range many.Unwrap() {
 			c.add(input, e)
 		}
@@ -74,12 +80,8 @@ func (c *checker) database(ctx context.Context, cfg *config.Config, set *rules.S
 		return
 	}
 	defer conn.Close(context.WithoutCancel(ctx))
-	steps, err := cfg.Postgres.Plan(ctx, conn, set.Tables())
-	c.add(false, err)
-	if err == nil && len(steps) > 0 && !cfg.Postgres.Manage {
-		c.add(false, fmt.Errorf("publication or slot is incomplete and postgres.manage is false; run %s", postgres.JoinSteps(steps)))
-	}
-	// Inspect's own errors are in the plan's.
+	c.add(false, cfg.Postgres.Ready(ctx, conn, set.Tables()))
+	// Inspect's own errors are in those of Ready.
 	infos, _ := postgres.Inspect(ctx, conn, cfg.Postgres.Publication, set.Tables())
 	c.add(true, missingColumns(set, infos))
 	c.identities(set, infos)
@@ -87,6 +89,19 @@ func (c *checker) database(ctx context.Context, cfg *config.Config, set *rules.S
 
 // identities finds old values that a rule needs and PostgreSQL will not send.
 func (c *checker) identities(set *rules.Set, infos map[cdc.Table]*postgres.TableInfo) {
+	for _, t := range set.Tables() {
+		info := infos[t]
+		if info == nil {
+			continue
+		}
+		if info.Published && !info.Usable {
+			c.add(false, info.IdentityFault())
+		}
+		if info.Differing != "" {
+			c.add(false, fmt.Errorf("partition %s of %s has another replica identity than the root (%s), so old rows of it are misread; "+
+				"ALTER TABLE %s REPLICA IDENTITY %s", info.Differing, t, info.Identity, info.Differing, info.Identity))
+		}
+	}
 	for _, n := range set.Needs() {
 		info := infos[n.Table]
 		if info == nil || !n.Old || n.When || n.HasUnknown {

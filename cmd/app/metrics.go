@@ -30,7 +30,7 @@ var (
 	heartbeatAge  = desc("heartbeat_age_seconds", "Time since the newest heartbeat that came back was written.")
 	leader        = desc("leader", "1 if this process streams from the slot.")
 	buildInfo     = desc("build_info", "Always 1; labels tell the build.", "version")
-	readerBlocked = desc("reader_blocked", "1 while the stream takes no messages, by reason.", "reason")
+	readerBlocked = desc("reader_blocked_seconds_total", "Time that the reader waited because the stream took no messages.", "reason")
 )
 
 type collector struct{ app *App }
@@ -97,13 +97,8 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 		isLeader = 1
 	}
 	gauge(leader, isLeader)
-	blocked := a.publisher.Blocked()
-	for _, reason := range []string{"stream_full", "nats_unreachable"} {
-		v := 0.0
-		if blocked == reason {
-			v = 1
-		}
-		gauge(readerBlocked, v, reason)
+	for reason, d := range a.publisher.BlockedFor() {
+		ch <- prometheus.MustNewConstMetric(readerBlocked, prometheus.CounterValue, d.Seconds(), reason)
 	}
 	gauge(buildInfo, 1, a.opts.Version)
 }

@@ -3,7 +3,6 @@ package app
 import (
 	"context"
 	"errors"
-	"fmt"
 	"strings"
 
 	"github.com/jackc/pgx/v5"
@@ -27,7 +26,7 @@ func (a *App) preflight(ctx context.Context, set *rules.Set) error {
 		return nil
 	}
 	defer conn.Close(context.WithoutCancel(ctx))
-	if _, err := a.cfg.Postgres.Plan(ctx, conn, set.Tables()); err != nil {
+	if err := a.cfg.Postgres.Ready(ctx, conn, set.Tables()); err != nil {
 		return err
 	}
 	infos, err := postgres.Inspect(ctx, conn, a.cfg.Postgres.Publication, set.Tables())
@@ -84,12 +83,7 @@ func Setup(ctx context.Context, cfg postgres.Config, set *rules.Set, apply bool)
 	if !apply {
 		return steps, nil
 	}
-	for _, s := range steps {
-		if _, err := conn.Exec(ctx, s.SQL); err != nil {
-			return nil, fmt.Errorf("%s: %w", s.SQL, err)
-		}
-	}
-	return steps, nil
+	return steps, postgres.Apply(ctx, conn, steps)
 }
 
 // Drop removes slot and publication.

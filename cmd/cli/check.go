@@ -2,11 +2,13 @@ package cli
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 
 	"github.com/spf13/cobra"
 
 	"github.com/walpurge/walpurge/cmd/app"
+	"github.com/walpurge/walpurge/rules/strictyaml"
 )
 
 func checkCommand() *cobra.Command {
@@ -23,10 +25,14 @@ func checkCommand() *cobra.Command {
 	asJSON := cmd.Flags().Bool("json", false, "print findings as JSON")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		cfg, err := load(*path, *offline)
-		if err != nil {
+		var unusable strictyaml.Errors
+		if err != nil && !errors.As(err, &unusable) {
 			return err
 		}
-		findings := app.Check(cmd.Context(), cfg, *offline)
+		findings := app.Findings(err)
+		if err == nil {
+			findings = app.Check(cmd.Context(), cfg, *offline)
+		}
 		out := cmd.OutOrStdout()
 		var code int
 		if *asJSON {

@@ -32,16 +32,24 @@ func runCommand(version string) *cobra.Command {
 		log, level := newLogger(cmd.ErrOrStderr(), cfg.Log)
 		ctx, stop := signal.NotifyContext(cmd.Context(), syscall.SIGTERM, os.Interrupt)
 		defer stop()
+		// From here on SIGHUP must not end the process.
+		hangup := make(chan os.Signal, 1)
+		signal.Notify(hangup, syscall.SIGHUP)
+		defer signal.Stop(hangup)
 		a, err := app.New(ctx, app.Options{
 			Config: cfg, Version: version, Logger: log, Level: level,
 			Reload: func() (*config.Config, error) { return load(*path, false) },
 		})
 		if err != nil {
+			if ctx.Err() != nil && exitCode(err) == 1 {
+				log.Info("stopped before the start was complete", "err", err)
+				return nil
+			}
 			return err
 		}
 		done := make(chan struct{})
 		defer close(done)
-		go reloadOnHangup(ctx, a, done)
+		go reloadOnHangup(ctx, a, hangup, done)
 		return a.Run(ctx)
 	}
 	cmd.SetContext(context.Background())
@@ -49,10 +57,7 @@ func runCommand(version string) *cobra.Command {
 }
 
 // reloadOnHangup reloads at every SIGHUP; the app logs what became of it.
-func reloadOnHangup(ctx context.Context, a *app.App, done <-chan struct{}) {
-	hangup := make(chan os.Signal, 1)
-	signal.Notify(hangup, syscall.SIGHUP)
-	defer signal.Stop(hangup)
+func reloadOnHangup(ctx context.Context, a *app.App, hangup <-chan os.Signal, done <-chan struct{}) {
 	for {
 		select {
 		case <-hangup:

@@ -31,8 +31,10 @@ type Consumer struct {
 	next  uint64 // expected delivery number, 0 after a reset
 	floor atomic.Uint64
 
-	mu   sync.Mutex
-	iter jetstream.MessagesContext
+	mu sync.Mutex
+	// acked is closed when the floor moves.
+	acked chan struct{}
+	iter  jetstream.MessagesContext
 	// held are the messages delivered and not acknowledged, in order.
 	held []held
 }
@@ -46,6 +48,9 @@ type held struct {
 // message again. A lane may hold messages for as long as a gate or a dead cache
 // takes, and it starts from its floor by itself after a restart, so this is long.
 const ackWait = 24 * time.Hour
+
+// pullAhead is how many messages wait in memory for their turn.
+const pullAhead = 128
 
 // Consumer opens the durable consumer of a sink, creating it if it is new, and
 // sets it back to its acknowledged floor.
@@ -61,7 +66,7 @@ func (s *Stream) Consumer(ctx context.Context, sink string, log *slog.Logger) (*
 	if err != nil {
 		return nil, fmt.Errorf("create the consumer of sink %s: %w", sink, err)
 	}
-	c := &Consumer{s: s, sink: sink, log: log, cons: cons}
+	c := &Consumer{s: s, sink: sink, log: log, cons: cons, acked: make(chan struct{})}
 	c.floor.Store(cons.CachedInfo().AckFloor.Stream)
 	return c, c.reset(ctx)
 }
@@ -73,7 +78,7 @@ func (c *Consumer) reset(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("set consumer %s back to its floor: %w", c.sink, err)
 	}
-	iter, err := c.cons.Messages(jetstream.PullMaxMessagesWithBytesLimit(256, 4<<20))
+	iter, err := c.cons.Messages(jetstream.PullMaxMessages(pullAhead))
 	if err != nil {
 		return fmt.Errorf("read consumer %s: %w", c.sink, err)
 	}
@@ -165,12 +170,12 @@ func (c *Consumer) decode(msg jetstream.Msg, seq uint64) rules.Message {
 // means that messages are delivered again after the next start.
 func (c *Consumer) Ack(seq uint64) error {
 	c.mu.Lock()
+	defer c.mu.Unlock()
 	var last jetstream.Msg
 	for len(c.held) > 0 && c.held[0].seq <= seq {
 		last = c.held[0].msg
 		c.held = c.held[1:]
 	}
-	c.mu.Unlock()
 	if last == nil {
 		return nil
 	}
@@ -178,7 +183,39 @@ func (c *Consumer) Ack(seq uint64) error {
 		return fmt.Errorf("acknowledge %d: %w", seq, err)
 	}
 	c.floor.Store(seq)
+	close(c.acked)
+	c.acked = make(chan struct{})
 	return nil
+}
+
+// Past blocks until this lane has acknowledged everything that lies before seq,
+// which must be in the stream already; or until the context ends, and returns
+// its cause.
+//
+// The floor of a lane moves only over its own messages, so one that has nothing
+// left may have a floor below seq for ever, in a stream that is too full for
+// the next claim. The server is therefore asked, too, whether anything is left.
+func (c *Consumer) Past(ctx context.Context, seq uint64) error {
+	pause := 10 * time.Millisecond
+	for {
+		c.mu.Lock()
+		acked := c.acked
+		c.mu.Unlock()
+		if c.Floor() >= seq {
+			return nil
+		}
+		select {
+		case <-acked:
+			continue
+		case <-time.After(pause):
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+		if left, err := c.Backlog(ctx); err == nil && left == 0 {
+			return nil
+		}
+		pause = min(2*pause, time.Second)
+	}
 }
 
 // Floor is the sequence up to which everything is acknowledged.

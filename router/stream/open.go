@@ -64,7 +64,7 @@ func Open(ctx context.Context, nc *nats.Conn, cfg Config) (*Stream, error) {
 		Retention: jetstream.LimitsPolicy,
 		Discard:   jetstream.DiscardNew,
 		Storage:   jetstream.FileStorage,
-		MaxBytes:  max(cfg.MaxBytes/16, 1<<20),
+		MaxBytes:  parkedBytes(cfg.MaxBytes),
 		Replicas:  cfg.Replicas,
 	})
 	if err != nil {
@@ -72,6 +72,12 @@ func Open(ctx context.Context, nc *nats.Conn, cfg Config) (*Stream, error) {
 	}
 	return &Stream{cfg: cfg, nc: nc, js: js, stream: st}, nil
 }
+
+// parkedBytes is the room for parked invalidations beside a stream of a size.
+func parkedBytes(maxBytes int64) int64 { return max(maxBytes/16, 1<<20) }
+
+// StoreBytes is the room that a pipeline's streams may take together.
+func StoreBytes(maxBytes int64) int64 { return maxBytes + parkedBytes(maxBytes) }
 
 func explainOpen(name string, err error) error {
 	if errors.Is(err, jetstream.ErrJetStreamNotEnabled) {

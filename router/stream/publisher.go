@@ -28,9 +28,14 @@ type Publisher struct {
 	queue chan pending
 	// written counts payload bytes since the trimmer last looked.
 	written atomic.Int64
-	blocked atomic.Pointer[string]
+	blocked atomic.Pointer[block]
+	past    [len(blockReasons)]atomic.Int64 // nanoseconds blocked, by reason
 	epoch   uint64
 	counter uint64
+	// claimed is the newest claim asked for, and since the bytes published after
+	// it; only the caller's goroutine touches them.
+	claimed cdc.Claim
+	since   int64
 }
 
 // pending is a batch whose acknowledgement is awaited, or a claim that waits
@@ -60,13 +65,26 @@ func (p *Publisher) Publish(ctx context.Context, b *rules.Batch) error {
 	// A refusal here is settled like one that comes back: by sending again.
 	future, _ := p.s.js.PublishMsgAsync(msg)
 	p.written.Add(int64(len(data)))
-	return p.enqueue(ctx, pending{msg: msg, future: future})
+	if err := p.enqueue(ctx, pending{msg: msg, future: future}); err != nil {
+		return err
+	}
+	// The stream is trimmed up to its newest claim at most, so that must not fall
+	// far behind in a transaction larger than the stream: it is said again.
+	if p.since += int64(len(data)); p.since > p.s.cfg.MaxBytes/repeatClaim {
+		return p.Claim(ctx, p.claimed.Position, p.claimed.CommitTime)
+	}
+	return nil
 }
+
+// repeatClaim is the share of the stream's size after which a claim is repeated.
+const repeatClaim = 16
 
 // Claim publishes a progress message once all batches before it are
 // acknowledged. It does not wait for that.
 func (p *Publisher) Claim(ctx context.Context, at cdc.Position, committed time.Time) error {
-	return p.enqueue(ctx, pending{claim: &cdc.Claim{Epoch: p.epoch, Position: at, CommitTime: committed}})
+	p.claimed, p.since = cdc.Claim{Epoch: p.epoch, Position: at, CommitTime: committed}, 0
+	c := p.claimed
+	return p.enqueue(ctx, pending{claim: &c})
 }
 
 // Flushed blocks until everything published and claimed so far is acknowledged.
@@ -110,6 +128,7 @@ func (p *Publisher) Begin(ctx context.Context, epoch uint64, at cdc.Position, af
 		return fmt.Errorf("begin epoch %d: %w", epoch, err)
 	}
 	p.epoch, p.counter = epoch, 1
+	p.claimed, p.since = cdc.Claim{Epoch: epoch, Position: at, CommitTime: time.Now()}, 0
 	p.board.Advance(watermark.Mark{Stage: watermark.Published}, at)
 	return nil
 }
@@ -193,14 +212,9 @@ func (p *Publisher) claim(ctx context.Context, c *cdc.Claim) {
 // insist publishes until the stream has taken the message or the context ends.
 func (p *Publisher) insist(ctx context.Context, msg *nats.Msg, err error) bool {
 	pause := 20 * time.Millisecond
+	defer p.unblock()
 	for {
-		reason := "nats_unreachable"
-		if api := (*jetstream.APIError)(nil); errors.As(err, &api) {
-			reason = "stream_full"
-		}
-		if p.blocked.Swap(&reason) == nil {
-			p.log.Warn("the stream does not take messages, the reader waits", "reason", reason, "err", err)
-		}
+		p.block(err)
 		select {
 		case <-time.After(pause):
 		case <-ctx.Done():
@@ -211,17 +225,8 @@ func (p *Publisher) insist(ctx context.Context, msg *nats.Msg, err error) bool {
 		_, err = p.s.js.PublishMsg(attempt, msg)
 		cancel()
 		if err == nil {
-			p.blocked.Store(nil)
 			p.log.Info("the stream takes messages again")
 			return true
 		}
 	}
-}
-
-// Blocked says why the stream takes no messages, or "".
-func (p *Publisher) Blocked() string {
-	if r := p.blocked.Load(); r != nil {
-		return *r
-	}
-	return ""
 }

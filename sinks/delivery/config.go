@@ -7,7 +7,6 @@ import (
 
 	"golang.org/x/time/rate"
 
-	"github.com/walpurge/walpurge/cdc"
 	"github.com/walpurge/walpurge/cdc/watermark"
 	"github.com/walpurge/walpurge/rules"
 	"github.com/walpurge/walpurge/sinks"
@@ -29,8 +28,9 @@ type Source interface {
 type Gate struct {
 	// Name is a metric label.
 	Name string
-	// Wait blocks until the gate is open for the stamp, or the context ends.
-	Wait func(ctx context.Context, stamp cdc.Stamp) error
+	// Wait blocks until the gate is open for the message, which holds a batch, or
+	// the context ends.
+	Wait func(ctx context.Context, m rules.Message) error
 }
 
 // Config is what a lane is made of.

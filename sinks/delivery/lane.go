@@ -7,7 +7,6 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
-	"github.com/walpurge/walpurge/cdc"
 	"github.com/walpurge/walpurge/cdc/failpoint"
 	"github.com/walpurge/walpurge/cdc/watermark"
 	"github.com/walpurge/walpurge/rules"
@@ -251,14 +250,14 @@ func (l *Lane) gates(ctx context.Context, m rules.Message, patience time.Duratio
 		return true
 	}
 	for i, gate := range l.cfg.Gates {
-		if !l.wait(ctx, gate, l.metrics.gates[i], m.Batch.Stamp, patience) {
+		if !l.wait(ctx, gate, l.metrics.gates[i], m, patience) {
 			return false
 		}
 	}
 	return true
 }
 
-func (l *Lane) wait(ctx context.Context, gate Gate, metrics gateMetrics, stamp cdc.Stamp, patience time.Duration) bool {
+func (l *Lane) wait(ctx context.Context, gate Gate, metrics gateMetrics, m rules.Message, patience time.Duration) bool {
 	began := time.Now()
 	slow := time.AfterFunc(time.Second, func() { l.enter(Gated, nil) })
 	defer func() {
@@ -272,7 +271,7 @@ func (l *Lane) wait(ctx context.Context, gate Gate, metrics gateMetrics, stamp c
 		waiting, cancel = context.WithTimeout(ctx, patience)
 	}
 	defer cancel()
-	if gate.Wait(waiting, stamp) == nil {
+	if gate.Wait(waiting, m) == nil {
 		return true
 	}
 	if ctx.Err() == nil {

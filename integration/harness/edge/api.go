@@ -99,7 +99,7 @@ func (c *call) handle(now time.Time) *refusal {
 	if !ok || !c.zone.account.tokens[token] {
 		return refuse(http.StatusForbidden, codeAuthentication, "Authentication error")
 	}
-	wait, ok, rest := c.edge.limits.take(token, now)
+	wait, ok, rest := c.edge.limits.take(token, c.zone.account.limits.apiQuota(), now)
 	c.rest = scarcer(rest, c.zone.account.left(now))
 	if !ok {
 		return c.throttle(wait)

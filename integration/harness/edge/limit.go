@@ -99,7 +99,7 @@ func newAPILimiter() *apiLimiter { return &apiLimiter{byToken: map[string]*apiUs
 const apiWindowTime = apiWindow * time.Second
 
 // take counts a request; wait is how long the token is blocked.
-func (l *apiLimiter) take(token string, now time.Time) (wait time.Duration, ok bool, rest left) {
+func (l *apiLimiter) take(token string, quota int, now time.Time) (wait time.Duration, ok bool, rest left) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	use := l.byToken[token]
@@ -107,7 +107,7 @@ func (l *apiLimiter) take(token string, now time.Time) (wait time.Duration, ok b
 		use = &apiUse{}
 		l.byToken[token] = use
 	}
-	rest = left{name: "default", quota: apiRequests, window: apiWindow}
+	rest = left{name: "default", quota: quota, window: apiWindow}
 	if wait := use.blocked.Sub(now); wait > 0 {
 		rest.reset = int(math.Ceil(wait.Seconds()))
 		return wait, false, rest
@@ -117,12 +117,12 @@ func (l *apiLimiter) take(token string, now time.Time) (wait time.Duration, ok b
 		first++
 	}
 	use.times = append(use.times[first:], now)
-	if len(use.times) > apiRequests {
+	if len(use.times) > quota {
 		use.times, use.blocked = nil, now.Add(apiWindowTime)
 		rest.reset = apiWindow
 		return apiWindowTime, false, rest
 	}
-	rest.remaining = apiRequests - len(use.times)
+	rest.remaining = quota - len(use.times)
 	rest.reset = int(math.Ceil(apiWindowTime.Seconds() - now.Sub(use.times[0]).Seconds()))
 	return 0, true, rest
 }

@@ -23,6 +23,17 @@ type Limits struct {
 	URLsPerSecond float64
 	// URLs is the largest number of URLs in a request.
 	URLs int
+	// APIRequests is how many requests of any sort a token may make in five
+	// minutes; 0: the 1,200 that everybody has.
+	APIRequests int
+}
+
+// apiQuota is the limit on requests of any sort.
+func (l Limits) apiQuota() int {
+	if l.APIRequests > 0 {
+		return l.APIRequests
+	}
+	return apiRequests
 }
 
 // LimitsOf returns the published limits of a plan

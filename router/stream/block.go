@@ -1,0 +1,60 @@
+package stream
+
+import (
+	"errors"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+// block says since when and why the stream takes no messages.
+type block struct {
+	reason int
+	since  time.Time
+}
+
+// blockReasons are metric labels.
+var blockReasons = [...]string{"stream_full", "nats_unreachable"}
+
+// block notes that a message was refused.
+func (p *Publisher) block(err error) {
+	reason := 1
+	if api := (*jetstream.APIError)(nil); errors.As(err, &api) {
+		reason = 0
+	}
+	now := time.Now()
+	old := p.blocked.Swap(&block{reason: reason, since: now})
+	if old == nil {
+		p.log.Warn("the stream does not take messages, the reader waits", "reason", blockReasons[reason], "err", err)
+		return
+	}
+	p.past[old.reason].Add(int64(now.Sub(old.since)))
+}
+
+func (p *Publisher) unblock() {
+	if old := p.blocked.Swap(nil); old != nil {
+		p.past[old.reason].Add(int64(time.Since(old.since)))
+	}
+}
+
+// Blocked says why the stream takes no messages, or "".
+func (p *Publisher) Blocked() string {
+	if b := p.blocked.Load(); b != nil {
+		return blockReasons[b.reason]
+	}
+	return ""
+}
+
+// BlockedFor tells for each reason how long the stream took no messages, since
+// the start and up to now.
+func (p *Publisher) BlockedFor() map[string]time.Duration {
+	now := p.blocked.Load()
+	out := make(map[string]time.Duration, len(blockReasons))
+	for i, reason := range blockReasons {
+		out[reason] = time.Duration(p.past[i].Load())
+		if now != nil && now.reason == i {
+			out[reason] += time.Since(now.since)
+		}
+	}
+	return out
+}
