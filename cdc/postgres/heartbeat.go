@@ -88,6 +88,10 @@ func (h *heartbeat) serve(ctx context.Context, start cdc.Position) error {
 		return err
 	}
 	defer conn.Close(context.WithoutCancel(ctx))
+	// A heartbeat says how far the log is, so it does not wait for standbys.
+	if _, err := conn.Exec(ctx, "SET synchronous_commit = local"); err != nil {
+		return err
+	}
 	look := time.NewTicker(lookPause)
 	defer look.Stop()
 	beat := time.NewTicker(h.cfg.Heartbeat)
