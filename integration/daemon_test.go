@@ -9,6 +9,7 @@ import (
 	"net/url"
 	"os"
 	"os/exec"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -148,17 +149,28 @@ func (d *daemon) wait(lsn string, within time.Duration) {
 	require.Equal(d.t, http.StatusOK, code, "%s\n%s", body, d.logs.tail(30))
 }
 
-// metric returns the value of a line of /metrics, as text.
-func (d *daemon) metric(name string) string {
+// metric returns the value of a series of /metrics, as text, or "" if there is
+// none. The label of the pipeline need not be named.
+func (d *daemon) metric(series string) string {
 	d.t.Helper()
 	code, body := d.get("/metrics")
 	require.Equal(d.t, http.StatusOK, code)
+	name, labels, _ := strings.Cut(strings.TrimSuffix(series, "}"), "{")
+	labels = strings.Trim(`pipeline="app",`+labels, ",")
 	for line := range strings.SplitSeq(body, "\n") {
-		if v, found := strings.CutPrefix(line, name+" "); found {
-			return v
+		has, value, found := strings.Cut(line, " ")
+		if found && has == name+"{"+sorted(labels)+"}" {
+			return value
 		}
 	}
 	return ""
+}
+
+// sorted puts labels into the order in which they are exposed.
+func sorted(labels string) string {
+	parts := strings.Split(labels, ",")
+	slices.Sort(parts)
+	return strings.Join(parts, ",")
 }
 
 // logs keeps what a process writes.

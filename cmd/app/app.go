@@ -42,6 +42,8 @@ type App struct {
 	cfg      *config.Config
 	log      *slog.Logger
 	registry *prometheus.Registry
+	// metrics registers into registry under the pipeline's label.
+	metrics prometheus.Registerer
 	started  time.Time
 
 	board     *watermark.Board
@@ -71,6 +73,7 @@ type App struct {
 // a sink that does not answer is not an error; one that refuses is.
 func New(ctx context.Context, opts Options) (*App, error) {
 	a := &App{opts: opts, cfg: opts.Config, log: opts.Logger, registry: prometheus.NewRegistry(), started: time.Now()}
+	a.metrics = prometheus.WrapRegistererWith(prometheus.Labels{"pipeline": opts.Config.Pipeline}, a.registry)
 	if err := a.open(ctx); err != nil {
 		a.close()
 		return nil, err
@@ -107,8 +110,8 @@ func (a *App) open(ctx context.Context) error {
 	if err := a.newLanes(ctx); err != nil {
 		return err
 	}
-	a.reloads = newReloadMetrics(a.registry)
-	a.registry.MustRegister(&collector{app: a})
+	a.reloads = newReloadMetrics(a.metrics)
+	a.metrics.MustRegister(&collector{app: a})
 	a.admin = admin.New(a.adminConfig())
 	return nil
 }
@@ -143,7 +146,7 @@ func (a *App) openReader() {
 	}
 	a.router = router.New(router.Config{
 		Rules: a.set.Load(), Sinks: a.cfg.SinkNames(), Publisher: a.publisher, Ledger: a.stream,
-		StopOnGap: a.cfg.StopOnGap, Metrics: router.NewMetrics(a.registry), Logger: a.log.With("component", "router"),
+		StopOnGap: a.cfg.StopOnGap, Metrics: router.NewMetrics(a.metrics), Logger: a.log.With("component", "router"),
 	})
 	a.reader = postgres.NewReader(a.cfg.Postgres, postgres.Options{
 		Board: a.board, Confirm: a.cfg.Confirm, Logger: a.log.With("component", "reader"),

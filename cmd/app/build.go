@@ -171,7 +171,7 @@ type lane struct {
 
 // newLanes opens a lane for every sink, at the place where it left off.
 func (a *App) newLanes(ctx context.Context) error {
-	metrics := delivery.NewMetrics(a.registry)
+	metrics := delivery.NewMetrics(a.metrics)
 	claim, seq, found, err := a.stream.LastClaim(ctx)
 	if err != nil {
 		return err
