@@ -44,7 +44,7 @@ type App struct {
 	registry *prometheus.Registry
 	// metrics registers into registry under the pipeline's label.
 	metrics prometheus.Registerer
-	started  time.Time
+	started time.Time
 
 	board     *watermark.Board
 	set       atomic.Pointer[rules.Set]

@@ -57,8 +57,8 @@ func missingColumns(set *rules.Set, infos map[cdc.Table]*postgres.TableInfo) err
 		for i, c := range info.Columns {
 			names[i] = c.Name
 		}
-		errs.Addf(n.File, strictyaml.Pos{Line: n.Line, Column: 1}, "rule %q: table %s has no column %q%s; it has %s",
-			n.Rule, n.Table, n.Column, strictyaml.DidYouMean(n.Column, names), strings.Join(names, ", "))
+		errs.Addf(n.File, strictyaml.Pos{Line: n.Line, Column: 1}, "rule %q: table %s has no column %q; it has %s%s",
+			n.Rule, n.Table, n.Column, strings.Join(names, ", "), strictyaml.DidYouMean(n.Column, names))
 	}
 	return errs.Err()
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
+	"slices"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -75,20 +76,23 @@ func (a *App) reload(ctx context.Context) error {
 // reloadable says whether two configurations differ only in what a reload can
 // change.
 func reloadable(old, next *config.Config) error {
-	bare := func(c *config.Config) config.Config {
-		b := *c
-		b.Rules, b.Log = nil, config.Log{}
-		b.Sinks = append([]config.Sink(nil), c.Sinks...)
-		for i := range b.Sinks {
-			b.Sinks[i].Pos = strictyaml.Pos{}
+	sinks := func(c *config.Config) []config.Sink {
+		bare := slices.Clone(c.Sinks)
+		for i := range bare {
+			bare[i].Pos = strictyaml.Pos{}
 		}
-		return b
+		return bare
 	}
-	a, b := reflect.ValueOf(bare(old)), reflect.ValueOf(bare(next))
+	fixed := func(c *config.Config) []any {
+		return []any{c.Pipeline, c.DataDir, []any{c.Postgres, c.Visible, c.StopOnGap}, c.NATS,
+			[]any{c.Stream, c.Confirm}, sinks(c), c.HTTP, c.DrainTimeout}
+	}
+	keys := []string{"pipeline", "data_dir", "postgres", "nats", "stream", "sinks", "http", "drain_timeout"}
+	was, is := fixed(old), fixed(next)
 	var errs []error
-	for i := range a.NumField() {
-		if !reflect.DeepEqual(a.Field(i).Interface(), b.Field(i).Interface()) {
-			errs = append(errs, fmt.Errorf("%s: %s changed; that needs a restart, a reload takes rules and the log level", next.File, a.Type().Field(i).Name))
+	for i, key := range keys {
+		if !reflect.DeepEqual(was[i], is[i]) {
+			errs = append(errs, fmt.Errorf("%s: `%s` changed, and that needs a restart; a reload takes rules and the log level", next.File, key))
 		}
 	}
 	return errors.Join(errs...)

@@ -1,0 +1,54 @@
+package app
+
+import (
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/walpurge/walpurge/cmd/config"
+	"github.com/walpurge/walpurge/rules"
+	"github.com/walpurge/walpurge/rules/strictyaml"
+)
+
+const catalog = `rules:
+  - name: product
+    table: public.products
+    keys: ["product:{id}", "fixed"]
+    sinks: [cache]
+`
+
+func TestFlushPlan(t *testing.T) {
+	keys := rules.Kinds(rules.Key, rules.KeyPattern)
+	cfg := &config.Config{File: "walpurge.yaml", Sinks: []config.Sink{
+		{Name: "cache", Takes: keys},
+		{Name: "edge", Takes: rules.Kinds(rules.Tag, rules.Everything), Pos: strictyaml.Pos{Line: 7, Column: 3}},
+	}}
+	set, err := rules.Parse("rules.yaml", []byte(catalog), rules.Options{Sinks: cfg.Specs()})
+	require.NoError(t, err)
+
+	plan, err := flushPlan(cfg, set, 0)
+	require.NoError(t, err)
+	require.ElementsMatch(t, []rules.Invalidation{
+		{Kind: rules.KeyPattern, Value: "product:*", Rule: "flush"}, {Kind: rules.KeyPattern, Value: "fixed", Rule: "flush"},
+	}, plan)
+
+	_, err = flushPlan(cfg, set, 1)
+	require.EqualError(t, err, "walpurge.yaml:7:3: sink edge cannot be flushed after a gap: add flush: {everything: true}, or flush: {tags: [...]} with a tag that every object carries")
+
+	said := []rules.Invalidation{{Kind: rules.Everything, Rule: "flush"}}
+	cfg.Sinks[1].Flush = said
+	plan, err = flushPlan(cfg, set, 1)
+	require.NoError(t, err)
+	require.Equal(t, said, plan)
+}
+
+func TestReloadableNamesWhatNeedsARestart(t *testing.T) {
+	old := &config.Config{File: "walpurge.yaml", Rules: []string{"a"}, DataDir: "x", Sinks: []config.Sink{{Name: "cache"}}}
+	next := *old
+	next.Rules = []string{"a", "b"}
+	next.Log.JSON = true
+	next.Sinks = []config.Sink{{Name: "cache", Pos: strictyaml.Pos{Line: 9}}}
+	require.NoError(t, reloadable(old, &next))
+	next.DataDir = "y"
+	require.EqualError(t, reloadable(old, &next), "walpurge.yaml: `data_dir` changed, and that needs a restart; a reload takes rules and the log level")
+}
