@@ -182,6 +182,7 @@ func (r *Reader) session(ctx context.Context, h Handler, streamed *bool) error {
 	}
 	defer stream.Close()
 	*streamed = true
+	r.opts.Board.Advance(watermark.Mark{Stage: watermark.Received}, prepared.Start)
 	r.opts.Logger.Info("streaming", "slot", r.cfg.Slot, "from", prepared.Start.String())
 
 	s := &session{

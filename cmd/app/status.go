@@ -207,7 +207,12 @@ func (a *App) streaming() error {
 // present timeline.
 func (a *App) wait(ctx context.Context, lsn cdc.LSN, sink string) error {
 	found := false
-	p := a.board.Get(watermark.Mark{Stage: watermark.Received})
+	received := watermark.Mark{Stage: watermark.Received}
+	// Until the reader has begun, the timeline that lsn is meant on is unknown.
+	if err := a.board.Wait(ctx, received, cdc.Position{Timeline: 1}); err != nil {
+		return err
+	}
+	p := a.board.Get(received)
 	p.LSN = lsn
 	for _, l := range a.lanes {
 		if sink != "" && sink != l.spec.Name {
