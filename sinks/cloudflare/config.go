@@ -54,11 +54,13 @@ var presets = map[string]sinks.Limits{
 	"enterprise": {PerSecond: 3.8, Burst: 50},
 }
 
-// DefaultConfig returns the values of keys that the file leaves out: the
-// smallest plan, which no account exceeds. It is not valid as it stands:
-// zone_id and api_token_file have no default.
+// DefaultConfig returns the values of keys that the file leaves out. The plan is
+// the smallest paid one, whose pace is that of the API-wide limit: an account
+// with more loses little, and a free one is told to wait and does. The free
+// plan's own pace would let a paying account go stale for want of one line. It
+// is not valid as it stands: zone_id and api_token_file have no default.
 func DefaultConfig() Config {
-	return Config{Plan: "free", Budget: Budget{ItemsPerRequest: maxItems}}
+	return Config{Plan: "pro", Budget: Budget{ItemsPerRequest: maxItems}}
 }
 
 var zoneShape = regexp.MustCompile(`^[0-9a-fA-F]{32}$`)

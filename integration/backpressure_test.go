@@ -1,0 +1,52 @@
+package integration
+
+import (
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/walpurge/walpurge/integration/harness"
+)
+
+// TestFullStream kills a sink until the stream is full. The reader waits and
+// keeps its connection; the application is not held up; a fast shutdown of the
+// database ends within five seconds all the same; and with the sink back
+// everything is purged.
+func TestFullStream(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, rigOptions{})
+	r.extra = "stream: {max_bytes: 1MiB}"
+	r.exec("INSERT INTO products (id, slug) SELECT n, repeat('s', 300) || n FROM generate_series(1, 10000) n")
+	d := r.start()
+	d.wait(r.lsn(), 20*time.Second)
+	r.fill([]string{"product:1", "product:10000"})
+	// The server dies with what it holds; the keys are put back at its return.
+	require.NoError(t, r.vk.Kill())
+	r.exec("UPDATE products SET ver = ver + 1")
+	eventually(t, 30*time.Second, func() bool { return d.status().Reader.Blocked == "stream_full" }, "the stream fills")
+	code, why := d.get("/-/streaming")
+	require.Equal(t, http.StatusServiceUnavailable, code)
+	require.Contains(t, why, "stream_full")
+	code, _ = d.get("/-/healthy")
+	require.Equal(t, http.StatusOK, code, "a restart would not help")
+
+	began := time.Now()
+	r.exec("UPDATE categories SET name = 'free'")
+	require.Less(t, time.Since(began), 2*time.Second, "the application is not held up")
+	blocked := d.metric(`walpurge_reader_blocked_seconds_total{reason="stream_full"}`)
+	require.NotEqual(t, "0", blocked)
+
+	took, err := r.pg.Stop(t.Context(), harness.Fast)
+	require.NoError(t, err)
+	require.Less(t, took, 5*time.Second, "a fast stop with a full stream")
+	require.NoError(t, r.pg.Restart(t.Context()))
+	require.NoError(t, r.vk.Restart(t.Context()))
+	r.db.Reset()
+	r.fill([]string{"product:1", "product:10000", "stays"})
+	eventually(t, 60*time.Second, func() bool { return strings.HasPrefix(d.status().Summary, "FRESH") }, "it recovers by itself")
+	d.wait(r.lsn(), 30*time.Second)
+	require.Equal(t, []string{"stays"}, r.held("product:1", "product:10000", "stays"))
+}
