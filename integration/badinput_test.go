@@ -1,12 +1,7 @@
 package integration
 
 import (
-	"errors"
-	"fmt"
 	"net"
-	"os"
-	"os/exec"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -17,170 +12,190 @@ import (
 // secret is a password that must turn up nowhere.
 const secret = "p4ss-never-shown"
 
-// outcome is how a command ended.
-type outcome struct {
-	code           int
-	stdout, stderr string
-	took           time.Duration
-}
-
-// call runs a command to its end.
-func call(t *testing.T, env []string, args ...string) outcome {
-	t.Helper()
-	cmd := command(env, args...)
-	var stdout, stderr logs
-	cmd.Stdout, cmd.Stderr = &stdout, &stderr
-	began := time.Now()
-	require.NoError(t, cmd.Start())
-	timer := time.AfterFunc(30*time.Second, func() { _ = cmd.Process.Kill() })
-	defer timer.Stop()
-	err := cmd.Wait()
-	var exit *exec.ExitError
-	if err != nil {
-		require.ErrorAs(t, err, &exit)
-	}
-	return outcome{cmd.ProcessState.ExitCode(), stdout.String(), stderr.String(), time.Since(began)}
-}
-
-// edit changes a file of the rig; every old text must be there.
-func (r *rig) edit(name string, oldnew ...string) {
-	r.t.Helper()
-	raw, err := os.ReadFile(r.path(name))
-	require.NoError(r.t, err)
-	text := string(raw)
-	for i := 0; i < len(oldnew); i += 2 {
-		require.Contains(r.t, text, oldnew[i])
-		text = strings.Replace(text, oldnew[i], oldnew[i+1], 1)
-	}
-	r.write(name, text)
-}
-
-// reset writes good files again and removes what a case left behind.
-func (r *rig) reset() {
-	r.t.Helper()
-	require.NoError(r.t, os.RemoveAll(r.path("data")))
-	r.write("rules/catalog.yaml", catalog)
-	r.write("token", edgeToken+"\n")
-	port, err := freeAddr()
-	require.NoError(r.t, err)
-	r.config(port)
-}
-
-func freeAddr() (string, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return "", err
-	}
-	defer l.Close()
-	return l.Addr().String(), nil
-}
-
-// untouched makes sure that nothing was created.
-func (r *rig) untouched() {
-	r.t.Helper()
-	var pubs, slots []string
-	require.NoError(r.t, r.db.QueryRow(r.t.Context(), "SELECT coalesce(array_agg(pubname::text), '{}') FROM pg_publication WHERE pubname = 'walpurge_app'").Scan(&pubs))
-	require.NoError(r.t, r.db.QueryRow(r.t.Context(), "SELECT coalesce(array_agg(slot_name::text), '{}') FROM pg_replication_slots WHERE slot_name = 'walpurge_app'").Scan(&slots))
-	require.Empty(r.t, pubs, "a publication was left")
-	require.Empty(r.t, slots, "a slot was left")
-	_, err := os.Stat(r.path("data"))
-	require.ErrorIs(r.t, err, os.ErrNotExist, "data_dir was made")
-}
-
 // fault is one thing that is wrong, and what is to be said about it.
 type fault struct {
-	name  string
-	break_ func(r *rig)
-	mend  func(r *rig)
-	env   []string
-	// lines are what run prints, without "walpurge: "; check prints the same,
-	// unless it says something else.
-	lines []string
-	check []string
+	name string
+	// cause makes it wrong, after reset.
+	cause func(r *rig)
+	// code and lines are what run ends with and prints, each after "walpurge: ".
 	code  int
-	// checkCode is code unless set; -1: check finds nothing.
-	checkCode int
+	lines []string
+	// check is what check prints: nil for the same as run, "fine" for nothing wrong.
+	check []string
+	// leaves marks a fault that consists of something in the database.
+	leaves bool
 }
 
-func (r *rig) fill2(s string) string {
-	addr := strings.TrimPrefix(r.pg.URL("app"), "postgres://postgres@")
-	return strings.NewReplacer("{dir}", r.dir, "{pg}", strings.SplitN(addr, "/", 2)[0]).Replace(s)
+func yaml(oldnew ...string) func(r *rig) { return func(r *rig) { r.edit("walpurge.yaml", oldnew...) } }
+
+func rule(oldnew ...string) func(r *rig) {
+	return func(r *rig) { r.edit("rules/catalog.yaml", oldnew...) }
 }
 
-func TestX(t *testing.T) {
-	r := newRig(t, rigOptions{})
-	hba := filepath.Join(r.pg.DataDir(), "pg_hba.conf")
-	old, err := os.ReadFile(hba)
-	require.NoError(t, err)
-	f, err := os.OpenFile(hba, os.O_WRONLY|os.O_TRUNC, 0)
-	require.NoError(t, err)
-	_, err = f.WriteString("host all guarded 127.0.0.1/32 scram-sha-256\n" + string(old))
-	require.NoError(t, err)
-	f.Close()
-	r.exec("CREATE ROLE guarded LOGIN REPLICATION PASSWORD '" + secret + "x'")
-	r.exec("CREATE ROLE weak LOGIN")
-	r.exec("CREATE ROLE helper LOGIN REPLICATION")
-	r.exec("SELECT pg_reload_conf()")
-	r.exec("CREATE TABLE nokey (id int); CREATE VIEW shelf AS SELECT * FROM products; CREATE UNLOGGED TABLE scratch (id int PRIMARY KEY)")
-	r.exec("CREATE TABLE orders (id int, day date, PRIMARY KEY (id, day)) PARTITION BY RANGE (day); CREATE TABLE orders_1 PARTITION OF orders FOR VALUES FROM ('2026-01-01') TO ('2027-01-01')")
-	r.exec("CREATE TABLE deferred (id int PRIMARY KEY DEFERRABLE)")
-	r.exec("CREATE TABLE parts (id int, day date) PARTITION BY RANGE (day); ALTER TABLE parts REPLICA IDENTITY FULL; CREATE TABLE parts_1 PARTITION OF parts FOR VALUES FROM ('2026-01-01') TO ('2027-01-01')")
-	user := func(name string) func(r *rig) {
-		return func(r *rig) { r.edit("walpurge.yaml", "postgres://postgres@", "postgres://"+name+":"+secret+"@") }
+func as(role string) func(r *rig) {
+	return yaml("postgres://postgres@", "postgres://"+role+":"+secret+"@")
+}
+
+func sql(text string) func(r *rig) { return func(r *rig) { r.exec(text) } }
+
+// identity is what is said of a table whose rows cannot be identified.
+func identity(table, lacking string) string {
+	return "table public." + table + ": rows of " + lacking + " have no replica identity that can be used: once published, the application's UPDATE and DELETE on it would fail; " +
+		"fix: ALTER TABLE " + lacking + " ADD PRIMARY KEY (...), or ALTER TABLE " + lacking + " REPLICA IDENTITY USING INDEX ..., or ALTER TABLE " + lacking + " REPLICA IDENTITY FULL"
+}
+
+var faults = []fault{
+	{name: "unknown key", cause: yaml("data_dir:", "data_dri:"), code: 2,
+		lines: []string{`{yaml}:3:1: unknown key "data_dri"; did you mean "data_dir"?`}},
+	{name: "repeated key", cause: yaml("pipeline: app", "pipeline: app\npipeline: app"), code: 2,
+		lines: []string{`{yaml}:2:1: key "pipeline" is repeated; it was first given in line 1`}},
+	{name: "missing variable", cause: func(r *rig) { r.edit("walpurge.yaml", r.path("data"), "${NO_SUCH_VARIABLE}") }, code: 2,
+		lines: []string{`{yaml}:3:11: the environment variable NO_SUCH_VARIABLE is not set (used as ${NO_SUCH_VARIABLE})`}},
+	{name: "missing rules", cause: yaml("rules/*.yaml", "rulez/*.yaml"), code: 2,
+		lines: []string{`{yaml}:2:9: rules: "rulez/*.yaml" matches no file (looked for {dir}/rulez/*.yaml)`}},
+	{name: "broken URL", cause: yaml("postgres://postgres@", "postgres://postgres:"+secret+"/%zz#@"), code: 2,
+		lines: []string{"{yaml}:5:8: postgres.url cannot be parsed (not shown, it may hold a password): write postgres://USER@HOST:PORT/DATABASE, " +
+			"percent-encode special characters of a password or put it into postgres.password_file, and check the options after `?`"}},
+	{name: "sink that cannot be flushed", cause: yaml("    flush: {everything: true}\n", ""), code: 2,
+		lines: []string{`{yaml}:10:3: sink edge cannot be flushed after a gap: add flush: {everything: true}, or flush: {tags: [...]} with a tag that every object carries`}},
+
+	{name: "missing table", cause: rule("public.categories", "public.category"), code: 2,
+		lines: []string{`table public.category does not exist in database "app"; fix: correct the rule's table; there is public.categories`}},
+	{name: "missing column", cause: rule("{slug}", "{slgu}"), code: 2,
+		lines: []string{`{dir}/rules/catalog.yaml:4:1: rule "product": table public.products has no column "slgu"; it has id, slug, name, ver; did you mean "slug"?`}},
+	{name: "view", cause: rule("public.categories", "public.shelf"), code: 2,
+		lines: []string{`public.shelf is not a table; fix: write rules for the tables behind it: only ordinary and partitioned tables have changes`}},
+	{name: "partition", cause: rule("public.categories", "public.orders_1"), code: 2,
+		lines: []string{`table public.orders_1 is a partition; fix: watch its root public.orders in the rule`}},
+	{name: "unlogged table", cause: rule("public.categories", "public.scratch"), code: 2,
+		lines: []string{`table public.scratch is unlogged or temporary; fix: take its rules out, or ALTER TABLE "public"."scratch" SET LOGGED: the log has changes of ordinary tables only`}},
+	{name: "two faults", cause: rule("public.categories", "public.nokey", "public.products", "public.product"), code: 2,
+		lines: []string{`table public.product does not exist in database "app"; fix: correct the rule's table; there is public.products`, identity("nokey", "nokey")}},
+
+	{name: "no primary key", cause: rule("public.categories", "public.nokey"), code: 1, lines: []string{identity("nokey", "nokey")}},
+	{name: "identity NOTHING", cause: rule("public.categories", "public.hidden"), code: 1, lines: []string{identity("hidden", "hidden")}},
+	{name: "deferrable primary key", cause: rule("public.categories", "public.deferred"), code: 1, lines: []string{identity("deferred", "deferred")}},
+	{name: "partition without identity", cause: rule("public.categories", "public.parts"), code: 1, lines: []string{identity("parts", "parts_1")},
+		check: []string{identity("parts", "parts_1"),
+			"partition parts_1 of public.parts has another replica identity than the root (FULL), so old rows of it are misread; ALTER TABLE parts_1 REPLICA IDENTITY FULL"}},
+
+	{name: "role without REPLICATION", cause: as("weak"), code: 1,
+		lines: []string{`role "weak" has no REPLICATION privilege; fix: ALTER ROLE "weak" REPLICATION;`}},
+	{name: "role that owns nothing", cause: as("helper"), code: 1,
+		lines: []string{`user "helper" may not create or alter publication "walpurge_app" for these tables: that takes CREATE on the database, and the owner of publication and tables; ` +
+			"fix: let their owner or a DBA run what `walpurge setup --print` shows, and set postgres.manage: false"}},
+	{name: "wrong password", cause: as("guarded"), code: 1,
+		lines: []string{`PostgreSQL at {pg} refuses user "guarded": password authentication failed for user "guarded" (SQLSTATE 28P01); ` +
+			`fix: set the right password in postgres.url, postgres.password_file, PGPASSWORD or ~/.pgpass`},
+		check: []string{`database: PostgreSQL at {pg} refuses user "guarded": password authentication failed for user "guarded" (SQLSTATE 28P01); ` +
+			`fix: set the right password in postgres.url, postgres.password_file, PGPASSWORD or ~/.pgpass`}},
+	{name: "unknown database", cause: yaml("/app?", "/ap?"), code: 2,
+		lines: []string{`PostgreSQL at {pg} refuses user "postgres": database "ap" does not exist (SQLSTATE 3D000); fix: name an existing database in postgres.url`},
+		check: []string{`database: PostgreSQL at {pg} refuses user "postgres": database "ap" does not exist (SQLSTATE 3D000); fix: name an existing database in postgres.url`}},
+	{name: "nothing set up, not managed", cause: yaml("postgres:", "postgres:\n  manage: false"), code: 1,
+		lines: []string{`publication or slot is incomplete, and postgres.manage is false; fix: run as their owner: ` +
+			`CREATE PUBLICATION "walpurge_app" FOR TABLE "public"."categories", "public"."products" WITH (publish_via_partition_root = true); ` +
+			`SELECT pg_create_logical_replication_slot('walpurge_app', 'pgoutput');`}},
+	{name: "slot of another plugin", cause: sql("SELECT pg_create_logical_replication_slot('walpurge_app', 'test_decoding')"), code: 1, leaves: true,
+		lines: []string{`slot "walpurge_app" exists with plugin "test_decoding" in database "app", want pgoutput in "app"; ` +
+			`fix: choose another postgres.slot, or drop it: SELECT pg_drop_replication_slot('walpurge_app');`}},
+	{name: "publication by leaf and of inserts", cause: sql("CREATE PUBLICATION walpurge_app FOR TABLE products WITH (publish = 'insert')"), code: 1, leaves: true,
+		lines: []string{`publication "walpurge_app" does not publish partitions by their root; fix: ALTER PUBLICATION "walpurge_app" SET (publish_via_partition_root = true);`,
+			`publication "walpurge_app" does not publish every operation; fix: ALTER PUBLICATION "walpurge_app" SET (publish = 'insert, update, delete, truncate');`}},
+	{name: "publication with a row filter", cause: sql("CREATE PUBLICATION walpurge_app FOR TABLE products WHERE (id > 3) WITH (publish_via_partition_root = true)"), code: 1, leaves: true,
+		lines: []string{`publication "walpurge_app" has a row filter on products, so changes would be missed; ` +
+			`fix: ALTER PUBLICATION "walpurge_app" DROP TABLE products; ALTER PUBLICATION "walpurge_app" ADD TABLE products;`}},
+
+	{name: "data_dir below a file", cause: yaml("/data\n", "/token/data\n"), code: 1,
+		lines: []string{`data_dir: mkdir {dir}/token: not a directory; create it and give it to the user of the daemon`},
+		check: []string{`data_dir: {dir}/token is not a directory`}},
+	{name: "address in use", cause: func(r *rig) {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		require.NoError(r.t, err)
+		r.t.Cleanup(func() { l.Close() })
+		r.config(l.Addr().String())
+	}, code: 1,
+		// A daemon that runs has it, which is as it should be for check.
+		lines: []string{`http.listen: listen tcp {listen}: bind: address already in use; stop what uses the address, or choose another`},
+		check: []string{"fine: pipeline app, 2 sinks"}},
+}
+
+func TestBadInput(t *testing.T) {
+	r := newRig(t, rigOptions{schema: schema + `
+		CREATE TABLE nokey (id int); CREATE TABLE hidden (id int PRIMARY KEY); ALTER TABLE hidden REPLICA IDENTITY NOTHING;
+		CREATE TABLE deferred (id int PRIMARY KEY DEFERRABLE); CREATE VIEW shelf AS SELECT * FROM products; CREATE UNLOGGED TABLE scratch (id int PRIMARY KEY);
+		CREATE TABLE orders (id int, day date, PRIMARY KEY (id, day)) PARTITION BY RANGE (day);
+		CREATE TABLE orders_1 PARTITION OF orders FOR VALUES FROM ('2026-01-01') TO ('2027-01-01');
+		CREATE TABLE parts (id int, day date) PARTITION BY RANGE (day); ALTER TABLE parts REPLICA IDENTITY FULL;
+		CREATE TABLE parts_1 PARTITION OF parts FOR VALUES FROM ('2026-01-01') TO ('2027-01-01');
+		CREATE ROLE weak LOGIN; CREATE ROLE helper LOGIN REPLICATION`})
+	r.guard("guarded", "another-"+secret)
+	for _, f := range faults {
+		t.Run(f.name, func(t *testing.T) {
+			r.t = t
+			r.reset()
+			f.cause(r)
+			o := r.call("run")
+			require.Equal(t, r.expand("walpurge: ", f.lines), o.stderr)
+			require.Empty(t, o.stdout)
+			require.Equal(t, f.code, o.code)
+			require.Less(t, o.took, 5*time.Second)
+			require.NotContains(t, o.stderr, secret)
+
+			want, code := f.check, f.code
+			if want == nil {
+				want = f.lines
+			}
+			if strings.HasPrefix(want[0], "fine") {
+				code = 0
+			}
+			o = r.call("check")
+			require.Equal(t, r.expand("", want), o.stdout)
+			require.Empty(t, o.stderr)
+			require.Equal(t, code, o.code)
+			require.NotContains(t, o.stdout, secret)
+			require.NoDirExists(t, r.path("data"))
+			if !f.leaves {
+				r.untouched()
+			}
+		})
 	}
-	rule := func(table string) func(r *rig) {
-		return func(r *rig) { r.edit("rules/catalog.yaml", "public.categories", table) }
+}
+
+// expand writes expected lines with what differs from run to run filled in.
+func (r *rig) expand(prefix string, lines []string) string {
+	_, rest, _ := strings.Cut(r.pg.URL("app"), "@")
+	addr, _, _ := strings.Cut(rest, "/")
+	_, listen, _ := strings.Cut(r.read("walpurge.yaml"), `http: {listen: "`)
+	listen, _, _ = strings.Cut(listen, `"`)
+	fill := strings.NewReplacer("{dir}", r.dir, "{yaml}", r.path("walpurge.yaml"), "{pg}", addr, "{listen}", listen)
+	var b strings.Builder
+	for _, l := range lines {
+		b.WriteString(prefix + fill.Replace(l) + "\n")
 	}
-	yaml := func(oldnew ...string) func(r *rig) { return func(r *rig) { r.edit("walpurge.yaml", oldnew...) } }
-	cases := []fault{
-		{name: "unknown key", break_: yaml("data_dir:", "data_dri:")},
-		{name: "repeated key", break_: yaml("pipeline: app", "pipeline: app\npipeline: app")},
-		{name: "missing var", break_: yaml("pipeline: app", "pipeline: ${NO_SUCH_VARIABLE}")},
-		{name: "missing rules", break_: yaml("rules/*.yaml", "rulez/*.yaml")},
-		{name: "broken url", break_: yaml("postgres://postgres@", "postgres://postgres:" + secret + "/%zz#@")},
-		{name: "missing table", break_: rule("public.category")},
-		{name: "missing column", break_: func(r *rig) { r.edit("rules/catalog.yaml", "{slug}", "{slgu}") }},
-		{name: "view", break_: rule("public.shelf")},
-		{name: "partition", break_: rule("public.orders_1")},
-		{name: "unlogged", break_: rule("public.scratch")},
-		{name: "nokey", break_: rule("public.nokey")},
-		{name: "deferrable", break_: rule("public.deferred")},
-		{name: "leaf", break_: rule("public.parts")},
-		{name: "weak", break_: user("weak")},
-		{name: "password", break_: user("guarded")},
-		{name: "nouser", break_: user("nobody")},
-		{name: "notowner", break_: user("helper")},
-		{name: "database", break_: yaml("/app?", "/ap?")},
-		{name: "unmanaged", break_: yaml("postgres:", "postgres:\n  manage: false")},
-		{name: "decoding", break_: func(r *rig) { r.exec("SELECT pg_create_logical_replication_slot('walpurge_app', 'test_decoding')") }, mend: func(r *rig) { r.exec("SELECT pg_drop_replication_slot('walpurge_app')") }},
-		{name: "noroot", break_: func(r *rig) { r.exec("CREATE PUBLICATION walpurge_app FOR TABLE products WITH (publish='insert')") }, mend: func(r *rig) { r.exec("DROP PUBLICATION walpurge_app") }},
-		{name: "filter", break_: func(r *rig) { r.exec("CREATE PUBLICATION walpurge_app FOR TABLE products WHERE (id>3) WITH (publish_via_partition_root=true)") }, mend: func(r *rig) { r.exec("DROP PUBLICATION walpurge_app") }},
-		{name: "unflushable", break_: yaml("    flush: {everything: true}\n", "")},
-		{name: "filedir", break_: yaml("/data\n", "/token/data\n")},
-		{name: "procdir", break_: yaml("data_dir: " + r.path("data"), "data_dir: /proc/walpurge")},
-		{name: "token", break_: yaml(r.path("token"), r.path("nothing"))},
-		{name: "port", break_: func(r *rig) {
-			l, err := net.Listen("tcp", "127.0.0.1:0")
-			require.NoError(t, err)
-			t.Cleanup(func() { l.Close() })
-			r.config(l.Addr().String())
-		}},
-	}
-	for _, c := range cases {
-		r.reset()
-		c.break_(r)
-		for _, cmd := range []string{"run", "check"} {
-			o := call(t, c.env, cmd, "-c", r.path("walpurge.yaml"))
-			fmt.Printf("--- %s %s: %d %s\n%s%s", c.name, cmd, o.code, o.took, o.stdout, o.stderr)
-		}
-		if c.mend != nil {
-			c.mend(r)
-		}
-		var n int
-		r.db.QueryRow(t.Context(), "SELECT (SELECT count(*) FROM pg_publication)+(SELECT count(*) FROM pg_replication_slots)").Scan(&n)
-		_, err := os.Stat(r.path("data"))
-		fmt.Println("left:", n, errors.Is(err, os.ErrNotExist))
-		r.exec("DROP PUBLICATION IF EXISTS walpurge_app")
-		r.exec("SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots")
-	}
+	return b.String()
+}
+
+func TestWALLevelReplica(t *testing.T) {
+	r := newRig(t, rigOptions{postgres: map[string]string{"wal_level": "replica"}})
+	r.config(freeAddr(t))
+	const want = `wal_level is "replica"; fix: ALTER SYSTEM SET wal_level = 'logical'; then restart PostgreSQL` + "\n"
+	o := r.call("run")
+	require.Equal(t, "walpurge: "+want, o.stderr)
+	require.Equal(t, 1, o.code)
+	o = r.call("check")
+	require.Equal(t, want, o.stdout)
+	require.Equal(t, 1, o.code)
+	r.untouched()
+}
+
+func TestSlotsAllTaken(t *testing.T) {
+	r := newRig(t, rigOptions{postgres: map[string]string{"max_replication_slots": "1"}})
+	r.exec("SELECT pg_create_physical_replication_slot('standby')")
+	r.config(freeAddr(t))
+	o := r.call("run")
+	require.Equal(t, "walpurge: all 1 replication slots of the server are taken; fix: drop one that nobody reads "+
+		"(SELECT slot_name, active FROM pg_replication_slots), or ALTER SYSTEM SET max_replication_slots and restart PostgreSQL\n", o.stderr)
+	require.Equal(t, 1, o.code)
+	r.untouched()
 }

@@ -74,7 +74,7 @@ func (s *Server) Run(ctx context.Context, l net.Listener) error {
 	grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
 	defer cancel()
 	if s.http.Shutdown(grace) != nil {
-		s.http.Close()
+		_ = s.http.Close()
 	}
 	<-done
 	return nil

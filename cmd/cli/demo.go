@@ -1,6 +1,8 @@
 package cli
 
 import (
+	"context"
+	"errors"
 	"os"
 	"os/signal"
 	"syscall"
@@ -24,7 +26,12 @@ func demoCommand(version string) *cobra.Command {
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		ctx, stop := signal.NotifyContext(cmd.Context(), syscall.SIGTERM, os.Interrupt)
 		defer stop()
-		return demo.Run(ctx, demo.Config{For: *duration, Version: version, Out: cmd.OutOrStdout(), Log: cmd.ErrOrStderr()})
+		err := demo.Run(ctx, demo.Config{For: *duration, Version: version, Out: cmd.OutOrStdout(), Log: cmd.ErrOrStderr()})
+		if ctx.Err() != nil && errors.Is(err, context.Canceled) {
+			// Interrupted before there was anything to sum up.
+			return nil
+		}
+		return err
 	}
 	return cmd
 }

@@ -104,25 +104,39 @@ type rawLog struct {
 	Format strictyaml.Text `yaml:"format"`
 }
 
-// valkeyBlock and cloudflareBlock begin with their package's defaults.
+// valkeyBlock and cloudflareBlock begin with their package's defaults. Beside
+// the packages' own keys they know those of the format that come later.
 type valkeyBlock struct {
 	pos strictyaml.Pos
-	cfg valkey.Config
+	valkeyKeys
+}
+
+type valkeyKeys struct {
+	valkey.Config  `yaml:",inline"`
+	Mode           strictyaml.Text  `yaml:"mode"`
+	SentinelMaster strictyaml.Text  `yaml:"sentinel_master"`
+	TagSets        *strictyaml.Node `yaml:"tag_sets"`
+	TLS            *strictyaml.Node `yaml:"tls"`
 }
 
 // UnmarshalYAML reads the block over the defaults.
 func (b *valkeyBlock) UnmarshalYAML(n *strictyaml.Node) error {
-	b.pos, b.cfg = n.Pos, valkey.DefaultConfig()
-	return n.Decode(&b.cfg)
+	b.pos, b.Config = n.Pos, valkey.DefaultConfig()
+	return n.Decode(&b.valkeyKeys)
 }
 
 type cloudflareBlock struct {
 	pos strictyaml.Pos
-	cfg cloudflare.Config
+	cloudflareKeys
+}
+
+type cloudflareKeys struct {
+	cloudflare.Config `yaml:",inline"`
+	Zones             *strictyaml.Node `yaml:"zones"`
 }
 
 // UnmarshalYAML reads the block over the defaults.
 func (b *cloudflareBlock) UnmarshalYAML(n *strictyaml.Node) error {
-	b.pos, b.cfg = n.Pos, cloudflare.DefaultConfig()
-	return n.Decode(&b.cfg)
+	b.pos, b.Config = n.Pos, cloudflare.DefaultConfig()
+	return n.Decode(&b.cloudflareKeys)
 }

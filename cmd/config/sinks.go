@@ -40,8 +40,12 @@ func (l *loader) sink(name string, at strictyaml.Pos, raw *rawSink, names []stri
 	var can rules.KindSet
 	if b := raw.Valkey; b != nil {
 		kinds++
-		s.Valkey, can = &b.cfg, b.cfg.Kinds()
-		check := b.cfg
+		s.Valkey, can = &b.Config, b.Config.Kinds()
+		l.later(b.Mode.Pos(), b.Mode.Given() && b.Mode.Value != "auto", "mode: "+b.Mode.Value)
+		l.later(b.SentinelMaster.Pos(), b.SentinelMaster.Given(), "sentinel_master")
+		l.laterNode(b.TagSets, "tag_sets")
+		l.laterNode(b.TLS, "tls")
+		check := b.Config
 		if strings.Contains(check.URL, "${") {
 			check.URL = "valkey://offline"
 		}
@@ -51,15 +55,16 @@ func (l *loader) sink(name string, at strictyaml.Pos, raw *rawSink, names []stri
 	}
 	if b := raw.Cloudflare; b != nil {
 		kinds++
-		s.Cloudflare, can = &b.cfg, b.cfg.Kinds()
-		if err := b.cfg.Validate(); err != nil {
+		s.Cloudflare, can = &b.Config, b.Config.Kinds()
+		l.laterNode(b.Zones, "zones")
+		if err := b.Config.Validate(); err != nil {
 			l.each(b.pos, err)
 		}
 	}
 	for kind, n := range map[string]*strictyaml.Node{"fastly": raw.Fastly, "cloudfront": raw.CloudFront, "varnish": raw.Varnish, "webhook": raw.Webhook} {
 		if n != nil {
 			kinds++
-			l.later(n.Pos, true, kind)
+			l.laterNode(n, kind)
 		}
 	}
 	if kinds != 1 {

@@ -13,6 +13,7 @@ import (
 
 	"github.com/nats-io/nats.go/jetstream"
 
+	"github.com/walpurge/walpurge/cdc"
 	"github.com/walpurge/walpurge/rules"
 )
 
@@ -28,7 +29,7 @@ type Consumer struct {
 	log  *slog.Logger
 	cons jetstream.Consumer
 
-	next  uint64 // expected delivery number, 0 after a reset
+	next  uint64 // expected delivery number
 	floor atomic.Uint64
 
 	mu sync.Mutex
@@ -74,6 +75,10 @@ func (s *Stream) Consumer(ctx context.Context, sink string, log *slog.Logger) (*
 // reset makes the server deliver again from the floor.
 func (c *Consumer) reset(ctx context.Context) error {
 	c.Close()
+	c.mu.Lock()
+	// What was delivered before counts deliveries that the server forgets now.
+	c.held = nil
+	c.mu.Unlock()
 	_, err := c.s.js.ResetConsumer(ctx, streamName(c.s.cfg.Pipeline), c.sink)
 	if err != nil {
 		return fmt.Errorf("set consumer %s back to its floor: %w", c.sink, err)
@@ -84,7 +89,7 @@ func (c *Consumer) reset(ctx context.Context) error {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.iter, c.next, c.held = iter, 0, nil
+	c.iter, c.next = iter, 1
 	return nil
 }
 
@@ -138,20 +143,23 @@ func (c *Consumer) read(ctx context.Context) (rules.Message, error) {
 	if err != nil {
 		return rules.Message{}, err
 	}
-	if c.next != 0 && meta.Sequence.Consumer != c.next {
+	if meta.Sequence.Consumer != c.next {
 		return rules.Message{}, errHole
 	}
 	c.next = meta.Sequence.Consumer + 1
 	c.mu.Lock()
-	c.held = append(c.held, held{meta.Sequence.Stream, msg})
+	// A message that the server grew tired of waiting for comes again, and is held already.
+	if n := len(c.held); n == 0 || c.held[n-1].seq < meta.Sequence.Stream {
+		c.held = append(c.held, held{meta.Sequence.Stream, msg})
+	}
 	c.mu.Unlock()
-	return c.decode(msg, meta.Sequence.Stream), nil
+	return c.decode(msg, meta), nil
 }
 
 // decode reads a message. One that cannot be read may have asked for anything,
 // so it becomes a flush.
-func (c *Consumer) decode(msg jetstream.Msg, seq uint64) rules.Message {
-	m := rules.Message{Seq: seq}
+func (c *Consumer) decode(msg jetstream.Msg, meta *jetstream.MsgMetadata) rules.Message {
+	m := rules.Message{Seq: meta.Sequence.Stream}
 	if msg.Subject() == progressSubject(c.s.cfg.Pipeline) {
 		if claim, err := decodeClaim(msg.Data()); err == nil {
 			m.Claim = &claim
@@ -161,8 +169,11 @@ func (c *Consumer) decode(msg jetstream.Msg, seq uint64) rules.Message {
 		m.Batch = b
 		return m
 	}
-	c.log.Error("unreadable message in the stream, flushing the sink instead", "sink", c.sink, "seq", seq)
-	m.Batch = &rules.Batch{Sink: c.sink, Origin: rules.FromGap, Flush: true, Reason: "unreadable_message"}
+	c.log.Error("unreadable message in the stream, flushing the sink instead", "sink", c.sink, "seq", m.Seq)
+	m.Batch = &rules.Batch{
+		Sink: c.sink, Origin: rules.FromGap, Flush: true, Reason: "unreadable_message",
+		Stamp: cdc.Stamp{FirstCommit: meta.Timestamp, LastCommit: meta.Timestamp},
+	}
 	return m
 }
 

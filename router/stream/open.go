@@ -15,9 +15,11 @@ import (
 // Config shapes the stream of one pipeline.
 type Config struct {
 	Pipeline string
-	// MaxAge and MaxBytes bound the stream; Replicas is 1 for an embedded server.
+	// MaxBytes bounds the stream. MaxAge is how long it keeps messages that every
+	// lane has acknowledged, for replays.
 	MaxAge   time.Duration
 	MaxBytes int64
+	// Replicas is 1 for an embedded server.
 	Replicas int
 	// Sync makes what was acknowledged durable and returns when it is. Nil if
 	// the server does that by itself.
@@ -49,9 +51,10 @@ func Open(ctx context.Context, nc *nats.Conn, cfg Config) (*Stream, error) {
 		Retention: jetstream.LimitsPolicy,
 		Discard:   jetstream.DiscardNew,
 		Storage:   jetstream.FileStorage,
-		MaxAge:    cfg.MaxAge,
-		MaxBytes:  cfg.MaxBytes,
-		Replicas:  cfg.Replicas,
+		// Age is the Trimmer's business: the server would drop messages that no
+		// lane has acknowledged.
+		MaxBytes: cfg.MaxBytes,
+		Replicas: cfg.Replicas,
 		// No use is made of message ids: a batch published twice is purged twice.
 		Duplicates: 100 * time.Millisecond,
 	})

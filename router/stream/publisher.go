@@ -2,7 +2,6 @@ package stream
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"sync/atomic"
@@ -181,17 +180,16 @@ func (p *Publisher) peek() *pending {
 }
 
 func (p *Publisher) settle(ctx context.Context, e pending) {
-	err := errors.New("not sent")
 	if e.future != nil {
 		select {
 		case <-e.future.Ok():
 			return
-		case err = <-e.future.Err():
+		case <-e.future.Err():
 		case <-ctx.Done():
 			return
 		}
 	}
-	p.insist(ctx, e.msg, err)
+	p.insist(ctx, e.msg)
 }
 
 func (p *Publisher) claim(ctx context.Context, c *cdc.Claim) {
@@ -203,17 +201,28 @@ func (p *Publisher) claim(ctx context.Context, c *cdc.Claim) {
 		return
 	}
 	msg := &nats.Msg{Subject: progressSubject(p.s.cfg.Pipeline), Data: data}
-	if _, err = p.s.js.PublishMsg(ctx, msg); err != nil && !p.insist(ctx, msg, err) {
+	if !p.insist(ctx, msg) {
 		return
 	}
 	p.board.Advance(watermark.Mark{Stage: watermark.Published}, c.Position)
 }
 
 // insist publishes until the stream has taken the message or the context ends.
-func (p *Publisher) insist(ctx context.Context, msg *nats.Msg, err error) bool {
+// It tries at once: when room was made, a window of refused messages must not
+// wait one by one.
+func (p *Publisher) insist(ctx context.Context, msg *nats.Msg) bool {
 	pause := 20 * time.Millisecond
 	defer p.unblock()
 	for {
+		attempt, cancel := context.WithTimeout(ctx, 10*time.Second)
+		_, err := p.s.js.PublishMsg(attempt, msg)
+		cancel()
+		if err == nil {
+			return true
+		}
+		if ctx.Err() != nil {
+			return false
+		}
 		p.block(err)
 		select {
 		case <-time.After(pause):
@@ -221,12 +230,5 @@ func (p *Publisher) insist(ctx context.Context, msg *nats.Msg, err error) bool {
 			return false
 		}
 		pause = min(2*pause, time.Second)
-		attempt, cancel := context.WithTimeout(ctx, 10*time.Second)
-		_, err = p.s.js.PublishMsg(attempt, msg)
-		cancel()
-		if err == nil {
-			p.log.Info("the stream takes messages again")
-			return true
-		}
 	}
 }

@@ -26,8 +26,9 @@ func NewTrimmer(s *Stream, pub *Publisher, floors func() uint64, log *slog.Logge
 // trimAt is the share of the stream's size past which its head is trimmed.
 const trimAt = 0.7
 
-// Run trims whenever the stream is fuller than trimAt, until the context ends,
-// and returns nil. It looks again after every fiftieth of the limit written.
+// Run trims what all lanes have acknowledged whenever the stream is fuller than
+// trimAt, and what is older than MaxAge besides, until the context ends, and
+// returns nil. It looks again after every fiftieth of the limit written.
 func (t *Trimmer) Run(ctx context.Context) error {
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
@@ -56,7 +57,10 @@ func (t *Trimmer) trim(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if float64(info.State.Bytes) < trimAt*float64(t.s.cfg.MaxBytes) {
+	state := info.State
+	full := float64(state.Bytes) >= trimAt*float64(t.s.cfg.MaxBytes)
+	old := time.Now().Add(-t.s.cfg.MaxAge)
+	if state.Msgs == 0 || !full && !state.FirstTime.Before(old) {
 		return nil
 	}
 	_, claim, found, err := t.s.LastClaim(ctx)
@@ -68,11 +72,34 @@ func (t *Trimmer) trim(ctx context.Context) error {
 		// The newest claim is the record against which gaps are found.
 		keep = min(keep, claim)
 	}
-	if keep <= info.State.FirstSeq {
+	if !full {
+		if keep, err = t.firstSince(ctx, old, state.FirstSeq, keep); err != nil {
+			return err
+		}
+	}
+	if keep <= state.FirstSeq {
 		return nil
 	}
 	if err := t.s.stream.Purge(ctx, jetstream.WithPurgeSequence(keep)); err != nil {
 		return fmt.Errorf("purge below %d: %w", keep, err)
 	}
 	return nil
+}
+
+// firstSince finds the first message in [lo, hi) that is not older than at, or
+// hi. The stream has no holes between its head and its floor.
+func (t *Trimmer) firstSince(ctx context.Context, at time.Time, lo, hi uint64) (uint64, error) {
+	for lo < hi {
+		mid := lo + (hi-lo)/2
+		m, err := t.s.stream.GetMsg(ctx, mid)
+		if err != nil {
+			return 0, fmt.Errorf("read message %d: %w", mid, err)
+		}
+		if m.Time.Before(at) {
+			lo = mid + 1
+		} else {
+			hi = mid
+		}
+	}
+	return lo, nil
 }

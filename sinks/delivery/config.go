@@ -42,7 +42,7 @@ type Config struct {
 	Bucket *rate.Limiter
 	Source Source
 	Gates  []Gate
-	// MaxWait is the patience with each gate.
+	// MaxWait is the patience with each gate, from when it was found closed.
 	MaxWait time.Duration
 	// Flush tells what purges everything that the sink may hold.
 	Flush func() []rules.Invalidation

@@ -20,6 +20,8 @@ type Lane struct {
 
 	mu     sync.Mutex
 	status Status
+	// shut says since when the gates were found closed, zero for an open one.
+	shut []time.Time
 }
 
 // Status is a lane's condition for status pages.
@@ -47,7 +49,7 @@ var states = []State{OK, Gated, Throttled, Blocked, Flushing}
 
 // New returns a lane that does nothing until Run.
 func New(cfg Config) *Lane {
-	l := &Lane{cfg: cfg, metrics: cfg.Metrics.lane(cfg.Name, cfg.Gates)}
+	l := &Lane{cfg: cfg, metrics: cfg.Metrics.lane(cfg.Name, cfg.Gates), shut: make([]time.Time, len(cfg.Gates))}
 	l.enter(OK, nil)
 	return l
 }
@@ -73,10 +75,14 @@ func (l *Lane) enter(s State, err error) {
 	l.status.State, l.status.Err = s, text
 }
 
-// leave goes back to OK if the lane is in state s.
-func (l *Lane) leave(s State) {
-	if l.Status().State == s {
-		l.enter(OK, nil)
+// shift changes the state if it is the expected one: a gate that is slow must
+// not hide a sink that fails.
+func (l *Lane) shift(from, to State) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.status.State == from {
+		l.status = Status{State: to, Since: time.Now()}
+		l.metrics.enter(to)
 	}
 }
 
@@ -219,20 +225,21 @@ func (l *Lane) keep(ctx context.Context, turn chan<- ready) {
 			continue
 		}
 		r := ready{entry: e, msg: m, final: true}
-		if !l.gates(ctx, m, l.cfg.MaxWait) {
-			if ctx.Err() != nil {
-				return
-			}
-			r.final = false
-			early <- struct{}{}
-			waiting.Go(func() {
-				defer func() { <-early }()
-				if l.gates(ctx, m, 0) {
-					l.pass(ctx, turn, ready{entry: e, msg: m, final: true})
-				}
-			})
+		if l.gates(ctx, m, true) {
+			l.pass(ctx, turn, r)
+			continue
 		}
-		l.pass(ctx, turn, r)
+		if ctx.Err() != nil {
+			return
+		}
+		early <- struct{}{}
+		l.pass(ctx, turn, ready{entry: e, msg: m})
+		waiting.Go(func() {
+			defer func() { <-early }()
+			if l.gates(ctx, m, false) {
+				l.pass(ctx, turn, r)
+			}
+		})
 	}
 }
 
@@ -243,40 +250,62 @@ func (l *Lane) pass(ctx context.Context, turn chan<- ready, r ready) {
 	}
 }
 
-// gates waits for every gate of a message and reports whether all opened.
-// Patience 0 waits for ever.
-func (l *Lane) gates(ctx context.Context, m rules.Message, patience time.Duration) bool {
+// gates waits for every gate of a message and reports whether all opened. It
+// waits for ever unless its patience is bounded.
+func (l *Lane) gates(ctx context.Context, m rules.Message, bounded bool) bool {
 	if m.Batch == nil || m.Batch.Origin == rules.FromHand {
 		return true
 	}
-	for i, gate := range l.cfg.Gates {
-		if !l.wait(ctx, gate, l.metrics.gates[i], m, patience) {
+	for i := range l.cfg.Gates {
+		if !l.wait(ctx, i, m, bounded) {
 			return false
 		}
 	}
 	return true
 }
 
-func (l *Lane) wait(ctx context.Context, gate Gate, metrics gateMetrics, m rules.Message, patience time.Duration) bool {
+// shortWait is what is left of the patience with a gate that has used it up.
+const shortWait = 100 * time.Millisecond
+
+// patience is how long to wait for a gate. It is counted from when the gate was
+// first found closed: a backlog behind it must not wait once for each message.
+func (l *Lane) patience(gate int) time.Duration {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.shut[gate].IsZero() {
+		l.shut[gate] = time.Now()
+	}
+	return max(min(shortWait, l.cfg.MaxWait), l.cfg.MaxWait-time.Since(l.shut[gate]))
+}
+
+func (l *Lane) opened(gate int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.shut[gate] = time.Time{}
+}
+
+func (l *Lane) wait(ctx context.Context, i int, m rules.Message, bounded bool) bool {
+	gate, metrics := l.cfg.Gates[i], l.metrics.gates[i]
 	began := time.Now()
-	slow := time.AfterFunc(time.Second, func() { l.enter(Gated, nil) })
+	slow := time.AfterFunc(time.Second, func() { l.shift(OK, Gated) })
 	defer func() {
 		if !slow.Stop() {
-			l.leave(Gated)
+			l.shift(Gated, OK)
 		}
 		metrics.waited.Observe(time.Since(began).Seconds())
 	}()
 	waiting, cancel := ctx, context.CancelFunc(func() {})
-	if patience > 0 {
-		waiting, cancel = context.WithTimeout(ctx, patience)
+	if bounded {
+		waiting, cancel = context.WithTimeout(ctx, l.patience(i))
 	}
 	defer cancel()
 	if gate.Wait(waiting, m) == nil {
+		l.opened(i)
 		return true
 	}
 	if ctx.Err() == nil {
 		metrics.timeouts.Inc()
-		l.cfg.Logger.Warn("gate stayed closed, purging early and again when it opens", "gate", gate.Name, "after", patience)
+		l.cfg.Logger.Warn("gate stayed closed, purging early and again when it opens", "gate", gate.Name, "after", time.Since(began))
 	}
 	return false
 }

@@ -1,6 +1,7 @@
 package delivery
 
 import (
+	"errors"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -92,14 +93,17 @@ func (m *Metrics) lane(sink string, gates []Gate) *laneMetrics {
 }
 
 func (l *laneMetrics) request(took time.Duration, items int, err error) {
-	code := "ok"
-	if err != nil {
+	code, failed := "ok", 0
+	var batch *sinks.BatchError
+	switch {
+	case errors.As(err, &batch):
+		code, failed = "partial", min(items, len(batch.Failed))
+	case err != nil:
 		class, _ := sinks.ClassOf(err)
-		code = class.String()
-		l.failed.Add(float64(items))
-	} else {
-		l.purged.Add(float64(items))
+		code, failed = class.String(), items
 	}
+	l.failed.Add(float64(failed))
+	l.purged.Add(float64(items - failed))
 	l.m.requests.WithLabelValues(l.sink, code).Inc()
 	l.m.seconds.WithLabelValues(l.sink).Observe(took.Seconds())
 }

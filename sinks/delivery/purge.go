@@ -150,6 +150,10 @@ func sortOut(invs []rules.Invalidation, batch *sinks.BatchError) (again, refused
 		again = append(again, inv)
 		class, after = max(class, c), max(after, a)
 	}
+	if told := len(again) + len(refused); told == 0 || told < len(batch.Failed) {
+		// A sink that names what it was not given has mixed something up.
+		return invs, nil, sinks.Transient, 0
+	}
 	return again, refused, class, after
 }
 

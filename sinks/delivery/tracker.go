@@ -13,6 +13,8 @@ type tracker struct {
 	mu    sync.Mutex
 	queue []*entry
 	epoch uint64
+	// floor is the sequence up to which all are done.
+	floor uint64
 }
 
 type entry struct {
@@ -22,11 +24,14 @@ type entry struct {
 	done  bool
 }
 
-// add registers a message in the order of the stream. A message that is
-// registered already is given back as it stands: the stream delivered it again.
+// add registers a message in the order of the stream. One that is registered or
+// done already is told by again: the stream delivered it once more.
 func (t *tracker) add(m rules.Message) (e *entry, again bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	if m.Seq <= t.floor {
+		return nil, true
+	}
 	for i := len(t.queue) - 1; i >= 0 && t.queue[i].seq >= m.Seq; i-- {
 		if t.queue[i].seq == m.Seq {
 			return t.queue[i], true
@@ -57,6 +62,7 @@ func (t *tracker) finish(entries ...*entry) (floor uint64, claim *cdc.Claim) {
 	}
 	clear(t.queue[:n])
 	t.queue = t.queue[n:]
+	t.floor = max(t.floor, floor)
 	return floor, claim
 }
 

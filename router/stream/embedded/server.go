@@ -87,7 +87,9 @@ func (s *Server) options() (*server.Options, error) {
 	if err != nil {
 		return nil, fmt.Errorf("nats.token_file: %w", err)
 	}
-	opts.Authorization = string(bytes.TrimSpace(token))
+	if opts.Authorization = string(bytes.TrimSpace(token)); opts.Authorization == "" {
+		return nil, fmt.Errorf("nats.token_file: %s is empty; write a token into it: whoever can publish can purge", s.cfg.TokenFile)
+	}
 	return opts, nil
 }
 
@@ -98,8 +100,10 @@ func (s *Server) start(opts *server.Options, log *slog.Logger) error {
 	}
 	logs := &logger{log: log}
 	ns.SetLoggerV2(logs, false, false, false)
-	go ns.Start()
-	if !ns.ReadyForConnections(30 * time.Second) {
+	// Start returns when it has recovered the store, which takes as long as it
+	// takes, or has failed.
+	ns.Start()
+	if !ns.ReadyForConnections(time.Second) {
 		ns.Shutdown()
 		ns.WaitForShutdown()
 		return fmt.Errorf("embedded NATS server did not start on %s: %s", s.cfg.Dir, logs.lastError())

@@ -15,9 +15,13 @@ import (
 // or went, covers every message acknowledged before. Only what changed since
 // the last call is synced, whatever else the disk is busy with.
 type store struct {
-	root string
-	mu   sync.Mutex
-	seen map[string]stamp
+	root  string
+	fsync func(path string) error
+	mu    sync.Mutex
+	seen  map[string]stamp
+	// failed is the first failure. The kernel reports what it could not write
+	// only once, so a later success would prove nothing.
+	failed error
 }
 
 type stamp struct {
@@ -26,11 +30,25 @@ type stamp struct {
 	dir     bool
 }
 
-func newStore(root string) *store { return &store{root: root, seen: make(map[string]stamp)} }
+// coarse is the coarsest clock by which file systems stamp changes. A file that
+// changed within it may change again and look the same.
+const coarse = 2 * time.Second
+
+func newStore(root string) *store {
+	return &store{root: root, fsync: fsync, seen: make(map[string]stamp)}
+}
 
 func (s *store) sync() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.failed == nil {
+		s.failed = s.walk()
+	}
+	return s.failed
+}
+
+func (s *store) walk() error {
+	began := time.Now()
 	now := make(map[string]stamp, len(s.seen))
 	err := filepath.WalkDir(s.root, func(path string, d fs.DirEntry, err error) error {
 		if os.IsNotExist(err) {
@@ -51,11 +69,13 @@ func (s *store) sync() error {
 			return err
 		}
 		st := stamp{size: info.Size(), changed: info.ModTime(), dir: d.IsDir()}
-		now[path] = st
+		if began.Sub(st.changed) > coarse {
+			now[path] = st
+		}
 		if s.seen[path] == st {
 			return nil
 		}
-		return fsync(path)
+		return s.fsync(path)
 	})
 	if err != nil {
 		return fmt.Errorf("sync %s: %w", s.root, err)

@@ -1,0 +1,79 @@
+# Everything that is done to this repository, by people and by machines.
+# `make` alone lists it.
+
+SHELL := bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+
+# A shell opened by sudo often lacks the directory that Go installs itself into.
+export PATH := $(PATH):/usr/local/go/bin
+
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+GOLANGCI_LINT ?= github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
+
+# Tests start database servers, so no more packages at a time than there are
+# cores to serve them.
+TEST_FLAGS ?= -race -tags failpoints -p 2 -timeout 10m
+FUZZTIME ?= 20s
+
+.PHONY: help
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' Makefile
+
+.PHONY: deps
+deps: ## install PostgreSQL and Valkey for demo and tests, if they are missing
+	@deploy/dev/deps.sh
+
+.PHONY: build
+build: ## build bin/walpurge, stamped with the version that git describes
+	go build -trimpath -ldflags "-X main.version=$(VERSION)" -o bin/walpurge ./cmd/walpurge
+
+.PHONY: demo
+demo: deps build ## watch purges happen on throwaway servers; FOR=10s ends by itself
+	./bin/walpurge demo $(if $(FOR),--for $(FOR))
+
+.PHONY: test
+test: deps compiler ## vet, then run every test with the race detector
+	go vet -tags failpoints ./...
+	go test -vet=off $(TEST_FLAGS) ./...
+
+.PHONY: test-full
+test-full: deps compiler ## what takes longer: the long integration tests, then every fuzz target for FUZZTIME
+	go vet -tags failpoints ./...
+	WALPURGE_TEST_FULL=1 go test -vet=off $(TEST_FLAGS) -timeout 60m ./...
+	$(MAKE) fuzz
+
+# The race detector is C code, so cgo has to work.
+.PHONY: compiler
+compiler:
+	@command -v "$$(go env CC)" >/dev/null || { echo "make: no C compiler ($$(go env CC)), which the race detector needs; run apt-get install gcc libc6-dev" >&2; exit 1; }
+
+.PHONY: fuzz
+fuzz: ## run every fuzz target for FUZZTIME (20s)
+	@grep -rHoE --include='*_test.go' '^func Fuzz[A-Za-z0-9_]+' . | sort | while IFS=: read -r file decl; do \
+	  echo "$$(dirname "$$file") $${decl#func }"; \
+	  go test -run '^$$' -fuzz "^$${decl#func }$$" -fuzztime $(FUZZTIME) "$$(dirname "$$file")"; \
+	done
+
+.PHONY: bench
+bench: deps ## run every benchmark once
+	go test -run '^$$' -bench . -benchmem -p 1 ./...
+
+.PHONY: lint
+lint: ## run golangci-lint at its pinned version (.golangci.yml)
+	go run $(GOLANGCI_LINT) run ./...
+
+.PHONY: fmt
+fmt: ## format all Go code
+	gofmt -w $$(git ls-files '*.go')
+
+.PHONY: verify
+verify: ## fail if anything is unformatted, untidy, suspicious or uncommitted
+	@out=$$(gofmt -l $$(git ls-files '*.go')); [ -z "$$out" ] || { echo "gofmt would change:"; echo "$$out"; exit 1; }
+	go mod tidy -diff
+	go vet ./...
+	git diff --exit-code
+
+.PHONY: clean
+clean: ## remove what these targets have built
+	rm -rf bin dist

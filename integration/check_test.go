@@ -1,0 +1,199 @@
+package integration
+
+import (
+	"encoding/json"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/walpurge/walpurge/cmd/app"
+)
+
+func TestCheckFine(t *testing.T) {
+	r := newRig(t, rigOptions{})
+	r.config(freeAddr(t))
+	for range 2 {
+		o := r.call("check")
+		require.Equal(t, outcome{0, "fine: pipeline app, 2 sinks\n", "", o.took}, o)
+		r.untouched()
+	}
+	o := r.call("check", "--json")
+	require.Equal(t, outcome{0, "[]\n", "", o.took}, o)
+
+	require.Zero(t, r.call("setup").code)
+	d := r.start()
+	o = r.call("check")
+	require.Zero(t, o.code, "%s%s", o.stdout, o.stderr)
+	require.Equal(t, "streaming", d.status().Reader.State, "check beside a daemon leaves it alone")
+}
+
+func TestCheckIdentityLosesPurges(t *testing.T) {
+	r := newRig(t, rigOptions{schema: schema + `
+		CREATE UNIQUE INDEX category_name ON categories (id) INCLUDE (name); ALTER TABLE categories REPLICA IDENTITY USING INDEX category_name`})
+	r.config(freeAddr(t))
+	r.edit("rules/catalog.yaml", `["category:{id}"]`, `["category:{id}", "category:{name}"]`)
+	const advice = `rule "category" purges by the old name of public.categories, which replica identity USING INDEX does not carry, ` +
+		"so a change of it leaves the old entry in the cache; ALTER TABLE public.categories REPLICA IDENTITY USING INDEX (a unique index with it and the primary key), " +
+		"or REPLICA IDENTITY FULL, or give the rule an unknown:"
+	want := r.path("rules/catalog.yaml") + ":9: " + advice
+	o := r.call("check")
+	require.Equal(t, want+"\n", o.stdout)
+	require.Equal(t, 1, o.code)
+	o = r.call("check", "--json")
+	require.Equal(t, 1, o.code)
+	var findings []app.Finding
+	require.NoError(t, json.Unmarshal([]byte(o.stdout), &findings))
+	require.Equal(t, []app.Finding{{Text: want}}, findings)
+
+	r.exec("ALTER TABLE categories REPLICA IDENTITY FULL")
+	require.Zero(t, r.call("check").code)
+}
+
+func TestCheckSinks(t *testing.T) {
+	r := newRig(t, rigOptions{})
+	r.config(freeAddr(t))
+	for _, c := range []struct {
+		name  string
+		cause func()
+		want  []string
+	}{
+		{"wrong token", func() { r.write("token", "wrong-"+secret) }, []string{"sink edge: ", "403", "api_token_file"}},
+		{"unknown zone", func() { r.edit("walpurge.yaml", zoneID, "ffffffffffffffffffffffffffffffff") }, []string{"sink edge: ", "zone"}},
+		{"edge fails", func() { r.edit("walpurge.yaml", r.edgeURL, "http://127.0.0.1:1") }, []string{"sink edge: ", "refused"}},
+		{"Valkey is down", func() { require.NoError(t, r.vk.Kill()) }, []string{"sink cache: ", "refused"}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			r.write("token", edgeToken)
+			r.config(freeAddr(t))
+			c.cause()
+			o := r.call("check")
+			t.Log(o.stdout)
+			require.Equal(t, 1, o.code)
+			for _, part := range c.want {
+				require.Contains(t, o.stdout, part)
+			}
+			require.Len(t, lines(o.stdout), 1)
+			require.NotContains(t, o.stdout+o.stderr, secret)
+			require.Empty(t, o.stderr)
+			r.untouched()
+		})
+	}
+}
+
+func TestCheckOffline(t *testing.T) {
+	r := newRig(t, rigOptions{})
+	r.config(freeAddr(t))
+	r.edit("walpurge.yaml", `"`+r.pg.URL("app")+`"`, "${NO_SUCH_DATABASE_URL}", r.valkeyURL, "${NO_SUCH_VALKEY_URL}")
+	_, err := r.pg.Stop(t.Context(), "immediate")
+	require.NoError(t, err)
+	o := r.call("check", "--offline")
+	require.Equal(t, outcome{0, "fine: pipeline app, 2 sinks\n", "", o.took}, o)
+	o = r.call("check")
+	require.Equal(t, 2, o.code)
+	require.Contains(t, o.stdout, "the environment variable NO_SUCH_DATABASE_URL is not set")
+	require.Contains(t, o.stdout, "the environment variable NO_SUCH_VALKEY_URL is not set")
+
+	r.edit("rules/catalog.yaml", `"product:{id}"`, `"product:{id"`)
+	o = r.call("check", "--offline", "--json")
+	require.Equal(t, 2, o.code)
+	var findings []app.Finding
+	require.NoError(t, json.Unmarshal([]byte(o.stdout), &findings))
+	require.Len(t, findings, 1)
+	require.True(t, findings[0].Input)
+	require.Contains(t, findings[0].Text, r.path("rules/catalog.yaml")+":4:")
+
+	r.config(freeAddr(t))
+	r.write("rules/catalog.yaml", catalog)
+	o = r.call("check")
+	require.Equal(t, 1, o.code)
+	require.Len(t, lines(o.stdout), 1, o.stdout)
+	require.Contains(t, o.stdout, "database: failed to connect")
+	o = r.call("setup")
+	require.Equal(t, 1, o.code)
+	require.Len(t, lines(o.stderr), 1, o.stderr)
+}
+
+// TestSetupByHand has a DBA run what is printed, and a daemon that may do
+// nothing but replicate.
+func TestSetupByHand(t *testing.T) {
+	r := newRig(t, rigOptions{})
+	r.guard("walp", secret)
+	r.config(freeAddr(t))
+	as("walp")(r)
+	yaml("postgres:", "postgres:\n  manage: false")(r)
+	o := r.call("setup", "--print")
+	require.Zero(t, o.code, o.stderr)
+	require.Equal(t, "CREATE PUBLICATION \"walpurge_app\" FOR TABLE \"public\".\"categories\", \"public\".\"products\" WITH (publish_via_partition_root = true);\n"+
+		"SELECT pg_create_logical_replication_slot('walpurge_app', 'pgoutput');\n", o.stdout)
+	r.untouched()
+	for _, line := range lines(o.stdout) {
+		r.exec(line)
+	}
+	require.Equal(t, []string{"public.categories", "public.products"}, r.published())
+	require.Zero(t, r.call("check").code)
+
+	text := r.read("walpurge.yaml")
+	d := r.launchFile(text + "log: {level: debug}\n")
+	d.untilStreaming()
+	r.fill([]string{"category:1"}, "/category-1")
+	r.exec("INSERT INTO categories (id) VALUES (1)")
+	d.wait(r.lsn(), 10*time.Second)
+	require.Empty(t, r.held("category:1"))
+	require.False(t, r.edge.Stored(r.edge.URL()+"/category-1"))
+	eventually(t, 10*time.Second, func() bool { return d.metric("walpurge_slot_retained_bytes") != "" }, "the least of privileges is enough to see the slot")
+	// What a connection error would print has the URL at hand.
+	_, err := r.db.Exec(t.Context(), "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'walp'")
+	require.NoError(t, err)
+	d.untilStreaming()
+	d.term()
+	require.NotContains(t, d.logs.String(), secret)
+	require.NotContains(t, d.logs.String(), edgeToken)
+}
+
+func TestSetupTwiceNarrowAndDrop(t *testing.T) {
+	r := newRig(t, rigOptions{})
+	r.config(freeAddr(t))
+	o := r.call("setup")
+	require.Zero(t, o.code, o.stderr)
+	require.Len(t, lines(o.stdout), 2)
+	require.Equal(t, []string{"public.categories", "public.products"}, r.published())
+	o = r.call("setup")
+	require.Equal(t, outcome{0, "nothing to do: publication and slot are as the rules need them\n", "", o.took}, o)
+
+	r.edit("rules/catalog.yaml", "public.categories", "public.versions")
+	o = r.call("setup", "--print")
+	require.Equal(t, "ALTER PUBLICATION \"walpurge_app\" DROP TABLE \"public\".\"categories\";\nALTER PUBLICATION \"walpurge_app\" ADD TABLE \"public\".\"versions\";\n", o.stdout)
+	require.Equal(t, []string{"public.categories", "public.products"}, r.published())
+	require.Zero(t, r.call("setup").code)
+	require.Equal(t, []string{"public.products", "public.versions"}, r.published())
+
+	d := r.start()
+	o = r.call("setup", "--drop")
+	require.Equal(t, 1, o.code)
+	require.Contains(t, o.stderr, "fix: stop the daemon first")
+	publications, slots := r.made()
+	require.Equal(t, []int{1, 1}, []int{publications, slots}, "a slot in use keeps its publication")
+	d.term()
+	for range 2 {
+		o = r.call("setup", "--drop")
+		require.Zero(t, o.code, o.stderr)
+	}
+	publications, slots = r.made()
+	require.Zero(t, publications+slots)
+}
+
+func TestSetupRefuses(t *testing.T) {
+	r := newRig(t, rigOptions{})
+	r.config(freeAddr(t))
+	r.exec("ALTER TABLE categories DROP CONSTRAINT categories_pkey")
+	o := r.call("setup")
+	require.Equal(t, 1, o.code)
+	require.Equal(t, "walpurge: "+identity("categories", "categories")+"\n", o.stderr)
+	r.untouched()
+	o = r.call("setup", "--print", "--drop")
+	require.Equal(t, outcome{2, "", "walpurge: --print and --drop do not go together\n", o.took}, o)
+
+	r.exec("ALTER TABLE categories ADD PRIMARY KEY (id)")
+	require.Zero(t, r.call("setup").code)
+}

@@ -1,0 +1,184 @@
+package house
+
+import (
+	"go/ast"
+	"path"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+const module = "github.com/walpurge/walpurge/"
+
+// What the table's short names stand for.
+var (
+	prom   = "github.com/prometheus/client_golang/"
+	pgx    = "github.com/jackc/pgx/v5"
+	nats   = "github.com/nats-io/nats.go"
+	cel    = "cel.dev/cel-go/"
+	rate   = "golang.org/x/time/rate"
+	errgrp = "golang.org/x/sync/errgroup"
+	unix   = "golang.org/x/sys/unix"
+)
+
+// pure packages have no network, no log, no goroutine.
+const pure = true
+
+// room says what a package may import besides the standard library: packages of
+// this repository by their path, others by a prefix.
+type room struct {
+	own    []string
+	others []string
+	pure   bool
+}
+
+// house is the import table of CONTRIBUTING.md. Data flows down it and imports
+// point up. A package that is not in it fails the test, so that a new one is
+// given its place on purpose.
+var house = map[string]room{
+	"cdc":                    {nil, nil, pure},
+	"cdc/failpoint":          {nil, nil, pure},
+	"cdc/pgoutput":           {[]string{"cdc"}, nil, pure},
+	"cdc/watermark":          {[]string{"cdc"}, nil, pure},
+	"cdc/visible":            {[]string{"cdc"}, []string{pgx}, false},
+	"cdc/postgres":           {[]string{"cdc", "cdc/failpoint", "cdc/pgoutput", "cdc/watermark"}, []string{pgx, "github.com/jackc/pglogrepl", errgrp}, false},
+	"rules/strictyaml":       {nil, []string{"github.com/goccy/go-yaml"}, pure},
+	"rules":                  {[]string{"cdc", "rules/strictyaml"}, []string{cel}, pure},
+	"router":                 {[]string{"cdc", "cdc/failpoint", "rules"}, []string{prom}, false},
+	"router/stream":          {[]string{"cdc", "cdc/failpoint", "cdc/watermark", "rules"}, []string{nats}, false},
+	"router/stream/embedded": {[]string{"cdc/failpoint"}, []string{nats, "github.com/nats-io/nats-server/v2/", unix}, false},
+	"sinks":                  {[]string{"rules"}, nil, pure},
+	"sinks/delivery":         {[]string{"cdc", "cdc/failpoint", "cdc/watermark", "rules", "sinks"}, []string{prom, rate, errgrp}, false},
+	"sinks/sinktest":         {[]string{"rules", "sinks"}, []string{"github.com/stretchr/testify/", "go.uber.org/goleak", "pgregory.net/rapid"}, false},
+	"sinks/valkey":           {[]string{"rules", "sinks"}, []string{"github.com/valkey-io/valkey-go", rate}, false},
+	"sinks/cloudflare":       {[]string{"rules", "sinks"}, []string{"github.com/cloudflare/cloudflare-go/v7/cache", "github.com/cloudflare/cloudflare-go/v7/option"}, false},
+	"cmd/config":             {[]string{"cdc/postgres", "cdc/watermark", "rules", "rules/strictyaml", "sinks/cloudflare", "sinks/valkey"}, nil, pure},
+	"cmd/admin":              {[]string{"cdc"}, []string{prom}, false},
+	"cmd/app": {[]string{
+		"cdc", "cdc/postgres", "cdc/visible", "cdc/watermark", "cmd/admin", "cmd/config", "router", "router/stream", "router/stream/embedded",
+		"rules", "rules/strictyaml", "sinks", "sinks/cloudflare", "sinks/delivery", "sinks/valkey",
+	}, []string{pgx, nats, prom, rate, errgrp, unix}, false},
+	"cmd/cli":                  {[]string{"cdc/postgres", "cmd/app", "cmd/config", "integration/demo", "rules", "rules/strictyaml"}, []string{"github.com/spf13/cobra"}, false},
+	"cmd/walpurge":             {[]string{"cmd/cli"}, nil, false},
+	"deploy/examples/shop":     {nil, nil, pure},
+	"integration":              {nil, nil, false},
+	"integration/house":        {nil, nil, false},
+	"integration/harness":      {nil, []string{pgx, unix}, false},
+	"integration/harness/edge": {nil, []string{rate}, false},
+	"integration/demo": {[]string{
+		"cmd/app", "cmd/config", "deploy/examples/shop", "integration/harness", "integration/harness/edge", "router/stream", "rules",
+	}, []string{pgx, nats, "github.com/valkey-io/valkey-go"}, false},
+}
+
+// impure are the parts of the standard library that pure packages do without.
+var impure = []string{"net", "net/http", "os/exec", "os/signal", "log"}
+
+func imports(s source) []string {
+	var out []string
+	for _, spec := range s.file.Imports {
+		p, err := strconv.Unquote(spec.Path.Value)
+		if err == nil {
+			out = append(out, p)
+		}
+	}
+	return out
+}
+
+func (r room) allows(imported string) bool {
+	if own, ok := strings.CutPrefix(imported, module); ok {
+		return slices.Contains(r.own, own)
+	}
+	if first, _, _ := strings.Cut(imported, "/"); !strings.Contains(first, ".") {
+		return !r.pure || !slices.Contains(impure, imported)
+	}
+	return slices.ContainsFunc(r.others, func(prefix string) bool {
+		return imported == prefix || strings.HasPrefix(imported, strings.TrimSuffix(prefix, "/")+"/")
+	})
+}
+
+func TestImports(t *testing.T) {
+	seen := map[string]bool{}
+	for _, s := range sources(t) {
+		seen[s.pkg()] = true
+		r, known := house[s.pkg()]
+		if !known {
+			t.Errorf("%s: package %s has no place in the import table; give it one in integration/house and CONTRIBUTING.md", s.name, s.pkg())
+			continue
+		}
+		for _, imported := range imports(s) {
+			if !r.allows(imported) {
+				t.Errorf("%s imports %s, which package %s may not; move the code, or change the table on purpose", s.name, imported, s.pkg())
+			}
+		}
+	}
+	for pkg := range house {
+		if !seen[pkg] {
+			t.Errorf("the import table has package %s, which does not exist", pkg)
+		}
+	}
+}
+
+// Pure packages start no goroutine: whoever calls them decides that.
+func TestPurePackagesStartNothing(t *testing.T) {
+	for _, s := range sources(t) {
+		if !house[s.pkg()].pure {
+			continue
+		}
+		ast.Inspect(s.file, func(n ast.Node) bool {
+			if g, ok := n.(*ast.GoStmt); ok {
+				t.Errorf("%s:%d: package %s starts a goroutine", s.name, s.line(g), s.pkg())
+			}
+			return true
+		})
+	}
+}
+
+// The binary holds no test kit.
+func TestNoTestKitInTheBinary(t *testing.T) {
+	byPackage := map[string][]source{}
+	for _, s := range sources(t) {
+		byPackage[s.pkg()] = append(byPackage[s.pkg()], s)
+	}
+	kits := []string{"testing", "testing/", "github.com/stretchr/", "go.uber.org/goleak", "pgregory.net/rapid", module + "sinks/sinktest"}
+	seen := map[string]bool{}
+	var walk func(pkg string)
+	walk = func(pkg string) {
+		if seen[pkg] {
+			return
+		}
+		seen[pkg] = true
+		for _, s := range byPackage[pkg] {
+			for _, imported := range imports(s) {
+				if slices.ContainsFunc(kits, func(kit string) bool {
+					return imported == kit || strings.HasSuffix(kit, "/") && strings.HasPrefix(imported, kit)
+				}) {
+					t.Errorf("%s imports %s, and is linked into the binary", s.name, imported)
+				}
+				if own, ok := strings.CutPrefix(imported, module); ok {
+					walk(path.Clean(own))
+				}
+			}
+		}
+	}
+	walk("cmd/walpurge")
+	require.True(t, seen["sinks/valkey"], "the walk from cmd/walpurge did not get far: %v", seen)
+}
+
+// CONTRIBUTING.md shows the packages of the table, and no others.
+func TestContributingShowsTheTable(t *testing.T) {
+	text := read(t, "CONTRIBUTING.md")
+	for pkg := range house {
+		if !strings.Contains(text, "| `"+pkg+"` |") {
+			t.Errorf("CONTRIBUTING.md: the import table lacks package %s", pkg)
+		}
+	}
+	for _, cells := range rows(text, "Package", "May import") {
+		pkg := strings.Trim(cells[0], "`")
+		if _, known := house[pkg]; !known {
+			t.Errorf("CONTRIBUTING.md: the import table has %s, which is no package", pkg)
+		}
+	}
+}

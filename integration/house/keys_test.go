@@ -1,0 +1,99 @@
+package house
+
+import (
+	"fmt"
+	"maps"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/walpurge/walpurge/rules"
+)
+
+// refusedKeys are the keys of walpurge.yaml that are known and not supported, each
+// with a value that asks for something, as lines below the part it belongs to.
+var refusedKeys = map[string]string{
+	"retired":               "retired: [old]",
+	"postgres.column_lists": "postgres: {url: $URL, column_lists: true}",
+	"postgres.max_retained": "postgres: {url: $URL, max_retained: 20GiB}",
+	"postgres.replicas":     "postgres: {url: $URL, replicas: [postgres://replica]}",
+	"second_purge":          "sinks: {cache: {valkey: {url: 'valkey://c'}, second_purge: 2s}}",
+	"max_backlog":           "sinks: {cache: {valkey: {url: 'valkey://c'}, max_backlog: 1GiB}}",
+	"on_overflow":           "sinks: {cache: {valkey: {url: 'valkey://c'}, on_overflow: flush}}",
+	"rollout":               "sinks: {cache: {valkey: {url: 'valkey://c'}, rollout: 50}}",
+	"formerly":              "sinks: {cache: {valkey: {url: 'valkey://c'}, formerly: old}}",
+	"flush.pace":            "sinks: {cache: {valkey: {url: 'valkey://c'}, flush: {key_patterns: ['a:*'], pace: 10m}}}",
+	"flush.at_most":         "sinks: {cache: {valkey: {url: 'valkey://c'}, flush: {key_patterns: ['a:*'], at_most: 5m}}}",
+	"flush.url_prefixes":    "sinks: {cache: {valkey: {url: 'valkey://c'}, flush: {url_prefixes: ['a/']}}}",
+	"flush.generations":     "sinks: {cache: {valkey: {url: 'valkey://c'}, flush: {generations: ['a']}}}",
+	"fastly":                "sinks: {cache: {fastly: {service_id: a}}}",
+	"cloudfront":            "sinks: {cache: {cloudfront: {distribution_id: a}}}",
+	"varnish":               "sinks: {cache: {varnish: {nodes: [a]}}}",
+	"webhook":               "sinks: {cache: {webhook: {url: 'https://a'}}}",
+}
+
+// docs/config.md lists the keys that are refused, and they are, by name.
+func TestRefusedConfigKeys(t *testing.T) {
+	var listed []string
+	for _, cells := range rows(read(t, "docs/config.md"), "Refused key") {
+		listed = append(listed, spans(cells[0])...)
+	}
+	slices.Sort(listed)
+	require.Equal(t, slices.Sorted(maps.Keys(refusedKeys)), listed, "docs/config.md: the table of refused keys")
+	for key, text := range refusedKeys {
+		whole := "pipeline: shop\nrules: [rules/*.yaml]\n"
+		if !strings.HasPrefix(text, "postgres:") {
+			whole += "postgres: {url: $URL}\n"
+		}
+		if !strings.HasPrefix(text, "sinks:") {
+			whole += "sinks: {cache: {valkey: {url: 'valkey://c'}}}\n"
+		}
+		_, err := load(t, strings.ReplaceAll(whole+text+"\n", "$URL", "'postgres://db'"))
+		require.ErrorContains(t, err, "`"+key+"` is not supported by this version")
+	}
+}
+
+// refusedInRules are the words of the rule language that are known and refused.
+var refusedInRules = map[string]string{
+	"urls": "[a]", "url_prefixes": "[a]", "key_prefixes": "[a]", "generations": "[a]", "to": "{edge: {tags: [a]}}",
+	"collapse": "{over: 5, tags: [a]}", "every": "30s", "rollout": "50", "lookup": "{m: {sql: a}}", "message": "a", "vars": "{a: b}",
+}
+
+// docs/rules.md lists the keys of a rule that are refused, and they are.
+func TestRefusedRuleKeys(t *testing.T) {
+	var listed []string
+	for _, cells := range rows(read(t, "docs/rules.md"), "Refused key") {
+		listed = append(listed, spans(cells[0])...)
+	}
+	slices.Sort(listed)
+	require.Equal(t, slices.Sorted(maps.Keys(refusedInRules)), listed, "docs/rules.md: the table of refused keys")
+	for key, value := range refusedInRules {
+		text := fmt.Sprintf("rules:\n  - name: a\n    table: public.a\n    keys: ['a:{id}']\n    %s: %s\n", key, value)
+		_, err := rules.Parse("rules.yaml", []byte(text), rules.Options{Sinks: []rules.SinkSpec{{Name: "cache", Takes: rules.Kinds(rules.Key)}}})
+		require.ErrorContains(t, err, "`"+key+"` is not supported by this version")
+	}
+}
+
+var tagForm = regexp.MustCompile("`yaml:\"([a-z_]+)\"`")
+
+// Every key that a file may hold is in the document about it.
+func TestEveryKeyIsDocumented(t *testing.T) {
+	for doc, decoders := range map[string][]string{
+		"docs/config.md": {"cmd/config/file.go", "sinks/valkey/config.go", "sinks/cloudflare/config.go"},
+		"docs/rules.md":  {"rules/file.go"},
+	} {
+		text := read(t, doc)
+		for _, decoder := range decoders {
+			keys := tagForm.FindAllStringSubmatch(read(t, decoder), -1)
+			require.NotEmpty(t, keys, decoder)
+			for _, key := range keys {
+				if !regexp.MustCompile("[`.]"+key[1]+"[`:]").MatchString(text) && !strings.Contains(text, "\n"+key[1]+":") {
+					t.Errorf("%s reads the key %s, which is not in %s", decoder, key[1], doc)
+				}
+			}
+		}
+	}
+}

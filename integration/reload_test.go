@@ -1,0 +1,112 @@
+package integration
+
+import (
+	"net/http"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+const reloadOK = "walpurge_config_last_reload_successful"
+
+func TestReload(t *testing.T) {
+	r := newRig(t, rigOptions{})
+	d := r.start()
+	file := r.read("walpurge.yaml")
+	require.Equal(t, "1", d.metric(reloadOK))
+	purges := func(key string) {
+		t.Helper()
+		r.fill([]string{key})
+		r.exec("INSERT INTO categories (id) VALUES (1) ON CONFLICT (id) DO UPDATE SET name = categories.name || 'x'")
+		d.wait(r.lsn(), 10*time.Second)
+		require.Empty(t, r.held(key))
+	}
+	purges("category:1")
+
+	for i, c := range []struct {
+		name  string
+		cause func()
+		want  string
+	}{
+		{"broken rules", func() { r.edit("rules/catalog.yaml", "table: public.products", "tabel: public.products") }, `unknown key "tabel"`},
+		{"missing table", func() { r.edit("rules/catalog.yaml", "public.products", "public.product") }, "table public.product does not exist"},
+		{"missing column", func() { r.edit("rules/catalog.yaml", "category:{id}", "category:{di}") }, `no column "di"`},
+		{"broken file", func() { r.edit("walpurge.yaml", "data_dir:", "data_dri:") }, `unknown key "data_dri"`},
+		{"file is gone", func() { r.edit("walpurge.yaml", "rules/*.yaml", "rulez/*.yaml") }, "matches no file"},
+		{"data_dir", func() { r.edit("walpurge.yaml", "/data\n", "/data2\n") }, "`data_dir` changed, and that needs a restart"},
+		{"pipeline", func() { r.edit("walpurge.yaml", "pipeline: app", "pipeline: app2") }, "`pipeline` changed, and that needs a restart"},
+		{"listen", func() { r.edit("walpurge.yaml", d.addr, "127.0.0.1:1") }, "`http` changed, and that needs a restart"},
+		{"sinks", func() { r.edit("walpurge.yaml", "requests_per_second: 1000", "requests_per_second: 900") }, "`sinks` changed, and that needs a restart"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Cleanup(func() {
+				r.write("rules/catalog.yaml", catalog)
+				r.write("walpurge.yaml", file)
+			})
+			c.cause()
+			d.hangup("reload failed, the old rules go on")
+			code, body := d.post("/-/reload")
+			require.Equal(t, http.StatusUnprocessableEntity, code)
+			require.Contains(t, strings.ReplaceAll(body, `\"`, `"`), c.want)
+			require.Equal(t, "0", d.metric(reloadOK))
+			purges("category:1")
+			if i == 0 {
+				r.write("rules/catalog.yaml", catalog)
+				d.hangup("msg=reloaded")
+				require.Equal(t, "1", d.metric(reloadOK))
+			}
+		})
+	}
+	require.Equal(t, []string{"public.categories", "public.products"}, r.published())
+	require.NoDirExists(t, r.path("data2"))
+
+	r.edit("rules/catalog.yaml", `"category:{id}"`, `"category:{id}", "cat:{id}"`)
+	r.edit("walpurge.yaml", "http: {", "log: {level: debug}\nhttp: {")
+	d.hangup("msg=reloaded")
+	purges("cat:1")
+}
+
+// TestReloadUnderLoad changes rules back and forth while rows change: no purge
+// of the rule that stays may be lost.
+func TestReloadUnderLoad(t *testing.T) {
+	r := newRig(t, rigOptions{})
+	d := r.start()
+	keys := make([]string, 2000)
+	for i := range keys {
+		keys[i] = "category:" + strconv.Itoa(i)
+	}
+	r.fill(keys)
+	enough, done := make(chan struct{}), make(chan error, 1)
+	rows := 0
+	go func() {
+		for ; rows < len(keys); rows++ {
+			select {
+			case <-enough:
+				done <- nil
+				return
+			default:
+			}
+			if _, err := r.db.Exec(t.Context(), "INSERT INTO categories (id) VALUES ($1)", rows); err != nil {
+				done <- err
+				return
+			}
+		}
+		done <- nil
+	}()
+	for n := range 6 {
+		r.write("rules/catalog.yaml", catalog)
+		if n%2 == 1 {
+			r.edit("rules/catalog.yaml", "  - name: product\n", "  - {name: version, table: public.versions, keys: [\"version:{id}\"]}\n  - name: product\n")
+		}
+		code, body := d.post("/-/reload")
+		require.Equal(t, http.StatusOK, code, body)
+	}
+	close(enough)
+	require.NoError(t, <-done)
+	require.Positive(t, rows)
+	d.wait(r.lsn(), 10*time.Second)
+	require.Empty(t, r.held(keys[:rows]...))
+}

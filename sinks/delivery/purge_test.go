@@ -1,0 +1,119 @@
+package delivery
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"golang.org/x/time/rate"
+
+	"github.com/walpurge/walpurge/rules"
+	"github.com/walpurge/walpurge/sinks"
+)
+
+func TestCallsKeepWithinTheLimits(t *testing.T) {
+	var all []rules.Invalidation
+	for i := range 7 {
+		all = append(all, rules.Invalidation{Kind: rules.Kind(i % 2), Value: string(rune('a' + i))})
+	}
+	lengths := func(l sinks.Limits) (out []int) {
+		var together []rules.Invalidation
+		for _, request := range split(all, l) {
+			out = append(out, len(request))
+			require.LessOrEqual(t, len(request), max(1, l.Items))
+			for _, inv := range request {
+				require.True(t, !l.OneKind || inv.Kind == request[0].Kind)
+			}
+			together = append(together, request...)
+		}
+		require.ElementsMatch(t, all, together)
+		return out
+	}
+	require.Equal(t, []int{7}, lengths(sinks.Limits{Items: 100}))
+	require.Equal(t, []int{3, 3, 1}, lengths(sinks.Limits{Items: 3}))
+	require.Equal(t, []int{4, 3}, lengths(sinks.Limits{Items: 100, OneKind: true}))
+	require.Equal(t, []int{3, 1, 3}, lengths(sinks.Limits{Items: 3, OneKind: true}))
+	require.Len(t, lengths(sinks.Limits{}), 7)
+}
+
+// One call's retries must not write into the next call's invalidations.
+func TestCallsShareNoRoom(t *testing.T) {
+	all := toInvs([]string{"a", "b", "c"})
+	first := split(all, sinks.Limits{Items: 2})[0]
+	_ = append(first, rules.Invalidation{Value: "x"})
+	require.Equal(t, "c", all[2].Value)
+}
+
+func TestEqualValuesGoOnce(t *testing.T) {
+	got := distinct([]rules.Invalidation{
+		{Kind: rules.Key, Value: "a", Rule: "one"}, {Kind: rules.Key, Value: "a", Rule: "two"}, {Kind: rules.Tag, Value: "a", Rule: "one"},
+	})
+	require.Equal(t, []rules.Invalidation{{Kind: rules.Key, Value: "a", Rule: "one"}, {Kind: rules.Tag, Value: "a", Rule: "one"}}, got)
+}
+
+func TestAFlushCarriesOutItsPlan(t *testing.T) {
+	inBubble(t, func(t *testing.T, w *world) {
+		plan := "old:*"
+		w.cfg.Flush = func() []rules.Invalidation {
+			return []rules.Invalidation{{Kind: rules.KeyPattern, Value: plan, Rule: "flush"}}
+		}
+		w.sink.takes = time.Second
+		w.run()
+		defer w.halt()
+		m := batch(1, "a")
+		m.Batch.Flush, m.Batch.Reason = true, "stream_behind"
+		plan = "new:*" // a reload between start and flush
+		w.src.push(m, claim(2, 1))
+		after(500 * time.Millisecond)
+		require.Equal(t, Flushing, w.lane.Status().State)
+		require.Zero(t, w.purged())
+		after(time.Second)
+		require.Equal(t, [][]string{{"a", "new:*"}}, w.sink.values())
+		require.NotZero(t, w.purged())
+		require.Equal(t, OK, w.lane.Status().State)
+		require.InDelta(t, 1, w.metric("flushes_total", "stream_behind"), 0)
+	})
+}
+
+func TestLanesOfOneAccountShareABucket(t *testing.T) {
+	inBubble(t, func(t *testing.T, w *world) {
+		bucket := NewBucket(sinks.Limits{PerSecond: 1, Burst: 2})
+		other := newWorld(t)
+		w.cfg.Bucket, other.cfg.Bucket = bucket, bucket
+		w.cfg.Limits.Items, other.cfg.Limits.Items = 1, 1
+		w.run()
+		defer w.halt()
+		other.run()
+		defer other.halt()
+		w.src.push(batch(1, keys(4)...))
+		other.src.push(batch(1, keys(4)...))
+		after(0)
+		total := func() int { return len(w.sink.values()) + len(other.sink.values()) }
+		require.Equal(t, 2, total(), "the burst")
+		after(3 * time.Second)
+		require.Equal(t, 5, total())
+		after(3 * time.Second)
+		require.Equal(t, 8, total())
+	})
+}
+
+func TestWaitingForTheBucketEndsWithTheIntake(t *testing.T) {
+	inBubble(t, func(t *testing.T, w *world) {
+		w.cfg.Bucket = rate.NewLimiter(rate.Every(time.Hour), 1)
+		require.True(t, w.cfg.Bucket.Allow())
+		w.run()
+		w.src.push(batch(1, "a"))
+		after(time.Minute)
+		w.halt()
+		require.Empty(t, w.sink.values())
+		require.Empty(t, w.src.acked())
+	})
+}
+
+func TestNewBucket(t *testing.T) {
+	require.Nil(t, NewBucket(sinks.Limits{}))
+	b := NewBucket(sinks.Limits{PerSecond: 5.0 / 60})
+	require.Equal(t, 1, b.Burst(), "a bucket of nothing would never let a call through")
+	require.NoError(t, b.Wait(context.Background()))
+}

@@ -1,0 +1,315 @@
+package delivery
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/stretchr/testify/require"
+
+	"github.com/walpurge/walpurge/cdc"
+	"github.com/walpurge/walpurge/cdc/watermark"
+	"github.com/walpurge/walpurge/rules"
+	"github.com/walpurge/walpurge/sinks"
+)
+
+// schedule is a lane's surroundings under a seed: when messages come and gates
+// open, what the sink answers, which acknowledgements get lost, when the lane is
+// stopped and started again. It knows what each message still lacks.
+type schedule struct {
+	mu    sync.Mutex
+	t     testing.TB
+	seed  uint64
+	steps *rand.Rand // what happens next
+	rnd   *rand.Rand // how the surroundings answer; guarded by mu
+	clock int        // counts events; what begins later has a larger number
+
+	messages []rules.Message
+	read     int
+	changed  chan struct{}
+	floor    uint64 // acknowledged, as the server knows it
+	opened   map[uint64]int
+	// lacks holds the values of a batch that no purge has carried out since its
+	// gate opened.
+	lacks  map[uint64]map[string]bool
+	calm   bool // the sink and the way to it are well
+	board  *watermark.Board
+	purges int
+}
+
+func (s *schedule) tick() int { s.clock++; return s.clock }
+
+func (s *schedule) wake() {
+	close(s.changed)
+	s.changed = make(chan struct{})
+}
+
+func (s *schedule) failf(format string, args ...any) {
+	s.t.Errorf("seed %d: "+format, append([]any{s.seed}, args...)...)
+}
+
+func (s *schedule) push() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	seq := uint64(len(s.messages) + 1)
+	if s.rnd.IntN(3) == 0 {
+		s.messages = append(s.messages, claim(seq, 1))
+	} else {
+		var kk []string
+		lacks := map[string]bool{}
+		for range 1 + s.rnd.IntN(3) {
+			k := fmt.Sprintf("k%d", s.rnd.IntN(8))
+			if s.rnd.IntN(20) == 0 {
+				k = "bad"
+			}
+			if !lacks[k] {
+				kk, lacks[k] = append(kk, k), true
+			}
+		}
+		s.messages = append(s.messages, batch(seq, kk...))
+		s.lacks[seq] = lacks
+	}
+	s.wake()
+}
+
+func (s *schedule) open(seq uint64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.opened[seq] == 0 {
+		s.opened[seq] = s.tick()
+		s.wake()
+	}
+}
+
+func (s *schedule) Next(ctx context.Context) (rules.Message, error) {
+	for {
+		s.mu.Lock()
+		if !s.calm && s.rnd.IntN(30) == 0 {
+			s.read = int(s.floor) // the consumer starts over
+		}
+		if s.read < len(s.messages) {
+			m := s.messages[s.read]
+			s.read++
+			s.mu.Unlock()
+			return m, nil
+		}
+		changed := s.changed
+		s.mu.Unlock()
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return rules.Message{}, ctx.Err()
+		}
+	}
+}
+
+func (s *schedule) Announce(uint64) error { return nil }
+
+func (s *schedule) Ack(seq uint64) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.whole(seq, "acknowledged")
+	if !s.calm && s.rnd.IntN(5) == 0 {
+		return errors.New("lost")
+	}
+	s.floor = max(s.floor, seq)
+	return nil
+}
+
+// whole fails the test if a message up to seq lacks something.
+func (s *schedule) whole(seq uint64, what string) {
+	for below := uint64(1); below <= seq; below++ {
+		if len(s.lacks[below]) > 0 {
+			s.failf("%s up to %d, and %d lacks %v", what, seq, below, s.lacks[below])
+		}
+	}
+}
+
+// carried notes values that a purge that began at some time has carried out.
+func (s *schedule) carried(began int, values ...string) {
+	for seq, lacks := range s.lacks {
+		if at := s.opened[seq]; at == 0 || at > began {
+			continue
+		}
+		for _, v := range values {
+			delete(lacks, v)
+		}
+	}
+}
+
+func (s *schedule) wait(ctx context.Context, m rules.Message) error {
+	for {
+		s.mu.Lock()
+		open, changed := s.opened[m.Seq] > 0, s.changed
+		s.mu.Unlock()
+		if open {
+			return nil
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+func (s *schedule) Purge(ctx context.Context, invs []rules.Invalidation) error {
+	s.mu.Lock()
+	s.purges++
+	began := s.tick()
+	takes := time.Duration(s.rnd.IntN(500)) * time.Millisecond
+	fate := s.rnd.IntN(12)
+	if s.calm {
+		takes, fate = time.Millisecond, 11
+	}
+	s.mu.Unlock()
+	select {
+	case <-time.After(takes):
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch fate {
+	case 0:
+		return errDown
+	case 1:
+		return sinks.ThrottledError(errDown, time.Duration(s.rnd.IntN(5))*time.Second)
+	case 2:
+		return sinks.LaneError(errDown)
+	case 3:
+		failed := map[int]error{}
+		for i, inv := range invs {
+			switch {
+			case inv.Value == "bad":
+				failed[i] = sinks.ItemError(errDown)
+			case s.rnd.IntN(2) == 0:
+				failed[i] = errDown
+			default:
+				s.carried(began, inv.Value)
+			}
+		}
+		if len(failed) > 0 {
+			return &sinks.BatchError{Failed: failed}
+		}
+		return nil
+	}
+	if err := refuses("bad")(invs); err != nil {
+		return err
+	}
+	for _, inv := range invs {
+		s.carried(began, inv.Value)
+	}
+	return nil
+}
+
+func (s *schedule) park(_ context.Context, b *rules.Batch, _ error) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.calm && s.rnd.IntN(3) == 0 {
+		return errDown
+	}
+	for _, inv := range b.Invalidations(nil) {
+		if inv.Value != "bad" {
+			s.failf("%s was parked", inv.Value)
+		}
+		for _, lacks := range s.lacks {
+			delete(lacks, inv.Value)
+		}
+	}
+	return nil
+}
+
+// session starts a lane from the floor and returns what stops it.
+func (s *schedule) session(metrics *Metrics) (halt func()) {
+	s.mu.Lock()
+	s.read = int(s.floor)
+	s.mu.Unlock()
+	lane := New(Config{
+		Name: "cache", Sink: s, Source: s, Limits: sinks.Limits{Items: 4}, MaxWait: 3 * time.Second, Board: s.board,
+		Gates: []Gate{{Name: "visible", Wait: s.wait}}, Park: s.park, Metrics: metrics, Logger: slog.New(slog.DiscardHandler),
+		Flush: func() []rules.Invalidation { return nil },
+	})
+	intake, stop := context.WithCancel(context.Background())
+	work, cut := context.WithCancel(context.Background())
+	ended := make(chan error)
+	go func() { ended <- lane.Run(intake, work) }()
+	return func() {
+		stop()
+		if s.steps.IntN(2) == 0 {
+			cut() // a crash, as far as the sink is concerned
+		}
+		if err := <-ended; err != nil {
+			s.failf("lane: %v", err)
+		}
+		cut()
+	}
+}
+
+func (s *schedule) run(metrics *Metrics) {
+	halt := s.session(metrics)
+	for range 10 + s.steps.IntN(40) {
+		switch p := s.steps.IntN(20); {
+		case p < 8:
+			s.push()
+		case p < 14:
+			if n := len(s.messages); n > 0 {
+				s.open(1 + s.steps.Uint64N(uint64(n)))
+			}
+		case p < 19:
+			time.Sleep(time.Duration(s.steps.IntN(2000)) * time.Millisecond)
+		default:
+			halt()
+			halt = s.session(metrics)
+		}
+		synctest.Wait()
+		s.mu.Lock()
+		s.whole(uint64(s.board.Get(watermark.Mark{Stage: watermark.Purged, Target: "cache"}).LSN), "purged")
+		s.mu.Unlock()
+	}
+	for seq := range s.messages {
+		s.open(uint64(seq + 1))
+	}
+	s.mu.Lock()
+	s.calm = true
+	s.messages = append(s.messages, claim(uint64(len(s.messages)+1), 1))
+	s.wake()
+	s.mu.Unlock()
+	time.Sleep(10 * time.Minute)
+	synctest.Wait()
+	halt()
+	last := uint64(len(s.messages))
+	s.whole(last, "at the end")
+	if p := s.board.Get(watermark.Mark{Stage: watermark.Purged, Target: "cache"}).LSN; p != cdc.LSN(last) || s.floor != last {
+		s.failf("stuck: purged %d, acknowledged %d of %d", p, s.floor, last)
+	}
+}
+
+// Whatever the order of things: every invalidation is purged at least once by a
+// purge begun after its gate opened, or parked, before it is acknowledged; and
+// nothing is stuck.
+func TestSchedules(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		purges := 0
+		metrics := NewMetrics(prometheus.NewRegistry())
+		for seed := range uint64(2000) {
+			s := &schedule{
+				t: t, seed: seed, steps: rand.New(rand.NewPCG(seed, 1)), rnd: rand.New(rand.NewPCG(seed, 2)), changed: make(chan struct{}),
+				opened: map[uint64]int{}, lacks: map[uint64]map[string]bool{}, board: watermark.NewBoard(),
+			}
+			s.run(metrics)
+			purges += s.purges
+			if t.Failed() {
+				t.FailNow()
+			}
+		}
+		require.Greater(t, purges, 10000, "the schedules do something")
+	})
+}
