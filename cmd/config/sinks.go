@@ -41,10 +41,10 @@ func (l *loader) sink(name string, at strictyaml.Pos, raw *rawSink, names []stri
 	if b := raw.Valkey; b != nil {
 		kinds++
 		s.Valkey, can = &b.Config, b.Config.Kinds()
-		l.later(b.Mode.Pos(), b.Mode.Given() && b.Mode.Value != "auto", "mode: "+b.Mode.Value)
-		l.later(b.SentinelMaster.Pos(), b.SentinelMaster.Given(), "sentinel_master")
-		l.laterNode(b.TagSets, "tag_sets")
-		l.laterNode(b.TLS, "tls")
+		l.later(b.Mode.Pos(), b.Mode.Given() && b.Mode.Value != "auto", "valkey.mode")
+		l.later(b.SentinelMaster.Pos(), b.SentinelMaster.Given(), "valkey.sentinel_master")
+		l.laterNode(b.TagSets, "valkey.tag_sets")
+		l.laterNode(b.TLS, "valkey.tls")
 		check := b.Config
 		if strings.Contains(check.URL, "${") {
 			check.URL = "valkey://offline"
@@ -56,7 +56,7 @@ func (l *loader) sink(name string, at strictyaml.Pos, raw *rawSink, names []stri
 	if b := raw.Cloudflare; b != nil {
 		kinds++
 		s.Cloudflare, can = &b.Config, b.Config.Kinds()
-		l.laterNode(b.Zones, "zones")
+		l.laterNode(b.Zones, "cloudflare.zones")
 		if err := b.Config.Validate(); err != nil {
 			l.each(b.pos, err)
 		}
