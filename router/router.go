@@ -99,29 +99,32 @@ func (r *Router) use(set *rules.Set) {
 }
 
 // Reload replaces the rules at the next boundary between transactions, and
-// returns once the new ones are in service or the context ends.
+// returns once the new ones are in service. When the context ends first, the old
+// ones stay.
 func (r *Router) Reload(ctx context.Context, set *rules.Set) error {
-	next := &reload{set: set, done: make(chan struct{})}
-	r.mu.Lock()
-	r.pending = next
-	r.mu.Unlock()
+	next := r.Replace(set)
 	select {
-	case <-next.done:
+	case <-next:
 		return nil
 	case <-ctx.Done():
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	select {
-	case <-next.done:
+	if r.pending == nil || r.pending.done != next {
 		return nil
-	default:
 	}
-	if r.pending == next {
-		// What is reported as failed must not come into service later.
-		r.pending = nil
-	}
-	return fmt.Errorf("the new rules wait for the reader to come by: %w", context.Cause(ctx))
+	r.pending = nil
+	return fmt.Errorf("the reader did not come to the end of a transaction: %w", context.Cause(ctx))
+}
+
+// Replace has the rules replaced at the next boundary between transactions, or
+// when the next session starts, and does not wait. The channel is closed then.
+func (r *Router) Replace(set *rules.Set) <-chan struct{} {
+	next := &reload{set: set, done: make(chan struct{})}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.pending = next
+	return next.done
 }
 
 // Start opens an epoch, and flushes every sink if the line is broken.
@@ -132,6 +135,7 @@ func (r *Router) Start(ctx context.Context, s cdc.Session) error {
 			b.take(s.Start) // an unfinished transaction: it comes again whole
 		}
 	}
+	r.swap()
 	r.start, r.open, r.owed, r.end = s.Start, false, false, 0
 	// Claims of the session before may still be on their way.
 	if err := r.cfg.Publisher.Flushed(ctx); err != nil {

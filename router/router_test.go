@@ -288,3 +288,12 @@ func TestClaimsCoverWhatWasPublished(t *testing.T) {
 		}
 	})
 }
+
+// Rules that come while nothing streams are in service with the next session.
+func TestReplaceWithoutASession(t *testing.T) {
+	f := &fake{}
+	r, _ := newRouter(t, f, productRules)
+	done := r.Replace(parse(t, newRules))
+	require.NoError(t, r.Start(t.Context(), cdc.Session{Start: at(100), SlotCreated: true}))
+	<-done
+}

@@ -10,6 +10,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/walpurge/walpurge/cdc/postgres"
 	"github.com/walpurge/walpurge/cmd/config"
 	"github.com/walpurge/walpurge/rules/strictyaml"
 )
@@ -62,11 +63,17 @@ func (a *App) reload(ctx context.Context) error {
 	if err := a.preflight(ctx, set); err != nil {
 		return err
 	}
-	if err := a.reader.Widen(ctx, set.Tables()); err != nil {
-		return err
-	}
-	if err := a.router.Reload(ctx, set); err != nil {
-		return err
+	if a.reader.State().Phase == postgres.Streaming {
+		if err := a.reader.Widen(ctx, set.Tables()); err != nil {
+			return err
+		}
+		if err := a.router.Reload(ctx, set); err != nil {
+			return err
+		}
+	} else {
+		// The next session publishes the tables and begins with the rules. Only who
+		// owns the slot may touch the publication.
+		a.router.Replace(set)
 	}
 	a.use(set, plans)
 	a.opts.Level.Set(next.Log.Level)
