@@ -32,7 +32,11 @@ func (s *Server) guard(next http.HandlerFunc) http.Handler {
 			next(w, r)
 		}
 	})
-	return http.NewCrossOriginProtection().Handler(checked)
+	sameOrigin := http.NewCrossOriginProtection()
+	sameOrigin.SetDenyHandler(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		fail(w, http.StatusForbidden, errors.New("no call from another origin: a web page has no business here"))
+	}))
+	return sameOrigin.Handler(checked)
 }
 
 // ownHost refuses names in the Host header, which a hostile page can have

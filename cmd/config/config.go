@@ -28,9 +28,11 @@ type Config struct {
 	NATS    NATS
 	Stream  Stream
 	Confirm watermark.Policy
-	Sinks   []Sink
-	HTTP    HTTP
-	Log     Log
+	// Sinks are in the order of the file, but for inner ones before those that
+	// wait for them.
+	Sinks []Sink
+	HTTP  HTTP
+	Log   Log
 
 	DrainTimeout time.Duration
 }
@@ -95,7 +97,7 @@ type Log struct {
 	JSON  bool
 }
 
-// Specs tells the rules what the sinks take, in the order of the file.
+// Specs tells the rules what the sinks take, in the order of Sinks.
 func (c *Config) Specs() []rules.SinkSpec {
 	out := make([]rules.SinkSpec, len(c.Sinks))
 	for i, s := range c.Sinks {
@@ -104,7 +106,7 @@ func (c *Config) Specs() []rules.SinkSpec {
 	return out
 }
 
-// SinkNames lists the sinks in the order of the file.
+// SinkNames lists the sinks in the order of Sinks.
 func (c *Config) SinkNames() []string {
 	out := make([]string, len(c.Sinks))
 	for i, s := range c.Sinks {

@@ -12,17 +12,17 @@ import (
 // cannot honour are read, so that they can be refused by name.
 
 type rawFile struct {
-	Pipeline     strictyaml.Text          `yaml:"pipeline"`
-	Rules        []strictyaml.Text        `yaml:"rules"`
-	DataDir      string                   `yaml:"data_dir"`
-	Postgres     rawPostgres              `yaml:"postgres"`
-	NATS         *rawNATS                 `yaml:"nats"`
-	Stream       rawStream                `yaml:"stream"`
-	Sinks        strictyaml.Map[*rawSink] `yaml:"sinks"`
-	HTTP         rawHTTP                  `yaml:"http"`
-	Log          rawLog                   `yaml:"log"`
-	DrainTimeout time.Duration            `yaml:"drain_timeout"`
-	Retired      []strictyaml.Text        `yaml:"retired"`
+	Pipeline     strictyaml.Text                   `yaml:"pipeline"`
+	Rules        []strictyaml.Text                 `yaml:"rules"`
+	DataDir      string                            `yaml:"data_dir"`
+	Postgres     rawPostgres                       `yaml:"postgres"`
+	NATS         *rawNATS                          `yaml:"nats"`
+	Stream       rawStream                         `yaml:"stream"`
+	Sinks        strictyaml.Map[*rawSink]          `yaml:"sinks"`
+	HTTP         rawHTTP                           `yaml:"http"`
+	Log          rawLog                            `yaml:"log"`
+	DrainTimeout strictyaml.Located[time.Duration] `yaml:"drain_timeout"`
+	Retired      []strictyaml.Text                 `yaml:"retired"`
 }
 
 type rawPostgres struct {
@@ -31,13 +31,13 @@ type rawPostgres struct {
 	Slot         string                              `yaml:"slot"`
 	Publication  string                              `yaml:"publication"`
 	Manage       bool                                `yaml:"manage"`
-	Failover     strictyaml.Text                     `yaml:"failover"`
+	Failover     *strictyaml.Node                    `yaml:"failover"`
 	ColumnLists  strictyaml.Located[bool]            `yaml:"column_lists"`
 	MaxRetained  strictyaml.Located[strictyaml.Size] `yaml:"max_retained"`
 	OnGap        strictyaml.Text                     `yaml:"on_gap"`
 	Replicas     *strictyaml.Node                    `yaml:"replicas"`
 	Visible      bool                                `yaml:"visible"`
-	Heartbeat    time.Duration                       `yaml:"heartbeat"`
+	Heartbeat    strictyaml.Located[time.Duration]   `yaml:"heartbeat"`
 }
 
 type rawNATS struct {
@@ -56,7 +56,7 @@ type rawTLS struct {
 }
 
 type rawStream struct {
-	MaxAge   time.Duration                       `yaml:"max_age"`
+	MaxAge   strictyaml.Located[time.Duration]   `yaml:"max_age"`
 	MaxBytes strictyaml.Located[strictyaml.Size] `yaml:"max_bytes"`
 	Confirm  strictyaml.Text                     `yaml:"confirm"`
 }
@@ -85,9 +85,9 @@ type rawSink struct {
 }
 
 type rawFlush struct {
-	Everything  bool                              `yaml:"everything"`
-	KeyPatterns []string                          `yaml:"key_patterns"`
-	Tags        []string                          `yaml:"tags"`
+	Everything  strictyaml.Located[bool]          `yaml:"everything"`
+	KeyPatterns []strictyaml.Text                 `yaml:"key_patterns"`
+	Tags        []strictyaml.Text                 `yaml:"tags"`
 	URLPrefixes []strictyaml.Text                 `yaml:"url_prefixes"`
 	Generations []strictyaml.Text                 `yaml:"generations"`
 	Pace        strictyaml.Located[time.Duration] `yaml:"pace"`

@@ -31,6 +31,10 @@ func Load(path string, opts Options) (*Config, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%w; name the file with -c", err)
 	}
+	return parse(path, data, opts)
+}
+
+func parse(path string, data []byte, opts Options) (*Config, error) {
 	env := opts.Env
 	if opts.Offline {
 		env = func(name string) (string, bool) {
@@ -46,12 +50,13 @@ func Load(path string, opts Options) (*Config, error) {
 	}
 	raw := rawFile{
 		DataDir:      "/var/lib/walpurge",
-		Stream:       rawStream{MaxAge: 72 * time.Hour, MaxBytes: strictyaml.Located[strictyaml.Size]{Value: 2 << 30}},
-		DrainTimeout: 20 * time.Second,
-		Postgres:     rawPostgres{Manage: true, Visible: true, Heartbeat: 10 * time.Second},
+		Stream:       rawStream{MaxAge: strictyaml.Located[time.Duration]{Value: 72 * time.Hour}, MaxBytes: strictyaml.Located[strictyaml.Size]{Value: 2 << 30}},
+		DrainTimeout: strictyaml.Located[time.Duration]{Value: 20 * time.Second},
+		Postgres:     rawPostgres{Manage: true, Visible: true, Heartbeat: strictyaml.Located[time.Duration]{Value: 10 * time.Second}},
 	}
-	l := &loader{file: path}
+	l := &loader{file: path, offline: opts.Offline}
 	l.errs.Add(path, strictyaml.Pos{}, doc.Decode(&raw))
+	l.misread = len(l.errs) > 0
 	cfg := l.build(&raw)
 	if err := l.errs.Err(); err != nil {
 		return nil, err
@@ -60,9 +65,24 @@ func Load(path string, opts Options) (*Config, error) {
 }
 
 type loader struct {
-	file string
-	errs strictyaml.Errors
+	file    string
+	offline bool
+	// misread: some values could not be read, so one that seems to be missing
+	// may be one of them.
+	misread bool
+	errs    strictyaml.Errors
 }
+
+// missing reports a key that the file must have.
+func (l *loader) missing(format string, args ...any) {
+	if !l.misread {
+		l.failf(strictyaml.Pos{}, format, args...)
+	}
+}
+
+// unset reports that a value stands for a variable that is not set, which only
+// an offline check lets through.
+func (l *loader) unset(value string) bool { return l.offline && strings.Contains(value, "${") }
 
 func (l *loader) failf(at strictyaml.Pos, format string, args ...any) {
 	l.errs.Addf(l.file, at, format, args...)
@@ -88,7 +108,8 @@ func (l *loader) oneOf(t strictyaml.Text, key string, words ...string) string {
 		return words[0]
 	}
 	if !slices.Contains(words, t.Value) {
-		l.failf(t.Pos(), "%s: %q; write one of %s", key, t.Value, strings.Join(words, ", "))
+		l.failf(t.Pos(), "%s: %s; write one of %s", key, t, strings.Join(words, ", "))
+		return words[0]
 	}
 	return t.Value
 }
@@ -96,12 +117,16 @@ func (l *loader) oneOf(t strictyaml.Text, key string, words ...string) string {
 var pipelineForm = regexp.MustCompile(`^[a-z][a-z0-9_]{0,39}$`)
 
 func (l *loader) build(raw *rawFile) *Config {
-	cfg := &Config{File: l.file, Pipeline: raw.Pipeline.Value, DataDir: raw.DataDir, DrainTimeout: raw.DrainTimeout}
+	cfg := &Config{File: l.file, Pipeline: raw.Pipeline.Value, DataDir: raw.DataDir, DrainTimeout: raw.DrainTimeout.Value}
 	switch {
 	case !raw.Pipeline.Given():
-		l.failf(strictyaml.Pos{}, "`pipeline` is missing; write `pipeline: NAME`, it names slot, publication and stream")
+		l.missing("`pipeline` is missing; write `pipeline: NAME`, it names slot, publication and stream")
 	case !pipelineForm.MatchString(cfg.Pipeline):
-		l.failf(raw.Pipeline.Pos(), "pipeline: %q; write a lower-case letter, then up to 39 of a-z, 0-9 and _", cfg.Pipeline)
+		l.failf(raw.Pipeline.Pos(), "pipeline: %s; write a lower-case letter, then up to 39 of a-z, 0-9 and _", raw.Pipeline)
+		cfg.Pipeline = "" // the names derived from it would be wrong for the same reason
+	}
+	if cfg.DrainTimeout <= 0 {
+		l.failf(raw.DrainTimeout.Pos, "drain_timeout: %s; write a time above 0", cfg.DrainTimeout)
 	}
 	if len(raw.Retired) > 0 {
 		l.later(raw.Retired[0].Pos(), true, "retired")
@@ -109,12 +134,12 @@ func (l *loader) build(raw *rawFile) *Config {
 	cfg.Rules = l.rules(raw.Rules)
 	l.postgres(cfg, &raw.Postgres)
 	l.nats(cfg, raw.NATS)
-	cfg.Stream = Stream{MaxAge: raw.Stream.MaxAge, MaxBytes: int64(raw.Stream.MaxBytes.Value)}
+	cfg.Stream = Stream{MaxAge: raw.Stream.MaxAge.Value, MaxBytes: int64(raw.Stream.MaxBytes.Value)}
 	if cfg.Stream.MaxBytes < 1<<20 {
 		l.failf(raw.Stream.MaxBytes.Pos, "stream.max_bytes: %s; write 1MiB or more", raw.Stream.MaxBytes.Value)
 	}
 	if cfg.Stream.MaxAge < time.Minute {
-		l.failf(strictyaml.Pos{}, "stream.max_age: %s; write 1m or more", cfg.Stream.MaxAge)
+		l.failf(raw.Stream.MaxAge.Pos, "stream.max_age: %s; write 1m or more", cfg.Stream.MaxAge)
 	}
 	cfg.Confirm = l.confirm(raw.Stream.Confirm, cfg.NATS)
 	l.sinks(cfg, raw.Sinks)
@@ -132,7 +157,7 @@ func (l *loader) build(raw *rawFile) *Config {
 // rules resolves the globs relative to the file; each must match something.
 func (l *loader) rules(globs []strictyaml.Text) []string {
 	if len(globs) == 0 {
-		l.failf(strictyaml.Pos{}, "`rules` is missing; write `rules: [rules/*.yaml]`, relative to this file")
+		l.missing("`rules` is missing; write `rules: [rules/*.yaml]`, relative to this file")
 	}
 	var files []string
 	for _, g := range globs {
@@ -143,9 +168,9 @@ func (l *loader) rules(globs []strictyaml.Text) []string {
 		found, err := filepath.Glob(pattern)
 		switch {
 		case err != nil:
-			l.failf(g.Pos(), "rules: %q: %v", g.Value, err)
+			l.failf(g.Pos(), "rules: %s: %v", g, err)
 		case len(found) == 0:
-			l.failf(g.Pos(), "rules: %q matches no file (looked for %s)", g.Value, pattern)
+			l.failf(g.Pos(), "rules: %s matches no file; patterns are relative to %s", g, filepath.Dir(l.file))
 		}
 		for _, f := range found {
 			if !slices.Contains(files, f) {
@@ -158,14 +183,19 @@ func (l *loader) rules(globs []strictyaml.Text) []string {
 
 func (l *loader) postgres(cfg *Config, raw *rawPostgres) {
 	pg := postgres.DefaultConfig(cfg.Pipeline)
-	pg.URL, pg.PasswordFile, pg.Manage, pg.Heartbeat = raw.URL.Value, raw.PasswordFile, raw.Manage, raw.Heartbeat
+	pg.URL, pg.PasswordFile, pg.Manage, pg.Heartbeat = raw.URL.Value, raw.PasswordFile, raw.Manage, raw.Heartbeat.Value
 	if raw.Slot != "" {
 		pg.Slot = raw.Slot
 	}
 	if raw.Publication != "" {
 		pg.Publication = raw.Publication
 	}
-	pg.Failover = l.oneOf(raw.Failover, "postgres.failover", "auto", "true", "false") != "false"
+	if n := raw.Failover; n != nil {
+		if !slices.Contains([]string{"auto", "true", "false"}, n.Text) {
+			l.failf(n.Pos, "postgres.failover: %s; write auto, true or false", n)
+		}
+		pg.Failover = n.Text != "false"
+	}
 	cfg.StopOnGap = l.oneOf(raw.OnGap, "postgres.on_gap", "flush", "stop") == "stop"
 	cfg.Visible = raw.Visible
 	l.later(raw.ColumnLists.Pos, raw.ColumnLists.Value, "postgres.column_lists")
@@ -173,25 +203,39 @@ func (l *loader) postgres(cfg *Config, raw *rawPostgres) {
 	if n := raw.Replicas; n != nil {
 		l.later(n.Pos, n.Kind != strictyaml.Sequence || len(n.Items) > 0, "postgres.replicas")
 	}
-	if strings.Contains(pg.URL, "${") {
+	cfg.Postgres = pg
+	if l.offline {
+		pg.PasswordFile = "" // secrets are where the daemon runs
+	}
+	if l.unset(pg.URL) {
 		pg.URL = ""
 	}
-	if err := pg.Validate(); err != nil {
-		l.each(raw.URL.Pos(), err)
+	if cfg.Pipeline == "" && raw.Slot == "" {
+		pg.Slot = "unnamed"
 	}
-	cfg.Postgres = pg
+	if cfg.Pipeline == "" && raw.Publication == "" {
+		pg.Publication = "unnamed"
+	}
+	if err := pg.Validate(); err != nil {
+		l.each(raw.URL.Pos(), err, pg.URL)
+	}
 }
 
-// each reports joined errors one by one.
-func (l *loader) each(at strictyaml.Pos, err error) {
+// each reports joined errors one by one, without what must not be printed: a URL
+// that cannot be read as one may be quoted whole, with its password.
+func (l *loader) each(at strictyaml.Pos, err error, secret string) {
+	all := []error{err}
 	var many interface{ Unwrap() []error }
 	if errors.As(err, &many) {
-		for _, e := range many.Unwrap() {
-			l.failf(at, "%v", e)
-		}
-		return
+		all = many.Unwrap()
 	}
-	l.failf(at, "%v", err)
+	for _, e := range all {
+		text := e.Error()
+		if secret != "" {
+			text = strings.ReplaceAll(text, secret, "...")
+		}
+		l.failf(at, "%s", text)
+	}
 }
 
 func (l *loader) nats(cfg *Config, raw *rawNATS) {
@@ -202,6 +246,18 @@ func (l *loader) nats(cfg *Config, raw *rawNATS) {
 	cfg.NATS = NATS{
 		URL: raw.URL.Value, Credentials: raw.Credentials, Replicas: 1, Listen: raw.Listen, TokenFile: raw.TokenFile,
 		CAFile: raw.TLS.CAFile, CertFile: raw.TLS.CertFile, KeyFile: raw.TLS.KeyFile,
+	}
+	if raw.URL.Given() && raw.URL.Value == "" {
+		l.failf(raw.URL.Pos(), "nats.url is empty; name the servers, or take it out for the embedded one")
+	}
+	if raw.URL.Given() && raw.TokenFile != "" {
+		l.failf(raw.URL.Pos(), "nats.token_file is for nats.listen; with url write credentials")
+	}
+	if !raw.URL.Given() && (raw.Credentials != "" || raw.TLS != rawTLS{}) {
+		l.missing("nats.credentials and nats.tls are for nats.url, and there is none")
+	}
+	if raw.Listen != "" && raw.TokenFile == "" && !raw.URL.Given() {
+		l.missing("nats.listen needs nats.token_file: whoever can publish can purge")
 	}
 	if raw.URL.Given() && raw.Listen != "" {
 		l.failf(raw.URL.Pos(), "nats: both url and listen; url names a cluster, listen opens the embedded server")

@@ -14,7 +14,7 @@ var sinkForm = regexp.MustCompile(`^[a-z][a-z0-9_]{0,39}$`)
 
 func (l *loader) sinks(cfg *Config, raw strictyaml.Map[*rawSink]) {
 	if len(raw) == 0 {
-		l.failf(strictyaml.Pos{}, "`sinks` is missing; name at least one cache to purge")
+		l.missing("`sinks` is missing; name at least one cache to purge")
 		return
 	}
 	var names []string
@@ -32,6 +32,24 @@ func (l *loader) sinks(cfg *Config, raw strictyaml.Map[*rawSink]) {
 		cfg.Sinks = append(cfg.Sinks, l.sink(e.Key, e.Pos, e.Value, names))
 	}
 	l.cycles(cfg.Sinks)
+	if len(l.errs) == 0 {
+		cfg.Sinks = innerFirst(cfg.Sinks)
+	}
+}
+
+// innerFirst puts sinks before those that wait for them: what a sink waits for
+// must be in the stream before its own batches. Else the file's order stands.
+func innerFirst(sinks []Sink) []Sink {
+	out := make([]Sink, 0, len(sinks))
+	placed := make(map[string]bool)
+	for len(out) < len(sinks) {
+		for _, s := range sinks {
+			if !placed[s.Name] && !slices.ContainsFunc(s.After, func(inner string) bool { return !placed[inner] }) {
+				out, placed[s.Name] = append(out, s), true
+			}
+		}
+	}
+	return out
 }
 
 func (l *loader) sink(name string, at strictyaml.Pos, raw *rawSink, names []string) Sink {
@@ -46,19 +64,26 @@ func (l *loader) sink(name string, at strictyaml.Pos, raw *rawSink, names []stri
 		l.laterNode(b.TagSets, "valkey.tag_sets")
 		l.laterNode(b.TLS, "valkey.tls")
 		check := b.Config
-		if strings.Contains(check.URL, "${") {
+		if l.unset(check.URL) {
 			check.URL = "valkey://offline"
 		}
 		if err := check.Validate(); err != nil {
-			l.each(b.pos, err)
+			l.each(b.pos, err, check.URL)
 		}
 	}
 	if b := raw.Cloudflare; b != nil {
 		kinds++
 		s.Cloudflare, can = &b.Config, b.Config.Kinds()
 		l.laterNode(b.Zones, "cloudflare.zones")
-		if err := b.Config.Validate(); err != nil {
-			l.each(b.pos, err)
+		check := b.Config
+		if l.unset(check.ZoneID) {
+			check.ZoneID = strings.Repeat("0", 32)
+		}
+		if l.unset(check.BaseURL) {
+			check.BaseURL = ""
+		}
+		if err := check.Validate(); err != nil {
+			l.each(b.pos, err, "")
 		}
 	}
 	for kind, n := range map[string]*strictyaml.Node{"fastly": raw.Fastly, "cloudfront": raw.CloudFront, "varnish": raw.Varnish, "webhook": raw.Webhook} {
@@ -75,11 +100,12 @@ func (l *loader) sink(name string, at strictyaml.Pos, raw *rawSink, names []stri
 	for _, t := range raw.After {
 		switch {
 		case !slices.Contains(names, t.Value):
-			l.failf(t.Pos(), "after: no sink %q%s", t.Value, strictyaml.DidYouMean(t.Value, names))
+			l.failf(t.Pos(), "after: no sink %s%s", t, strictyaml.DidYouMean(t.Value, names))
 		case t.Value == name:
 			l.failf(t.Pos(), "after: sink %s cannot wait for itself", name)
+		default:
+			s.After = append(s.After, t.Value)
 		}
-		s.After = append(s.After, t.Value)
 	}
 	if !raw.MaxWait.Pos.IsZero() {
 		s.MaxWait = raw.MaxWait.Value
@@ -109,9 +135,9 @@ func (l *loader) takes(words []strictyaml.Text, can rules.KindSet) rules.KindSet
 		k := slices.Index(kindWords, w.Value)
 		switch {
 		case k < 0:
-			l.failf(w.Pos(), "takes: %q; write some of %s", w.Value, strings.Join(kindWords, ", "))
+			l.failf(w.Pos(), "takes: %s; write some of %s", w, strings.Join(kindWords, ", "))
 		case !can.Has(rules.Kind(k)):
-			l.failf(w.Pos(), "takes: this kind of sink cannot purge %s", w.Value)
+			l.failf(w.Pos(), "takes: this kind of sink cannot purge %s", kindWords[k])
 		default:
 			out |= rules.Kinds(rules.Kind(k))
 		}
@@ -131,16 +157,16 @@ func (l *loader) flush(raw *rawFlush, can rules.KindSet) []rules.Invalidation {
 		}
 	}
 	var out []rules.Invalidation
-	add := func(k rules.Kind, key string, values ...string) {
+	add := func(k rules.Kind, key string, values ...strictyaml.Text) {
 		if len(values) > 0 && !can.Has(k) {
-			l.failf(strictyaml.Pos{}, "flush.%s: this kind of sink cannot do that", key)
+			l.failf(values[0].Pos(), "flush.%s: this kind of sink cannot do that", key)
 		}
 		for _, v := range values {
-			out = append(out, rules.Invalidation{Kind: k, Value: v, Rule: "flush"})
+			out = append(out, rules.Invalidation{Kind: k, Value: v.Value, Rule: "flush"})
 		}
 	}
-	if raw.Everything {
-		add(rules.Everything, "everything", "")
+	if raw.Everything.Value {
+		add(rules.Everything, "everything", strictyaml.NewText("", raw.Everything.Pos))
 	}
 	add(rules.KeyPattern, "key_patterns", raw.KeyPatterns...)
 	add(rules.Tag, "tags", raw.Tags...)

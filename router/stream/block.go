@@ -33,7 +33,7 @@ func (p *Publisher) block(err error) {
 
 func (p *Publisher) unblock() {
 	if old := p.blocked.Swap(nil); old != nil {
-		p.log.Info("the stream takes messages again", "after", time.Since(old.since))
+		p.log.Info("the stream takes messages again")
 		p.past[old.reason].Add(int64(time.Since(old.since)))
 	}
 }

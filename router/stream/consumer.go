@@ -74,11 +74,7 @@ func (s *Stream) Consumer(ctx context.Context, sink string, log *slog.Logger) (*
 
 // reset makes the server deliver again from the floor.
 func (c *Consumer) reset(ctx context.Context) error {
-	c.Close()
-	c.mu.Lock()
-	// What was delivered before counts deliveries that the server forgets now.
-	c.held = nil
-	c.mu.Unlock()
+	c.drain(ctx)
 	_, err := c.s.js.ResetConsumer(ctx, streamName(c.s.cfg.Pipeline), c.sink)
 	if err != nil {
 		return fmt.Errorf("set consumer %s back to its floor: %w", c.sink, err)
@@ -91,6 +87,27 @@ func (c *Consumer) reset(ctx context.Context) error {
 	defer c.mu.Unlock()
 	c.iter, c.next = iter, 1
 	return nil
+}
+
+// drain ends the present requests for messages and waits for that: one that the
+// server could still answer would swallow what it is about to deliver again.
+func (c *Consumer) drain(ctx context.Context) {
+	c.mu.Lock()
+	iter := c.iter
+	// What is held counts deliveries that the server is about to forget.
+	c.iter, c.held = nil, nil
+	c.mu.Unlock()
+	if iter == nil {
+		return
+	}
+	iter.Drain()
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	for {
+		if _, err := iter.Next(jetstream.NextContext(ctx)); err != nil {
+			return
+		}
+	}
 }
 
 // Close stops reading. Acknowledgements already given stand.

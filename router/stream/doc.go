@@ -10,5 +10,5 @@
 //
 // Retention is by limits and full means full (DiscardNew): nothing that a lane
 // has not acknowledged is ever dropped to make room. Room is made by trimming
-// what all lanes have acknowledged from the head.
+// what all lanes have acknowledged from the head; age, too, takes only that.
 package stream

@@ -31,6 +31,10 @@ type Publisher struct {
 	past    [len(blockReasons)]atomic.Int64 // nanoseconds blocked, by reason
 	epoch   uint64
 	counter uint64
+	// sent counts the batches sent; repeat is the last of those that must be sent
+	// once more, see settle.
+	sent   atomic.Uint64
+	repeat uint64
 	// claimed is the newest claim asked for, and since the bytes published after
 	// it; only the caller's goroutine touches them.
 	claimed cdc.Claim
@@ -40,6 +44,7 @@ type Publisher struct {
 // pending is a batch whose acknowledgement is awaited, or a claim that waits
 // for all batches before it.
 type pending struct {
+	nth    uint64 // counts batches
 	msg    *nats.Msg
 	future jetstream.PubAckFuture
 	claim  *cdc.Claim
@@ -52,8 +57,9 @@ func NewPublisher(s *Stream, board *watermark.Board, log *slog.Logger) *Publishe
 }
 
 // Publish sends a batch. It returns once the batch is on its way, and blocks
-// while as many as the window allows await their acknowledgement. Batches may
-// be stored out of order when one had to be sent again; purges commute.
+// while as many as the window allows await their acknowledgement. A batch may
+// be stored more than once; of every two batches, the last copies lie in the
+// order of the calls.
 func (p *Publisher) Publish(ctx context.Context, b *rules.Batch) error {
 	b.Stamp.Epoch = p.epoch
 	data, err := encode(p.s.cfg.Pipeline, b)
@@ -64,7 +70,7 @@ func (p *Publisher) Publish(ctx context.Context, b *rules.Batch) error {
 	// A refusal here is settled like one that comes back: by sending again.
 	future, _ := p.s.js.PublishMsgAsync(msg)
 	p.written.Add(int64(len(data)))
-	if err := p.enqueue(ctx, pending{msg: msg, future: future}); err != nil {
+	if err := p.enqueue(ctx, pending{nth: p.sent.Add(1), msg: msg, future: future}); err != nil {
 		return err
 	}
 	// The stream is trimmed up to its newest claim at most, so that must not fall
@@ -179,17 +185,29 @@ func (p *Publisher) peek() *pending {
 	}
 }
 
+// settle sees to it that a batch is in the stream, behind every batch before it.
+//
+// One that was refused is sent again, and then lies behind those that were sent
+// meanwhile. Were it a batch for the cache and the next one for the edge, the
+// edge would be purged first. So whatever was sent before the repetition is sent
+// once more after it.
 func (p *Publisher) settle(ctx context.Context, e pending) {
+	refused := true
 	if e.future != nil {
 		select {
 		case <-e.future.Ok():
-			return
+			refused = false
 		case <-e.future.Err():
 		case <-ctx.Done():
 			return
 		}
 	}
-	p.insist(ctx, e.msg)
+	if !refused && e.nth > p.repeat {
+		return
+	}
+	if p.insist(ctx, e.msg) && refused {
+		p.repeat = p.sent.Load()
+	}
 }
 
 func (p *Publisher) claim(ctx context.Context, c *cdc.Claim) {

@@ -40,6 +40,15 @@ func (t *Text) UnmarshalYAML(n *Node) error {
 	return d.errs.Err()
 }
 
+// String describes the text for a message: as the file has it, quoted and
+// shortened, without the values of variables.
+func (t Text) String() string {
+	if t.node == nil {
+		return "nothing"
+	}
+	return t.node.String()
+}
+
 // Given reports whether the file has the value.
 func (t Text) Given() bool { return t.node != nil }
 

@@ -76,6 +76,23 @@ func TestAFlushCarriesOutItsPlan(t *testing.T) {
 	})
 }
 
+// A claim that brings a flush counts only once that is done.
+func TestAClaimWithAFlush(t *testing.T) {
+	inBubble(t, func(t *testing.T, w *world) {
+		w.sink.takes = time.Second
+		w.run()
+		defer w.halt()
+		m := claim(1, 1)
+		m.Batch = &rules.Batch{Sink: "cache", Origin: rules.FromGap, Flush: true, Reason: "expired"}
+		w.src.push(m)
+		after(999 * time.Millisecond)
+		require.Zero(t, w.purged())
+		after(time.Millisecond)
+		require.Equal(t, [][]string{{"*"}}, w.sink.values())
+		require.NotZero(t, w.purged())
+	})
+}
+
 func TestLanesOfOneAccountShareABucket(t *testing.T) {
 	inBubble(t, func(t *testing.T, w *world) {
 		bucket := NewBucket(sinks.Limits{PerSecond: 1, Burst: 2})

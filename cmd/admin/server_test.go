@@ -1,0 +1,283 @@
+package admin
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/stretchr/testify/require"
+	"go.uber.org/goleak"
+
+	"github.com/walpurge/walpurge/cdc"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// daemon is what the listener shows.
+type daemon struct {
+	notReady, notStreaming, reloadErr error
+	reloads                           int
+	wait                              func(ctx context.Context, lsn cdc.LSN, sink string) error
+	token                             string
+}
+
+func (d *daemon) server() *Server {
+	reg := prometheus.NewRegistry()
+	reg.MustRegister(collectors.NewBuildInfoCollector())
+	return New(Config{
+		Status:    func(context.Context) any { return map[string]string{"summary": "FRESH"} },
+		Ready:     func() error { return d.notReady },
+		Streaming: func() error { return d.notStreaming },
+		Reload:    func(context.Context) error { d.reloads++; return d.reloadErr },
+		Wait:      func(ctx context.Context, lsn cdc.LSN, sink string) error { return d.wait(ctx, lsn, sink) },
+		Registry:  reg, TokenFile: d.token, Logger: slog.New(slog.DiscardHandler),
+	})
+}
+
+// do sends a request to the handler; the body is returned as text.
+func do(t *testing.T, d *daemon, r *http.Request) (int, string, http.Header) {
+	t.Helper()
+	w := httptest.NewRecorder()
+	d.server().http.Handler.ServeHTTP(w, r)
+	return w.Code, w.Body.String(), w.Header()
+}
+
+// isError checks that an answer is an error in JSON and returns its text.
+func isError(t *testing.T, body string, h http.Header) string {
+	t.Helper()
+	var e map[string]string
+	require.NoError(t, json.Unmarshal([]byte(body), &e), "%s", body)
+	require.Len(t, e, 1)
+	require.Equal(t, "application/json", h.Get("Content-Type"))
+	return e["error"]
+}
+
+func TestProbes(t *testing.T) {
+	no := errors.New("reader is connecting: no route to host")
+	for _, c := range []struct {
+		d    daemon
+		path string
+		code int
+		body string
+	}{
+		{daemon{notReady: no, notStreaming: no}, "/-/healthy", 200, "OK\n"},
+		{daemon{}, "/-/ready", 200, "OK\n"},
+		{daemon{notStreaming: no}, "/-/ready", 200, "OK\n"},
+		{daemon{notReady: no}, "/-/ready", 503, no.Error() + "\n"},
+		{daemon{}, "/-/streaming", 200, "OK\n"},
+		{daemon{notStreaming: no}, "/-/streaming", 503, no.Error() + "\n"},
+	} {
+		code, body, _ := do(t, &c.d, httptest.NewRequest("GET", c.path, nil))
+		require.Equal(t, c.code, code, c.path)
+		require.Equal(t, c.body, body, c.path)
+	}
+}
+
+func TestStatusAndMetrics(t *testing.T) {
+	code, body, h := do(t, &daemon{}, httptest.NewRequest("GET", "/api/v1/status", nil))
+	require.Equal(t, 200, code)
+	require.JSONEq(t, `{"summary": "FRESH"}`, body)
+	require.Equal(t, "no-store", h.Get("Cache-Control"))
+	code, body, _ = do(t, &daemon{}, httptest.NewRequest("GET", "/metrics", nil))
+	require.Equal(t, 200, code)
+	require.Contains(t, body, "go_build_info")
+}
+
+func TestWait(t *testing.T) {
+	var lsn cdc.LSN
+	var sink string
+	d := &daemon{wait: func(ctx context.Context, l cdc.LSN, s string) error {
+		lsn, sink = l, s
+		switch s {
+		case "none":
+			return &NotFoundError{What: "sink none"}
+		case "slow":
+			<-ctx.Done()
+			return ctx.Err()
+		}
+		return nil
+	}}
+	get := func(query string) (int, string, http.Header) {
+		return do(t, d, httptest.NewRequest("GET", "/api/v1/wait?"+query, nil))
+	}
+	code, body, _ := get("lsn=0/16B3748&sink=cache&timeout=1s")
+	require.Equal(t, 200, code)
+	require.JSONEq(t, `{"purged": true, "lsn": "0/16B3748"}`, body)
+	require.Equal(t, cdc.LSN(0x16B3748), lsn)
+	require.Equal(t, "cache", sink)
+
+	code, body, h := get("lsn=0/1&sink=slow&timeout=10ms")
+	require.Equal(t, 504, code)
+	require.Equal(t, "not purged up to 0/1 within 10ms", isError(t, body, h))
+	code, body, h = get("lsn=0/1&sink=none")
+	require.Equal(t, 404, code)
+	require.Equal(t, "there is no sink none", isError(t, body, h))
+	for _, bad := range []string{"", "lsn=17", "lsn=0/1&timeout=soon", "lsn=0/1&timeout=0s", "lsn=0/1&timeout=-1s", "lsn=0/1&timeout=5m1s"} {
+		code, body, h = get(bad)
+		require.Equal(t, 400, code, bad)
+		require.NotEmpty(t, isError(t, body, h))
+	}
+}
+
+// reload is a request that is in order, unless a test changes it.
+func reload() *http.Request {
+	r := httptest.NewRequest("POST", "http://127.0.0.1:7468/-/reload", strings.NewReader("{}"))
+	r.Header.Set("Content-Type", "application/json; charset=utf-8")
+	r.RemoteAddr = "127.0.0.1:5555"
+	return r
+}
+
+func TestReload(t *testing.T) {
+	d := &daemon{}
+	code, body, _ := do(t, d, reload())
+	require.Equal(t, 200, code)
+	require.JSONEq(t, `{"reloaded": true}`, body)
+	require.Equal(t, 1, d.reloads)
+	d.reloadErr = errors.New("rules.yaml:3:1: unknown key")
+	code, body, h := do(t, d, reload())
+	require.Equal(t, 422, code)
+	require.Equal(t, "rules.yaml:3:1: unknown key", isError(t, body, h))
+	code, _, _ = do(t, d, httptest.NewRequest("GET", "/-/reload", nil))
+	require.Equal(t, 405, code)
+}
+
+func TestWhoMayReload(t *testing.T) {
+	token := filepath.Join(t.TempDir(), "token")
+	require.NoError(t, os.WriteFile(token, []byte("open-sesame\n"), 0o600))
+	empty := filepath.Join(t.TempDir(), "empty")
+	require.NoError(t, os.WriteFile(empty, []byte("\n"), 0o600))
+	header := func(name, value string) func(*http.Request) {
+		return func(r *http.Request) { r.Header.Set(name, value) }
+	}
+	host := func(h string) func(*http.Request) { return func(r *http.Request) { r.Host = h } }
+	from := func(a string) func(*http.Request) { return func(r *http.Request) { r.RemoteAddr = a } }
+	for _, c := range []struct {
+		name   string
+		token  string
+		change func(*http.Request)
+		code   int
+		text   string
+	}{
+		{"another site", "", header("Sec-Fetch-Site", "cross-site"), 403, "another origin"},
+		{"another origin", "", header("Origin", "http://shop.example"), 403, "another origin"},
+		{"the same origin", "", header("Origin", "http://127.0.0.1:7468"), 200, ""},
+		{"foreign host", "", host("rebind.example:7468"), 403, "by its IP address or as localhost"},
+		{"no host", "", host(""), 403, "by its IP address or as localhost"},
+		{"localhost", "", host("localhost:7468"), 200, ""},
+		{"IPv6", "", host("[::1]:7468"), 200, ""},
+		{"IPv6 without a port", "", host("[::1]"), 200, ""},
+		{"a form", "", header("Content-Type", "application/x-www-form-urlencoded"), 415, "Content-Type: application/json"},
+		{"no type", "", func(r *http.Request) { r.Header.Del("Content-Type") }, 415, "Content-Type: application/json"},
+		{"another machine without a token", "", from("10.0.0.9:5555"), 401, "set http.token_file"},
+		{"an unknown address", "", from("@"), 401, "set http.token_file"},
+		{"IPv6 loopback", "", from("[::1]:5555"), 200, ""},
+		{"no token", token, func(*http.Request) {}, 401, "Authorization: Bearer"},
+		{"wrong token", token, header("Authorization", "Bearer open-sesam"), 401, "Authorization: Bearer"},
+		{"wrong token of the same length", token, header("Authorization", "Bearer open-sesamE"), 401, "Authorization: Bearer"},
+		{"not a bearer", token, header("Authorization", "open-sesame"), 401, "Authorization: Bearer"},
+		{"the token", token, header("Authorization", "Bearer open-sesame"), 200, ""},
+		{"the token from another machine", token, func(r *http.Request) {
+			r.Header.Set("Authorization", "Bearer open-sesame")
+			r.RemoteAddr = "10.0.0.9:5555"
+		}, 200, ""},
+		{"an empty token file", empty, header("Authorization", "Bearer "), 401, "Authorization: Bearer"},
+		{"no token file", token + "gone", header("Authorization", "Bearer open-sesame"), 401, "cannot be read"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			d := &daemon{token: c.token}
+			r := reload()
+			c.change(r)
+			code, body, h := do(t, d, r)
+			require.Equal(t, c.code, code, "%s", body)
+			if c.code == 200 {
+				require.Equal(t, 1, d.reloads)
+				return
+			}
+			require.Zero(t, d.reloads)
+			text := isError(t, body, h)
+			require.Contains(t, text, c.text)
+			require.NotContains(t, text, "sesame")
+		})
+	}
+}
+
+// run serves on a real listener and returns its address and what stops it.
+func run(t *testing.T, s *Server) (url string, stop func()) {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- s.Run(ctx, l) }()
+	return "http://" + l.Addr().String(), func() {
+		cancel()
+		require.NoError(t, <-done)
+		http.DefaultClient.CloseIdleConnections()
+	}
+}
+
+// The time that a request may take to come in does not bound its answer.
+func TestAWaitOutlivesTheReadTimeout(t *testing.T) {
+	release := make(chan struct{})
+	d := &daemon{wait: func(ctx context.Context, _ cdc.LSN, _ string) error {
+		select {
+		case <-release:
+			return nil
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}}
+	s := d.server()
+	s.http.ReadTimeout = 50 * time.Millisecond
+	url, stop := run(t, s)
+	defer stop()
+	time.AfterFunc(300*time.Millisecond, func() { close(release) })
+	resp, err := http.Get(url + "/api/v1/wait?lsn=0/1&timeout=30s")
+	require.NoError(t, err)
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	require.NoError(t, err)
+	require.Equal(t, 200, resp.StatusCode, "%s", body)
+}
+
+func TestRunEndsAndCutsWhatHangs(t *testing.T) {
+	began := make(chan struct{})
+	d := &daemon{wait: func(ctx context.Context, _ cdc.LSN, _ string) error {
+		close(began)
+		<-ctx.Done()
+		return ctx.Err()
+	}}
+	url, stop := run(t, d.server())
+	failed := make(chan error, 1)
+	go func() {
+		resp, err := http.Get(url + "/api/v1/wait?lsn=0/1&timeout=4m")
+		if err == nil {
+			resp.Body.Close()
+		}
+		failed <- err
+	}()
+	<-began
+	start := time.Now()
+	stop()
+	require.Less(t, time.Since(start), 5*time.Second)
+	require.Error(t, <-failed)
+}
+
+func TestAListenerThatFailsIsAnError(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	require.NoError(t, l.Close())
+	require.ErrorContains(t, (&daemon{}).server().Run(t.Context(), l), "http listener")
+}

@@ -1,0 +1,247 @@
+package config
+
+import (
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"pgregory.net/rapid"
+
+	"github.com/walpurge/walpurge/cdc/postgres"
+	"github.com/walpurge/walpurge/cdc/watermark"
+	"github.com/walpurge/walpurge/rules"
+	"github.com/walpurge/walpurge/rules/strictyaml"
+)
+
+// env is what variables tests have.
+func env(name string) (string, bool) {
+	v, ok := map[string]string{"DATABASE_URL": "postgres://app:s3cret@db/shop", "HOST": "cache.internal"}[name]
+	return v, ok
+}
+
+// Every bad file holds one mistake, and the message that it must bring in its
+// first line.
+func TestBadFiles(t *testing.T) {
+	files, err := filepath.Glob("testdata/bad/*.yaml")
+	require.NoError(t, err)
+	require.Greater(t, len(files), 40)
+	for _, file := range files {
+		t.Run(strings.TrimSuffix(filepath.Base(file), ".yaml"), func(t *testing.T) {
+			data, err := os.ReadFile(file)
+			require.NoError(t, err)
+			first, _, _ := strings.Cut(string(data), "\n")
+			_, err = Load(file, Options{Env: env})
+			var findings strictyaml.Errors
+			require.ErrorAs(t, err, &findings)
+			require.Equal(t, strings.TrimPrefix(first, "# want: "), strings.TrimPrefix(err.Error(), file+":"))
+		})
+	}
+}
+
+func load(t *testing.T, file string) *Config {
+	t.Helper()
+	cfg, err := Load(file, Options{Env: env})
+	require.NoError(t, err)
+	return cfg
+}
+
+func TestDefaults(t *testing.T) {
+	cfg := load(t, "testdata/good/small.yaml")
+	require.Equal(t, "shop", cfg.Pipeline)
+	require.Equal(t, []string{"testdata/rules/shop.yaml"}, cfg.Rules)
+	require.Equal(t, "/var/lib/walpurge", cfg.DataDir)
+	require.Equal(t, postgres.Config{
+		URL: "postgres://app@db/shop", Slot: "walpurge_shop", Publication: "walpurge_shop", Manage: true, Failover: true, Heartbeat: 10 * time.Second,
+	}, cfg.Postgres)
+	require.True(t, cfg.Visible)
+	require.False(t, cfg.StopOnGap)
+	require.True(t, cfg.NATS.Embedded())
+	require.Equal(t, 1, cfg.NATS.Replicas)
+	require.Equal(t, Stream{MaxAge: 72 * time.Hour, MaxBytes: 2 << 30}, cfg.Stream)
+	require.Equal(t, watermark.ConfirmSynced, cfg.Confirm)
+	require.Equal(t, HTTP{Listen: "127.0.0.1:7468"}, cfg.HTTP)
+	require.Equal(t, Log{}, cfg.Log)
+	require.Equal(t, 20*time.Second, cfg.DrainTimeout)
+	require.Equal(t, []string{"cache"}, cfg.SinkNames())
+	s := cfg.Sinks[0]
+	require.Equal(t, "valkey", s.Kind())
+	require.Equal(t, 30*time.Second, s.MaxWait)
+	require.False(t, s.Shadow)
+	require.Equal(t, s.Valkey.Kinds(), s.Takes)
+	require.Empty(t, s.Flush)
+	require.Equal(t, []rules.SinkSpec{{Name: "cache", Takes: s.Takes}}, cfg.Specs())
+}
+
+func TestEverythingSaid(t *testing.T) {
+	cfg := load(t, "testdata/good/full.yaml")
+	require.Equal(t, []string{"testdata/rules/shop.yaml"}, cfg.Rules, "each file once")
+	require.Equal(t, postgres.Config{
+		URL: "postgres://app:s3cret@db/shop", Slot: "my_slot", Publication: "my_publication", Heartbeat: time.Minute,
+	}, cfg.Postgres)
+	require.False(t, cfg.Visible)
+	require.True(t, cfg.StopOnGap)
+	require.Equal(t, NATS{
+		URL: "nats://a:4222,nats://b:4222", Credentials: "/run/nats.creds", Replicas: 5,
+		CAFile: "ca.pem", CertFile: "cert.pem", KeyFile: "key.pem",
+	}, cfg.NATS)
+	require.Equal(t, Stream{MaxAge: 24 * time.Hour, MaxBytes: 64 << 20}, cfg.Stream)
+	require.Equal(t, watermark.ConfirmSettled, cfg.Confirm)
+	require.Equal(t, Log{Level: slog.LevelDebug, JSON: true}, cfg.Log)
+	require.Equal(t, 5*time.Second, cfg.DrainTimeout)
+	require.Equal(t, []string{"cache", "edge"}, cfg.SinkNames(), "what another waits for goes first")
+	cache, edge := cfg.Sinks[0], cfg.Sinks[1]
+	require.Equal(t, "valkey://cache.internal:6379/0", cache.Valkey.URL)
+	require.True(t, cache.Valkey.Scan.Enabled)
+	require.Equal(t, []rules.Invalidation{
+		{Kind: rules.KeyPattern, Value: "product:*", Rule: "flush"}, {Kind: rules.KeyPattern, Value: "menu:*", Rule: "flush"},
+	}, cache.Flush)
+	require.Equal(t, "cloudflare", edge.Kind())
+	require.Equal(t, []string{"cache"}, edge.After)
+	require.Equal(t, 5*time.Second, edge.MaxWait)
+	require.True(t, edge.Shadow)
+	require.Equal(t, "main", edge.Cloudflare.Budget.Account)
+	require.Equal(t, rules.Kinds(rules.Tag, rules.Everything), edge.Takes, "and whatever a flush needs")
+	require.Equal(t, []rules.Invalidation{{Kind: rules.Everything, Rule: "flush"}}, edge.Flush)
+}
+
+func TestConfirmFollowsTheStream(t *testing.T) {
+	l := &loader{}
+	none := strictyaml.Text{}
+	require.Equal(t, watermark.ConfirmSynced, l.confirm(none, NATS{Replicas: 1}))
+	require.Equal(t, watermark.ConfirmPublished, l.confirm(none, NATS{URL: "nats://a", Replicas: 3}))
+	require.Equal(t, watermark.ConfirmSettled, l.confirm(none, NATS{URL: "nats://a", Replicas: 2}))
+	require.Equal(t, watermark.ConfirmSettled, l.confirm(strictyaml.NewText("purged", strictyaml.Pos{}), NATS{Replicas: 1}))
+}
+
+func TestAllMistakesAreToldTogether(t *testing.T) {
+	_, err := parse("dir/walpurge.yaml", []byte("pipelin: shop\nstream: {max_bytes: lots}\nlog: {level: loud}\n"), Options{Env: env})
+	require.EqualError(t, err, `dir/walpurge.yaml:1:1: unknown key "pipelin"; did you mean "pipeline"?
+dir/walpurge.yaml:2:21: "lots" is not a size; write it like 64MiB, 20GB or 4096
+dir/walpurge.yaml:3:14: log.level: "loud"; write one of info, debug, warn, error`)
+}
+
+func TestOfflineNeedsNoVariablesAndNoSecrets(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "walpurge.yaml")
+	require.NoError(t, os.WriteFile(file, []byte(`
+pipeline: shop
+rules: [walpurge.yaml]
+postgres: {url: "${DB}", password_file: /nowhere/secret}
+sinks:
+  cache: {valkey: {url: "${CACHE}"}}
+  edge: {cloudflare: {zone_id: "${ZONE}", api_token_file: /nowhere/token, base_url: "${BASE}"}}
+`), 0o600))
+	none := func(string) (string, bool) { return "", false }
+	_, err := Load(file, Options{Env: none, Offline: true})
+	require.NoError(t, err)
+	_, err = Load(file, Options{Env: none})
+	for _, name := range []string{"DB", "CACHE", "ZONE", "BASE"} {
+		require.ErrorContains(t, err, "environment variable "+name+" is not set")
+	}
+}
+
+// Only an offline check may overlook what looks like a variable.
+func TestALiteralDollarIsNoVariable(t *testing.T) {
+	cfg, err := parse("testdata/good/small.yaml", []byte(`
+pipeline: shop
+rules: [small.yaml]
+postgres: {url: "postgres://app:a$${b}@db/shop"}
+sinks: {cache: {valkey: {url: "valkey://c"}}}
+`), Options{Env: env})
+	require.NoError(t, err)
+	require.Equal(t, "postgres://app:a${b}@db/shop", cfg.Postgres.URL)
+	_, err = parse("testdata/good/small.yaml", []byte(`
+pipeline: shop
+rules: [small.yaml]
+postgres: {url: "postgres://db:$${port}/shop"}
+sinks: {cache: {valkey: {url: "valkey://c"}}}
+`), Options{Env: env})
+	require.ErrorContains(t, err, "postgres.url")
+}
+
+func TestAFileThatIsNotThere(t *testing.T) {
+	_, err := Load("testdata/none.yaml", Options{Env: env})
+	require.ErrorContains(t, err, "testdata/none.yaml")
+	require.ErrorContains(t, err, "name the file with -c")
+}
+
+// Whatever is wrong with a file: what a variable holds is never in the message.
+func TestSecretsAreNeverInErrors(t *testing.T) {
+	const secret = "hunter2hunter2"
+	withSecret := func(string) (string, bool) { return secret, true }
+	places := []string{"pipeline", "rules", "data_dir", "postgres.url", "postgres.url_in_url", "slot", "on_gap", "nats", "confirm", "max_bytes", "heartbeat",
+		"valkey.url", "valkey.url_in_url", "after", "takes", "mode", "zone_id", "base_url", "plan", "listen", "level"}
+	rapid.Check(t, func(t *rapid.T) {
+		v := map[string]string{
+			"pipeline": "shop", "rules": "small.yaml", "data_dir": "/d", "postgres.url": "postgres://db", "slot": "s", "on_gap": "flush", "nats": "nats://a",
+			"confirm": "synced", "max_bytes": "1GiB", "heartbeat": "1s", "valkey.url": "valkey://c", "after": "cache", "takes": "tags", "mode": "purge",
+			"zone_id": strings.Repeat("0", 32), "base_url": "https://b", "plan": "pro", "listen": "127.0.0.1:1", "level": "info", "extra": "",
+		}
+		for _, p := range rapid.SliceOfNDistinct(rapid.SampledFrom(places), 1, 4, rapid.ID[string]).Draw(t, "places") {
+			v[p] = "${SECRET}"
+			if kind, ok := strings.CutSuffix(p, "_in_url"); ok {
+				host := rapid.SampledFrom([]string{"@db/shop", "@db:port/shop", "@[/", "@db/shop?sslmode=maybe", ""}).Draw(t, "rest")
+				v[kind] = map[string]string{"postgres.url": "postgres", "valkey.url": "valkey"}[kind] + "://app:${SECRET}" + host
+			}
+		}
+		if rapid.Bool().Draw(t, "another mistake") {
+			v["extra"] = "unknown: ${SECRET}"
+		}
+		text := strings.NewReplacer(flat(v)...).Replace(`
+pipeline: "<pipeline>"
+rules: ["<rules>"]
+data_dir: "<data_dir>"
+postgres: {url: "<postgres.url>", slot: "<slot>", on_gap: "<on_gap>", heartbeat: "<heartbeat>"}
+nats: {url: "<nats>"}
+stream: {confirm: "<confirm>", max_bytes: "<max_bytes>"}
+sinks:
+  cache: {valkey: {url: "<valkey.url>"}}
+  edge:
+    cloudflare: {zone_id: "<zone_id>", api_token_file: t, base_url: "<base_url>", plan: "<plan>"}
+    after: ["<after>"]
+    takes: ["<takes>"]
+    mode: "<mode>"
+http: {listen: "<listen>"}
+log: {level: "<level>"}
+<extra>
+`)
+		_, err := parse("testdata/good/small.yaml", []byte(text), Options{Env: withSecret})
+		if err != nil {
+			require.NotContains(t, err.Error(), secret, "%s", text)
+		}
+	})
+}
+
+func flat(m map[string]string) (out []string) {
+	for k, v := range m {
+		out = append(out, "<"+k+">", v)
+	}
+	return out
+}
+
+func FuzzLoad(f *testing.F) {
+	files, err := filepath.Glob("testdata/*/*.yaml")
+	require.NoError(f, err)
+	for _, file := range files {
+		data, err := os.ReadFile(file)
+		require.NoError(f, err)
+		f.Add(data)
+	}
+	f.Fuzz(func(t *testing.T, data []byte) {
+		cfg, err := parse("testdata/good/fuzz.yaml", data, Options{Env: env})
+		if err != nil {
+			require.NotContains(t, err.Error(), "s3cret")
+			return
+		}
+		require.Regexp(t, pipelineForm, cfg.Pipeline)
+		require.NotEmpty(t, cfg.Sinks)
+		require.Positive(t, cfg.DrainTimeout)
+		for _, s := range cfg.Sinks {
+			require.Positive(t, s.MaxWait)
+			require.NotEqual(t, s.Valkey == nil, s.Cloudflare == nil)
+		}
+	})
+}

@@ -1,0 +1,148 @@
+package stream
+
+import (
+	"encoding/json"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"pgregory.net/rapid"
+
+	"github.com/walpurge/walpurge/cdc"
+	"github.com/walpurge/walpurge/rules"
+)
+
+// The payload is a public format: in-process caches and webhooks read it.
+func TestPayload(t *testing.T) {
+	b := &rules.Batch{
+		Sink: "cache", Origin: rules.FromWAL, Items: []rules.Item{{Rule: "product"}},
+		Stamp: cdc.Stamp{
+			Epoch: 3, Position: cdc.Position{SystemID: "7571", Timeline: 2, LSN: 0x16B3748}, XIDs: []uint64{742, 750, 741},
+			FirstCommit: noon.Add(-time.Second), LastCommit: noon.In(time.FixedZone("", 3600)),
+		},
+	}
+	b.Items[0].Values[rules.Key] = []string{"product:7"}
+	data, err := encode("shop", b)
+	require.NoError(t, err)
+	require.Equal(t, `{"v":1,"pipeline":"shop","sink":"cache","origin":"wal","lsn":"0/16B3748","system_id":"7571","timeline":2,"epoch":3,`+
+		`"xids":[742,8,-9],"first_committed_at":"2026-11-20T11:59:59.000001Z","committed_at":"2026-11-20T12:00:00.000001Z",`+
+		`"items":[{"rule":"product","keys":["product:7"],"tags":[],"urls":[],"url_prefixes":[],"key_prefixes":[],"generations":[]}],"flush":false}`,
+		string(data))
+
+	b.Flush, b.Reason = true, "truncate"
+	b.Items[0].Values = [rules.NumKinds][]string{rules.Key: {"ok", "\xff"}, rules.KeyPattern: {"p:*"}, rules.Everything: {""}}
+	data, err = encode("shop", b)
+	require.NoError(t, err)
+	require.Contains(t, string(data), `"keys":["ok"],`)
+	require.Contains(t, string(data), `"key_patterns":["p:*"],"everything":true,"base64":{"key":["/w=="]}`)
+	require.Contains(t, string(data), `"flush":true,"reason":"truncate"}`)
+}
+
+func TestProgressPayload(t *testing.T) {
+	data, err := encodeClaim(cdc.Claim{Epoch: 3, Counter: 9, Position: cdc.Position{SystemID: "7571", Timeline: 2, LSN: 0x16B3748}, CommitTime: noon})
+	require.NoError(t, err)
+	require.Equal(t, `{"v":1,"epoch":3,"counter":9,"claim":"0/16B3748","system_id":"7571","timeline":2,"committed_at":"2026-11-20T12:00:00.000001Z"}`, string(data))
+}
+
+// drawBatch draws what a router can build: any bytes, no empty lists.
+func drawBatch(t *rapid.T) *rules.Batch {
+	instant := rapid.Custom(func(t *rapid.T) time.Time {
+		return time.UnixMicro(rapid.Int64Range(0, 4e15).Draw(t, "us")).UTC()
+	})
+	value := rapid.OneOf(
+		rapid.Map(rapid.SliceOf(rapid.Byte()), func(b []byte) string { return string(b) }),
+		rapid.String(),
+		rapid.SampledFrom([]string{"", "\x00", "\xff\xfe", "<&>", "\u2028", `"\`, "\xed\xa0\x80"}),
+	)
+	b := &rules.Batch{
+		Sink: rapid.StringMatching(`[a-z][a-z0-9_]{0,9}`).Draw(t, "sink"), Origin: rapid.SampledFrom([]rules.Origin{rules.FromWAL, rules.FromGap, rules.FromHand}).Draw(t, "origin"),
+		Flush: rapid.Bool().Draw(t, "flush"), Reason: rapid.SampledFrom([]string{"", "truncate"}).Draw(t, "reason"),
+		Items: []rules.Item{},
+		Stamp: cdc.Stamp{
+			Epoch:       rapid.Uint64().Draw(t, "epoch"),
+			Position:    cdc.Position{SystemID: rapid.StringMatching(`[0-9]{0,20}`).Draw(t, "system"), Timeline: rapid.Uint32().Draw(t, "timeline"), LSN: cdc.LSN(rapid.Uint64().Draw(t, "lsn"))},
+			XIDs:        append([]uint64{}, rapid.SliceOf(rapid.Uint64()).Draw(t, "xids")...),
+			FirstCommit: instant.Draw(t, "first"), LastCommit: instant.Draw(t, "last"),
+		},
+	}
+	for range rapid.IntRange(0, 3).Draw(t, "items") {
+		item := rules.Item{Rule: rapid.String().Draw(t, "rule")}
+		for k := range item.Values {
+			switch {
+			case rules.Kind(k) != rules.Everything:
+				item.Values[k] = rapid.SliceOfN(value, 0, 3).Draw(t, "values")
+			case rapid.Bool().Draw(t, "everything"):
+				item.Values[k] = []string{""}
+			}
+		}
+		b.Items = append(b.Items, item)
+	}
+	return b
+}
+
+func TestBatchesSurviveTheStream(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		want := drawBatch(t)
+		data, err := encode("shop", want)
+		require.NoError(t, err)
+		require.True(t, json.Valid(data))
+		got, err := Decode(data)
+		require.NoError(t, err)
+		require.ElementsMatch(t, want.Invalidations(nil), got.Invalidations(nil))
+		require.Len(t, got.Items, len(want.Items))
+		for i := range want.Items {
+			require.Equal(t, want.Items[i].Rule, got.Items[i].Rule)
+		}
+		want.Items, got.Items = nil, nil
+		require.Equal(t, want, got)
+	})
+}
+
+func TestClaimsSurviveTheStream(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		want := cdc.Claim{
+			Epoch: rapid.Uint64().Draw(t, "epoch"), Counter: rapid.Uint64().Draw(t, "counter"), CommitTime: noon,
+			Position: cdc.Position{SystemID: "7571", Timeline: rapid.Uint32().Draw(t, "timeline"), LSN: cdc.LSN(rapid.Uint64().Draw(t, "lsn"))},
+		}
+		data, err := encodeClaim(want)
+		require.NoError(t, err)
+		got, err := decodeClaim(data)
+		require.NoError(t, err)
+		require.Equal(t, want, got)
+	})
+}
+
+func TestUnreadablePayloads(t *testing.T) {
+	for _, bad := range []string{"", "null", "{}", "[]", `{"v":2}`, `{"v":1,"lsn":"x"}`, `{"v":1,"items":[{"base64":{"key":["?"]}}]}`, `{"v":1,"xids":[1.5]}`, `{"v":1,"committed_at":"noon"}`} {
+		_, err := Decode([]byte(bad))
+		require.Error(t, err, "%s", bad)
+	}
+	for _, bad := range []string{"", "null", "{}", `{"v":2}`, `{"v":1,"claim":"0"}`} {
+		_, err := decodeClaim([]byte(bad))
+		require.Error(t, err, "%s", bad)
+	}
+	b, err := Decode([]byte(`{"v":1,"of_a_later_version":true,"items":[{"rule":"r","keys":["a"],"colours":["red"]}]}`))
+	require.NoError(t, err, "unknown members are none of ours")
+	require.Equal(t, []rules.Invalidation{{Kind: rules.Key, Value: "a", Rule: "r"}}, b.Invalidations(nil))
+}
+
+func FuzzDecode(f *testing.F) {
+	f.Add([]byte(`{"v":1,"pipeline":"shop","sink":"cache","origin":"wal","lsn":"0/16B3748","xids":[742,-1],"committed_at":"2026-11-20T12:00:00Z",` +
+		`"items":[{"rule":"r","keys":["a"],"base64":{"key":["/w=="]},"everything":true}],"flush":true}`))
+	f.Add([]byte(`{"v":1,"items":[{},null]}`))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		b, err := Decode(data)
+		if err != nil {
+			return
+		}
+		again, err := encode("shop", b)
+		if err != nil {
+			return // a time that JSON cannot hold
+		}
+		back, err := Decode(again)
+		require.NoError(t, err)
+		require.ElementsMatch(t, b.Invalidations(nil), back.Invalidations(nil))
+		require.Equal(t, b.Stamp.XIDs, back.Stamp.XIDs)
+		require.Equal(t, b.Flush, back.Flush)
+	})
+}
