@@ -43,6 +43,8 @@ type Consumer struct {
 type held struct {
 	seq uint64
 	msg jetstream.Msg
+	// payload is what listeners are told.
+	payload []byte
 }
 
 // ackWait is how long the server waits before it delivers an unacknowledged
@@ -164,34 +166,39 @@ func (c *Consumer) read(ctx context.Context) (rules.Message, error) {
 		return rules.Message{}, errHole
 	}
 	c.next = meta.Sequence.Consumer + 1
+	m, payload := c.decode(msg, meta)
 	c.mu.Lock()
 	// A message that the server grew tired of waiting for comes again, and is held already.
 	if n := len(c.held); n == 0 || c.held[n-1].seq < meta.Sequence.Stream {
-		c.held = append(c.held, held{meta.Sequence.Stream, msg})
+		c.held = append(c.held, held{m.Seq, msg, payload})
 	}
 	c.mu.Unlock()
-	return c.decode(msg, meta), nil
+	return m, nil
 }
 
-// decode reads a message. One that cannot be read may have asked for anything,
-// so it becomes a flush.
-func (c *Consumer) decode(msg jetstream.Msg, meta *jetstream.MsgMetadata) rules.Message {
-	m := rules.Message{Seq: meta.Sequence.Stream}
+// decode reads a message, and returns the payload that stands for it. One that
+// cannot be read may have asked for anything, so it becomes a flush.
+func (c *Consumer) decode(msg jetstream.Msg, meta *jetstream.MsgMetadata) (m rules.Message, payload []byte) {
+	m.Seq = meta.Sequence.Stream
 	if msg.Subject() == progressSubject(c.s.cfg.Pipeline) {
 		if claim, err := decodeClaim(msg.Data()); err == nil {
 			m.Claim = &claim
-			return m
+			return m, nil
 		}
 	} else if b, err := Decode(msg.Data()); err == nil {
 		m.Batch = b
-		return m
+		return m, msg.Data()
 	}
 	c.log.Error("unreadable message in the stream, flushing the sink instead", "sink", c.sink, "seq", m.Seq)
 	m.Batch = &rules.Batch{
 		Sink: c.sink, Origin: rules.FromGap, Flush: true, Reason: "unreadable_message",
 		Stamp: cdc.Stamp{FirstCommit: meta.Timestamp, LastCommit: meta.Timestamp},
 	}
-	return m
+	payload, err := encode(c.s.cfg.Pipeline, m.Batch)
+	if err != nil {
+		c.log.Error("encode a flush", "err", err)
+	}
+	return m, payload
 }
 
 // Ack acknowledges the message at seq and all before it. A lost acknowledgement
@@ -255,15 +262,15 @@ func (c *Consumer) Floor() uint64 { return c.floor.Load() }
 func (c *Consumer) Announce(seq uint64) error {
 	c.mu.Lock()
 	i, found := slices.BinarySearchFunc(c.held, seq, func(h held, seq uint64) int { return cmp.Compare(h.seq, seq) })
-	var msg jetstream.Msg
+	var payload []byte
 	if found {
-		msg = c.held[i].msg
+		payload = c.held[i].payload
 	}
 	c.mu.Unlock()
-	if msg == nil {
+	if payload == nil {
 		return nil
 	}
-	return c.s.nc.Publish(PurgedSubject(c.s.cfg.Pipeline, c.sink), msg.Data())
+	return c.s.nc.Publish(PurgedSubject(c.s.cfg.Pipeline, c.sink), payload)
 }
 
 // Backlog is the number of messages not yet acknowledged.

@@ -122,6 +122,8 @@ func TestAnUnreadableMessageIsAFlush(t *testing.T) {
 	s, _ := filled(t, 0)
 	c := consumer(t, s, "cache")
 	next(t, c)
+	heard, err := s.nc.SubscribeSync(PurgedSubject("shop", "cache"))
+	require.NoError(t, err)
 	began := time.Now()
 	for _, subject := range []string{purgeSubject("shop", "cache"), progressSubject("shop")} {
 		_, err := s.js.Publish(t.Context(), subject, []byte(`{"v":9}`))
@@ -131,6 +133,12 @@ func TestAnUnreadableMessageIsAFlush(t *testing.T) {
 		require.Equal(t, "cache", m.Batch.Sink)
 		require.Equal(t, rules.FromGap, m.Batch.Origin)
 		require.WithinDuration(t, began, m.Batch.Stamp.FirstCommit, time.Minute, "or the lag would be that of centuries")
+		require.NoError(t, c.Announce(m.Seq))
+		told, err := heard.NextMsg(10 * time.Second)
+		require.NoError(t, err)
+		b, err := Decode(told.Data)
+		require.NoError(t, err)
+		require.True(t, b.Flush, "listeners are told of the flush, not of what nobody can read")
 		require.NoError(t, c.Ack(m.Seq))
 	}
 }
