@@ -52,7 +52,7 @@ var faults = []fault{
 	{name: "missing variable", cause: func(r *rig) { r.edit("walpurge.yaml", r.path("data"), "${NO_SUCH_VARIABLE}") }, code: 2,
 		lines: []string{`{yaml}:3:11: the environment variable NO_SUCH_VARIABLE is not set (used as ${NO_SUCH_VARIABLE})`}},
 	{name: "missing rules", cause: yaml("rules/*.yaml", "rulez/*.yaml"), code: 2,
-		lines: []string{`{yaml}:2:9: rules: "rulez/*.yaml" matches no file (looked for {dir}/rulez/*.yaml)`}},
+		lines: []string{`{yaml}:2:9: rules: "rulez/*.yaml" matches no file; patterns are relative to {dir}`}},
 	{name: "broken URL", cause: yaml("postgres://postgres@", "postgres://postgres:"+secret+"/%zz#@"), code: 2,
 		lines: []string{"{yaml}:5:8: postgres.url cannot be parsed (not shown, it may hold a password): write postgres://USER@HOST:PORT/DATABASE, " +
 			"percent-encode special characters of a password or put it into postgres.password_file, and check the options after `?`"}},

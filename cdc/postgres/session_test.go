@@ -1,12 +1,14 @@
 package postgres
 
 import (
+	"bytes"
 	"context"
 	"encoding/binary"
 	"errors"
 	"io"
 	"log/slog"
 	"math"
+	"net"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -191,20 +193,30 @@ func TestReceiverCuts(t *testing.T) {
 			}
 			stream = append(stream, copyData(body)...)
 		}
-		var cut []byte
-		for len(cut) < len(stream) {
-			end := min(len(stream), len(cut)+rapid.IntRange(1, len(stream)).Draw(t, "piece"))
-			whole, err := wholeMessages(stream[:end])
+		server, client := net.Pipe()
+		go func() {
+			for at := 0; at < len(stream); {
+				end := min(len(stream), at+1+(at*7+len(stream))%(slabSize+1000))
+				_, _ = server.Write(stream[at:end])
+				at = end
+			}
+			server.Close()
+		}()
+		rc := newReceiver(client, client)
+		done := make(chan error, 1)
+		go func() { done <- rc.run(context.Background()) }()
+		var got []byte
+		for gulp := range rc.gulps {
+			whole, err := wholeMessages(gulp)
 			require.NoError(t, err)
-			cut = stream[:end]
-			require.LessOrEqual(t, whole, end)
-			if end == len(stream) {
-				require.Equal(t, end, whole)
-			}
-			for at := 0; at < whole; {
-				at += 1 + int(binary.BigEndian.Uint32(stream[at+1:]))
-				require.LessOrEqual(t, at, whole)
-			}
+			require.Equal(t, len(gulp), whole)
+			got = append(got, gulp...)
+			rc.recycle(gulp)
+		}
+		require.Error(t, <-done, "the end of the connection")
+		require.True(t, bytes.Equal(stream, got))
+		for len(rc.free) > 0 {
+			require.LessOrEqual(t, cap(<-rc.free), 4*slabSize, "a wide row does not hold its memory")
 		}
 	})
 	for _, bad := range [][]byte{{'d', 0, 0, 0, 3}, {'d', 0xff, 0xff, 0xff, 0xff}} {

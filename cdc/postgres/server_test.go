@@ -1,0 +1,221 @@
+package postgres
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/stretchr/testify/require"
+
+	"github.com/walpurge/walpurge/cdc"
+	"github.com/walpurge/walpurge/cdc/watermark"
+	"github.com/walpurge/walpurge/integration/harness"
+)
+
+// server is a PostgreSQL with a table, and an application's connection to it.
+type server struct {
+	t    *testing.T
+	pg   *harness.Postgres
+	conn *pgx.Conn
+	cfg  Config
+}
+
+func newServer(t *testing.T) *server {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	pg, err := harness.StartPostgres(ctx, harness.PostgresConfig{})
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, pg.Close()) })
+	require.NoError(t, pg.Exec(ctx, "postgres", "CREATE TABLE items (id int PRIMARY KEY, note text)"))
+	s := &server{t: t, pg: pg, cfg: DefaultConfig("test")}
+	s.cfg.URL, s.cfg.Heartbeat = pg.URL("postgres"), 200*time.Millisecond
+	s.conn, err = pgx.Connect(ctx, s.cfg.URL)
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = s.conn.Close(context.Background()) })
+	return s
+}
+
+func (s *server) exec(sql string, args ...any) {
+	s.t.Helper()
+	_, err := s.conn.Exec(s.t.Context(), sql, args...)
+	require.NoError(s.t, err)
+}
+
+// lsn reads a position, such as pg_current_wal_insert_lsn().
+func (s *server) lsn(expr string) cdc.LSN {
+	s.t.Helper()
+	var text string
+	require.NoError(s.t, s.conn.QueryRow(s.t.Context(), "SELECT ("+expr+")::text").Scan(&text))
+	l, err := cdc.ParseLSN(text)
+	require.NoError(s.t, err)
+	return l
+}
+
+func (s *server) confirmed() cdc.LSN {
+	return s.lsn("SELECT confirmed_flush_lsn FROM pg_replication_slots")
+}
+
+// walsender is the process that serves the slot, 0 if none does.
+func (s *server) walsender() (pid int) {
+	s.t.Helper()
+	require.NoError(s.t, s.conn.QueryRow(s.t.Context(), "SELECT coalesce(max(active_pid), 0) FROM pg_replication_slots").Scan(&pid))
+	return pid
+}
+
+// sinkhole is a handler that keeps what it is given and, as long as it is not
+// frozen, calls it safe at once.
+type sinkhole struct {
+	board *watermark.Board
+	// hold, if set, is called with every change before it counts.
+	hold func(c *cdc.Change)
+
+	mu      sync.Mutex
+	starts  []cdc.Session
+	ids     map[string]int
+	notes   map[string]int // length of each note, by id
+	commits []cdc.Txn
+	end     cdc.LSN
+	frozen  bool
+}
+
+func (h *sinkhole) Start(_ context.Context, s cdc.Session) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.starts = append(h.starts, s)
+	return nil
+}
+
+func (h *sinkhole) Change(_ context.Context, _ *cdc.Txn, c *cdc.Change) error {
+	if h.hold != nil {
+		h.hold(c)
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	row := c.New
+	if row == nil {
+		row = c.Old
+	}
+	h.ids[string(row[0].Data)]++
+	h.notes[string(row[0].Data)] = len(row[1].Data)
+	return nil
+}
+
+func (h *sinkhole) Commit(_ context.Context, tx *cdc.Txn) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.commits = append(h.commits, *tx)
+	h.end = tx.End
+	return nil
+}
+
+func (h *sinkhole) Rest(_ context.Context, r cdc.Rest) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	at := h.starts[len(h.starts)-1].Start
+	at.LSN = max(h.end, r.Idle)
+	if !h.frozen {
+		h.board.Advance(watermark.Mark{Stage: watermark.Synced}, at)
+	}
+	return nil
+}
+
+func (h *sinkhole) freeze(frozen bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.frozen = frozen
+}
+
+// has reports whether ids 0 to n-1 all arrived.
+func (h *sinkhole) has(n int) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for i := range n {
+		if h.ids[fmt.Sprint(i)] == 0 {
+			return false
+		}
+	}
+	return true
+}
+
+func (h *sinkhole) sessions() int {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return len(h.starts)
+}
+
+// running is a reader at work.
+type running struct {
+	*Reader
+	*sinkhole
+	log  *lines
+	stop context.CancelFunc
+	done chan error
+}
+
+// run starts a reader and waits until it is in the phase.
+func (s *server) run(h *sinkhole, until Phase) *running {
+	s.t.Helper()
+	h.board = watermark.NewBoard(watermark.Mark{Stage: watermark.Received}, watermark.Mark{Stage: watermark.Synced}, watermark.Mark{Stage: watermark.Confirmed})
+	h.ids, h.notes = make(map[string]int), make(map[string]int)
+	out := &lines{}
+	r := NewReader(s.cfg, Options{
+		Board: h.board, Confirm: watermark.ConfirmSynced, Logger: slog.New(slog.NewTextHandler(out, nil)),
+		Tables: func() []cdc.Table { return []cdc.Table{{Schema: "public", Name: "items"}} },
+	})
+	ctx, cancel := context.WithCancel(context.Background())
+	run := &running{Reader: r, sinkhole: h, log: out, stop: cancel, done: make(chan error, 1)}
+	go func() { run.done <- r.Run(ctx, h) }()
+	s.t.Cleanup(func() {
+		cancel()
+		select {
+		case <-run.done:
+		case <-time.After(20 * time.Second):
+			s.t.Error("the reader does not stop")
+		}
+		if s.t.Failed() {
+			s.t.Log(out.String())
+		}
+	})
+	eventually(s.t, 15*time.Second, func() bool { return r.State().Phase == until }, "the reader is "+string(until))
+	return run
+}
+
+// end stops the reader and returns how long that took.
+func (r *running) end(t *testing.T) time.Duration {
+	t.Helper()
+	began := time.Now()
+	r.stop()
+	err := <-r.done
+	r.done <- nil
+	require.NoError(t, err)
+	return time.Since(began)
+}
+
+// lines keeps what is logged.
+type lines struct {
+	mu sync.Mutex
+	b  strings.Builder
+}
+
+func (l *lines) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(p)
+}
+
+func (l *lines) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.String()
+}
+
+func eventually(t *testing.T, within time.Duration, cond func() bool, msg string) {
+	t.Helper()
+	require.Eventually(t, cond, within, 5*time.Millisecond, msg)
+}
