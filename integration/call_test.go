@@ -141,20 +141,5 @@ func (r *rig) launchFile(text string) *daemon {
 	require.True(r.t, found)
 	addr, _, _ := strings.Cut(listen, `"`)
 	r.write("walpurge.yaml", text)
-	d := &daemon{t: r.t, addr: addr, logs: &logs{}, done: make(chan struct{})}
-	d.cmd = command(nil, "run", "-c", r.path("walpurge.yaml"))
-	d.cmd.Stderr = d.logs
-	require.NoError(r.t, d.cmd.Start())
-	go func() {
-		d.err = d.cmd.Wait()
-		close(d.done)
-	}()
-	r.t.Cleanup(func() {
-		_ = d.cmd.Process.Kill()
-		<-d.done
-		if r.t.Failed() {
-			r.t.Logf("daemon's log, last part:\n%s", d.logs.tail(60))
-		}
-	})
-	return d
+	return r.spawn(addr, r.path("walpurge.yaml"), nil)
 }

@@ -3,7 +3,6 @@ package integration
 import (
 	"bytes"
 	"encoding/json"
-	"fmt"
 	"io"
 	"net/http"
 	"net/url"
@@ -19,7 +18,6 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/walpurge/walpurge/cmd/app"
-	"github.com/walpurge/walpurge/integration/harness"
 )
 
 // daemon is a running walpurge process.
@@ -43,11 +41,15 @@ func (r *rig) start(env ...string) *daemon {
 // launch runs the daemon and does not wait.
 func (r *rig) launch(env ...string) *daemon {
 	r.t.Helper()
-	port, err := harness.FreePort()
-	require.NoError(r.t, err)
-	addr := fmt.Sprintf("127.0.0.1:%d", port)
+	addr := freeAddr(r.t)
+	return r.spawn(addr, r.config(addr), env)
+}
+
+// spawn runs the daemon on a file that lets it listen on addr.
+func (r *rig) spawn(addr, file string, env []string) *daemon {
+	r.t.Helper()
 	d := &daemon{t: r.t, addr: addr, logs: &logs{}, done: make(chan struct{})}
-	d.cmd = command(env, "run", "-c", r.config(addr))
+	d.cmd = command(env, "run", "-c", file)
 	d.cmd.Stderr = d.logs
 	require.NoError(r.t, d.cmd.Start())
 	go func() {

@@ -6,13 +6,10 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
-	"slices"
 	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pglogrepl"
-	"github.com/jackc/pgx/v5"
-	"golang.org/x/sync/errgroup"
 
 	"github.com/walpurge/walpurge/cdc"
 	"github.com/walpurge/walpurge/cdc/pgoutput"
@@ -190,157 +187,6 @@ func (r *Reader) session(ctx context.Context, h Handler, streamed *bool) error {
 		urgent: make(chan struct{}, 1), decoder: pgoutput.NewDecoder(), xids: widener{newest: newestXID},
 	}
 	return r.stream(ctx, s, newReceiver(stream, hr))
-}
-
-// prepare brings publication and slot into being and reads where to start. A
-// reader that streamed before goes on without the tables that the application
-// has dropped or made unpublishable meanwhile: the others' purges matter more.
-func (r *Reader) prepare(ctx context.Context, streamed bool) (cdc.Session, uint64, error) {
-	conn, err := r.cfg.Connect(ctx)
-	if err != nil {
-		return cdc.Session{}, 0, err
-	}
-	defer conn.Close(context.WithoutCancel(ctx))
-	slot, err := r.cfg.slot(ctx, conn)
-	if err != nil {
-		return cdc.Session{}, 0, err
-	}
-	if slot != nil && slot.Active {
-		// Only the slot's owner may touch the publication.
-		return cdc.Session{}, 0, &busyError{slot: r.cfg.Slot, pid: slot.ActivePID}
-	}
-	tables := r.opts.Tables()
-	if streamed {
-		tables = r.publishable(ctx, conn, tables)
-	}
-	created, err := r.cfg.Ensure(ctx, conn, tables)
-	if err != nil {
-		return cdc.Session{}, 0, err
-	}
-	if slot, err = r.cfg.slot(ctx, conn); err != nil {
-		return cdc.Session{}, 0, err
-	}
-	if slot == nil {
-		return cdc.Session{}, 0, fmt.Errorf("slot %q vanished while starting", r.cfg.Slot)
-	}
-	if slot.Status == "lost" {
-		return cdc.Session{}, 0, &Fault{fmt.Errorf("slot %q was invalidated by the server: changes are lost", r.cfg.Slot),
-			"drop it (SELECT pg_drop_replication_slot('" + r.cfg.Slot + "');) and start again: a new slot is created and every sink flushed"}
-	}
-	var next uint64
-	if err := conn.QueryRow(ctx, "SELECT pg_snapshot_xmax(pg_current_snapshot())::text::numeric").Scan(&next); err != nil {
-		return cdc.Session{}, 0, fmt.Errorf("read the next transaction id: %w", err)
-	}
-	return cdc.Session{Start: cdc.Position{LSN: slot.Confirmed}, SlotCreated: created}, next, nil
-}
-
-// publishable leaves out the tables that cannot be published, and says so.
-func (r *Reader) publishable(ctx context.Context, conn *pgx.Conn, tables []cdc.Table) []cdc.Table {
-	infos, err := Inspect(ctx, conn, r.cfg.Publication, tables)
-	if err != nil {
-		r.opts.Logger.Error("rules watch tables that are gone, going on without them", "err", err)
-	}
-	return slices.DeleteFunc(slices.Clone(tables), func(t cdc.Table) bool {
-		info := infos[t]
-		if info != nil && !info.Published && (!info.Usable || info.Root != "") {
-			r.opts.Logger.Error("rules watch a table that cannot be published, going on without it", "err", info.IdentityFault())
-			return true
-		}
-		return info == nil
-	})
-}
-
-// busyError says that another process streams from the slot.
-type busyError struct {
-	slot string
-	pid  int
-}
-
-func (e *busyError) Error() string {
-	return fmt.Sprintf("slot %q is active for PostgreSQL process %d", e.slot, e.pid)
-}
-
-func (r *Reader) explainStart(err error) error {
-	switch sqlState(err) {
-	case codeObjectInUse:
-		return &busyError{slot: r.cfg.Slot}
-	case codeUndefinedObject, codeNotInState:
-		return &Fault{fmt.Errorf("slot %q cannot be read: %w", r.cfg.Slot, err), "see `walpurge check`; a lost slot must be dropped before a new one is created"}
-	}
-	return fmt.Errorf("start replication: %w", err)
-}
-
-// stream runs the session's goroutines until one fails or the context ends.
-func (r *Reader) stream(ctx context.Context, s *session, rc *receiver) error {
-	// work outlives the intake: what was received is handed over and confirmed
-	// even after the order to stop, within stopGrace.
-	work, giveUp := context.WithCancel(context.WithoutCancel(ctx))
-	defer giveUp()
-	intake, stopIntake := context.WithCancel(ctx)
-	defer stopIntake()
-	stop := context.AfterFunc(ctx, func() { time.AfterFunc(stopGrace, giveUp) })
-	defer stop()
-
-	rep := &reporter{conn: s.conn, board: r.opts.Board, policy: r.opts.Confirm, start: s.start.Start, urgent: s.urgent}
-	var g errgroup.Group
-	fail := func(run func() error) func() error {
-		return func() error {
-			err := run()
-			if err != nil {
-				stopIntake()
-				giveUp()
-			}
-			return err
-		}
-	}
-	reporting, stopReporting := context.WithCancel(work)
-	defer stopReporting()
-	var side errgroup.Group
-	side.Go(fail(func() error { return rep.run(reporting) }))
-	side.Go(fail(func() error { return r.beat.run(reporting, s.start.Start) }))
-
-	g.Go(fail(func() error { return rc.run(intake) }))
-	g.Go(fail(func() error {
-		if err := s.handler.Start(work, s.start); err != nil {
-			return err
-		}
-		r.enter(Streaming, nil)
-		for b := range rc.gulps {
-			if err := s.gulp(work, b); err != nil {
-				return err
-			}
-			rc.recycle(b)
-		}
-		return nil
-	}))
-	err := g.Wait()
-	if err == nil {
-		r.settle(work)
-	}
-	stopReporting()
-	sideErr := side.Wait()
-	if err == nil && sideErr == nil {
-		rep.goodbye()
-	}
-	return errors.Join(err, sideErr)
-}
-
-// settle waits until all whole transactions received are safe.
-func (r *Reader) settle(ctx context.Context) {
-	ctx, cancel := context.WithTimeout(ctx, stopGrace)
-	defer cancel()
-	head := r.opts.Board.Get(watermark.Mark{Stage: watermark.Received})
-	for {
-		changed := r.opts.Board.Watch()
-		if !r.opts.Board.Safe(r.opts.Confirm).Before(head) || r.opts.Confirm == watermark.ConfirmSettled {
-			return
-		}
-		select {
-		case <-changed:
-		case <-ctx.Done():
-			return
-		}
-	}
 }
 
 // Widen publishes tables that a reload added, before the new rules begin.

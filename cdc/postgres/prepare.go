@@ -1,0 +1,89 @@
+package postgres
+
+import (
+	"context"
+	"fmt"
+	"slices"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/walpurge/walpurge/cdc"
+)
+
+// prepare brings publication and slot into being and reads where to start. A
+// reader that streamed before goes on without the tables that the application
+// has dropped or made unpublishable meanwhile: the others' purges matter more.
+func (r *Reader) prepare(ctx context.Context, streamed bool) (cdc.Session, uint64, error) {
+	conn, err := r.cfg.Connect(ctx)
+	if err != nil {
+		return cdc.Session{}, 0, err
+	}
+	defer conn.Close(context.WithoutCancel(ctx))
+	slot, err := r.cfg.slot(ctx, conn)
+	if err != nil {
+		return cdc.Session{}, 0, err
+	}
+	if slot != nil && slot.Active {
+		// Only the slot's owner may touch the publication.
+		return cdc.Session{}, 0, &busyError{slot: r.cfg.Slot, pid: slot.ActivePID}
+	}
+	tables := r.opts.Tables()
+	if streamed {
+		tables = r.publishable(ctx, conn, tables)
+	}
+	created, err := r.cfg.Ensure(ctx, conn, tables)
+	if err != nil {
+		return cdc.Session{}, 0, err
+	}
+	if slot, err = r.cfg.slot(ctx, conn); err != nil {
+		return cdc.Session{}, 0, err
+	}
+	if slot == nil {
+		return cdc.Session{}, 0, fmt.Errorf("slot %q vanished while starting", r.cfg.Slot)
+	}
+	if slot.Status == "lost" {
+		return cdc.Session{}, 0, &Fault{fmt.Errorf("slot %q was invalidated by the server: changes are lost", r.cfg.Slot),
+			"drop it (SELECT pg_drop_replication_slot('" + r.cfg.Slot + "');) and start again: a new slot is created and every sink flushed"}
+	}
+	var next uint64
+	if err := conn.QueryRow(ctx, "SELECT pg_snapshot_xmax(pg_current_snapshot())::text::numeric").Scan(&next); err != nil {
+		return cdc.Session{}, 0, fmt.Errorf("read the next transaction id: %w", err)
+	}
+	return cdc.Session{Start: cdc.Position{LSN: slot.Confirmed}, SlotCreated: created}, next, nil
+}
+
+// publishable leaves out the tables that cannot be published, and says so.
+func (r *Reader) publishable(ctx context.Context, conn *pgx.Conn, tables []cdc.Table) []cdc.Table {
+	infos, err := Inspect(ctx, conn, r.cfg.Publication, tables)
+	if err != nil {
+		r.opts.Logger.Error("rules watch tables that are gone, going on without them", "err", err)
+	}
+	return slices.DeleteFunc(slices.Clone(tables), func(t cdc.Table) bool {
+		info := infos[t]
+		if info != nil && !info.Published && (!info.Usable || info.Root != "") {
+			r.opts.Logger.Error("rules watch a table that cannot be published, going on without it", "err", info.IdentityFault())
+			return true
+		}
+		return info == nil
+	})
+}
+
+// busyError says that another process streams from the slot.
+type busyError struct {
+	slot string
+	pid  int
+}
+
+func (e *busyError) Error() string {
+	return fmt.Sprintf("slot %q is active for PostgreSQL process %d", e.slot, e.pid)
+}
+
+func (r *Reader) explainStart(err error) error {
+	switch sqlState(err) {
+	case codeObjectInUse:
+		return &busyError{slot: r.cfg.Slot}
+	case codeUndefinedObject, codeNotInState:
+		return &Fault{fmt.Errorf("slot %q cannot be read: %w", r.cfg.Slot, err), "see `walpurge check`; a lost slot must be dropped before a new one is created"}
+	}
+	return fmt.Errorf("start replication: %w", err)
+}

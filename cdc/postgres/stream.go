@@ -1,0 +1,84 @@
+package postgres
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/walpurge/walpurge/cdc/watermark"
+)
+
+// stream runs the session's goroutines until one fails or the context ends.
+func (r *Reader) stream(ctx context.Context, s *session, rc *receiver) error {
+	// work outlives the intake: what was received is handed over and confirmed
+	// even after the order to stop, within stopGrace.
+	work, giveUp := context.WithCancel(context.WithoutCancel(ctx))
+	defer giveUp()
+	intake, stopIntake := context.WithCancel(ctx)
+	defer stopIntake()
+	stop := context.AfterFunc(ctx, func() { time.AfterFunc(stopGrace, giveUp) })
+	defer stop()
+
+	rep := &reporter{conn: s.conn, board: r.opts.Board, policy: r.opts.Confirm, start: s.start.Start, urgent: s.urgent}
+	var g errgroup.Group
+	fail := func(run func() error) func() error {
+		return func() error {
+			err := run()
+			if err != nil {
+				stopIntake()
+				giveUp()
+			}
+			return err
+		}
+	}
+	reporting, stopReporting := context.WithCancel(work)
+	defer stopReporting()
+	var side errgroup.Group
+	side.Go(fail(func() error { return rep.run(reporting) }))
+	side.Go(fail(func() error { return r.beat.run(reporting, s.start.Start) }))
+
+	g.Go(fail(func() error { return rc.run(intake) }))
+	g.Go(fail(func() error {
+		if err := s.handler.Start(work, s.start); err != nil {
+			return err
+		}
+		r.enter(Streaming, nil)
+		for b := range rc.gulps {
+			if err := s.gulp(work, b); err != nil {
+				return err
+			}
+			rc.recycle(b)
+		}
+		return nil
+	}))
+	err := g.Wait()
+	if err == nil {
+		r.settle(work)
+	}
+	stopReporting()
+	sideErr := side.Wait()
+	if err == nil && sideErr == nil {
+		rep.goodbye()
+	}
+	return errors.Join(err, sideErr)
+}
+
+// settle waits until all whole transactions received are safe.
+func (r *Reader) settle(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, stopGrace)
+	defer cancel()
+	head := r.opts.Board.Get(watermark.Mark{Stage: watermark.Received})
+	for {
+		changed := r.opts.Board.Watch()
+		if !r.opts.Board.Safe(r.opts.Confirm).Before(head) || r.opts.Confirm == watermark.ConfirmSettled {
+			return
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
