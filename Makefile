@@ -24,6 +24,10 @@ help: ## list the targets
 deps: ## install PostgreSQL and Valkey for demo and tests, if they are missing
 	@deploy/dev/deps.sh
 
+.PHONY: deps-test
+deps-test:
+	@deploy/dev/deps.sh core test
+
 .PHONY: build
 build: ## build bin/walpurge, stamped with the version that git describes
 	go build -trimpath -ldflags "-X main.version=$(VERSION)" -o bin/walpurge ./cmd/walpurge
@@ -33,20 +37,15 @@ demo: deps build ## watch purges happen on throwaway servers; FOR=10s ends by it
 	./bin/walpurge demo $(if $(FOR),--for $(FOR))
 
 .PHONY: test
-test: deps compiler ## vet, then run every test with the race detector
+test: deps-test ## vet, then run every test with the race detector
 	go vet -tags failpoints ./...
 	go test -vet=off $(TEST_FLAGS) ./...
 
 .PHONY: test-full
-test-full: deps compiler ## what takes longer: the long integration tests, then every fuzz target for FUZZTIME
+test-full: deps-test ## what takes longer: the long integration tests, then every fuzz target for FUZZTIME
 	go vet -tags failpoints ./...
 	WALPURGE_TEST_FULL=1 go test -vet=off $(TEST_FLAGS) -timeout 60m ./...
 	$(MAKE) fuzz
-
-# The race detector is C code, so cgo has to work.
-.PHONY: compiler
-compiler:
-	@command -v "$$(go env CC)" >/dev/null || { echo "make: no C compiler ($$(go env CC)), which the race detector needs; run apt-get install gcc libc6-dev" >&2; exit 1; }
 
 .PHONY: fuzz
 fuzz: ## run every fuzz target for FUZZTIME (20s)

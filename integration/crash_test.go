@@ -13,8 +13,8 @@ import (
 // pick waits a random time while the system works.
 func pick(from, to time.Duration) { <-time.After(from + rand.N(to-from)) }
 
-// TestKilledDaemonLosesNothing kills the daemon five times at random moments
-// while four writers write.
+// TestKilledDaemonLosesNothing kills the daemon five times (or fifty) at random
+// moments while four writers write.
 func TestKilledDaemonLosesNothing(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, rigOptions{})
@@ -22,7 +22,8 @@ func TestKilledDaemonLosesNothing(t *testing.T) {
 	o.slow(2 * time.Millisecond)
 	d := r.start()
 	w := startWriters(r, 4)
-	for range 5 {
+	kills := rounds(5, 50)
+	for range kills {
 		pick(200*time.Millisecond, 1500*time.Millisecond)
 		d.kill()
 		pick(0, 300*time.Millisecond)
@@ -33,7 +34,7 @@ func TestKilledDaemonLosesNothing(t *testing.T) {
 	d.wait(r.lsn(), time.Minute)
 	require.Empty(t, o.lost())
 	require.Empty(t, d.metric(`walpurge_flushes_total{reason="stream_behind",sink="cache"}`), "a killed daemon is not a gap")
-	t.Logf("%d transactions committed, 5 kills, none lost", commits)
+	t.Logf("%d transactions committed, %d kills, none lost", commits, kills)
 	d.term()
 }
 
@@ -66,7 +67,7 @@ func TestKilledValkeyLosesNothing(t *testing.T) {
 	o := newOracle(r)
 	d := r.start()
 	w := startWriters(r, 4)
-	for range 3 {
+	for range rounds(3, 15) {
 		pick(300*time.Millisecond, 900*time.Millisecond)
 		require.NoError(t, r.vk.Kill())
 		eventually(t, 20*time.Second, func() bool { return d.sink("cache").State == "blocked" }, "the lane says that the sink fails")

@@ -22,3 +22,12 @@ func TestMain(m *testing.M) {
 	}
 	os.Exit(m.Run())
 }
+
+// rounds is how often a test repeats what happens at random: short, or long when
+// there is time for it (make test-full).
+func rounds(short, long int) int {
+	if os.Getenv("WALPURGE_TEST_FULL") != "" {
+		return long
+	}
+	return short
+}

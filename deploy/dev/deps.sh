@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # deps.sh - makes sure that the servers which the tests and `walpurge demo`
 # start are installed: PostgreSQL 15 or newer and Valkey (or Redis 7 or newer).
-# It also looks for a Go new enough for go.mod.
+# It also looks for a Go new enough for go.mod. Group test: a C compiler, which
+# the race detector needs.
 #
 #   deps.sh [--check] [GROUP...]
 #
@@ -30,7 +31,7 @@ say() { printf '%s\n' "$*"; }
 complain() { printf 'deps: %s\n' "$*" >&2; }
 
 usage() {
-  sed -n '2,13s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"
+  sed -n '2,14s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"
   say "Groups: $(declare -F | sed -n 's/^declare -f group_//p' | paste -sd' ')"
 }
 
@@ -290,6 +291,20 @@ group_core() {
   need "PostgreSQL $pg_min+" find_postgres install_postgres "apt-get install postgresql"
   need "Valkey" find_valkey install_valkey \
     "apt-get install valkey-server   (Debian bookworm: from bookworm-backports; else: apt-get install redis-server)"
+}
+
+# The race detector is C code: go test -race needs a compiler and libc's headers.
+find_compiler() {
+  local cc
+  cc=$(go env CC 2>/dev/null) || cc=gcc
+  echo 'int main(void) { return 0; }' | "${cc:-gcc}" -include stdlib.h -x c -o /dev/null - 2>/dev/null || return 1
+  printf 'C compiler %s\n' "$(command -v "${cc:-gcc}")"
+}
+
+install_compiler() { install gcc libc6-dev; }
+
+group_test() {
+  need "a C compiler" find_compiler install_compiler "apt-get install gcc libc6-dev"
 }
 
 # --- main --------------------------------------------------------------------

@@ -191,11 +191,10 @@ type world struct {
 	// parkErr is what the next attempts to park return.
 	parkErr []error
 
-	lane   *Lane
-	stop   context.CancelFunc // ends intake
-	cut    context.CancelFunc // ends work
-	ended  chan error
-	cancel func()
+	lane  *Lane
+	stop  context.CancelFunc // ends intake
+	cut   context.CancelFunc // ends work
+	ended chan error
 }
 
 func newWorld(t require.TestingT) *world {

@@ -141,7 +141,7 @@ func (p purge) check(zone Zone) *refusal {
 
 // checkTag refuses with HTTP 200, as the real API was seen to.
 func checkTag(tag string) *refusal {
-	first := apiError{}
+	var first apiError
 	switch {
 	case len(tag) > maxTag:
 		first = apiError{Code: codeTagTooLong, Message: fmt.Sprintf("Tag exceeds maximum length of %d characters: %s", maxTag, tag)}
