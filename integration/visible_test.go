@@ -14,10 +14,13 @@ func (r *rig) hang() {
 	r.t.Helper()
 	r.exec("ALTER SYSTEM SET synchronous_standby_names = 'nobody'")
 	r.exec("SELECT pg_reload_conf()")
+	// The checkpointer puts it in force some time later, for new commits.
 	eventually(r.t, 10*time.Second, func() bool {
-		var names string
-		return r.db.QueryRow(r.t.Context(), "SHOW synchronous_standby_names").Scan(&names) == nil && names == "nobody"
-	}, "the setting is in force")
+		ctx, cancel := context.WithTimeout(r.t.Context(), 300*time.Millisecond)
+		defer cancel()
+		_, err := r.db.Exec(ctx, "SELECT pg_logical_emit_message(true, 'probe', '')")
+		return err != nil
+	}, "commits wait")
 }
 
 // release lets waiting commits become visible.
