@@ -25,6 +25,10 @@ type Plan struct {
 	oldView, newView rowView
 	viewed           bool // the views show the change at hand
 	vars             activation
+	// The same for the expressions of templates.
+	oldFill, newFill rowView
+	filled           bool
+	fills            activation
 }
 
 type boundRule struct {
@@ -41,6 +45,9 @@ type boundTemplate struct {
 	sinks []int
 	// each is set when the value depends on the image in turn.
 	each bool
+	// expressions is set where a part is one; limit then bounds the values.
+	expressions bool
+	limit       int
 }
 
 type boundPart struct {
@@ -49,6 +56,7 @@ type boundPart struct {
 	missing bool
 	image   image
 	form    form
+	expr    *expression
 }
 
 // Bind resolves the rules' columns in rel. It is nil when no rule watches the
@@ -75,7 +83,10 @@ func (s *Set) Bind(rel *cdc.Relation) *Plan {
 	}
 	p.oldView = rowView{plan: p, cache: make([]ref.Val, n)}
 	p.newView = rowView{plan: p, cache: make([]ref.Val, n)}
-	p.vars = activation{plan: p}
+	p.vars = activation{old: &p.oldView, new: &p.newView}
+	p.oldFill = rowView{plan: p, cache: make([]ref.Val, n), fills: true}
+	p.newFill = rowView{plan: p, cache: make([]ref.Val, n), fills: true}
+	p.fills = activation{old: &p.oldFill, new: &p.newFill}
 	return p
 }
 
@@ -88,19 +99,27 @@ func (p *Plan) bindRule(id int, r *Rule, reads []bool) {
 		return i, ok
 	}
 	b := boundRule{Rule: r, id: id}
-	if r.when != nil {
-		for _, c := range r.when.columns {
+	expression := func(e *expression) {
+		for _, c := range e.columns {
 			read(c.name)
 		}
 		for i := range reads {
-			reads[i] = reads[i] || r.when.wholeRow
+			reads[i] = reads[i] || e.wholeRow
 		}
+	}
+	if r.when != nil {
+		expression(r.when.expression)
 	}
 	for kind := range r.values {
 		for _, t := range r.values[kind] {
-			bt := boundTemplate{kind: Kind(kind), max: maxLen(Kind(kind)), sinks: r.routes[kind]}
+			bt := boundTemplate{kind: Kind(kind), max: maxLen(Kind(kind)), sinks: r.routes[kind], limit: t.limit}
 			for _, part := range t.parts {
-				bp := boundPart{literal: []byte(part.literal), column: -1, image: part.image}
+				bp := boundPart{literal: []byte(part.literal), column: -1, image: part.image, expr: part.expr}
+				if part.expr != nil {
+					expression(part.expr)
+					bt.expressions = true
+					bt.each = bt.each || part.expr.usesRow
+				}
 				if part.column != "" {
 					i, ok := read(part.column)
 					bp.missing = !ok
@@ -117,11 +136,10 @@ func (p *Plan) bindRule(id int, r *Rule, reads []bool) {
 	p.rules = append(p.rules, b)
 }
 
-// activation gives a condition its variables.
+// activation gives an expression its variables.
 type activation struct {
-	plan *Plan
-	row  *rowView
-	op   types.String
+	row, old, new *rowView
+	op            types.String
 }
 
 // ResolveName implements CEL's lookup of variables.
@@ -130,9 +148,9 @@ func (a *activation) ResolveName(name string) (any, bool) {
 	case "row":
 		return a.row, true
 	case "old":
-		return &a.plan.oldView, true
+		return a.old, true
 	case "new":
-		return &a.plan.newView, true
+		return a.new, true
 	case "op":
 		return a.op, true
 	}

@@ -49,6 +49,9 @@ func (l *loader) rule(file string, raw *rawRule, defaults []int) {
 			rl.fail(k.node.Key, "`%s` is not supported by this version", k.name)
 		}
 	}
+	if f.Vars != nil {
+		rl.fail(f.Vars.Key, "`vars` belongs to the top of the file, beside `rules`")
+	}
 	if f.Message == nil {
 		rl.table(f.Table, raw.node.Pos)
 	}
@@ -133,16 +136,7 @@ func (l *ruleLoader) pos() strictyaml.Pos { return strictyaml.Pos{Line: l.r.Line
 
 func (l *ruleLoader) templates(kind Kind, texts []strictyaml.Text) {
 	for _, text := range texts {
-		t, at, err := parseTemplate(text.Value)
-		if err != nil {
-			l.fail(text.At(at), "%s %q: %v", kind, text.Value, err)
-			continue
-		}
-		if fixed, ok := t.fixed(); ok && !l.literal(kind, text, fixed) {
-			continue
-		}
-		t.line = text.Pos().Line
-		l.r.values[kind] = append(l.r.values[kind], t)
+		l.r.values[kind] = append(l.r.values[kind], l.compile(kind, text, "")...)
 	}
 }
 
@@ -177,17 +171,12 @@ func (l *ruleLoader) literals(key string, raw *rawLiterals) literals {
 	}{{Key, raw.f.Keys}, {Tag, raw.f.Tags}}
 	for _, b := range byKind {
 		for _, text := range b.texts {
-			t, at, err := parseTemplate(text.Value)
-			if err != nil {
-				l.fail(text.At(at), "`%s`: %s %q: %v", key, b.kind, text.Value, err)
-				continue
-			}
-			fixed, ok := t.fixed()
-			if !ok {
-				l.fail(text.Pos(), "`%s`: %s %q has a column, but here only fixed values can be named", key, b.kind, text.Value)
-				continue
-			}
-			if l.literal(b.kind, text, fixed) {
+			for _, t := range l.compile(b.kind, text, "`"+key+"`: ") {
+				fixed, ok := t.fixed()
+				if !ok {
+					l.fail(text.Pos(), "`%s`: %s %q reads the row, but here only fixed values can be named", key, b.kind, text.Value)
+					break
+				}
 				out.given = true
 				out.values[b.kind] = append(out.values[b.kind], []byte(fixed))
 			}

@@ -7,8 +7,8 @@
 //   - either image: a condition that holds for the old or the new row matches,
 //     and the values of both are invalidated;
 //   - unknown matches: a condition that needs a column which the stream did not
-//     carry counts as true, and a value that cannot be built is replaced by
-//     what the rule's unknown: names;
+//     carry, or that fails, counts as true, and a value that cannot be built is
+//     replaced by what the rule's unknown: names;
 //   - per sink: what one sink cannot take falls back to what it can.
 //
 // The package is pure: no network, no clock, no goroutine, no log.

@@ -7,7 +7,8 @@ import (
 )
 
 // Eval tells out what the table's rules say about c, in the order of the
-// rules. It neither keeps c nor allocates, apart from what conditions need.
+// rules. It neither keeps c nor allocates, apart from what conditions and
+// expressions need.
 func (p *Plan) Eval(c *cdc.Change, out Output) {
 	if c.Op == cdc.Truncate {
 		for i := range p.rules {
@@ -35,20 +36,27 @@ func (p *Plan) Eval(c *cdc.Change, out Output) {
 		if unknown {
 			out.Verdict(b.id, UnknownCondition)
 		}
-		if failed {
+		lacking, wrong := p.emit(b, c.Op, out)
+		if failed || wrong {
 			out.Verdict(b.id, Failed)
 		}
-		if p.emit(b, out) {
+		if lacking {
 			out.Verdict(b.id, UnknownValue)
 			b.emitLiterals(b.id, &b.unknown, out)
 		}
 	}
 }
 
-// emit hands over the rule's values and reports whether one is unknown.
-func (p *Plan) emit(b *boundRule, out Output) (unknown bool) {
+// emit hands over the rule's values and reports whether one is unknown, and
+// whether an expression failed.
+func (p *Plan) emit(b *boundRule, op cdc.Op, out Output) (unknown, failed bool) {
 	for i := range b.values {
 		t := &b.values[i]
+		if t.expressions {
+			lacking, wrong := p.emitExpressions(b, t, op, out)
+			unknown, failed = unknown || lacking, failed || wrong
+			continue
+		}
 		var fromNew, fromOld outcome
 		switch {
 		case !t.each:
@@ -69,7 +77,7 @@ func (p *Plan) emit(b *boundRule, out Output) (unknown bool) {
 			invalidate(b.id, t, p.oldBuf, out)
 		}
 	}
-	return unknown
+	return unknown, failed
 }
 
 func invalidate(rule int, t *boundTemplate, value []byte, out Output) {
@@ -92,34 +100,12 @@ const (
 func (p *Plan) expand(buf []byte, t *boundTemplate, row cdc.Tuple) ([]byte, outcome) {
 	unknown := false
 	for i := range t.parts {
-		part := &t.parts[i]
-		if part.column < 0 && !part.missing {
-			buf = append(buf, part.literal...)
-			continue
-		}
-		from := row
-		switch part.image {
-		case oldImage:
-			from = p.old
-		case newImage:
-			from = p.new
-		}
-		if from == nil {
+		var is outcome
+		switch buf, is = p.appendPart(buf, &t.parts[i], row, t.max); is {
+		case isNothing:
 			return buf, isNothing
-		}
-		if part.missing {
+		case isUnknown:
 			unknown = true
-			continue
-		}
-		v := &from[part.column]
-		switch {
-		case v.Kind == cdc.Null:
-			return buf, isNothing
-		case v.Kind != cdc.Text, len(v.Data) > t.max+len(`\x`):
-			// Too long before it is copied: no form drops more than a \x.
-			unknown = true
-		default:
-			buf = appendText(buf, v.Data, part.form)
 		}
 	}
 	switch {
@@ -129,6 +115,35 @@ func (p *Plan) expand(buf []byte, t *boundTemplate, row cdc.Tuple) ([]byte, outc
 		return buf, isNothing
 	}
 	return buf, isValue
+}
+
+// appendPart appends a literal or a column.
+func (p *Plan) appendPart(buf []byte, part *boundPart, row cdc.Tuple, most int) ([]byte, outcome) {
+	if part.column < 0 && !part.missing {
+		return append(buf, part.literal...), isValue
+	}
+	from := row
+	switch part.image {
+	case oldImage:
+		from = p.old
+	case newImage:
+		from = p.new
+	}
+	switch {
+	case from == nil:
+		return buf, isNothing
+	case part.missing:
+		return buf, isUnknown
+	}
+	v := &from[part.column]
+	switch {
+	case v.Kind == cdc.Null:
+		return buf, isNothing
+	case v.Kind != cdc.Text, len(v.Data) > most+len(`\x`):
+		// Too long before it is copied: no form drops more than a \x.
+		return buf, isUnknown
+	}
+	return appendText(buf, v.Data, part.form), isValue
 }
 
 // emitLiterals hands over fixed values to every sink of the rule that takes them.

@@ -8,9 +8,9 @@ import (
 // meaning are fields too, so that they are refused by name and never taken for
 // a slip.
 type rawFile struct {
-	Vars     *strictyaml.Node `yaml:"vars"`
-	Defaults rawDefaults      `yaml:"defaults"`
-	Rules    []rawRule        `yaml:"rules"`
+	Vars     vars        `yaml:"vars"`
+	Defaults rawDefaults `yaml:"defaults"`
+	Rules    []rawRule   `yaml:"rules"`
 }
 
 type rawDefaults struct {
@@ -88,7 +88,7 @@ func (f *rawFields) later() []later {
 	return []later{
 		{"urls", f.URLs}, {"url_prefixes", f.URLPrefixes}, {"key_prefixes", f.KeyPrefixes},
 		{"generations", f.Generations}, {"to", f.To}, {"collapse", f.Collapse}, {"every", f.Every},
-		{"rollout", f.Rollout}, {"lookup", f.Lookup}, {"message", f.Message}, {"vars", f.Vars},
+		{"rollout", f.Rollout}, {"lookup", f.Lookup}, {"message", f.Message},
 	}
 }
 

@@ -35,6 +35,7 @@ type loader struct {
 	opts  Options
 	names []string // of sinks
 	env   *celEnv
+	vars  vars // of the file at hand
 	errs  strictyaml.Errors
 	rules []*Rule
 	seen  map[string]*Rule
@@ -68,9 +69,7 @@ func (l *loader) file(file string, data []byte) {
 	var raw rawFile
 	before := len(l.errs)
 	l.errs.Add(file, strictyaml.Pos{}, doc.Decode(&raw))
-	if raw.Vars != nil {
-		l.errs.Addf(file, raw.Vars.Key, "`vars` is not supported by this version")
-	}
+	l.vars = l.fileVars(file, raw.Vars)
 	// After a finding about keys and types, only the rules that were read
 	// whole are looked at further: what follows from a slip is noise.
 	broken := map[int]bool{}

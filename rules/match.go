@@ -44,18 +44,8 @@ func (p *Plan) match(c *condition, op cdc.Op) (match, unknown, failed bool) {
 
 // try evaluates a condition for one image.
 func (p *Plan) try(c *condition, row *rowView) (yes bool, err error) {
-	defer func() {
-		if r := recover(); r != nil {
-			yes, err = false, fmt.Errorf("evaluate the condition: panic: %v", r)
-		}
-	}()
 	p.vars.row = row
-	var out ref.Val
-	if c.stopped != nil {
-		out, _, err = c.program.ContextEval(c.stopped, &p.vars)
-	} else {
-		out, _, err = c.program.Eval(&p.vars)
-	}
+	out, err := c.run(&p.vars)
 	if err != nil {
 		return false, err
 	}
@@ -66,7 +56,23 @@ func (p *Plan) try(c *condition, row *rowView) (yes bool, err error) {
 	return bool(b), nil
 }
 
-// onlyNotCarried reports whether every cause is a column not carried.
+// run evaluates an expression; a panic is an error of it.
+func (e *expression) run(vars *activation) (out ref.Val, err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			out, err = nil, fmt.Errorf("evaluate the expression: panic: %v", r)
+		}
+	}()
+	if e.stopped != nil {
+		out, _, err = e.program.ContextEval(e.stopped, vars)
+	} else {
+		out, _, err = e.program.Eval(vars)
+	}
+	return out, err
+}
+
+// onlyNotCarried reports whether every cause is something that the stream did
+// not carry: a column, or a path of a JSON document.
 func onlyNotCarried(err error) bool {
 	if joined, ok := err.(interface{ Unwrap() []error }); ok {
 		for _, e := range joined.Unwrap() {
@@ -76,6 +82,7 @@ func onlyNotCarried(err error) bool {
 		}
 		return true
 	}
-	var missing *errNotCarried
-	return errors.As(err, &missing)
+	var column *errNotCarried
+	var path *errMissingPath
+	return errors.As(err, &column) || errors.As(err, &path)
 }

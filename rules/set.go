@@ -122,10 +122,8 @@ func (s *Set) Needs() []Need {
 		}
 		for kind := range r.values {
 			for _, t := range r.values[kind] {
-				for _, p := range t.parts {
-					if p.column != "" {
-						add(Need{Line: t.line, Column: p.column, Old: p.image != newImage && oldRows, HasUnknown: r.unknownCovers(Kind(kind))})
-					}
+				for _, c := range t.reads() {
+					add(Need{Line: t.line, Column: c.name, Old: c.image != newImage && oldRows, HasUnknown: r.unknownCovers(Kind(kind))})
 				}
 			}
 		}
