@@ -22,6 +22,7 @@ type Plan struct {
 	old, new         cdc.Tuple
 	oldTuple, newRow cdc.Tuple
 	newBuf, oldBuf   []byte
+	rawBuf           []byte // a text before it is escaped
 	oldView, newView rowView
 	viewed           bool // the views show the change at hand
 	vars             activation
@@ -57,6 +58,7 @@ type boundPart struct {
 	image   image
 	form    form
 	expr    *expression
+	escape  bool
 }
 
 // Bind resolves the rules' columns in rel. It is nil when no rule watches the
@@ -114,7 +116,7 @@ func (p *Plan) bindRule(id int, r *Rule, reads []bool) {
 		for _, t := range r.values[kind] {
 			bt := boundTemplate{kind: Kind(kind), max: maxLen(Kind(kind)), sinks: r.routes[kind], limit: t.limit}
 			for _, part := range t.parts {
-				bp := boundPart{literal: []byte(part.literal), column: -1, image: part.image, expr: part.expr}
+				bp := boundPart{literal: []byte(part.literal), column: -1, image: part.image, expr: part.expr, escape: part.escape}
 				if part.expr != nil {
 					expression(part.expr)
 					bt.expressions = true

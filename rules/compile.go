@@ -9,20 +9,6 @@ import (
 	"github.com/walpurge/walpurge/rules/strictyaml"
 )
 
-// Caps on the length of a value in bytes: a longer one cannot have been meant
-// and is replaced by what unknown: names.
-const (
-	MaxKey = 512
-	MaxTag = 256
-)
-
-func maxLen(k Kind) int {
-	if k == Tag {
-		return MaxTag
-	}
-	return MaxKey
-}
-
 // ruleLoader compiles one rule.
 type ruleLoader struct {
 	*loader
@@ -56,15 +42,16 @@ func (l *loader) rule(file string, raw *rawRule, defaults []int) {
 		rl.table(f.Table, raw.node.Pos)
 	}
 	rl.ops(f.Ops)
-	rl.templates(Key, f.Keys)
-	rl.templates(Tag, f.Tags)
+	for _, list := range f.Values.lists() {
+		rl.templates(list.kind, list.texts)
+	}
 	r.unknown = rl.literals("unknown", &f.Unknown)
 	r.onTruncate = rl.literals("on_truncate", &f.OnTruncate)
 	if f.When.Given() {
 		r.when = rl.condition(f.When)
 	}
 	if len(l.errs) == before && r.empty() {
-		rl.fail(raw.node.Pos, "it has neither `keys` nor `tags`, so nothing would be purged; add one")
+		rl.fail(raw.node.Pos, "it has no `keys`, `tags` or other values, so nothing would be purged; add some")
 	}
 	rl.route(f, raw.node.Pos, defaults)
 	l.rules = append(l.rules, r)
@@ -153,37 +140,26 @@ func (l *ruleLoader) literal(kind Kind, text strictyaml.Text, value string) bool
 	return false
 }
 
-func (l *ruleLoader) literals(key string, raw *rawLiterals) literals {
+func (l *ruleLoader) literals(key string, raw *rawBlock) literals {
 	var out literals
 	if raw.node == nil {
 		return out
 	}
-	refused := false
-	for _, k := range raw.f.later() {
-		if k.node != nil {
-			refused = true
-			l.fail(k.node.Key, "`%s.%s` is not supported by this version", key, k.name)
-		}
-	}
-	byKind := [...]struct {
-		kind  Kind
-		texts []strictyaml.Text
-	}{{Key, raw.f.Keys}, {Tag, raw.f.Tags}}
-	for _, b := range byKind {
-		for _, text := range b.texts {
-			for _, t := range l.compile(b.kind, text, "`"+key+"`: ") {
+	for _, list := range raw.f.lists() {
+		for _, text := range list.texts {
+			for _, t := range l.compile(list.kind, text, "`"+key+"`: ") {
 				fixed, ok := t.fixed()
 				if !ok {
-					l.fail(text.Pos(), "`%s`: %s %q reads the row, but here only fixed values can be named", key, b.kind, text.Value)
+					l.fail(text.Pos(), "`%s`: %s %q reads the row, but here only fixed values can be named", key, list.kind, text.Value)
 					break
 				}
 				out.given = true
-				out.values[b.kind] = append(out.values[b.kind], []byte(fixed))
+				out.values[list.kind] = append(out.values[list.kind], []byte(fixed))
 			}
 		}
 	}
-	if len(raw.f.Keys)+len(raw.f.Tags) == 0 && !refused {
-		l.fail(raw.node.Key, "`%s` is empty; name `keys` or `tags`, or remove it", key)
+	if raw.f.empty() {
+		l.fail(raw.node.Key, "`%s` is empty; name `keys`, `tags` or other values, or remove it", key)
 	}
 	return out
 }
@@ -221,17 +197,16 @@ func (l *ruleLoader) route(f *rawFields, rule strictyaml.Pos, defaults []int) {
 	if len(l.errs) > before {
 		return
 	}
-	unrouted := func(key string, kind Kind, at []strictyaml.Text) {
-		if len(at) > 0 && len(l.r.routes[kind]) == 0 {
-			l.fail(at[0].Pos(), "%s: none of %s (%s) takes a %s", key, from, l.sinkNames(sinks), kind)
+	unrouted := func(prefix string, values *rawValues) {
+		for _, list := range values.lists() {
+			if len(list.texts) > 0 && len(l.r.routes[list.kind]) == 0 {
+				l.fail(list.texts[0].Pos(), "`%s%s`: none of %s (%s) takes a %s", prefix, list.key, from, l.sinkNames(sinks), list.kind)
+			}
 		}
 	}
-	unrouted("`keys`", Key, f.Keys)
-	unrouted("`tags`", Tag, f.Tags)
-	unrouted("`unknown.keys`", Key, f.Unknown.f.Keys)
-	unrouted("`unknown.tags`", Tag, f.Unknown.f.Tags)
-	unrouted("`on_truncate.keys`", Key, f.OnTruncate.f.Keys)
-	unrouted("`on_truncate.tags`", Tag, f.OnTruncate.f.Tags)
+	unrouted("", &f.Values)
+	unrouted("unknown.", &f.Unknown.f)
+	unrouted("on_truncate.", &f.OnTruncate.f)
 }
 
 func (l *loader) sinkNames(sinks []int) string {

@@ -101,7 +101,7 @@ func (p *Plan) expand(buf []byte, t *boundTemplate, row cdc.Tuple) ([]byte, outc
 	unknown := false
 	for i := range t.parts {
 		var is outcome
-		switch buf, is = p.appendPart(buf, &t.parts[i], row, t.max); is {
+		switch buf, is = p.appendPart(buf, t, &t.parts[i], row); is {
 		case isNothing:
 			return buf, isNothing
 		case isUnknown:
@@ -109,7 +109,7 @@ func (p *Plan) expand(buf []byte, t *boundTemplate, row cdc.Tuple) ([]byte, outc
 		}
 	}
 	switch {
-	case unknown || len(buf) > t.max:
+	case unknown || len(buf) > t.max || escapes(t.kind, buf):
 		return buf, isUnknown
 	case len(buf) == 0:
 		return buf, isNothing
@@ -118,7 +118,7 @@ func (p *Plan) expand(buf []byte, t *boundTemplate, row cdc.Tuple) ([]byte, outc
 }
 
 // appendPart appends a literal or a column.
-func (p *Plan) appendPart(buf []byte, part *boundPart, row cdc.Tuple, most int) ([]byte, outcome) {
+func (p *Plan) appendPart(buf []byte, t *boundTemplate, part *boundPart, row cdc.Tuple) ([]byte, outcome) {
 	if part.column < 0 && !part.missing {
 		return append(buf, part.literal...), isValue
 	}
@@ -139,9 +139,15 @@ func (p *Plan) appendPart(buf []byte, part *boundPart, row cdc.Tuple, most int) 
 	switch {
 	case v.Kind == cdc.Null:
 		return buf, isNothing
-	case v.Kind != cdc.Text, len(v.Data) > most+len(`\x`):
+	case v.Kind != cdc.Text, len(v.Data) > t.max+len(`\x`):
 		// Too long before it is copied: no form drops more than a \x.
 		return buf, isUnknown
+	case t.kind == URLPrefix && hollow(v.Data):
+		return buf, isUnknown
+	}
+	if part.escape {
+		p.rawBuf = appendText(p.rawBuf[:0], v.Data, part.form)
+		return appendEscaped(buf, p.rawBuf), isValue
 	}
 	return appendText(buf, v.Data, part.form), isValue
 }

@@ -39,8 +39,8 @@ type expression struct {
 	stopped context.Context
 	columns []columnUse
 	// urlpath is set where the result is that of urlpath(), so that it needs no
-	// further escaping in a URL.
-	urlpath bool
+	// further escaping in a URL; innerPath where another call of it is inside.
+	urlpath, innerPath bool
 }
 
 type columnUse struct {

@@ -91,7 +91,7 @@ func (f *fanout) image(row cdc.Tuple, view *rowView) {
 // value hands over one value.
 func (f *fanout) value(value []byte) {
 	switch {
-	case len(value) > f.template.max:
+	case len(value) > f.template.max || escapes(f.template.kind, value):
 		f.unknown = true
 	case len(value) > 0 && !f.seen[string(value)]:
 		f.seen[string(value)] = true
@@ -102,7 +102,7 @@ func (f *fanout) value(value []byte) {
 // part is what one part comes to: its texts, of which a list has several.
 func (f *fanout) part(part *boundPart, row cdc.Tuple) ([]string, outcome, error) {
 	if part.expr == nil {
-		text, is := f.plan.appendPart(nil, part, row, f.template.max)
+		text, is := f.plan.appendPart(nil, f.template, part, row)
 		return []string{string(text)}, is, nil
 	}
 	v, err := part.expr.run(&f.plan.fills)
@@ -115,17 +115,29 @@ func (f *fanout) part(part *boundPart, row cdc.Tuple) ([]string, outcome, error)
 		return nil, isNothing, nil
 	}
 	if list, ok := v.(traits.Lister); ok {
-		return f.list(list)
+		return f.list(part, list)
 	}
 	text, err := textOf(v)
 	if err != nil {
 		return nil, isUnknown, err
 	}
-	return []string{text}, isValue, nil
+	text, is := f.fit(part, text)
+	return []string{text}, is, nil
+}
+
+// fit makes a text fit for the place that it lands in.
+func (f *fanout) fit(part *boundPart, text string) (string, outcome) {
+	if f.template.kind == URLPrefix && hollow([]byte(text)) {
+		return "", isUnknown
+	}
+	if part.escape {
+		text = string(appendEscaped(nil, []byte(text)))
+	}
+	return text, isValue
 }
 
 // list is what a list comes to; its NULLs are skipped, each for itself.
-func (f *fanout) list(list traits.Lister) (texts []string, is outcome, err error) {
+func (f *fanout) list(part *boundPart, list traits.Lister) (texts []string, is outcome, err error) {
 	if size, ok := list.Size().(types.Int); !ok || int(size) > f.template.limit {
 		return nil, isUnknown, nil
 	}
@@ -138,6 +150,11 @@ func (f *fanout) list(list traits.Lister) (texts []string, is outcome, err error
 		if err != nil {
 			// The others are as good as ever.
 			f.unknown, f.failed = true, true
+			continue
+		}
+		text, is := f.fit(part, text)
+		if is == isUnknown {
+			f.unknown = true
 			continue
 		}
 		texts = append(texts, text)

@@ -26,6 +26,15 @@ func testOptions() Options {
 	}}
 }
 
+// all is a sink that takes whatever there is.
+const all = keysonly + 1
+
+func allOptions() Options {
+	opts := testOptions()
+	opts.Sinks = append(opts.Sinks, SinkSpec{Name: "all", Takes: Kinds(Key, Tag, URL, URLPrefix, KeyPrefix, Generation, KeyPattern, Everything)})
+	return opts
+}
+
 func mustParse(t testing.TB, src string) *Set {
 	t.Helper()
 	s, err := Parse("rules.yaml", []byte(src), testOptions())
@@ -74,6 +83,24 @@ func TestLoadReportsAllFilesTogether(t *testing.T) {
 // file's name.
 func TestBad(t *testing.T) {
 	want := map[string]string{
+		"key_prefix_end":         "5:20: rule \"x\": key_prefix \"product:{id}\": want a literal delimiter at its end, like the last : of product:{id}:, so that 1 is not taken for the beginning of 12",
+		"key_prefix_letter":      "5:20: rule \"x\": key_prefix \"product\": want a literal delimiter at its end, like the last : of product:{id}:, so that 1 is not taken for the beginning of 12",
+		"key_prefix_start":       "5:20: rule \"x\": key_prefix \"{tenant}:{id}:\": want literal text at its beginning, like product:{id}:",
+		"on_truncate_url":        "6:26: rule \"x\": `on_truncate`: url \"/products\": want scheme and host as literal text, like https://shop.example/p/{slug}",
+		"prefix_host":            "5:20: rule \"x\": url_prefix \"{host}/p/\": want the host and a / as literal text, like shop.example/m/{merchant_id}/",
+		"prefix_no_slash":        "5:20: rule \"x\": url_prefix \"shop.example\": want the host and a / as literal text, like shop.example/m/{merchant_id}/",
+		"prefix_query":           "5:20: rule \"x\": url_prefix \"shop.example/p?id={id}\": a prefix ends before the query; remove the ?",
+		"prefix_scheme":          "5:20: rule \"x\": url_prefix \"https://shop.example/p/{slug}/\": a prefix has no scheme; write it like shop.example/m/{merchant_id}/",
+		"url_dots":               "5:12: rule \"x\": url \"https://shop.example/p/../{slug}\": a segment of dots (. or ..) has no place in its path",
+		"url_fragment":           "5:12: rule \"x\": url \"https://shop.example/p/{slug}#top\": \"#\" in the literal text has no place in a URL; percent-encode it",
+		"url_host":               "5:12: rule \"x\": url \"https://{host}/p/{slug}\": want scheme and host as literal text, like https://shop.example/p/{slug}",
+		"url_inner_path":         "5:12: rule \"x\": url \"https://shop.example/{urlpath(path) + slug}\": in {urlpath(path) + slug}, urlpath() must be the outermost call: what it gives would be escaped again",
+		"url_long_host":          "5:12: rule \"x\": url \"https://shop.example{path}\": want a / behind the host, so that no value can lengthen it, like https://shop.example/p/{slug}",
+		"url_no_scheme":          "5:12: rule \"x\": url \"shop.example/p/{slug}\": want scheme and host as literal text, like https://shop.example/p/{slug}",
+		"url_percent":            "5:12: rule \"x\": url \"https://shop.example/%2{slug}\": \"%2\" in the literal text has no place in a URL; percent-encode it",
+		"url_space":              "5:12: rule \"x\": url \"https://shop.example/a b/{slug}\": \" \" in the literal text has no place in a URL; percent-encode it",
+		"url_userinfo":           "5:12: rule \"x\": url \"https://shop.example@evil.example/{path}\": want a / behind the host, so that no value can lengthen it, like https://shop.example/p/{slug}",
+		"url_wildcard":           "5:12: rule \"x\": url \"https://shop.example/p/*\": \"*\" in the literal text has no place in a URL; percent-encode it",
 		"unknown_key":            `4:5: unknown key "kesy"; did you mean "keys"?`,
 		"repeated_key":           `5:5: key "keys" is repeated; it was first given in line 4`,
 		"no_name":                "2:5: this rule has no name; add `name:`, it shows in metrics and logs",
@@ -83,7 +110,7 @@ func TestBad(t *testing.T) {
 		"no_schema":              `3:12: rule "x": table "products" has no schema; write it with one, like public.products`,
 		"two_dots":               `3:12: rule "x": table "a.b.c": want schema.name with one dot, like public.products`,
 		"table_pattern":          `3:12: rule "x": table "tenant_{tenant}.orders": patterns are not supported by this version; write the exact schema.name`,
-		"no_values":              "2:5: rule \"x\": it has neither `keys` nor `tags`, so nothing would be purged; add one",
+		"no_values":              "2:5: rule \"x\": it has no `keys`, `tags` or other values, so nothing would be purged; add some",
 		"bad_op":                 "4:19: rule \"x\": `ops`: \"updte\" is not an operation; did you mean \"update\"?",
 		"op_truncate":            "4:11: rule \"x\": `ops`: a truncate is always handled; remove it here and see `on_truncate`",
 		"op_empty":               "2:1: rule \"x\": `ops` is empty; remove it for all of insert, update and delete",
@@ -119,8 +146,8 @@ func TestBad(t *testing.T) {
 		"empty_key":              `4:12: rule "x": an empty key purges nothing; remove it`,
 		"long_tag":               `4:12: rule "x": the tag is 257 bytes long, at most 256 are allowed`,
 		"literal_with_column":    "5:22: rule \"x\": `unknown`: key \"all:{id}\" reads the row, but here only fixed values can be named",
-		"on_truncate_empty":      "5:5: rule \"x\": `on_truncate` is empty; name `keys` or `tags`, or remove it",
-		"unknown_nothing":        "5:5: rule \"x\": `unknown` is empty; name `keys` or `tags`, or remove it",
+		"on_truncate_empty":      "5:5: rule \"x\": `on_truncate` is empty; name `keys`, `tags` or other values, or remove it",
+		"unknown_nothing":        "5:5: rule \"x\": `unknown` is empty; name `keys`, `tags` or other values, or remove it",
 		"null_rule":              `2:5: there is no rule here; write one or remove the dash`,
 		"when_syntax":            `4:22: rule "x": when: Syntax error: the condition ends too early`,
 		"when_function":          `4:18: rule "x": when: unknown function "chagned"; did you mean "changed"?`,
@@ -132,17 +159,20 @@ func TestBad(t *testing.T) {
 		"changed_expression":     `4:35: rule "x": when: changed() wants column names only, like changed(price, stock)`,
 		"later_message":          "3:5: rule \"x\": `message` is not supported by this version",
 		"later_all": strings.Join([]string{
-			"5:5: rule \"x\": `urls` is not supported by this version",
-			"6:5: rule \"x\": `url_prefixes` is not supported by this version",
-			"7:5: rule \"x\": `key_prefixes` is not supported by this version",
-			"8:5: rule \"x\": `generations` is not supported by this version",
-			"9:5: rule \"x\": `to` is not supported by this version",
-			"10:5: rule \"x\": `collapse` is not supported by this version",
-			"11:5: rule \"x\": `every` is not supported by this version",
-			"12:5: rule \"x\": `rollout` is not supported by this version",
-			"13:5: rule \"x\": `lookup` is not supported by this version",
-			"14:5: rule \"x\": `vars` belongs to the top of the file, beside `rules`",
-			"15:15: rule \"x\": `unknown.generations` is not supported by this version",
+			"5:5: rule \"x\": `to` is not supported by this version",
+			"6:5: rule \"x\": `collapse` is not supported by this version",
+			"7:5: rule \"x\": `every` is not supported by this version",
+			"8:5: rule \"x\": `rollout` is not supported by this version",
+			"9:5: rule \"x\": `lookup` is not supported by this version",
+			"10:5: rule \"x\": `vars` belongs to the top of the file, beside `rules`",
+		}, "\n"),
+		"kinds_not_taken": strings.Join([]string{
+			"5:12: rule \"x\": `urls`: none of its sinks (keysonly) takes a url",
+			"6:20: rule \"x\": `url_prefixes`: none of its sinks (keysonly) takes a url_prefix",
+			"7:20: rule \"x\": `key_prefixes`: none of its sinks (keysonly) takes a key_prefix",
+			"8:19: rule \"x\": `generations`: none of its sinks (keysonly) takes a generation",
+			"9:29: rule \"x\": `unknown.generations`: none of its sinks (keysonly) takes a generation",
+			"10:26: rule \"x\": `on_truncate.urls`: none of its sinks (keysonly) takes a url",
 		}, "\n"),
 	}
 	files, err := filepath.Glob("testdata/bad/*.yaml")
@@ -151,7 +181,7 @@ func TestBad(t *testing.T) {
 	for _, file := range files {
 		name := strings.TrimSuffix(filepath.Base(file), ".yaml")
 		t.Run(name, func(t *testing.T) {
-			_, err := Load([]string{file}, testOptions())
+			_, err := Load([]string{file}, allOptions())
 			require.Error(t, err)
 			got := strings.ReplaceAll(strings.ReplaceAll(err.Error(), file+":2;", "FILE:2;"), file+":", "")
 			require.Equal(t, want[name], got)

@@ -17,6 +17,9 @@ func (r *resolver) rewrite(tree *celast.AST, template bool) {
 	}
 	if template {
 		r.e.urlpath = w.isCall(tree.Expr(), "urlpath")
+		celast.PostOrderVisit(tree.Expr(), celast.NewExprVisitor(func(e celast.Expr) {
+			r.e.innerPath = r.e.innerPath || e.ID() != tree.Expr().ID() && w.isCall(e, "urlpath")
+		}))
 		w.asText(tree.Expr())
 	}
 	w.walk(tree.Expr())

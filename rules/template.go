@@ -36,6 +36,8 @@ type part struct {
 	source  string
 	at      int
 	expr    *expression
+	// escape is set where the text is to be percent-encoded.
+	escape bool
 }
 
 // fills reports whether the part's text comes from the row.
