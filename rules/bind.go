@@ -114,7 +114,7 @@ func (p *Plan) bindRule(id int, r *Rule, reads []bool) {
 	}
 	for kind := range r.values {
 		for _, t := range r.values[kind] {
-			bt := boundTemplate{kind: Kind(kind), max: maxLen(Kind(kind)), sinks: r.routes[kind], limit: t.limit}
+			bt := boundTemplate{kind: Kind(kind), max: maxLen(Kind(kind)), sinks: t.sinks, limit: t.limit}
 			for _, part := range t.parts {
 				bp := boundPart{literal: []byte(part.literal), column: -1, image: part.image, expr: part.expr, escape: part.escape}
 				if part.expr != nil {

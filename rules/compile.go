@@ -45,6 +45,7 @@ func (l *loader) rule(file string, raw *rawRule, defaults []int) {
 	for _, list := range f.Values.lists() {
 		rl.templates(list.kind, list.texts)
 	}
+	rl.to(&f.To)
 	r.unknown = rl.literals("unknown", &f.Unknown)
 	r.onTruncate = rl.literals("on_truncate", &f.OnTruncate)
 	if f.When.Given() {
@@ -127,6 +128,32 @@ func (l *ruleLoader) templates(kind Kind, texts []strictyaml.Text) {
 	}
 }
 
+// to reads what is added for single sinks.
+func (l *ruleLoader) to(raw *rawTo) {
+	if raw.node != nil && len(raw.sinks) == 0 {
+		l.fail(raw.node.Key, "`to` is empty; name a sink and its values, or remove it")
+	}
+	for i := range raw.sinks {
+		e := &raw.sinks[i]
+		sink := slices.Index(l.names, e.Key)
+		if sink < 0 {
+			l.fail(e.Pos, "`to`: there is no sink %q%s", e.Key, strictyaml.DidYouMean(e.Key, l.names))
+			continue
+		}
+		if e.Value.f.empty() {
+			l.fail(e.Pos, "`to.%s` is empty; name `keys`, `tags` or other values, or remove it", e.Key)
+		}
+		for _, list := range e.Value.f.lists() {
+			for _, text := range list.texts {
+				for _, t := range l.compile(list.kind, text, "`to."+e.Key+"`: ") {
+					t.only = sink
+					l.r.values[list.kind] = append(l.r.values[list.kind], t)
+				}
+			}
+		}
+	}
+}
+
 // literal checks a fixed value.
 func (l *ruleLoader) literal(kind Kind, text strictyaml.Text, value string) bool {
 	switch {
@@ -162,60 +189,4 @@ func (l *ruleLoader) literals(key string, raw *rawBlock) literals {
 		l.fail(raw.node.Key, "`%s` is empty; name `keys`, `tags` or other values, or remove it", key)
 	}
 	return out
-}
-
-// route finds the sinks of each kind, and the kinds that reach none.
-func (l *ruleLoader) route(f *rawFields, rule strictyaml.Pos, defaults []int) {
-	owner := fmt.Sprintf("rule %q", l.r.Name)
-	before := len(l.errs)
-	sinks, from := l.sinkList(l.file, owner, f.Sinks), "its sinks"
-	if sinks != nil && len(sinks) == 0 && len(f.Sinks) == 0 {
-		l.fail(rule, "`sinks` is empty, so nothing would be purged; name one or remove it")
-	}
-	if f.Sinks == nil {
-		sinks, from = defaults, "the default sinks"
-	}
-	if sinks == nil {
-		from = "the sinks"
-		for i := range l.names {
-			sinks = append(sinks, i)
-		}
-	}
-	for _, i := range sinks {
-		reached := false
-		for k := range NumKinds {
-			if !l.opts.Sinks[i].Takes.Has(Kind(k)) {
-				continue
-			}
-			l.r.routes[k] = append(l.r.routes[k], i)
-			reached = reached || len(l.r.values[k])+len(l.r.unknown.values[k])+len(l.r.onTruncate.values[k]) > 0
-		}
-		if reached {
-			l.r.Sinks = append(l.r.Sinks, i)
-		}
-	}
-	if len(l.errs) > before {
-		return
-	}
-	unrouted := func(prefix string, values *rawValues) {
-		for _, list := range values.lists() {
-			if len(list.texts) > 0 && len(l.r.routes[list.kind]) == 0 {
-				l.fail(list.texts[0].Pos(), "`%s%s`: none of %s (%s) takes a %s", prefix, list.key, from, l.sinkNames(sinks), list.kind)
-			}
-		}
-	}
-	unrouted("", &f.Values)
-	unrouted("unknown.", &f.Unknown.f)
-	unrouted("on_truncate.", &f.OnTruncate.f)
-}
-
-func (l *loader) sinkNames(sinks []int) string {
-	if len(sinks) == 0 {
-		return "none configured"
-	}
-	names := make([]string, len(sinks))
-	for i, s := range sinks {
-		names[i] = l.names[s]
-	}
-	return strings.Join(names, ", ")
 }

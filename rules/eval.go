@@ -100,8 +100,13 @@ const (
 func (p *Plan) expand(buf []byte, t *boundTemplate, row cdc.Tuple) ([]byte, outcome) {
 	unknown := false
 	for i := range t.parts {
+		part := &t.parts[i]
+		if part.column < 0 && !part.missing {
+			buf = append(buf, part.literal...)
+			continue
+		}
 		var is outcome
-		switch buf, is = p.appendPart(buf, t, &t.parts[i], row); is {
+		switch buf, is = p.appendColumn(buf, t, part, row); is {
 		case isNothing:
 			return buf, isNothing
 		case isUnknown:
@@ -117,11 +122,8 @@ func (p *Plan) expand(buf []byte, t *boundTemplate, row cdc.Tuple) ([]byte, outc
 	return buf, isValue
 }
 
-// appendPart appends a literal or a column.
-func (p *Plan) appendPart(buf []byte, t *boundTemplate, part *boundPart, row cdc.Tuple) ([]byte, outcome) {
-	if part.column < 0 && !part.missing {
-		return append(buf, part.literal...), isValue
-	}
+// appendColumn appends a column's text.
+func (p *Plan) appendColumn(buf []byte, t *boundTemplate, part *boundPart, row cdc.Tuple) ([]byte, outcome) {
 	from := row
 	switch part.image {
 	case oldImage:

@@ -102,7 +102,10 @@ func (f *fanout) value(value []byte) {
 // part is what one part comes to: its texts, of which a list has several.
 func (f *fanout) part(part *boundPart, row cdc.Tuple) ([]string, outcome, error) {
 	if part.expr == nil {
-		text, is := f.plan.appendPart(nil, f.template, part, row)
+		if part.column < 0 && !part.missing {
+			return []string{string(part.literal)}, isValue, nil
+		}
+		text, is := f.plan.appendColumn(nil, f.template, part, row)
 		return []string{string(text)}, is, nil
 	}
 	v, err := part.expr.run(&f.plan.fills)

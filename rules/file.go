@@ -32,8 +32,8 @@ type rawFields struct {
 	Sinks      []strictyaml.Text `yaml:"sinks"`
 	Unknown    rawBlock          `yaml:"unknown"`
 	OnTruncate rawBlock          `yaml:"on_truncate"`
+	To         rawTo             `yaml:"to"`
 
-	To       *strictyaml.Node `yaml:"to"`
 	Collapse *strictyaml.Node `yaml:"collapse"`
 	Every    *strictyaml.Node `yaml:"every"`
 	Rollout  *strictyaml.Node `yaml:"rollout"`
@@ -81,6 +81,18 @@ type rawBlock struct {
 	f    rawValues
 }
 
+// rawTo is what to: adds for single sinks.
+type rawTo struct {
+	node  *strictyaml.Node
+	sinks strictyaml.Map[rawBlock]
+}
+
+// UnmarshalYAML keeps the node, for the block's place.
+func (r *rawTo) UnmarshalYAML(n *strictyaml.Node) error {
+	r.node = n
+	return n.Decode(&r.sinks)
+}
+
 // UnmarshalYAML keeps the node, for the rule's place.
 func (r *rawRule) UnmarshalYAML(n *strictyaml.Node) error {
 	r.node = n
@@ -104,6 +116,6 @@ type later struct {
 
 func (f *rawFields) later() []later {
 	return []later{
-		{"to", f.To}, {"collapse", f.Collapse}, {"every", f.Every}, {"rollout", f.Rollout}, {"lookup", f.Lookup}, {"message", f.Message},
+		{"collapse", f.Collapse}, {"every", f.Every}, {"rollout", f.Rollout}, {"lookup", f.Lookup}, {"message", f.Message},
 	}
 }

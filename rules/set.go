@@ -123,7 +123,7 @@ func (s *Set) Needs() []Need {
 		for kind := range r.values {
 			for _, t := range r.values[kind] {
 				for _, c := range t.reads() {
-					add(Need{Line: t.line, Column: c.name, Old: c.image != newImage && oldRows, HasUnknown: r.unknownCovers(Kind(kind))})
+					add(Need{Line: t.line, Column: c.name, Old: c.image != newImage && oldRows, HasUnknown: r.unknownCovers(t)})
 				}
 			}
 		}
@@ -131,15 +131,11 @@ func (s *Set) Needs() []Need {
 	return out
 }
 
-// unknownCovers reports whether every sink that values of a kind go to takes
+// unknownCovers reports whether every sink that a template's values go to takes
 // something of what unknown: names.
-func (r *Rule) unknownCovers(kind Kind) bool {
-	for _, sink := range r.routes[kind] {
-		covered := false
-		for k := range r.unknown.values {
-			covered = covered || len(r.unknown.values[k]) > 0 && slices.Contains(r.routes[k], sink)
-		}
-		if !covered {
+func (r *Rule) unknownCovers(t *template) bool {
+	for _, sink := range t.sinks {
+		if !r.takesAny(sink, &r.unknown) {
 			return false
 		}
 	}

@@ -25,6 +25,10 @@ type template struct {
 	parts  []part
 	// limit bounds the values that lists make of it for one image.
 	limit int
+	// only is the sink that to: adds it for, -1 for a template of all sinks;
+	// sinks are those that it goes to.
+	only  int
+	sinks []int
 }
 
 // part is a literal, a column where column is set, or an expression: first as
@@ -46,7 +50,7 @@ func (p *part) fills() bool { return p.column != "" || p.source != "" }
 // parseTemplate reads a template. On an error at is the byte offset in text
 // that it is about.
 func parseTemplate(text string) (t *template, at int, err error) {
-	t = &template{source: text, limit: MaxValues}
+	t = &template{source: text, limit: MaxValues, only: -1}
 	for i := 0; i < len(text); {
 		switch c := text[i]; {
 		case c == '}':

@@ -47,10 +47,10 @@ type kindValue struct {
 // a pattern without literal text.
 func (r *Rule) reach(sink int) (values []kindValue, all bool) {
 	for k := range r.values {
-		if !slices.Contains(r.routes[k], sink) {
-			continue
-		}
 		for _, t := range r.values[k] {
+			if !slices.Contains(t.sinks, sink) {
+				continue
+			}
 			if fixed, ok := t.fixed(); ok {
 				values = append(values, kindValue{Kind(k), []byte(fixed)})
 				continue
@@ -88,10 +88,10 @@ func (s *Set) FlushPatterns(sink int) (patterns []string, err error) {
 	}
 	for _, r := range s.rules {
 		for _, kind := range []Kind{Key, KeyPrefix, Generation} {
-			if !slices.Contains(r.routes[kind], sink) {
-				continue
-			}
 			for _, t := range r.values[kind] {
+				if !slices.Contains(t.sinks, sink) {
+					continue
+				}
 				glob, ok := t.reach(kind)
 				if !ok {
 					why := "has no literal text"

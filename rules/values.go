@@ -86,7 +86,7 @@ func (l *ruleLoader) compile(kind Kind, text strictyaml.Text, label string) []*t
 func (t *template) choose(choices []*variable, count int) []*template {
 	out := make([]*template, count)
 	for n := range out {
-		one := &template{source: t.source, line: t.line, limit: MaxValues / count}
+		one := &template{source: t.source, line: t.line, limit: MaxValues / count, only: t.only}
 		rest := n
 		for i, p := range t.parts {
 			if v := choices[i]; v != nil {

@@ -63,7 +63,6 @@ func TestRefusedConfigKeys(t *testing.T) {
 
 // refusedInRules are the words of the rule language that are known and refused.
 var refusedInRules = map[string]string{
-	"to": "{edge: {tags: [a]}}",
 	"collapse": "{over: 5, tags: [a]}", "every": "30s", "rollout": "50", "lookup": "{m: {sql: a}}", "message": "a",
 }
 
