@@ -40,10 +40,11 @@ type boundRule struct {
 
 // boundTemplate is a template whose columns are places in a tuple.
 type boundTemplate struct {
-	kind  Kind
-	max   int
-	parts []boundPart
-	sinks []int
+	source string
+	kind   Kind
+	max    int
+	parts  []boundPart
+	sinks  []int
 	// each is set when the value depends on the image in turn.
 	each bool
 	// expressions is set where a part is one; limit then bounds the values.
@@ -53,7 +54,8 @@ type boundTemplate struct {
 
 type boundPart struct {
 	literal []byte
-	column  int // -1: a literal, or a column that the table lacks
+	name    string // of the column
+	column  int    // -1: a literal, or a column that the table lacks
 	missing bool
 	image   image
 	form    form
@@ -114,9 +116,9 @@ func (p *Plan) bindRule(id int, r *Rule, reads []bool) {
 	}
 	for kind := range r.values {
 		for _, t := range r.values[kind] {
-			bt := boundTemplate{kind: Kind(kind), max: maxLen(Kind(kind)), sinks: t.sinks, limit: t.limit}
+			bt := boundTemplate{source: t.source, kind: Kind(kind), max: maxLen(Kind(kind)), sinks: t.sinks, limit: t.limit}
 			for _, part := range t.parts {
-				bp := boundPart{literal: []byte(part.literal), column: -1, image: part.image, expr: part.expr, escape: part.escape}
+				bp := boundPart{literal: []byte(part.literal), name: part.column, column: -1, image: part.image, expr: part.expr, escape: part.escape}
 				if part.expr != nil {
 					expression(part.expr)
 					bt.expressions = true

@@ -21,29 +21,31 @@ func (p *Plan) Eval(c *cdc.Change, out Output) {
 	}
 	p.images(c)
 	for i := range p.rules {
-		b := &p.rules[i]
-		if !b.ops[c.Op] {
-			continue
+		if p.rules[i].ops[c.Op] {
+			p.evalRule(&p.rules[i], c.Op, out)
 		}
-		unknown, failed := false, false
-		if b.when != nil {
-			var match bool
-			if match, unknown, failed = p.match(b.when, c.Op); !match {
-				continue
-			}
+	}
+}
+
+func (p *Plan) evalRule(b *boundRule, op cdc.Op, out Output) {
+	unknown, failed := false, false
+	if b.when != nil {
+		var match bool
+		if match, unknown, failed = p.match(b.when, op); !match {
+			return
 		}
-		out.Verdict(b.id, Matched)
-		if unknown {
-			out.Verdict(b.id, UnknownCondition)
-		}
-		lacking, wrong := p.emit(b, c.Op, out)
-		if failed || wrong {
-			out.Verdict(b.id, Failed)
-		}
-		if lacking {
-			out.Verdict(b.id, UnknownValue)
-			b.emitLiterals(b.id, &b.unknown, out)
-		}
+	}
+	out.Verdict(b.id, Matched)
+	if unknown {
+		out.Verdict(b.id, UnknownCondition)
+	}
+	lacking, wrong := p.emit(b, op, out)
+	if failed || wrong {
+		out.Verdict(b.id, Failed)
+	}
+	if lacking {
+		out.Verdict(b.id, UnknownValue)
+		b.emitLiterals(b.id, &b.unknown, out)
 	}
 }
 

@@ -8,6 +8,7 @@ import (
 
 	"cel.dev/cel-go/cel"
 	"cel.dev/cel-go/common"
+	celast "cel.dev/cel-go/common/ast"
 	"cel.dev/cel-go/ext"
 
 	"github.com/walpurge/walpurge/rules/strictyaml"
@@ -41,6 +42,8 @@ type expression struct {
 	// urlpath is set where the result is that of urlpath(), so that it needs no
 	// further escaping in a URL; innerPath where another call of it is inside.
 	urlpath, innerPath bool
+	// conjunction is set where the outermost operator is &&.
+	conjunction bool
 }
 
 type columnUse struct {
@@ -138,6 +141,8 @@ func (l *ruleLoader) expression(src source) *expression {
 		l.fail(src.text.Pos(), "%sthe %s gives %s, want true or false", src.label, src.noun, out)
 		return nil
 	}
+	root := tree.Expr()
+	e.conjunction = root.Kind() == celast.CallKind && root.AsCall().FunctionName() == "_&&_"
 	r.rewrite(tree, src.template)
 	checked, found = l.env.Check(parsed)
 	if found.Err() != nil {

@@ -2,6 +2,7 @@ package rules
 
 import (
 	"errors"
+	"fmt"
 
 	"cel.dev/cel-go/common/types"
 	"cel.dev/cel-go/common/types/traits"
@@ -19,6 +20,14 @@ type fanout struct {
 	// unknown is set where a value could not be built, failed where the reason
 	// was another than something not carried.
 	unknown, failed bool
+	// notes, where it is not nil, gathers why there is no value.
+	notes *[]string
+}
+
+func (f *fanout) note(format string, args ...any) {
+	if f.notes != nil {
+		*f.notes = append(*f.notes, fmt.Sprintf(format, args...))
+	}
 }
 
 // emitExpressions hands over the values of a template that has expressions.
@@ -70,6 +79,9 @@ func (f *fanout) image(row cdc.Tuple, view *rowView) {
 	}
 	f.failed = f.failed || failed
 	if unknown || count > f.template.limit {
+		if !unknown {
+			f.note("its lists make more than %d values", f.template.limit)
+		}
 		f.unknown = true
 		return
 	}
@@ -91,9 +103,15 @@ func (f *fanout) image(row cdc.Tuple, view *rowView) {
 // value hands over one value.
 func (f *fanout) value(value []byte) {
 	switch {
-	case len(value) > f.template.max || escapes(f.template.kind, value):
+	case len(value) > f.template.max:
+		f.note("a value is %d bytes long, at most %d are allowed", len(value), f.template.max)
 		f.unknown = true
-	case len(value) > 0 && !f.seen[string(value)]:
+	case escapes(f.template.kind, value):
+		f.note("a value makes a path segment of dots, which would step up")
+		f.unknown = true
+	case len(value) == 0:
+		f.note("the value is empty")
+	case !f.seen[string(value)]:
 		f.seen[string(value)] = true
 		f.emit(value)
 	}
@@ -106,15 +124,21 @@ func (f *fanout) part(part *boundPart, row cdc.Tuple) ([]string, outcome, error)
 			return []string{string(part.literal)}, isValue, nil
 		}
 		text, is := f.plan.appendColumn(nil, f.template, part, row)
+		if is != isValue && f.notes != nil {
+			f.note("%s", f.plan.noColumn(f.template, part, row))
+		}
 		return []string{string(text)}, is, nil
 	}
 	v, err := part.expr.run(&f.plan.fills)
 	switch {
 	case errors.Is(err, errNoImage):
+		f.note("{%s}: %v", part.expr.source, errNoImage)
 		return nil, isNothing, nil
 	case err != nil:
+		f.note("{%s}: %v", part.expr.source, err)
 		return nil, isUnknown, err
 	case isNull(v):
+		f.note("{%s} is NULL", part.expr.source)
 		return nil, isNothing, nil
 	}
 	if list, ok := v.(traits.Lister); ok {
@@ -122,6 +146,7 @@ func (f *fanout) part(part *boundPart, row cdc.Tuple) ([]string, outcome, error)
 	}
 	text, err := textOf(v)
 	if err != nil {
+		f.note("{%s}: %v", part.expr.source, err)
 		return nil, isUnknown, err
 	}
 	text, is := f.fit(part, text)
@@ -131,6 +156,7 @@ func (f *fanout) part(part *boundPart, row cdc.Tuple) ([]string, outcome, error)
 // fit makes a text fit for the place that it lands in.
 func (f *fanout) fit(part *boundPart, text string) (string, outcome) {
 	if f.template.kind == URLPrefix && hollow([]byte(text)) {
+		f.note("{%s} is empty, which would widen the prefix", part.expr.source)
 		return "", isUnknown
 	}
 	if part.escape {
@@ -142,6 +168,7 @@ func (f *fanout) fit(part *boundPart, text string) (string, outcome) {
 // list is what a list comes to; its NULLs are skipped, each for itself.
 func (f *fanout) list(part *boundPart, list traits.Lister) (texts []string, is outcome, err error) {
 	if size, ok := list.Size().(types.Int); !ok || int(size) > f.template.limit {
+		f.note("{%s} is a list of more than %d", part.expr.source, f.template.limit)
 		return nil, isUnknown, nil
 	}
 	for it := list.Iterator(); it.HasNext() == types.True; {
@@ -152,6 +179,7 @@ func (f *fanout) list(part *boundPart, list traits.Lister) (texts []string, is o
 		text, err := textOf(v)
 		if err != nil {
 			// The others are as good as ever.
+			f.note("{%s}: %v", part.expr.source, err)
 			f.unknown, f.failed = true, true
 			continue
 		}
@@ -163,6 +191,7 @@ func (f *fanout) list(part *boundPart, list traits.Lister) (texts []string, is o
 		texts = append(texts, text)
 	}
 	if len(texts) == 0 {
+		f.note("{%s} is a list without values", part.expr.source)
 		return nil, isNothing, nil
 	}
 	return texts, isValue, nil

@@ -14,21 +14,7 @@ import (
 // enough; if neither is true and one could not be decided, that is a match too,
 // and unknown says so. failed is set where the reason was not a missing column.
 func (p *Plan) match(c *condition, op cdc.Op) (match, unknown, failed bool) {
-	if !p.viewed {
-		p.newView.reset(p.new)
-		p.oldView.reset(p.old)
-		p.viewed = true
-	}
-	p.vars.op = types.String(op.String())
-	var first, second *rowView
-	switch {
-	case p.new == nil:
-		first = &p.oldView
-	case p.old == nil || !c.usesRow:
-		first = &p.newView
-	default:
-		first, second = &p.newView, &p.oldView
-	}
+	first, second := p.view(c.expression, op)
 	yes, err := p.try(c, first)
 	if !yes && second != nil {
 		var err2 error
@@ -40,6 +26,24 @@ func (p *Plan) match(c *condition, op cdc.Op) (match, unknown, failed bool) {
 		return yes, false, false
 	}
 	return true, true, !onlyNotCarried(err)
+}
+
+// view shows the change at hand to conditions, and says which images one is to
+// be tried with: the new and the old one, or one of them.
+func (p *Plan) view(e *expression, op cdc.Op) (first, second *rowView) {
+	if !p.viewed {
+		p.newView.reset(p.new)
+		p.oldView.reset(p.old)
+		p.viewed = true
+	}
+	p.vars.op = types.String(op.String())
+	switch {
+	case p.new == nil:
+		return &p.oldView, nil
+	case p.old == nil || !e.usesRow:
+		return &p.newView, nil
+	}
+	return &p.newView, &p.oldView
 }
 
 // try evaluates a condition for one image.

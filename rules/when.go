@@ -24,15 +24,67 @@ const nameSeparator = "\x00"
 type condition struct {
 	*expression
 	line int
+	// terms are what the outermost && joins, for explanations; none without one.
+	terms []*expression
 }
 
 // condition compiles a when:, or reports why it cannot and returns nil.
 func (l *ruleLoader) condition(text strictyaml.Text) *condition {
-	e := l.expression(source{text: text, expr: text.Value, label: "when: ", noun: "condition"})
+	src := source{text: text, expr: text.Value, label: "when: ", noun: "condition"}
+	e := l.expression(src)
 	if e == nil {
 		return nil
 	}
-	return &condition{expression: e, line: text.Pos().Line}
+	c := &condition{expression: e, line: text.Pos().Line}
+	if e.conjunction {
+		c.terms = l.terms(src)
+	}
+	return c
+}
+
+// terms compiles each of the operands of the outermost && for itself.
+func (l *ruleLoader) terms(src source) []*expression {
+	before := len(l.errs)
+	var out []*expression
+	for _, text := range conjuncts(src.expr) {
+		src.expr = text
+		e := l.expression(src)
+		if e == nil {
+			l.errs = l.errs[:before] // as a whole it is fine, so the cut was wrong
+			return nil
+		}
+		out = append(out, e)
+	}
+	return out
+}
+
+// conjuncts cuts an expression at each && that is neither in parentheses nor in
+// a quoted text.
+func conjuncts(expr string) []string {
+	var out []string
+	depth, from, quote := 0, 0, byte(0)
+	for i := 0; i < len(expr); i++ {
+		c := expr[i]
+		switch {
+		case quote != 0:
+			if c == '\\' {
+				i++
+			} else if c == quote {
+				quote = 0
+			}
+		case c == '\'' || c == '"':
+			quote = c
+		case strings.IndexByte("([{", c) >= 0:
+			depth++
+		case strings.IndexByte(")]}", c) >= 0:
+			depth--
+		case depth == 0 && strings.HasPrefix(expr[i:], "&&"):
+			out = append(out, strings.TrimSpace(expr[from:i]))
+			i++
+			from = i + 1
+		}
+	}
+	return append(out, strings.TrimSpace(expr[from:]))
 }
 
 // expandChanged turns changed(a, row.b) into a call that compares both rows.
