@@ -9,11 +9,12 @@ import (
 
 // rewrite gives an expression whose types are checked the meaning that it has
 // beyond CEL's: a column whose text is asked for gives the text that a template
-// would copy; and in a template NULLs pass through functions and JSON paths.
+// would copy, what could make far more of a row than there is has a bound, and in
+// a template NULLs pass through functions and JSON paths.
 func (r *resolver) rewrite(tree *celast.AST, template bool) {
 	w := &rewriter{resolver: r, template: template, strict: map[string]bool{}, texts: textFunctions(), accumulators: map[string]bool{}}
 	for _, name := range strictFunctions() {
-		w.strict[name] = template
+		w.strict[name] = template || amplifies(name)
 	}
 	if template {
 		r.e.urlpath = w.isCall(tree.Expr(), "urlpath")
@@ -128,8 +129,7 @@ func (w *rewriter) call(e celast.Expr, c celast.CallExpr) {
 	switch {
 	case name == "string" && len(args) == 1 && (w.template || w.isCall(args[0], textFunction)):
 		e.SetKindCase(w.factory.NewCall(e.ID(), stringFunction, args...))
-	case !w.template:
-	case name == "_[_]" && !w.isRow(args[0]):
+	case w.template && name == "_[_]" && !w.isRow(args[0]):
 		e.SetKindCase(w.factory.NewCall(e.ID(), atFunction, args...))
 	case w.strict[name] && !w.accumulates(args[0]):
 		e.SetKindCase(w.factory.NewCall(e.ID(), strictPrefix+name, args...))

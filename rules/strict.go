@@ -36,6 +36,10 @@ func strict(name string, f *functions.Overload) func(...ref.Val) ref.Val {
 	}
 }
 
+// amplifies reports whether the length of a function's result may be the product
+// of two of its arguments', or more: such a function has a bound in conditions too.
+func amplifies(name string) bool { return name == "replace" || name == "join" || name == "format" }
+
 func holdsNull(v ref.Val) bool {
 	list, ok := v.(traits.Lister)
 	if !ok {
