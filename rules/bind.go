@@ -16,6 +16,8 @@ type Plan struct {
 	rules []boundRule
 	index map[string]int
 	used  []int // columns that any rule reads, ascending
+	// problems is what Problems says.
+	problems []error
 
 	// The images of the change at hand; nil where it has none. They point to
 	// the tuples below.
@@ -36,6 +38,8 @@ type boundRule struct {
 	*Rule
 	id     int
 	values []boundTemplate
+	// captured holds the captures of the table's name for expressions.
+	captured ref.Val
 }
 
 // boundTemplate is a template whose columns are places in a tuple.
@@ -64,10 +68,11 @@ type boundPart struct {
 }
 
 // Bind resolves the rules' columns in rel. It is nil when no rule watches the
-// table. A column that the table lacks is one that is never known; saying so
+// table; Problems has what the table's shape and the rules disagree about. A column that the table lacks is one that is never known; saying so
 // early is the business of the checks against the database (Needs).
 func (s *Set) Bind(rel *cdc.Relation) *Plan {
-	ids := s.byTable[Table{Schema: rel.Schema, Name: rel.Name}]
+	table := Table{Schema: rel.Schema, Name: rel.Name}
+	ids := s.watching(table)
 	if len(ids) == 0 {
 		return nil
 	}
@@ -78,7 +83,7 @@ func (s *Set) Bind(rel *cdc.Relation) *Plan {
 	}
 	reads := make([]bool, n)
 	for _, id := range ids {
-		p.bindRule(id, s.rules[id], reads)
+		p.bindRule(id, s.rules[id], table, reads)
 	}
 	for i := range reads {
 		if reads[i] {
@@ -94,7 +99,9 @@ func (s *Set) Bind(rel *cdc.Relation) *Plan {
 	return p
 }
 
-func (p *Plan) bindRule(id int, r *Rule, reads []bool) {
+func (p *Plan) bindRule(id int, r *Rule, table Table, reads []bool) {
+	r, captured := r.in(table)
+	p.ambiguous(r)
 	read := func(column string) (int, bool) {
 		i, ok := p.index[column]
 		if ok {
@@ -102,7 +109,7 @@ func (p *Plan) bindRule(id int, r *Rule, reads []bool) {
 		}
 		return i, ok
 	}
-	b := boundRule{Rule: r, id: id}
+	b := boundRule{Rule: r, id: id, captured: captured}
 	expression := func(e *expression) {
 		for _, c := range e.columns {
 			read(c.name)
@@ -144,6 +151,7 @@ func (p *Plan) bindRule(id int, r *Rule, reads []bool) {
 type activation struct {
 	row, old, new *rowView
 	op            types.String
+	captured      ref.Val
 }
 
 // ResolveName implements CEL's lookup of variables.
@@ -157,6 +165,8 @@ func (a *activation) ResolveName(name string) (any, bool) {
 		return a.new, true
 	case "op":
 		return a.op, true
+	case captureVariable:
+		return a.captured, true
 	}
 	return nil, false
 }

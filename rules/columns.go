@@ -16,6 +16,7 @@ type resolver struct {
 	nextID    int64
 	e         *expression
 	vars      vars
+	rule      *Rule
 	functions func(name string) bool
 	bound     map[string]int // variables of the comprehensions around
 	loops     bool
@@ -29,7 +30,7 @@ type mistake struct {
 }
 
 func (l *ruleLoader) resolve(tree *celast.AST, e *expression) *resolver {
-	r := &resolver{factory: celast.NewExprFactory(), e: e, vars: l.vars, functions: l.env.HasFunction, bound: map[string]int{}}
+	r := &resolver{factory: celast.NewExprFactory(), e: e, vars: l.vars, rule: l.r, functions: l.env.HasFunction, bound: map[string]int{}}
 	celast.PostOrderVisit(tree.Expr(), celast.NewExprVisitor(func(e celast.Expr) { r.nextID = max(r.nextID, e.ID()) }))
 	for id := range tree.SourceInfo().OffsetRanges() {
 		r.nextID = max(r.nextID, id)
@@ -125,6 +126,11 @@ func (r *resolver) ident(e celast.Expr) {
 		r.e.usesRow = r.e.usesRow || from == eachImage
 		return
 	}
+	if r.rule.pattern.captures(name) {
+		r.rule.uses(name)
+		e.SetKindCase(r.factory.NewSelect(e.ID(), r.factory.NewIdent(r.id(), captureVariable), name))
+		return
+	}
 	r.use(name, eachImage)
 	e.SetKindCase(r.factory.NewSelect(e.ID(), r.factory.NewIdent(r.id(), "row"), name))
 }
@@ -135,6 +141,9 @@ func (r *resolver) call(e celast.Expr, c celast.CallExpr) {
 	case changedFunction:
 		names, _ := constantString(args[2])
 		for name := range strings.SplitSeq(names, nameSeparator) {
+			if r.rule.pattern.captures(name) {
+				r.fail(e, "changed(): {%s} is a part of the table's name, which does not change", name)
+			}
 			r.use(name, bothImages)
 		}
 		return

@@ -82,17 +82,23 @@ func (l *ruleLoader) name(name strictyaml.Text) {
 
 func (l *ruleLoader) table(t strictyaml.Text, rule strictyaml.Pos) {
 	schema, name, dot := strings.Cut(t.Value, ".")
+	l.r.Table = Table{Schema: schema, Name: name}
 	switch {
 	case !t.Given():
 		l.fail(rule, "`table` is missing; write it with its schema, like public.products")
-	case strings.ContainsAny(t.Value, "{}"):
+	case strings.ContainsAny(t.Value, "{}") && !l.opts.Patterns:
 		l.fail(t.Pos(), "table %q: patterns are not supported by this version; write the exact schema.name", t.Value)
 	case !dot && name == "" && schema != "":
 		l.fail(t.Pos(), "table %q has no schema; write it with one, like public.%s", t.Value, schema)
 	case schema == "" || name == "" || strings.Contains(name, "."):
 		l.fail(t.Pos(), "table %q: want schema.name with one dot, like public.products", t.Value)
+	case strings.ContainsAny(t.Value, "{}"):
+		pattern, err := parsePattern(t.Value)
+		if err != nil {
+			l.fail(t.Pos(), "table %q: %v", t.Value, err)
+		}
+		l.r.pattern = pattern
 	}
-	l.r.Table = Table{Schema: schema, Name: name}
 }
 
 func (l *ruleLoader) ops(ops []strictyaml.Text) {

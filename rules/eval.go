@@ -28,6 +28,7 @@ func (p *Plan) Eval(c *cdc.Change, out Output) {
 }
 
 func (p *Plan) evalRule(b *boundRule, op cdc.Op, out Output) {
+	p.vars.captured, p.fills.captured = b.captured, b.captured
 	unknown, failed := false, false
 	if b.when != nil {
 		var match bool

@@ -72,6 +72,7 @@ func newCELEnv() (*celEnv, error) {
 	row := cel.MapType(cel.StringType, cel.DynType)
 	base, err := cel.NewEnv(
 		cel.Variable("row", row), cel.Variable("old", row), cel.Variable("new", row), cel.Variable("op", cel.StringType),
+		cel.Variable(captureVariable, cel.MapType(cel.StringType, cel.StringType)),
 		// The rows are dyn here: for a map type CEL looks into the map before the
 		// call, and would stumble over a column that was not carried.
 		cel.Function(changedFunction, cel.Overload("changed_columns",

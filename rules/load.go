@@ -55,6 +55,10 @@ func (l *loader) finish() (*Set, error) {
 	}
 	s := &Set{rules: l.rules, byTable: map[Table][]int{}, sinks: slices.Clone(l.opts.Sinks)}
 	for i, r := range l.rules {
+		if r.pattern != nil {
+			s.patterns = append(s.patterns, i)
+			continue
+		}
 		s.byTable[r.Table] = append(s.byTable[r.Table], i)
 	}
 	return s, nil

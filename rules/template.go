@@ -40,12 +40,17 @@ type part struct {
 	source  string
 	at      int
 	expr    *expression
+	// lone is set where a column is named without a row: it may be a capture of
+	// the table's name, and then capture is set instead of column.
+	lone    bool
+	capture string
 	// escape is set where the text is to be percent-encoded.
 	escape bool
 }
 
-// fills reports whether the part's text comes from the row.
-func (p *part) fills() bool { return p.column != "" || p.source != "" }
+// fills reports whether the part's text comes from the row, or from the table's
+// name.
+func (p *part) fills() bool { return p.column != "" || p.source != "" || p.capture != "" }
 
 // parseTemplate reads a template. On an error at is the byte offset in text
 // that it is about.
@@ -146,7 +151,7 @@ func parseBraces(source string) (part, error) {
 	if scope == "" && isVariable(column) {
 		return part{}, fmt.Errorf("{%s} is not a column but a word of the rule language; a column of that name is written {row[%q]}", expr, column)
 	}
-	return part{column: column, image: map[string]image{"": eachImage, "row": eachImage, "old": oldImage, "new": newImage}[scope]}, nil
+	return part{column: column, lone: scope == "", image: map[string]image{"": eachImage, "row": eachImage, "old": oldImage, "new": newImage}[scope]}, nil
 }
 
 // isVariable reports whether a lone word has a meaning of its own in

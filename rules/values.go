@@ -42,6 +42,10 @@ func (l *ruleLoader) compile(kind Kind, text strictyaml.Text, label string) []*t
 	count, failed := 1, false
 	for i := range t.parts {
 		p := &t.parts[i]
+		if p.lone && l.r.pattern.captures(p.column) {
+			p.capture, p.column = p.column, ""
+			l.r.uses(p.capture)
+		}
 		if p.source == "" {
 			continue
 		}
