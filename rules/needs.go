@@ -22,9 +22,9 @@ type Need struct {
 }
 
 // Needs lists the columns that rules with an exact table read, by rule and then in the order of
-// their first use; templates and conditions apart. Columns that a condition
+// their first use; templates and conditions apart. Columns that an expression
 // reaches only through a whole row, as in row.exists(c, ...), are not listed:
-// where one is not known the condition counts as true.
+// where one is not known the condition counts as true, and a value as unknown.
 func (s *Set) Needs() []Need {
 	var out []Need
 	for _, r := range s.rules {
