@@ -23,7 +23,7 @@ func benchChange() cdc.Change {
 
 func benchmarkRule(b *testing.B, body string) {
 	c := benchChange()
-	p := oneRule(b, body).Bind(c.Rel)
+	p := allRule(b, body).Bind(c.Rel)
 	out := &counter{}
 	b.ReportAllocs()
 	for b.Loop() {
@@ -37,6 +37,10 @@ func BenchmarkPlainRule(b *testing.B) {
 }
 
 func BenchmarkTimestampRule(b *testing.B) { benchmarkRule(b, `keys: ["at:{at}"]`) }
+
+func BenchmarkExpressionRule(b *testing.B) { benchmarkRule(b, `keys: ["product:{lower(slug)}"]`) }
+
+func BenchmarkURLRule(b *testing.B) { benchmarkRule(b, `urls: ["https://h/p/{slug}"]`) }
 
 func BenchmarkWhenRule(b *testing.B) {
 	benchmarkRule(b, "keys: [\"product:{id}\"]\nwhen: row.status != \"draft\"")
@@ -59,7 +63,7 @@ func BenchmarkNoMatchTable(b *testing.B) {
 
 func TestPlainRuleDoesNotAllocate(t *testing.T) {
 	c := benchChange()
-	p := oneRule(t, `keys: ["product:{id}", "product:slug:{slug}", "at:{at}"]`).Bind(c.Rel)
+	p := allRule(t, `keys: ["product:{id}", "product:slug:{slug}", "at:{at}"]`+"\nurls: [\"https://h/{slug}\"]").Bind(c.Rel)
 	out := &counter{}
 	p.Eval(&c, out) // grows the buffers
 	require.Zero(t, testing.AllocsPerRun(100, func() { p.Eval(&c, out) }))

@@ -16,46 +16,63 @@ type Plan struct {
 	rules []boundRule
 	index map[string]int
 	used  []int // columns that any rule reads, ascending
+	// problems is what Problems says.
+	problems []error
 
 	// The images of the change at hand; nil where it has none. They point to
 	// the tuples below.
 	old, new         cdc.Tuple
 	oldTuple, newRow cdc.Tuple
 	newBuf, oldBuf   []byte
+	rawBuf           []byte // a text before it is escaped
 	oldView, newView rowView
 	viewed           bool // the views show the change at hand
 	vars             activation
+	// The same for the expressions of templates.
+	oldFill, newFill rowView
+	filled           bool
+	fills            activation
 }
 
 type boundRule struct {
 	*Rule
 	id     int
 	values []boundTemplate
+	// captured holds the captures of the table's name for expressions.
+	captured ref.Val
 }
 
 // boundTemplate is a template whose columns are places in a tuple.
 type boundTemplate struct {
-	kind  Kind
-	max   int
-	parts []boundPart
-	sinks []int
+	source string
+	kind   Kind
+	max    int
+	parts  []boundPart
+	sinks  []int
 	// each is set when the value depends on the image in turn.
 	each bool
+	// expressions is set where a part is one; limit then bounds the values.
+	expressions bool
+	limit       int
 }
 
 type boundPart struct {
 	literal []byte
-	column  int // -1: a literal, or a column that the table lacks
+	name    string // of the column
+	column  int    // -1: a literal, or a column that the table lacks
 	missing bool
 	image   image
 	form    form
+	expr    *expression
+	escape  bool
 }
 
 // Bind resolves the rules' columns in rel. It is nil when no rule watches the
-// table. A column that the table lacks is one that is never known; saying so
+// table; Problems has what the table's shape and the rules disagree about. A column that the table lacks is one that is never known; saying so
 // early is the business of the checks against the database (Needs).
 func (s *Set) Bind(rel *cdc.Relation) *Plan {
-	ids := s.byTable[Table{Schema: rel.Schema, Name: rel.Name}]
+	table := Table{Schema: rel.Schema, Name: rel.Name}
+	ids := s.watching(table)
 	if len(ids) == 0 {
 		return nil
 	}
@@ -66,7 +83,7 @@ func (s *Set) Bind(rel *cdc.Relation) *Plan {
 	}
 	reads := make([]bool, n)
 	for _, id := range ids {
-		p.bindRule(id, s.rules[id], reads)
+		p.bindRule(id, s.rules[id], table, reads)
 	}
 	for i := range reads {
 		if reads[i] {
@@ -75,11 +92,16 @@ func (s *Set) Bind(rel *cdc.Relation) *Plan {
 	}
 	p.oldView = rowView{plan: p, cache: make([]ref.Val, n)}
 	p.newView = rowView{plan: p, cache: make([]ref.Val, n)}
-	p.vars = activation{plan: p}
+	p.vars = activation{old: &p.oldView, new: &p.newView}
+	p.oldFill = rowView{plan: p, cache: make([]ref.Val, n), fills: true}
+	p.newFill = rowView{plan: p, cache: make([]ref.Val, n), fills: true}
+	p.fills = activation{old: &p.oldFill, new: &p.newFill}
 	return p
 }
 
-func (p *Plan) bindRule(id int, r *Rule, reads []bool) {
+func (p *Plan) bindRule(id int, r *Rule, table Table, reads []bool) {
+	r, captured := r.in(table)
+	p.ambiguous(r)
 	read := func(column string) (int, bool) {
 		i, ok := p.index[column]
 		if ok {
@@ -87,20 +109,28 @@ func (p *Plan) bindRule(id int, r *Rule, reads []bool) {
 		}
 		return i, ok
 	}
-	b := boundRule{Rule: r, id: id}
-	if r.when != nil {
-		for _, c := range r.when.columns {
+	b := boundRule{Rule: r, id: id, captured: captured}
+	expression := func(e *expression) {
+		for _, c := range e.columns {
 			read(c.name)
 		}
 		for i := range reads {
-			reads[i] = reads[i] || r.when.wholeRow
+			reads[i] = reads[i] || e.wholeRow
 		}
+	}
+	if r.when != nil {
+		expression(r.when.expression)
 	}
 	for kind := range r.values {
 		for _, t := range r.values[kind] {
-			bt := boundTemplate{kind: Kind(kind), max: maxLen(Kind(kind)), sinks: r.routes[kind]}
+			bt := boundTemplate{source: t.source, kind: Kind(kind), max: maxLen(Kind(kind)), sinks: t.sinks, limit: t.limit}
 			for _, part := range t.parts {
-				bp := boundPart{literal: []byte(part.literal), column: -1, image: part.image}
+				bp := boundPart{literal: []byte(part.literal), name: part.column, column: -1, image: part.image, expr: part.expr, escape: part.escape}
+				if part.expr != nil {
+					expression(part.expr)
+					bt.expressions = true
+					bt.each = bt.each || part.expr.usesRow
+				}
 				if part.column != "" {
 					i, ok := read(part.column)
 					bp.missing = !ok
@@ -117,11 +147,11 @@ func (p *Plan) bindRule(id int, r *Rule, reads []bool) {
 	p.rules = append(p.rules, b)
 }
 
-// activation gives a condition its variables.
+// activation gives an expression its variables.
 type activation struct {
-	plan *Plan
-	row  *rowView
-	op   types.String
+	row, old, new *rowView
+	op            types.String
+	captured      ref.Val
 }
 
 // ResolveName implements CEL's lookup of variables.
@@ -130,11 +160,13 @@ func (a *activation) ResolveName(name string) (any, bool) {
 	case "row":
 		return a.row, true
 	case "old":
-		return &a.plan.oldView, true
+		return a.old, true
 	case "new":
-		return &a.plan.newView, true
+		return a.new, true
 	case "op":
 		return a.op, true
+	case captureVariable:
+		return a.captured, true
 	}
 	return nil, false
 }

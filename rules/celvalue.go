@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"io"
 	"strconv"
+	"strings"
 	"time"
 
 	"cel.dev/cel-go/common/types"
@@ -71,7 +72,8 @@ func celValue(v cdc.Value, oid uint32) ref.Val {
 	return types.String(text)
 }
 
-// parseJSON keeps integers exact where they fit 64 bits.
+// parseJSON keeps integers exact: beyond 64 bits as their digits, which no
+// comparison with a number takes, rather than as a number near to them.
 func parseJSON(data []byte) (any, bool) {
 	d := json.NewDecoder(bytes.NewReader(data))
 	d.UseNumber()
@@ -90,6 +92,12 @@ func numbers(x any) any {
 	case json.Number:
 		if i, err := x.Int64(); err == nil {
 			return i
+		}
+		if strings.Trim(string(x), "-0123456789") == "" {
+			if u, err := strconv.ParseUint(string(x), 10, 64); err == nil {
+				return u
+			}
+			return string(x)
 		}
 		f, _ := x.Float64()
 		return f

@@ -1,47 +1,64 @@
 package rules
 
 import (
+	"fmt"
 	"strings"
 
 	celast "cel.dev/cel-go/common/ast"
 )
 
-// resolver makes lone identifiers columns of row, and notes which columns an
-// expression reads. It works on the parsed tree, before types are checked, so
-// that a column called type or string is a column and not a name of CEL.
+// resolver makes lone identifiers columns of row, puts the file's vars in their
+// place, and notes which columns an expression reads. It works on the parsed
+// tree, before types are checked, so that a column called type or string is
+// a column and not a name of CEL.
 type resolver struct {
-	factory celast.ExprFactory
-	nextID  int64
-	c       *condition
-	bound   map[string]int // variables of the comprehensions around
-	loops   bool
-	dynamic int64
+	factory   celast.ExprFactory
+	nextID    int64
+	e         *expression
+	vars      vars
+	rule      *Rule
+	functions func(name string) bool
+	bound     map[string]int // variables of the comprehensions around
+	loops     bool
+	wrong     []mistake
 }
 
-// resolveColumns reports whether the expression loops, and the id of a regular
-// expression that is not a literal, or 0: one from a row could be made to take
-// seconds.
-func resolveColumns(tree *celast.AST, c *condition) (loops bool, dynamic int64) {
-	r := &resolver{factory: celast.NewExprFactory(), c: c, bound: map[string]int{}}
+// mistake is a finding about one node.
+type mistake struct {
+	id  int64
+	msg string
+}
+
+func (l *ruleLoader) resolve(tree *celast.AST, e *expression) *resolver {
+	r := &resolver{factory: celast.NewExprFactory(), e: e, vars: l.vars, rule: l.r, functions: l.env.HasFunction, bound: map[string]int{}}
 	celast.PostOrderVisit(tree.Expr(), celast.NewExprVisitor(func(e celast.Expr) { r.nextID = max(r.nextID, e.ID()) }))
 	for id := range tree.SourceInfo().OffsetRanges() {
 		r.nextID = max(r.nextID, id)
 	}
 	r.walk(tree.Expr())
-	return r.loops, r.dynamic
+	return r
+}
+
+func (r *resolver) id() int64 {
+	r.nextID++
+	return r.nextID
+}
+
+func (r *resolver) fail(e celast.Expr, format string, args ...any) {
+	r.wrong = append(r.wrong, mistake{id: e.ID(), msg: fmt.Sprintf(format, args...)})
 }
 
 func (r *resolver) use(name string, from image) {
 	if from == eachImage {
-		r.c.usesRow = true
+		r.e.usesRow = true
 	}
 	use := columnUse{name: name, image: from}
-	for _, seen := range r.c.columns {
+	for _, seen := range r.e.columns {
 		if seen == use {
 			return
 		}
 	}
-	r.c.columns = append(r.c.columns, use)
+	r.e.columns = append(r.e.columns, use)
 }
 
 // rowOf reports whether e is one of the row variables.
@@ -66,13 +83,17 @@ func (r *resolver) walk(e celast.Expr) {
 		r.ident(e)
 	case celast.SelectKind:
 		s := e.AsSelect()
+		if r.isVars(s.Operand()) {
+			r.putVar(e, s.FieldName())
+			return
+		}
 		if from, ok := r.rowOf(s.Operand()); ok {
 			r.use(s.FieldName(), from)
 			return
 		}
 		r.walk(s.Operand())
 	case celast.CallKind:
-		r.call(e.AsCall())
+		r.call(e, e.AsCall())
 	case celast.ListKind:
 		for _, x := range e.AsList().Elements() {
 			r.walk(x)
@@ -96,30 +117,50 @@ func (r *resolver) ident(e celast.Expr) {
 	if r.bound[name] > 0 || name == "op" {
 		return
 	}
+	if r.isVars(e) {
+		r.fail(e, "vars is written with a name behind it, like vars.locales")
+		return
+	}
 	if from, ok := r.rowOf(e); ok { // a row as a whole
-		r.c.wholeRow = true
-		r.c.usesRow = r.c.usesRow || from == eachImage
+		r.e.wholeRow = true
+		r.e.usesRow = r.e.usesRow || from == eachImage
+		return
+	}
+	if r.rule.pattern.captures(name) {
+		r.rule.uses(name)
+		e.SetKindCase(r.factory.NewSelect(e.ID(), r.factory.NewIdent(r.id(), captureVariable), name))
 		return
 	}
 	r.use(name, eachImage)
-	r.nextID++
-	e.SetKindCase(r.factory.NewSelect(e.ID(), r.factory.NewIdent(r.nextID, "row"), name))
+	e.SetKindCase(r.factory.NewSelect(e.ID(), r.factory.NewIdent(r.id(), "row"), name))
 }
 
-func (r *resolver) call(c celast.CallExpr) {
+func (r *resolver) call(e celast.Expr, c celast.CallExpr) {
 	args := c.Args()
 	switch c.FunctionName() {
 	case changedFunction:
 		names, _ := constantString(args[2])
 		for name := range strings.SplitSeq(names, nameSeparator) {
+			if r.rule.pattern.captures(name) {
+				r.fail(e, "changed(): {%s} is a part of the table's name, which does not change", name)
+			}
 			r.use(name, bothImages)
 		}
 		return
 	case "matches":
 		if n := len(args); n > 0 && args[n-1].Kind() != celast.LiteralKind {
-			r.dynamic = args[n-1].ID()
+			// One from a row could be made to take seconds.
+			r.fail(args[n-1], "matches() wants its pattern as a literal, not from a row")
+		}
+	case "format":
+		if c.IsMemberFunction() && c.Target().Kind() != celast.LiteralKind {
+			r.fail(c.Target(), "format() wants its pattern as a literal, not from a row")
 		}
 	case "_[_]":
+		if name, ok := constantString(args[1]); ok && r.isVars(args[0]) {
+			r.putVar(e, name)
+			return
+		}
 		if from, ok := r.rowOf(args[0]); ok {
 			if name, ok := constantString(args[1]); ok {
 				r.use(name, from)
@@ -127,12 +168,41 @@ func (r *resolver) call(c celast.CallExpr) {
 			}
 		}
 	}
-	if c.IsMemberFunction() {
+	if c.IsMemberFunction() && !r.namespace(c) {
 		r.walk(c.Target())
 	}
 	for _, x := range args {
 		r.walk(x)
 	}
+}
+
+// namespace reports whether the call's target is the first half of a function's
+// name, as in math.ceil(x), and no column.
+func (r *resolver) namespace(c celast.CallExpr) bool {
+	target := c.Target()
+	return target.Kind() == celast.IdentKind && r.bound[target.AsIdent()] == 0 && r.functions(target.AsIdent()+"."+c.FunctionName())
+}
+
+func (r *resolver) isVars(e celast.Expr) bool {
+	return e.Kind() == celast.IdentKind && e.AsIdent() == "vars" && r.bound["vars"] == 0
+}
+
+// putVar replaces an expression by the value of a variable of the file.
+func (r *resolver) putVar(e celast.Expr, name string) {
+	v, ok := r.vars.Get(name)
+	if !ok {
+		r.fail(e, "%s", missingVar(r.vars, name))
+		return
+	}
+	literals := make([]celast.Expr, len(v.values))
+	for i := range v.values {
+		literals[i] = r.factory.NewLiteral(r.id(), v.value(i))
+	}
+	if v.list {
+		e.SetKindCase(r.factory.NewList(e.ID(), literals, nil))
+		return
+	}
+	e.SetKindCase(literals[0])
 }
 
 func (r *resolver) comprehension(c celast.ComprehensionExpr) {

@@ -9,20 +9,6 @@ import (
 	"github.com/walpurge/walpurge/rules/strictyaml"
 )
 
-// Caps on the length of a value in bytes: a longer one cannot have been meant
-// and is replaced by what unknown: names.
-const (
-	MaxKey = 512
-	MaxTag = 256
-)
-
-func maxLen(k Kind) int {
-	if k == Tag {
-		return MaxTag
-	}
-	return MaxKey
-}
-
 // ruleLoader compiles one rule.
 type ruleLoader struct {
 	*loader
@@ -49,19 +35,24 @@ func (l *loader) rule(file string, raw *rawRule, defaults []int) {
 			rl.fail(k.node.Key, "`%s` is not supported by this version", k.name)
 		}
 	}
+	if f.Vars != nil {
+		rl.fail(f.Vars.Key, "`vars` belongs to the top of the file, beside `rules`")
+	}
 	if f.Message == nil {
 		rl.table(f.Table, raw.node.Pos)
 	}
 	rl.ops(f.Ops)
-	rl.templates(Key, f.Keys)
-	rl.templates(Tag, f.Tags)
+	for _, list := range f.Values.lists() {
+		rl.templates(list.kind, list.texts)
+	}
+	rl.to(&f.To)
 	r.unknown = rl.literals("unknown", &f.Unknown)
 	r.onTruncate = rl.literals("on_truncate", &f.OnTruncate)
 	if f.When.Given() {
 		r.when = rl.condition(f.When)
 	}
 	if len(l.errs) == before && r.empty() {
-		rl.fail(raw.node.Pos, "it has neither `keys` nor `tags`, so nothing would be purged; add one")
+		rl.fail(raw.node.Pos, "it has no `keys`, `tags` or other values, so nothing would be purged; add some")
 	}
 	rl.route(f, raw.node.Pos, defaults)
 	l.rules = append(l.rules, r)
@@ -91,17 +82,23 @@ func (l *ruleLoader) name(name strictyaml.Text) {
 
 func (l *ruleLoader) table(t strictyaml.Text, rule strictyaml.Pos) {
 	schema, name, dot := strings.Cut(t.Value, ".")
+	l.r.Table = Table{Schema: schema, Name: name}
 	switch {
 	case !t.Given():
 		l.fail(rule, "`table` is missing; write it with its schema, like public.products")
-	case strings.ContainsAny(t.Value, "{}"):
+	case strings.ContainsAny(t.Value, "{}") && !l.opts.Patterns:
 		l.fail(t.Pos(), "table %q: patterns are not supported by this version; write the exact schema.name", t.Value)
 	case !dot && name == "" && schema != "":
 		l.fail(t.Pos(), "table %q has no schema; write it with one, like public.%s", t.Value, schema)
 	case schema == "" || name == "" || strings.Contains(name, "."):
 		l.fail(t.Pos(), "table %q: want schema.name with one dot, like public.products", t.Value)
+	case strings.ContainsAny(t.Value, "{}"):
+		pattern, err := parsePattern(t.Value)
+		if err != nil {
+			l.fail(t.Pos(), "table %q: %v", t.Value, err)
+		}
+		l.r.pattern = pattern
 	}
-	l.r.Table = Table{Schema: schema, Name: name}
 }
 
 func (l *ruleLoader) ops(ops []strictyaml.Text) {
@@ -133,16 +130,33 @@ func (l *ruleLoader) pos() strictyaml.Pos { return strictyaml.Pos{Line: l.r.Line
 
 func (l *ruleLoader) templates(kind Kind, texts []strictyaml.Text) {
 	for _, text := range texts {
-		t, at, err := parseTemplate(text.Value)
-		if err != nil {
-			l.fail(text.At(at), "%s %q: %v", kind, text.Value, err)
+		l.r.values[kind] = append(l.r.values[kind], l.compile(kind, text, "")...)
+	}
+}
+
+// to reads what is added for single sinks.
+func (l *ruleLoader) to(raw *rawTo) {
+	if raw.node != nil && len(raw.sinks) == 0 {
+		l.fail(raw.node.Key, "`to` is empty; name a sink and its values, or remove it")
+	}
+	for i := range raw.sinks {
+		e := &raw.sinks[i]
+		sink := slices.Index(l.names, e.Key)
+		if sink < 0 {
+			l.fail(e.Pos, "`to`: there is no sink %q%s", e.Key, strictyaml.DidYouMean(e.Key, l.names))
 			continue
 		}
-		if fixed, ok := t.fixed(); ok && !l.literal(kind, text, fixed) {
-			continue
+		if e.Value.f.empty() {
+			l.fail(e.Pos, "`to.%s` is empty; name `keys`, `tags` or other values, or remove it", e.Key)
 		}
-		t.line = text.Pos().Line
-		l.r.values[kind] = append(l.r.values[kind], t)
+		for _, list := range e.Value.f.lists() {
+			for _, text := range list.texts {
+				for _, t := range l.compile(list.kind, text, "`to."+e.Key+"`: ") {
+					t.only = sink
+					l.r.values[list.kind] = append(l.r.values[list.kind], t)
+				}
+			}
+		}
 	}
 }
 
@@ -159,99 +173,26 @@ func (l *ruleLoader) literal(kind Kind, text strictyaml.Text, value string) bool
 	return false
 }
 
-func (l *ruleLoader) literals(key string, raw *rawLiterals) literals {
+func (l *ruleLoader) literals(key string, raw *rawBlock) literals {
 	var out literals
 	if raw.node == nil {
 		return out
 	}
-	refused := false
-	for _, k := range raw.f.later() {
-		if k.node != nil {
-			refused = true
-			l.fail(k.node.Key, "`%s.%s` is not supported by this version", key, k.name)
-		}
-	}
-	byKind := [...]struct {
-		kind  Kind
-		texts []strictyaml.Text
-	}{{Key, raw.f.Keys}, {Tag, raw.f.Tags}}
-	for _, b := range byKind {
-		for _, text := range b.texts {
-			t, at, err := parseTemplate(text.Value)
-			if err != nil {
-				l.fail(text.At(at), "`%s`: %s %q: %v", key, b.kind, text.Value, err)
-				continue
-			}
-			fixed, ok := t.fixed()
-			if !ok {
-				l.fail(text.Pos(), "`%s`: %s %q has a column, but here only fixed values can be named", key, b.kind, text.Value)
-				continue
-			}
-			if l.literal(b.kind, text, fixed) {
+	for _, list := range raw.f.lists() {
+		for _, text := range list.texts {
+			for _, t := range l.compile(list.kind, text, "`"+key+"`: ") {
+				fixed, ok := t.fixed()
+				if !ok {
+					l.fail(text.Pos(), "`%s`: %s %q reads the row, but here only fixed values can be named", key, list.kind, text.Value)
+					break
+				}
 				out.given = true
-				out.values[b.kind] = append(out.values[b.kind], []byte(fixed))
+				out.values[list.kind] = append(out.values[list.kind], []byte(fixed))
 			}
 		}
 	}
-	if len(raw.f.Keys)+len(raw.f.Tags) == 0 && !refused {
-		l.fail(raw.node.Key, "`%s` is empty; name `keys` or `tags`, or remove it", key)
+	if raw.f.empty() {
+		l.fail(raw.node.Key, "`%s` is empty; name `keys`, `tags` or other values, or remove it", key)
 	}
 	return out
-}
-
-// route finds the sinks of each kind, and the kinds that reach none.
-func (l *ruleLoader) route(f *rawFields, rule strictyaml.Pos, defaults []int) {
-	owner := fmt.Sprintf("rule %q", l.r.Name)
-	before := len(l.errs)
-	sinks, from := l.sinkList(l.file, owner, f.Sinks), "its sinks"
-	if sinks != nil && len(sinks) == 0 && len(f.Sinks) == 0 {
-		l.fail(rule, "`sinks` is empty, so nothing would be purged; name one or remove it")
-	}
-	if f.Sinks == nil {
-		sinks, from = defaults, "the default sinks"
-	}
-	if sinks == nil {
-		from = "the sinks"
-		for i := range l.names {
-			sinks = append(sinks, i)
-		}
-	}
-	for _, i := range sinks {
-		reached := false
-		for k := range NumKinds {
-			if !l.opts.Sinks[i].Takes.Has(Kind(k)) {
-				continue
-			}
-			l.r.routes[k] = append(l.r.routes[k], i)
-			reached = reached || len(l.r.values[k])+len(l.r.unknown.values[k])+len(l.r.onTruncate.values[k]) > 0
-		}
-		if reached {
-			l.r.Sinks = append(l.r.Sinks, i)
-		}
-	}
-	if len(l.errs) > before {
-		return
-	}
-	unrouted := func(key string, kind Kind, at []strictyaml.Text) {
-		if len(at) > 0 && len(l.r.routes[kind]) == 0 {
-			l.fail(at[0].Pos(), "%s: none of %s (%s) takes a %s", key, from, l.sinkNames(sinks), kind)
-		}
-	}
-	unrouted("`keys`", Key, f.Keys)
-	unrouted("`tags`", Tag, f.Tags)
-	unrouted("`unknown.keys`", Key, f.Unknown.f.Keys)
-	unrouted("`unknown.tags`", Tag, f.Unknown.f.Tags)
-	unrouted("`on_truncate.keys`", Key, f.OnTruncate.f.Keys)
-	unrouted("`on_truncate.tags`", Tag, f.OnTruncate.f.Tags)
-}
-
-func (l *loader) sinkNames(sinks []int) string {
-	if len(sinks) == 0 {
-		return "none configured"
-	}
-	names := make([]string, len(sinks))
-	for i, s := range sinks {
-		names[i] = l.names[s]
-	}
-	return strings.Join(names, ", ")
 }

@@ -1,15 +1,19 @@
 // Package rules turns row changes into invalidations.
 //
 // A Set is read from YAML, compiled once, immutable and safe for concurrent
-// use; a reload makes a new one. For every change it answers which cache keys
-// and tags are no longer true. Three principles keep it from losing a purge:
+// use; a reload makes a new one. For every change it answers which cache keys,
+// tags and URLs are no longer true, and on request why (Explain). Three
+// principles keep it from losing a purge:
 //
 //   - either image: a condition that holds for the old or the new row matches,
 //     and the values of both are invalidated;
 //   - unknown matches: a condition that needs a column which the stream did not
-//     carry counts as true, and a value that cannot be built is replaced by
-//     what the rule's unknown: names;
+//     carry, or that fails, counts as true, and a value that cannot be built is
+//     replaced by what the rule's unknown: names;
 //   - per sink: what one sink cannot take falls back to what it can.
+//
+// Whatever a row holds, a value stays in the literal frame of its template, and
+// what an expression makes of a row is bounded.
 //
 // The package is pure: no network, no clock, no goroutine, no log.
 package rules

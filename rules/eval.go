@@ -7,7 +7,8 @@ import (
 )
 
 // Eval tells out what the table's rules say about c, in the order of the
-// rules. It neither keeps c nor allocates, apart from what conditions need.
+// rules. It neither keeps c nor allocates, apart from what conditions and
+// expressions need.
 func (p *Plan) Eval(c *cdc.Change, out Output) {
 	if c.Op == cdc.Truncate {
 		for i := range p.rules {
@@ -20,35 +21,45 @@ func (p *Plan) Eval(c *cdc.Change, out Output) {
 	}
 	p.images(c)
 	for i := range p.rules {
-		b := &p.rules[i]
-		if !b.ops[c.Op] {
-			continue
-		}
-		unknown, failed := false, false
-		if b.when != nil {
-			var match bool
-			if match, unknown, failed = p.match(b.when, c.Op); !match {
-				continue
-			}
-		}
-		out.Verdict(b.id, Matched)
-		if unknown {
-			out.Verdict(b.id, UnknownCondition)
-		}
-		if failed {
-			out.Verdict(b.id, Failed)
-		}
-		if p.emit(b, out) {
-			out.Verdict(b.id, UnknownValue)
-			b.emitLiterals(b.id, &b.unknown, out)
+		if p.rules[i].ops[c.Op] {
+			p.evalRule(&p.rules[i], c.Op, out)
 		}
 	}
 }
 
-// emit hands over the rule's values and reports whether one is unknown.
-func (p *Plan) emit(b *boundRule, out Output) (unknown bool) {
+func (p *Plan) evalRule(b *boundRule, op cdc.Op, out Output) {
+	p.vars.captured, p.fills.captured = b.captured, b.captured
+	unknown, failed := false, false
+	if b.when != nil {
+		var match bool
+		if match, unknown, failed = p.match(b.when, op); !match {
+			return
+		}
+	}
+	out.Verdict(b.id, Matched)
+	if unknown {
+		out.Verdict(b.id, UnknownCondition)
+	}
+	lacking, wrong := p.emit(b, op, out)
+	if failed || wrong {
+		out.Verdict(b.id, Failed)
+	}
+	if lacking {
+		out.Verdict(b.id, UnknownValue)
+		b.emitLiterals(b.id, &b.unknown, out)
+	}
+}
+
+// emit hands over the rule's values and reports whether one is unknown, and
+// whether an expression failed.
+func (p *Plan) emit(b *boundRule, op cdc.Op, out Output) (unknown, failed bool) {
 	for i := range b.values {
 		t := &b.values[i]
+		if t.expressions {
+			lacking, wrong := p.emitExpressions(b, t, op, out)
+			unknown, failed = unknown || lacking, failed || wrong
+			continue
+		}
 		var fromNew, fromOld outcome
 		switch {
 		case !t.each:
@@ -69,7 +80,7 @@ func (p *Plan) emit(b *boundRule, out Output) (unknown bool) {
 			invalidate(b.id, t, p.oldBuf, out)
 		}
 	}
-	return unknown
+	return unknown, failed
 }
 
 func invalidate(rule int, t *boundTemplate, value []byte, out Output) {
@@ -97,38 +108,53 @@ func (p *Plan) expand(buf []byte, t *boundTemplate, row cdc.Tuple) ([]byte, outc
 			buf = append(buf, part.literal...)
 			continue
 		}
-		from := row
-		switch part.image {
-		case oldImage:
-			from = p.old
-		case newImage:
-			from = p.new
-		}
-		if from == nil {
+		var is outcome
+		switch buf, is = p.appendColumn(buf, t, part, row); is {
+		case isNothing:
 			return buf, isNothing
-		}
-		if part.missing {
+		case isUnknown:
 			unknown = true
-			continue
-		}
-		v := &from[part.column]
-		switch {
-		case v.Kind == cdc.Null:
-			return buf, isNothing
-		case v.Kind != cdc.Text, len(v.Data) > t.max+len(`\x`):
-			// Too long before it is copied: no form drops more than a \x.
-			unknown = true
-		default:
-			buf = appendText(buf, v.Data, part.form)
 		}
 	}
 	switch {
-	case unknown || len(buf) > t.max:
+	case unknown || len(buf) > t.max || escapes(t.kind, buf):
 		return buf, isUnknown
 	case len(buf) == 0:
 		return buf, isNothing
 	}
 	return buf, isValue
+}
+
+// appendColumn appends a column's text.
+func (p *Plan) appendColumn(buf []byte, t *boundTemplate, part *boundPart, row cdc.Tuple) ([]byte, outcome) {
+	from := row
+	switch part.image {
+	case oldImage:
+		from = p.old
+	case newImage:
+		from = p.new
+	}
+	switch {
+	case from == nil:
+		return buf, isNothing
+	case part.missing:
+		return buf, isUnknown
+	}
+	v := &from[part.column]
+	switch {
+	case v.Kind == cdc.Null:
+		return buf, isNothing
+	case v.Kind != cdc.Text, len(v.Data) > t.max+len(`\x`):
+		// Too long before it is copied: no form drops more than a \x.
+		return buf, isUnknown
+	case t.kind == URLPrefix && hollow(v.Data):
+		return buf, isUnknown
+	}
+	if part.escape {
+		p.rawBuf = appendText(p.rawBuf[:0], v.Data, part.form)
+		return appendEscaped(buf, p.rawBuf), isValue
+	}
+	return appendText(buf, v.Data, part.form), isValue
 }
 
 // emitLiterals hands over fixed values to every sink of the rule that takes them.

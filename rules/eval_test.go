@@ -195,6 +195,9 @@ rules:
     table: public.t
     ops: [insert]
     keys: ["k:{id}"]
+  - name: c
+    table: public.t
+    keys: ["{lower(slug)}:{old.lang}", "{data.a.b + new.late}", "{row['Order ID'] + slug}"]
 `)
 	got := map[string]string{}
 	for _, n := range s.Needs() {
@@ -211,5 +214,10 @@ rules:
 		"a.late":     "line 6 old false when false unknown true",
 		"a.merchant": "line 7 old true when false unknown false", // edge takes no keys
 		"b.id":       "line 12 old false when false unknown false",
+		"c.slug":     "line 15 old true when false unknown false",
+		"c.lang":     "line 15 old true when false unknown false",
+		"c.data":     "line 15 old true when false unknown false",
+		"c.late":     "line 15 old false when false unknown false",
+		"c.Order ID": "line 15 old true when false unknown false",
 	}, got)
 }

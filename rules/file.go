@@ -8,9 +8,9 @@ import (
 // meaning are fields too, so that they are refused by name and never taken for
 // a slip.
 type rawFile struct {
-	Vars     *strictyaml.Node `yaml:"vars"`
-	Defaults rawDefaults      `yaml:"defaults"`
-	Rules    []rawRule        `yaml:"rules"`
+	Vars     vars        `yaml:"vars"`
+	Defaults rawDefaults `yaml:"defaults"`
+	Rules    []rawRule   `yaml:"rules"`
 }
 
 type rawDefaults struct {
@@ -28,39 +28,69 @@ type rawFields struct {
 	Table      strictyaml.Text   `yaml:"table"`
 	Ops        []strictyaml.Text `yaml:"ops"`
 	When       strictyaml.Text   `yaml:"when"`
-	Keys       []strictyaml.Text `yaml:"keys"`
-	Tags       []strictyaml.Text `yaml:"tags"`
+	Values     rawValues         `yaml:",inline"`
 	Sinks      []strictyaml.Text `yaml:"sinks"`
-	Unknown    rawLiterals       `yaml:"unknown"`
-	OnTruncate rawLiterals       `yaml:"on_truncate"`
+	Unknown    rawBlock          `yaml:"unknown"`
+	OnTruncate rawBlock          `yaml:"on_truncate"`
+	To         rawTo             `yaml:"to"`
 
-	URLs        *strictyaml.Node `yaml:"urls"`
-	URLPrefixes *strictyaml.Node `yaml:"url_prefixes"`
-	KeyPrefixes *strictyaml.Node `yaml:"key_prefixes"`
-	Generations *strictyaml.Node `yaml:"generations"`
-	To          *strictyaml.Node `yaml:"to"`
-	Collapse    *strictyaml.Node `yaml:"collapse"`
-	Every       *strictyaml.Node `yaml:"every"`
-	Rollout     *strictyaml.Node `yaml:"rollout"`
-	Lookup      *strictyaml.Node `yaml:"lookup"`
-	Message     *strictyaml.Node `yaml:"message"`
-	Vars        *strictyaml.Node `yaml:"vars"`
+	Collapse *strictyaml.Node `yaml:"collapse"`
+	Every    *strictyaml.Node `yaml:"every"`
+	Rollout  *strictyaml.Node `yaml:"rollout"`
+	Lookup   *strictyaml.Node `yaml:"lookup"`
+	Message  *strictyaml.Node `yaml:"message"`
+	Vars     *strictyaml.Node `yaml:"vars"`
 }
 
-// rawLiterals is what unknown: and on_truncate: name; node is nil without the key.
-type rawLiterals struct {
+// rawValues are the lists of values of a rule, or of a block in it.
+type rawValues struct {
+	Keys        []strictyaml.Text `yaml:"keys"`
+	Tags        []strictyaml.Text `yaml:"tags"`
+	URLs        []strictyaml.Text `yaml:"urls"`
+	URLPrefixes []strictyaml.Text `yaml:"url_prefixes"`
+	KeyPrefixes []strictyaml.Text `yaml:"key_prefixes"`
+	Generations []strictyaml.Text `yaml:"generations"`
+}
+
+// rawList is one list of rawValues.
+type rawList struct {
+	kind  Kind
+	key   string
+	texts []strictyaml.Text
+}
+
+func (v *rawValues) lists() []rawList {
+	return []rawList{
+		{Key, "keys", v.Keys}, {Tag, "tags", v.Tags}, {URL, "urls", v.URLs}, {URLPrefix, "url_prefixes", v.URLPrefixes},
+		{KeyPrefix, "key_prefixes", v.KeyPrefixes}, {Generation, "generations", v.Generations},
+	}
+}
+
+func (v *rawValues) empty() bool {
+	for _, list := range v.lists() {
+		if len(list.texts) > 0 {
+			return false
+		}
+	}
+	return true
+}
+
+// rawBlock is a block of values below a key; node is nil without the key.
+type rawBlock struct {
 	node *strictyaml.Node
-	f    literalFields
+	f    rawValues
 }
 
-type literalFields struct {
-	Keys []strictyaml.Text `yaml:"keys"`
-	Tags []strictyaml.Text `yaml:"tags"`
+// rawTo is what to: adds for single sinks.
+type rawTo struct {
+	node  *strictyaml.Node
+	sinks strictyaml.Map[rawBlock]
+}
 
-	URLs        *strictyaml.Node `yaml:"urls"`
-	URLPrefixes *strictyaml.Node `yaml:"url_prefixes"`
-	KeyPrefixes *strictyaml.Node `yaml:"key_prefixes"`
-	Generations *strictyaml.Node `yaml:"generations"`
+// UnmarshalYAML keeps the node, for the block's place.
+func (r *rawTo) UnmarshalYAML(n *strictyaml.Node) error {
+	r.node = n
+	return n.Decode(&r.sinks)
 }
 
 // UnmarshalYAML keeps the node, for the rule's place.
@@ -73,7 +103,7 @@ func (r *rawRule) UnmarshalYAML(n *strictyaml.Node) error {
 }
 
 // UnmarshalYAML keeps the node, for the block's place.
-func (r *rawLiterals) UnmarshalYAML(n *strictyaml.Node) error {
+func (r *rawBlock) UnmarshalYAML(n *strictyaml.Node) error {
 	r.node = n
 	return n.Decode(&r.f)
 }
@@ -86,14 +116,6 @@ type later struct {
 
 func (f *rawFields) later() []later {
 	return []later{
-		{"urls", f.URLs}, {"url_prefixes", f.URLPrefixes}, {"key_prefixes", f.KeyPrefixes},
-		{"generations", f.Generations}, {"to", f.To}, {"collapse", f.Collapse}, {"every", f.Every},
-		{"rollout", f.Rollout}, {"lookup", f.Lookup}, {"message", f.Message}, {"vars", f.Vars},
-	}
-}
-
-func (f *literalFields) later() []later {
-	return []later{
-		{"urls", f.URLs}, {"url_prefixes", f.URLPrefixes}, {"key_prefixes", f.KeyPrefixes}, {"generations", f.Generations},
+		{"collapse", f.Collapse}, {"every", f.Every}, {"rollout", f.Rollout}, {"lookup", f.Lookup}, {"message", f.Message},
 	}
 }

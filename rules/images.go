@@ -5,7 +5,7 @@ import "github.com/walpurge/walpurge/cdc"
 // images sets p.old and p.new to what is known of the row before and after the
 // change, for the columns that rules read.
 func (p *Plan) images(c *cdc.Change) {
-	p.old, p.new, p.viewed = nil, nil, false
+	p.old, p.new, p.viewed, p.filled = nil, nil, false, false
 	switch c.Op {
 	case cdc.Insert:
 		p.new = p.newRow

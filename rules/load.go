@@ -35,6 +35,7 @@ type loader struct {
 	opts  Options
 	names []string // of sinks
 	env   *celEnv
+	vars  vars // of the file at hand
 	errs  strictyaml.Errors
 	rules []*Rule
 	seen  map[string]*Rule
@@ -54,6 +55,10 @@ func (l *loader) finish() (*Set, error) {
 	}
 	s := &Set{rules: l.rules, byTable: map[Table][]int{}, sinks: slices.Clone(l.opts.Sinks)}
 	for i, r := range l.rules {
+		if r.pattern != nil {
+			s.patterns = append(s.patterns, i)
+			continue
+		}
 		s.byTable[r.Table] = append(s.byTable[r.Table], i)
 	}
 	return s, nil
@@ -68,9 +73,7 @@ func (l *loader) file(file string, data []byte) {
 	var raw rawFile
 	before := len(l.errs)
 	l.errs.Add(file, strictyaml.Pos{}, doc.Decode(&raw))
-	if raw.Vars != nil {
-		l.errs.Addf(file, raw.Vars.Key, "`vars` is not supported by this version")
-	}
+	l.vars = l.fileVars(file, raw.Vars)
 	// After a finding about keys and types, only the rules that were read
 	// whole are looked at further: what follows from a slip is noise.
 	broken := map[int]bool{}

@@ -14,21 +14,7 @@ import (
 // enough; if neither is true and one could not be decided, that is a match too,
 // and unknown says so. failed is set where the reason was not a missing column.
 func (p *Plan) match(c *condition, op cdc.Op) (match, unknown, failed bool) {
-	if !p.viewed {
-		p.newView.reset(p.new)
-		p.oldView.reset(p.old)
-		p.viewed = true
-	}
-	p.vars.op = types.String(op.String())
-	var first, second *rowView
-	switch {
-	case p.new == nil:
-		first = &p.oldView
-	case p.old == nil || !c.usesRow:
-		first = &p.newView
-	default:
-		first, second = &p.newView, &p.oldView
-	}
+	first, second := p.view(c.expression, op)
 	yes, err := p.try(c, first)
 	if !yes && second != nil {
 		var err2 error
@@ -42,20 +28,28 @@ func (p *Plan) match(c *condition, op cdc.Op) (match, unknown, failed bool) {
 	return true, true, !onlyNotCarried(err)
 }
 
+// view shows the change at hand to conditions, and says which images one is to
+// be tried with: the new and the old one, or one of them.
+func (p *Plan) view(e *expression, op cdc.Op) (first, second *rowView) {
+	if !p.viewed {
+		p.newView.reset(p.new)
+		p.oldView.reset(p.old)
+		p.viewed = true
+	}
+	p.vars.op = types.String(op.String())
+	switch {
+	case p.new == nil:
+		return &p.oldView, nil
+	case p.old == nil || !e.usesRow:
+		return &p.newView, nil
+	}
+	return &p.newView, &p.oldView
+}
+
 // try evaluates a condition for one image.
 func (p *Plan) try(c *condition, row *rowView) (yes bool, err error) {
-	defer func() {
-		if r := recover(); r != nil {
-			yes, err = false, fmt.Errorf("evaluate the condition: panic: %v", r)
-		}
-	}()
 	p.vars.row = row
-	var out ref.Val
-	if c.stopped != nil {
-		out, _, err = c.program.ContextEval(c.stopped, &p.vars)
-	} else {
-		out, _, err = c.program.Eval(&p.vars)
-	}
+	out, err := c.run(&p.vars)
 	if err != nil {
 		return false, err
 	}
@@ -66,7 +60,23 @@ func (p *Plan) try(c *condition, row *rowView) (yes bool, err error) {
 	return bool(b), nil
 }
 
-// onlyNotCarried reports whether every cause is a column not carried.
+// run evaluates an expression; a panic is an error of it.
+func (e *expression) run(vars *activation) (out ref.Val, err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			out, err = nil, fmt.Errorf("evaluate the expression: panic: %v", r)
+		}
+	}()
+	if e.stopped != nil {
+		out, _, err = e.program.ContextEval(e.stopped, vars)
+	} else {
+		out, _, err = e.program.Eval(vars)
+	}
+	return out, err
+}
+
+// onlyNotCarried reports whether every cause is something that the stream did
+// not carry: a column, or a path of a JSON document.
 func onlyNotCarried(err error) bool {
 	if joined, ok := err.(interface{ Unwrap() []error }); ok {
 		for _, e := range joined.Unwrap() {
@@ -76,6 +86,7 @@ func onlyNotCarried(err error) bool {
 		}
 		return true
 	}
-	var missing *errNotCarried
-	return errors.As(err, &missing)
+	var column *errNotCarried
+	var path *errMissingPath
+	return errors.As(err, &column) || errors.As(err, &path)
 }

@@ -23,11 +23,12 @@ const (
 	// UnknownCondition: the condition could not be decided and counts as true.
 	UnknownCondition
 	// UnknownValue: at least one value could not be built, because a column
-	// was not carried or the value was over its cap. The rule's unknown:
-	// values, where it has any, were handed over instead.
+	// was not carried, an expression failed, or there was too much of it. The
+	// rule's unknown: values, where it has any, were handed over instead.
 	UnknownValue
-	// Failed: the condition could not be decided for another reason than a
-	// column not carried: an error in the expression, its cost limit, a panic.
+	// Failed: the condition could not be decided, or a value not be built, for
+	// another reason than a column or a JSON path not carried: an error in the
+	// expression, its cost limit, a panic.
 	Failed
 )
 

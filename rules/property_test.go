@@ -136,21 +136,27 @@ func FuzzParse(f *testing.F) {
 	for _, s := range []string{
 		"rules: [{name: a, table: b.c, keys: ['k:{id}'], when: 'changed(id) && x.exists(y, y == id)'}]",
 		"rules:\n  - name: a\n    message: b\n    unknown: {keys: []}\n", "defaults: {sinks: [cache]}", "rules: [{}, ~, 5]",
+		"vars: {l: [a, b], n: 5}\nrules: [{name: a, table: b.c, keys: ['{lower(id)}{vars.l}', '{x.a[0]}'], when: 'x.a > vars.n && id in vars.l', to: {edge: {tags: ['{x + []}']}}}]",
+		"rules: [{name: a, table: 't_{t}.o', urls: ['https://h/{t}/{urlpath(id)}?{id}'], key_prefixes: ['a{t}:'], when: 't == id'}]",
 	} {
 		f.Add([]byte(s))
 	}
 	rel := relation(cdc.IdentityFull, "*id", "*x:json")
 	f.Fuzz(func(t *testing.T, data []byte) {
-		s, err := Parse("f", data, testOptions())
+		s, err := Parse("f", data, patternOptions())
 		if err != nil {
 			require.NotEmpty(t, err.Error())
 			return
 		}
-		for _, table := range s.Tables() {
+		for _, table := range append(s.Tables(), Table{Schema: "t_a", Name: "o"}) {
+			if !s.Matches(table) {
+				continue
+			}
 			r := *rel
 			r.Schema, r.Name = table.Schema, table.Name
 			s.Bind(&r).Eval(&cdc.Change{Op: cdc.Insert, Rel: &r, New: row("7", "[1]")}, &counter{})
 			s.Bind(&r).Eval(&cdc.Change{Op: cdc.Truncate, Rel: &r}, &counter{})
+			_ = s.Explain(&cdc.Change{Op: cdc.Update, Rel: &r, New: row("7", `{"a": [1]}`)})
 		}
 		_ = s.Needs()
 	})

@@ -22,6 +22,10 @@ func (e *errNotCarried) Error() string {
 	return fmt.Sprintf("column %q was not carried by the stream", e.column)
 }
 
+// errNoImage is what a template meets where the operation has no such row:
+// {old.x} of an insert.
+var errNoImage = errors.New("the change has no such row")
+
 // rowView is one row image as CEL sees it: a map from column to typed value.
 // Values are converted when they are asked for, and once per change.
 type rowView struct {
@@ -29,6 +33,9 @@ type rowView struct {
 	// row is nil where the change has no such image.
 	row   cdc.Tuple
 	cache []ref.Val
+	// fills is set where the view is for templates: there an image that the
+	// operation lacks gives no value, and is not unknown.
+	fills bool
 }
 
 func (v *rowView) reset(row cdc.Tuple) {
@@ -37,6 +44,9 @@ func (v *rowView) reset(row cdc.Tuple) {
 }
 
 func (v *rowView) notCarried(column string) ref.Val {
+	if v.fills && v.row == nil {
+		return types.WrapErr(errNoImage)
+	}
 	return types.WrapErr(&errNotCarried{column: column})
 }
 
@@ -55,6 +65,18 @@ func (v *rowView) Find(key ref.Val) (ref.Val, bool) {
 		v.cache[i] = celValue(v.row[i], v.plan.rel.Columns[i].TypeOID)
 	}
 	return v.cache[i], true
+}
+
+// text is a column in the form in which a template copies it.
+func (v *rowView) text(column types.String) ref.Val {
+	i, ok := v.plan.index[string(column)]
+	if !ok || i >= len(v.row) || !v.row[i].Known() {
+		return v.notCarried(string(column))
+	}
+	if v.row[i].Kind == cdc.Null {
+		return types.NullValue
+	}
+	return types.String(appendText(nil, v.row[i].Data, formOf(v.plan.rel.Columns[i].TypeOID)))
 }
 
 // differs tells whether any of the columns has another value in after. A side

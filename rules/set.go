@@ -22,6 +22,9 @@ type Options struct {
 	// Sinks are the configured sinks; a place in this list is the sink index
 	// everywhere in this package.
 	Sinks []SinkSpec
+	// Patterns allows captures in table names. Whoever sets it asks Set.Matches
+	// and Set.Patterns which tables are watched; Set.Tables has exact ones only.
+	Patterns bool
 }
 
 // Set is all rules of a pipeline, compiled. It is immutable and safe for
@@ -29,12 +32,15 @@ type Options struct {
 type Set struct {
 	rules   []*Rule
 	byTable map[Table][]int
-	sinks   []SinkSpec
+	// patterns are the rules whose table is a pattern, ascending.
+	patterns []int
+	sinks    []SinkSpec
 }
 
 // Rule is one compiled rule. It is immutable.
 type Rule struct {
-	Name  string
+	Name string
+	// Table is as written: a pattern where it has braces.
 	Table Table
 	// File and Line are where the rule begins.
 	File string
@@ -50,6 +56,10 @@ type Rule struct {
 	onTruncate literals
 	// routes are the sinks of the rule that take a kind.
 	routes [NumKinds][]int
+	// pattern is nil for an exact table; used are the captures that the rule
+	// names, for the check against columns of the same name.
+	pattern *pattern
+	used    []string
 }
 
 // literals are fixed values by kind; given tells an absent block from an empty one.
@@ -62,7 +72,7 @@ type literals struct {
 // rule index of Output. The caller must not change what it points to.
 func (s *Set) Rules() []*Rule { return slices.Clone(s.rules) }
 
-// Tables lists the tables that rules watch, sorted, each once.
+// Tables lists the tables that rules name exactly, sorted, each once.
 func (s *Set) Tables() []Table {
 	out := make([]Table, 0, len(s.byTable))
 	for t := range s.byTable {
@@ -72,78 +82,4 @@ func (s *Set) Tables() []Table {
 		return cmp.Or(cmp.Compare(a.Schema, b.Schema), cmp.Compare(a.Name, b.Name))
 	})
 	return out
-}
-
-// Need is one column that a rule reads, for the checks against a database.
-type Need struct {
-	Rule  string
-	File  string
-	Line  int
-	Table Table
-	// Column is the column's exact name.
-	Column string
-	// Old reports that the rule reads the old row's value, so the column must
-	// belong to the table's replica identity.
-	Old bool
-	// When reports that the condition reads it: without the value the rule
-	// matches too often, but no purge is lost. Otherwise a template does.
-	When bool
-	// HasUnknown reports that where the value is not known, unknown: gives
-	// every sink that the template goes to something to purge instead.
-	HasUnknown bool
-}
-
-// Needs lists the columns that rules read, by rule and then in the order of
-// their first use; templates and conditions apart. Columns that a condition
-// reaches only through a whole row, as in row.exists(c, ...), are not listed:
-// where one is not known the condition counts as true.
-func (s *Set) Needs() []Need {
-	var out []Need
-	for _, r := range s.rules {
-		first := len(out)
-		add := func(n Need) {
-			for i := first; i < len(out); i++ {
-				if out[i].Column == n.Column && out[i].When == n.When {
-					out[i].Old = out[i].Old || n.Old
-					out[i].HasUnknown = out[i].HasUnknown && n.HasUnknown
-					return
-				}
-			}
-			n.Rule, n.File, n.Table = r.Name, r.File, r.Table
-			out = append(out, n)
-		}
-		oldRows := r.ops[cdc.Update] || r.ops[cdc.Delete]
-		if r.when != nil {
-			for _, c := range r.when.columns {
-				// changed() is true for a delete whatever the old row holds.
-				old := c.image == oldImage && oldRows || c.image == eachImage && oldRows || c.image == bothImages && r.ops[cdc.Update]
-				add(Need{Line: r.when.line, Column: c.name, Old: old, When: true, HasUnknown: r.unknown.given})
-			}
-		}
-		for kind := range r.values {
-			for _, t := range r.values[kind] {
-				for _, p := range t.parts {
-					if p.column != "" {
-						add(Need{Line: t.line, Column: p.column, Old: p.image != newImage && oldRows, HasUnknown: r.unknownCovers(Kind(kind))})
-					}
-				}
-			}
-		}
-	}
-	return out
-}
-
-// unknownCovers reports whether every sink that values of a kind go to takes
-// something of what unknown: names.
-func (r *Rule) unknownCovers(kind Kind) bool {
-	for _, sink := range r.routes[kind] {
-		covered := false
-		for k := range r.unknown.values {
-			covered = covered || len(r.unknown.values[k]) > 0 && slices.Contains(r.routes[k], sink)
-		}
-		if !covered {
-			return false
-		}
-	}
-	return true
 }

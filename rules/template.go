@@ -17,32 +17,45 @@ const (
 	bothImages              // changed(x): compares them
 )
 
-// template is a value's text with columns in it, the compiled form of one
-// list entry under keys: or tags:.
+// template is a value's text with columns and expressions in it, the compiled
+// form of one list entry under keys: or tags:, or of one choice of its vars.
 type template struct {
 	source string
 	line   int
 	parts  []part
+	// limit bounds the values that lists make of it for one image.
+	limit int
+	// only is the sink that to: adds it for, -1 for a template of all sinks;
+	// sinks are those that it goes to.
+	only  int
+	sinks []int
 }
 
-// part is a literal, or a column where column is set.
+// part is a literal, a column where column is set, or an expression: first as
+// source at the byte offset at, then compiled.
 type part struct {
 	literal string
 	column  string
 	image   image
+	source  string
+	at      int
+	expr    *expression
+	// lone is set where a column is named without a row: it may be a capture of
+	// the table's name, and then capture is set instead of column.
+	lone    bool
+	capture string
+	// escape is set where the text is to be percent-encoded.
+	escape bool
 }
+
+// fills reports whether the part's text comes from the row, or from the table's
+// name.
+func (p *part) fills() bool { return p.column != "" || p.source != "" || p.capture != "" }
 
 // parseTemplate reads a template. On an error at is the byte offset in text
 // that it is about.
 func parseTemplate(text string) (t *template, at int, err error) {
-	t = &template{source: text}
-	var literal strings.Builder
-	flush := func() {
-		if literal.Len() > 0 {
-			t.parts = append(t.parts, part{literal: literal.String()})
-			literal.Reset()
-		}
-	}
+	t = &template{source: text, limit: MaxValues, only: -1}
 	for i := 0; i < len(text); {
 		switch c := text[i]; {
 		case c == '}':
@@ -58,20 +71,30 @@ func parseTemplate(text string) (t *template, at int, err error) {
 			if err != nil {
 				return nil, i, err
 			}
-			if p.column == "" {
-				literal.WriteString(p.literal)
-			} else {
-				flush()
-				t.parts = append(t.parts, p)
-			}
+			p.at += i + 1
+			t.add(p)
 			i = end + 1
 		default:
-			literal.WriteByte(c)
-			i++
+			n := strings.IndexAny(text[i:], "{}")
+			if n < 0 {
+				n = len(text) - i
+			}
+			t.add(part{literal: text[i : i+n]})
+			i += n
 		}
 	}
-	flush()
 	return t, 0, nil
+}
+
+// add appends a part; neighbouring literals become one.
+func (t *template) add(p part) {
+	if n := len(t.parts); n > 0 && !p.fills() && !t.parts[n-1].fills() {
+		t.parts[n-1].literal += p.literal
+		return
+	}
+	if p.fills() || p.literal != "" {
+		t.parts = append(t.parts, p)
+	}
 }
 
 // closing finds the } that ends an expression, past quoted strings and nested braces.
@@ -104,7 +127,8 @@ const (
 	quoted     = `"[^"\\]*"|'[^'\\]*'`
 )
 
-// parseBraces reads what stands between { and }.
+// parseBraces reads what stands between { and }: a quoted literal, a column, or
+// an expression that is still to be compiled.
 func parseBraces(source string) (part, error) {
 	expr := strings.TrimSpace(source)
 	if expr == "" {
@@ -115,7 +139,7 @@ func parseBraces(source string) (part, error) {
 	}
 	m := regexp.MustCompile(`^(?:(row|old|new)\.)?(` + identifier + `)$|^(row|old|new)\[(` + quoted + `)\]$`).FindStringSubmatch(expr)
 	if m == nil {
-		return part{}, fmt.Errorf("the expression {%s} is not supported by this version; only {column}, {old.column} and {new.column} are", expr)
+		return part{source: expr, at: strings.Index(source, expr)}, nil
 	}
 	scope, column := m[1]+m[3], m[2]
 	if m[4] != "" {
@@ -127,7 +151,7 @@ func parseBraces(source string) (part, error) {
 	if scope == "" && isVariable(column) {
 		return part{}, fmt.Errorf("{%s} is not a column but a word of the rule language; a column of that name is written {row[%q]}", expr, column)
 	}
-	return part{column: column, image: map[string]image{"": eachImage, "row": eachImage, "old": oldImage, "new": newImage}[scope]}, nil
+	return part{column: column, lone: scope == "", image: map[string]image{"": eachImage, "row": eachImage, "old": oldImage, "new": newImage}[scope]}, nil
 }
 
 // isVariable reports whether a lone word has a meaning of its own in
@@ -140,24 +164,25 @@ func isVariable(word string) bool {
 	return false
 }
 
-// fixed is the value of a template without columns.
+// fixed is the value of a template that reads nothing from a row.
 func (t *template) fixed() (string, bool) {
 	switch len(t.parts) {
 	case 0:
 		return "", true
 	case 1:
-		return t.parts[0].literal, t.parts[0].column == ""
+		return t.parts[0].literal, !t.parts[0].fills()
 	}
 	return "", false
 }
 
 // pattern is the glob that all values of the template match: literal parts
-// escaped as Valkey's glob reads them, a * for each column. literal is false
-// when it would match everything.
+// escaped as Valkey's glob reads them, a * for what comes from a row. literal is
+// false when it would match everything.
 func (t *template) pattern() (glob string, literal bool) {
 	var sb strings.Builder
-	for _, p := range t.parts {
-		if p.column != "" {
+	for i := range t.parts {
+		p := &t.parts[i]
+		if p.fills() {
 			sb.WriteByte('*')
 			continue
 		}

@@ -42,21 +42,21 @@ type kindValue struct {
 }
 
 // reach names all values that the rule's templates can give a sink: fixed ones
-// as they are, keys with columns as patterns. all is set when that is not
-// possible: a tag with a column, a sink without patterns, or a pattern without
-// literal text.
+// as they are, keys and key prefixes with columns as patterns. all is set when
+// that is not possible: another kind with a column, a sink without patterns, or
+// a pattern without literal text.
 func (r *Rule) reach(sink int) (values []kindValue, all bool) {
 	for k := range r.values {
-		if !slices.Contains(r.routes[k], sink) {
-			continue
-		}
 		for _, t := range r.values[k] {
+			if !slices.Contains(t.sinks, sink) {
+				continue
+			}
 			if fixed, ok := t.fixed(); ok {
 				values = append(values, kindValue{Kind(k), []byte(fixed)})
 				continue
 			}
-			glob, literal := t.pattern()
-			if Kind(k) != Key || !literal || !slices.Contains(r.routes[KeyPattern], sink) {
+			glob, ok := t.reach(Kind(k))
+			if !ok || !slices.Contains(r.routes[KeyPattern], sink) {
 				return nil, true
 			}
 			values = append(values, kindValue{KeyPattern, []byte(glob)})
@@ -65,24 +65,44 @@ func (r *Rule) reach(sink int) (values []kindValue, all bool) {
 	return values, false
 }
 
+// reach is the glob that matches every key that the template's values name; ok
+// is false where there is none that matches nothing else.
+func (t *template) reach(kind Kind) (glob string, ok bool) {
+	glob, literal := t.pattern()
+	switch kind {
+	case Key:
+		return glob, literal
+	case KeyPrefix:
+		return glob + "*", literal
+	}
+	return "", false
+}
+
 // FlushPatterns derives the globs that match every key which rules can give a
 // sink, sorted, each once. It is an error, with the place, when a template has
-// no literal text, because its pattern would match the keys of others too.
+// no literal text, because its pattern would match the keys of others too; and
+// for a generation, because deleting a counter could revive what it had ended.
 func (s *Set) FlushPatterns(sink int) (patterns []string, err error) {
 	if sink < 0 || sink >= len(s.sinks) {
 		return nil, fmt.Errorf("flush patterns: there is no sink %d", sink)
 	}
 	for _, r := range s.rules {
-		if !slices.Contains(r.routes[Key], sink) {
-			continue
-		}
-		for _, t := range r.values[Key] {
-			glob, literal := t.pattern()
-			if !literal {
-				return nil, fmt.Errorf("%s:%d: rule %q: key %q has no literal text, so no flush pattern follows from it; give sink %q a `flush:`",
-					r.File, t.line, r.Name, t.source, s.sinks[sink].Name)
+		for _, kind := range []Kind{Key, KeyPrefix, Generation} {
+			for _, t := range r.values[kind] {
+				if !slices.Contains(t.sinks, sink) {
+					continue
+				}
+				glob, ok := t.reach(kind)
+				if !ok {
+					why := "has no literal text"
+					if kind == Generation {
+						why = "is raised, not deleted"
+					}
+					return nil, fmt.Errorf("%s:%d: rule %q: %s %q %s, so no flush pattern follows from it; give sink %q a `flush:`",
+						r.File, t.line, r.Name, kind, t.source, why, s.sinks[sink].Name)
+				}
+				patterns = append(patterns, glob)
 			}
-			patterns = append(patterns, glob)
 		}
 	}
 	slices.Sort(patterns)

@@ -1,28 +1,15 @@
 package rules
 
 import (
-	"context"
 	"errors"
-	"fmt"
 	"strings"
 
 	"cel.dev/cel-go/cel"
-	"cel.dev/cel-go/common"
 	celast "cel.dev/cel-go/common/ast"
 	"cel.dev/cel-go/common/types"
 	"cel.dev/cel-go/common/types/ref"
 
 	"github.com/walpurge/walpurge/rules/strictyaml"
-)
-
-// Limits on one evaluation of a condition with a loop (exists, all, map, ...)
-// over a JSON value: its iterations, counted over all loops, and its cost in
-// CEL's units (about one per operation and one per ten bytes searched). Past
-// them the condition is undecided. Without a loop the work is bounded by the
-// expression's length times the row's, and needs no limit.
-const (
-	maxIterations = 5_000
-	maxCost       = 100_000
 )
 
 // changedFunction is what the macro changed(a, b) becomes; no source text can
@@ -33,141 +20,71 @@ const changedFunction = "@changed"
 // evaluation builds no list. PostgreSQL allows no NUL in a name.
 const nameSeparator = "\x00"
 
-// condition is a compiled when:. It is safe for concurrent use.
+// condition is a compiled when:.
 type condition struct {
-	program cel.Program
-	line    int
-	// usesRow tells whether the row tried matters: if not, one try is enough.
-	usesRow bool
-	// wholeRow is set where the expression uses a row other than by column
-	// name, so that every column must be at hand.
-	wholeRow bool
-	// stopped is set where the expression has a loop: a context that has
-	// already ended. CEL looks at it once per maxIterations, so it bounds the
-	// iterations without a clock.
-	stopped context.Context
-	columns []columnUse
-}
-
-type columnUse struct {
-	name  string
-	image image
-}
-
-type celEnv struct {
-	*cel.Env
-	functions []string
-}
-
-func newCELEnv() (*celEnv, error) {
-	row := cel.MapType(cel.StringType, cel.DynType)
-	env, err := cel.NewEnv(
-		cel.Variable("row", row), cel.Variable("old", row), cel.Variable("new", row), cel.Variable("op", cel.StringType),
-		// The rows are dyn here: for a map type CEL looks into the map before the
-		// call, and would stumble over a column that was not carried.
-		cel.Function(changedFunction, cel.Overload("changed_columns",
-			[]*cel.Type{cel.DynType, cel.DynType, cel.StringType}, cel.BoolType, cel.FunctionBinding(changed))),
-		cel.Macros(cel.GlobalVarArgMacro("changed", expandChanged)),
-		cel.CrossTypeNumericComparisons(true),
-		cel.DefaultUTCTimeZone(true),
-		cel.ASTValidators(cel.ValidateRegexLiterals(), cel.ValidateTimestampLiterals(), cel.ValidateDurationLiterals()),
-		cel.ParserRecursionLimit(strictyaml.MaxDepth),
-	)
-	if err != nil {
-		return nil, fmt.Errorf("set up the expression language: %w", err)
-	}
-	e := &celEnv{Env: env, functions: []string{"changed"}}
-	for name := range env.Functions() {
-		if strings.Trim(name, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ") == "" {
-			e.functions = append(e.functions, name)
-		}
-	}
-	return e, nil
+	*expression
+	line int
+	// terms are what the outermost && joins, for explanations; none without one.
+	terms []*expression
 }
 
 // condition compiles a when:, or reports why it cannot and returns nil.
 func (l *ruleLoader) condition(text strictyaml.Text) *condition {
-	if l.env == nil {
-		env, err := newCELEnv()
-		if err != nil {
-			l.fail(text.Pos(), "%v", err)
-			return nil
-		}
-		l.env = env
-	}
-	parsed, found := l.env.Parse(text.Value)
-	if found.Err() != nil {
-		l.findings(text, found)
+	src := source{text: text, expr: text.Value, label: "when: ", noun: "condition"}
+	e := l.expression(src)
+	if e == nil {
 		return nil
 	}
-	c := &condition{line: text.Pos().Line}
-	loops, dynamic := resolveColumns(parsed.NativeRep(), c)
-	if dynamic != 0 {
-		at := parsed.NativeRep().SourceInfo().GetStartLocation(dynamic)
-		l.fail(text.At(offset(text.Value, at)), "when: matches() wants its pattern as a literal, not from a row")
-		return nil
+	c := &condition{expression: e, line: text.Pos().Line}
+	if e.conjunction {
+		c.terms = l.terms(src)
 	}
-	checked, found := l.env.Check(parsed)
-	if found.Err() != nil {
-		l.findings(text, found)
-		return nil
-	}
-	if out := checked.OutputType(); !out.IsExactType(cel.BoolType) && !out.IsExactType(cel.DynType) {
-		l.fail(text.Pos(), "when: the condition gives %s, want true or false", out)
-		return nil
-	}
-	options := []cel.ProgramOption{cel.EvalOptions(cel.OptOptimize)}
-	if loops {
-		options = append(options, cel.InterruptCheckFrequency(maxIterations), cel.CostLimit(maxCost))
-		var stop context.CancelFunc
-		c.stopped, stop = context.WithCancel(context.Background())
-		stop()
-	}
-	program, err := l.env.Program(checked, options...)
-	if err != nil {
-		l.fail(text.Pos(), "when: %v", err)
-		return nil
-	}
-	c.program = program
 	return c
 }
 
-// findings reports the compiler's findings, each at its character.
-func (l *ruleLoader) findings(text strictyaml.Text, found *cel.Issues) {
-	for _, e := range found.Errors() {
-		msg := strings.ReplaceAll(e.Message, " (in container '')", "")
-		msg, _, _ = strings.Cut(msg, " expecting {")
-		if msg == "invalid matches argument" {
-			msg = "the pattern of matches() is not a regular expression (RE2 syntax)"
+// terms compiles each of the operands of the outermost && for itself.
+func (l *ruleLoader) terms(src source) []*expression {
+	before := len(l.errs)
+	var out []*expression
+	for _, text := range conjuncts(src.expr) {
+		src.expr = text
+		e := l.expression(src)
+		if e == nil {
+			l.errs = l.errs[:before] // as a whole it is fine, so the cut was wrong
+			return nil
 		}
-		if strings.HasSuffix(msg, "input '<EOF>'") {
-			msg = "Syntax error: the condition ends too early"
-		}
-		if _, rest, ok := strings.Cut(msg, "undeclared reference to '"); ok {
-			name, _, _ := strings.Cut(rest, "'")
-			msg = fmt.Sprintf("unknown function %q", name)
-			if near := strictyaml.Nearest(name, l.env.functions); near != "" {
-				msg += fmt.Sprintf("; did you mean %q?", near)
-			}
-		}
-		l.fail(text.At(offset(text.Value, e.Location)), "when: %s", msg)
+		out = append(out, e)
 	}
+	return out
 }
 
-// offset turns CEL's place (line from 1, character from 0) into a byte offset;
-// -1 for one in a later line.
-func offset(text string, at common.Location) int {
-	if at == nil || at.Line() != 1 || at.Column() < 0 {
-		return -1
-	}
-	seen := 0
-	for i := range text {
-		if seen == at.Column() {
-			return i
+// conjuncts cuts an expression at each && that is neither in parentheses nor in
+// a quoted text.
+func conjuncts(expr string) []string {
+	var out []string
+	depth, from, quote := 0, 0, byte(0)
+	for i := 0; i < len(expr); i++ {
+		c := expr[i]
+		switch {
+		case quote != 0:
+			if c == '\\' {
+				i++
+			} else if c == quote {
+				quote = 0
+			}
+		case c == '\'' || c == '"':
+			quote = c
+		case strings.IndexByte("([{", c) >= 0:
+			depth++
+		case strings.IndexByte(")]}", c) >= 0:
+			depth--
+		case depth == 0 && strings.HasPrefix(expr[i:], "&&"):
+			out = append(out, strings.TrimSpace(expr[from:i]))
+			i++
+			from = i + 1
 		}
-		seen++
 	}
-	return len(text)
+	return append(out, strings.TrimSpace(expr[from:]))
 }
 
 // expandChanged turns changed(a, row.b) into a call that compares both rows.

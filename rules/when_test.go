@@ -164,6 +164,10 @@ func TestWhenHostileRowCannotHang(t *testing.T) {
 		`data.exists(x, x == 2)`:                               {maxIterations + 1, ""},
 		`data.exists(x, text.contains(string(x) + "z"))`:       {4_000, strings.Repeat("1", 1<<20)},
 		`data.all(x, !text.matches("(1|2)*z"))`:                {4_000, strings.Repeat("1", 1<<20)},
+		`text.replace("", text) == "x"`:                        {0, strings.Repeat("1", 1<<20)},
+		`text.split("").join(text) == "x"`:                     {0, strings.Repeat("1", 1<<16)},
+		`data.map(x, text + "z").size() == 0`:                  {4_000, strings.Repeat("1", 1<<20)},
+		`data.map(x, lower(text)).size() == 0`:                 {4_000, strings.Repeat("1", 1<<20)},
 	} {
 		list := "[" + strings.Repeat("1,", c.elements) + "1]"
 		require.Equal(t, "failed", outcomeOf(t, whenRule(t, when), cdc.Change{Op: cdc.Insert, Rel: rel, New: row(list, c.text)}), when)

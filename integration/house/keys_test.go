@@ -63,8 +63,7 @@ func TestRefusedConfigKeys(t *testing.T) {
 
 // refusedInRules are the words of the rule language that are known and refused.
 var refusedInRules = map[string]string{
-	"urls": "[a]", "url_prefixes": "[a]", "key_prefixes": "[a]", "generations": "[a]", "to": "{edge: {tags: [a]}}",
-	"collapse": "{over: 5, tags: [a]}", "every": "30s", "rollout": "50", "lookup": "{m: {sql: a}}", "message": "a", "vars": "{a: b}",
+	"collapse": "{over: 5, tags: [a]}", "every": "30s", "rollout": "50", "lookup": "{m: {sql: a}}", "message": "a",
 }
 
 // docs/rules.md lists the keys of a rule that are refused, and they are.

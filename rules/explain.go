@@ -1,0 +1,203 @@
+package rules
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/walpurge/walpurge/cdc"
+)
+
+// Explain tells for each rule of the change's table what Eval makes of it and
+// why. It is nil where no rule watches the table. It is slow, and for people.
+func (s *Set) Explain(c *cdc.Change) []Explanation {
+	p := s.Bind(c.Rel)
+	if p == nil || c.Op < cdc.Insert || c.Op > cdc.Truncate {
+		return nil
+	}
+	p.images(c)
+	out := make([]Explanation, 0, len(p.rules))
+	for i := range p.rules {
+		out = append(out, s.explain(p, &p.rules[i], c.Op))
+	}
+	return out
+}
+
+func (s *Set) explain(p *Plan, b *boundRule, op cdc.Op) Explanation {
+	e := Explanation{Rule: b.Name, File: b.File, Line: b.Line}
+	p.vars.captured, p.fills.captured = b.captured, b.captured
+	purges := purgeList{set: s}
+	switch {
+	case op == cdc.Truncate:
+		e.Matched, e.Why = true, "a truncate is handled whatever the condition says"
+		b.evalTruncate(b.id, &purges)
+		e.Purges = purges.purges
+		return e
+	case !b.ops[op]:
+		e.Why = fmt.Sprintf("%s is not among its ops", op)
+		return e
+	case b.when == nil:
+		e.Matched, e.Why = true, "it has no condition"
+	default:
+		p.explainCondition(b.when, op, &e)
+	}
+	if !e.Matched {
+		return e
+	}
+	p.fill(op)
+	for i := range b.values {
+		e.Templates = append(e.Templates, s.explainTemplate(p, &b.values[i])...)
+	}
+	p.evalRule(b, op, &purges)
+	e.Purges = purges.purges
+	return e
+}
+
+// explainCondition tries the condition as match does, and keeps the results.
+func (p *Plan) explainCondition(c *condition, op cdc.Op, e *Explanation) {
+	first, second := p.view(c.expression, op)
+	var undecided []string
+	for _, row := range []*rowView{first, second} {
+		if row == nil {
+			continue
+		}
+		t := Tried{Image: p.imageOf(row)}
+		yes, err := p.try(c, row)
+		t.Result, t.Error = result(yes, err)
+		if yes {
+			e.Tried = append(e.Tried, t)
+			e.Matched, e.Why = true, "the condition is true for the "+t.Image+" row"
+			return
+		}
+		if err != nil {
+			undecided = append(undecided, fmt.Sprintf("the %s row (%v)", t.Image, err))
+		}
+		terms := c.terms
+		if len(terms) == 0 {
+			terms = []*expression{c.expression}
+		}
+		for _, term := range terms {
+			yes, err := p.try(&condition{expression: term}, row)
+			part := Term{Source: term.source, Columns: p.columnValues(term, row)}
+			part.Result, part.Error = result(yes, err)
+			t.Terms = append(t.Terms, part)
+		}
+		e.Tried = append(e.Tried, t)
+	}
+	if len(undecided) > 0 {
+		e.Matched = true
+		e.Why = "the condition could not be decided for " + strings.Join(undecided, " and ") + ", which counts as true"
+		return
+	}
+	e.Why = "the condition is false for the " + e.Tried[0].Image + " row"
+	if len(e.Tried) > 1 {
+		e.Why += " and for the " + e.Tried[1].Image + " row"
+	}
+}
+
+func result(yes bool, err error) (result, reason string) {
+	if err != nil {
+		return "unknown", err.Error()
+	}
+	return fmt.Sprint(yes), ""
+}
+
+func (p *Plan) imageOf(row *rowView) string {
+	if row == &p.oldView || row == &p.oldFill {
+		return "old"
+	}
+	return "new"
+}
+
+// columnValues lists what an expression reads; row is the image tried.
+func (p *Plan) columnValues(e *expression, row *rowView) []ColumnValue {
+	var out []ColumnValue
+	for _, c := range e.columns {
+		rows := map[image][]*rowView{eachImage: {row}, oldImage: {&p.oldView}, newImage: {&p.newView}, bothImages: {&p.oldView, &p.newView}}[c.image]
+		for _, r := range rows {
+			v := ColumnValue{Image: p.imageOf(r), Column: c.name}
+			v.State, v.Value = p.columnState(c.name, r.row)
+			out = append(out, v)
+		}
+	}
+	return out
+}
+
+func (p *Plan) columnState(name string, row cdc.Tuple) (state, value string) {
+	i, ok := p.index[name]
+	switch {
+	case row == nil:
+		return "no such row", ""
+	case !ok:
+		return "no such column", ""
+	case row[i].Kind == cdc.Null:
+		return "null", ""
+	case row[i].Kind != cdc.Text:
+		return "not carried", ""
+	}
+	return "value", string(appendText(nil, row[i].Data, formOf(p.rel.Columns[i].TypeOID)))
+}
+
+// explainTemplate builds a template's values as Eval does, and keeps the reasons
+// for those that there are not.
+func (s *Set) explainTemplate(p *Plan, t *boundTemplate) []Expansion {
+	var sinks []string
+	for _, i := range t.sinks {
+		sinks = append(sinks, s.sinks[i].Name)
+	}
+	one := func(image string, row cdc.Tuple, view *rowView) Expansion {
+		x := Expansion{Kind: t.kind, Template: t.source, Sinks: sinks, Image: image}
+		var notes []string
+		f := fanout{plan: p, template: t, seen: map[string]bool{}, notes: &notes, emit: func(v []byte) { x.Values = append(x.Values, string(v)) }}
+		f.image(row, view)
+		x.Skipped, x.Unknown = strings.Join(notes, "; "), f.unknown
+		return x
+	}
+	if !t.each {
+		return []Expansion{one("", nil, &p.newFill)}
+	}
+	var out []Expansion
+	if p.new != nil {
+		out = append(out, one("new", p.new, &p.newFill))
+	}
+	if p.old != nil {
+		out = append(out, one("old", p.old, &p.oldFill))
+	}
+	return out
+}
+
+// noColumn says why a part that is a column has no text.
+func (p *Plan) noColumn(t *boundTemplate, part *boundPart, row cdc.Tuple) string {
+	switch part.image {
+	case oldImage:
+		row = p.old
+	case newImage:
+		row = p.new
+	}
+	switch state, value := p.columnState(part.name, row); {
+	case state == "null":
+		return part.name + " is NULL"
+	case state == "no such row":
+		return fmt.Sprintf("%s: %v", part.name, errNoImage)
+	case state == "no such column":
+		return fmt.Sprintf("the table has no column %q", part.name)
+	case state == "value" && len(value) <= t.max:
+		return part.name + " is empty, which would widen the prefix"
+	case state == "value":
+		return fmt.Sprintf("%s is %d bytes long, at most %d are allowed", part.name, len(value), t.max)
+	}
+	return fmt.Sprintf("column %q was not carried by the stream", part.name)
+}
+
+// purgeList gathers what a rule hands over.
+type purgeList struct {
+	set    *Set
+	purges []Purge
+}
+
+// Invalidate implements Output.
+func (l *purgeList) Invalidate(_, sink int, k Kind, value []byte) {
+	l.purges = append(l.purges, Purge{Sink: l.set.sinks[sink].Name, Kind: k, Value: string(value)})
+}
+
+// Verdict implements Output.
+func (l *purgeList) Verdict(int, Verdict) {}

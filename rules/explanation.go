@@ -1,0 +1,70 @@
+package rules
+
+// Explanation says what one rule makes of one change, and why. It holds values
+// of the row: it is for people who may see the row.
+type Explanation struct {
+	Rule string
+	File string
+	Line int
+	// Matched reports that the rule applies, Why says so in a sentence.
+	Matched bool
+	Why     string
+	// Tried are the images that the condition was tried with, in order; none
+	// where the rule has no condition, or does not get so far.
+	Tried []Tried
+	// Templates are what the rule's templates come to, image by image; none for
+	// a TRUNCATE and where the rule does not match.
+	Templates []Expansion
+	// Purges are what Eval hands over for the change, sink by sink.
+	Purges []Purge
+}
+
+// Tried is a condition tried with one image, "new" or "old".
+type Tried struct {
+	Image string
+	// Result is "true", "false" or "unknown"; Error says why it is unknown.
+	Result string
+	Error  string
+	// Terms are what the condition's outermost && joins, or the condition itself,
+	// where it is not true.
+	Terms []Term
+}
+
+// Term is one part of a condition with what it read.
+type Term struct {
+	Source  string
+	Result  string
+	Error   string
+	Columns []ColumnValue
+}
+
+// ColumnValue is a column in one image.
+type ColumnValue struct {
+	Image  string
+	Column string
+	// State is "value", "null", or why there is none: "not carried", "no such
+	// row", "no such column".
+	State string
+	Value string
+}
+
+// Expansion is what one template comes to in one image; Image is empty where no
+// image matters.
+type Expansion struct {
+	Kind     Kind
+	Template string
+	Sinks    []string
+	Image    string
+	Values   []string
+	// Skipped says why there is no value, or not every one; Unknown that unknown:
+	// stands in for it.
+	Skipped string
+	Unknown bool
+}
+
+// Purge is one value for one sink.
+type Purge struct {
+	Sink  string
+	Kind  Kind
+	Value string
+}

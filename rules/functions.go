@@ -1,0 +1,178 @@
+package rules
+
+import (
+	"crypto/md5"
+	"crypto/sha1"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"strings"
+
+	"cel.dev/cel-go/cel"
+	"cel.dev/cel-go/common/types"
+	"cel.dev/cel-go/common/types/ref"
+	"cel.dev/cel-go/common/types/traits"
+)
+
+// textFunctions are the functions of one argument that turn a value's text form
+// into a text. NULL stays NULL.
+func textFunctions() map[string]func(string) string {
+	return map[string]func(string) string{
+		"lower":   strings.ToLower,
+		"upper":   strings.ToUpper,
+		"md5":     func(s string) string { h := md5.Sum([]byte(s)); return hex.EncodeToString(h[:]) },
+		"sha1":    func(s string) string { h := sha1.Sum([]byte(s)); return hex.EncodeToString(h[:]) },
+		"sha256":  func(s string) string { h := sha256.Sum256([]byte(s)); return hex.EncodeToString(h[:]) },
+		"hashtag": func(s string) string { return "{" + s + "}" },
+		"urlpath": urlPath,
+	}
+}
+
+const hexDigits = "0123456789ABCDEF"
+
+// unreserved reports whether RFC 3986 (section 2.3) lets the byte stand for
+// itself everywhere.
+func unreserved(c byte) bool {
+	return c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || strings.IndexByte("-._~", c) >= 0
+}
+
+// appendEscaped percent-encodes every byte that is not unreserved.
+func appendEscaped(dst, text []byte) []byte {
+	for _, c := range text {
+		if unreserved(c) {
+			dst = append(dst, c)
+		} else {
+			dst = append(dst, '%', hexDigits[c>>4], hexDigits[c&15])
+		}
+	}
+	return dst
+}
+
+// urlPath escapes a text for a URL's path and keeps its slashes.
+func urlPath(s string) string {
+	out := make([]byte, 0, len(s))
+	for i := range len(s) {
+		if s[i] == '/' {
+			out = append(out, '/')
+		} else {
+			out = appendEscaped(out, []byte{s[i]})
+		}
+	}
+	return string(out)
+}
+
+// The names that expressions are rewritten to; no source text can spell them.
+const (
+	textFunction   = "@text"   // @text(row, "x"): a column in its text form
+	atFunction     = "@at"     // @at(x, key): x.key or x[key], and NULL of a NULL
+	stringFunction = "@string" // string(x) in the one text form
+	strictPrefix   = "@null:"  // f(...), and NULL where an argument is NULL
+)
+
+// strictFunctions are those of CEL that give NULL for a NULL in a template, as
+// SQL's do. Comparisons are not among them: x == null must stay true.
+func strictFunctions() []string {
+	return []string{
+		"_+_", "_-_", "_*_", "_/_", "_%_", "-_", "int", "uint", "double",
+		"charAt", "format", "indexOf", "join", "lastIndexOf", "lowerAscii", "replace", "reverse", "split", "substring", "trim", "upperAscii",
+		"math.ceil", "math.floor", "math.round", "math.trunc", "math.abs", "math.sign",
+	}
+}
+
+// maxText bounds, in bytes, what joining and replacing may make of a row.
+const maxText = 64 << 10
+
+var (
+	errTooLong = fmt.Errorf("an expression makes a text of more than %d bytes", maxText)
+	errNoText  = errors.New("a map has no text form; name one of its fields")
+)
+
+// errMissingPath is what a JSON path meets that the document does not have.
+type errMissingPath struct{ key string }
+
+func (e *errMissingPath) Error() string { return fmt.Sprintf("the JSON value has no %q", e.key) }
+
+// functionOptions declares our own functions. base has CEL's, which the strict
+// ones call.
+func functionOptions(base *cel.Env) ([]cel.EnvOption, error) {
+	dyn := func(n int) []*cel.Type {
+		args := make([]*cel.Type, n)
+		for i := range args {
+			args[i] = cel.DynType
+		}
+		return args
+	}
+	opts := []cel.EnvOption{
+		cel.Function(textFunction, cel.Overload("column_text", dyn(2), cel.DynType, cel.BinaryBinding(columnText))),
+		cel.Function(atFunction, cel.Overload("at_path", dyn(2), cel.DynType, cel.BinaryBinding(atPath))),
+		cel.Function(stringFunction, cel.Overload("string_text", dyn(1), cel.DynType,
+			cel.UnaryBinding(onText(func(s string) string { return s })))),
+	}
+	for name, f := range textFunctions() {
+		opts = append(opts, cel.Function(name, cel.Overload("text_"+name, dyn(1), cel.DynType, cel.UnaryBinding(onText(f)))))
+	}
+	declared := base.Functions()
+	for _, name := range strictFunctions() {
+		bindings, err := declared[name].Bindings()
+		if err != nil || len(bindings) == 0 {
+			return nil, fmt.Errorf("the expression language has no function %q: %w", name, errors.Join(err))
+		}
+		f := strict(name, bindings[len(bindings)-1])
+		var overloads []cel.FunctionOpt
+		for n := 1; n <= 4; n++ {
+			overloads = append(overloads, cel.Overload(fmt.Sprintf("null_%s_%d", name, n), dyn(n), cel.DynType, cel.FunctionBinding(f)))
+		}
+		opts = append(opts, cel.Function(strictPrefix+name, overloads...))
+	}
+	return opts, nil
+}
+
+func isNull(v ref.Val) bool { return v == types.NullValue }
+
+// onText lifts a text function to values: NULL stays NULL, others in text form.
+func onText(f func(string) string) func(ref.Val) ref.Val {
+	return func(v ref.Val) ref.Val {
+		if isNull(v) {
+			return v
+		}
+		text, err := textOf(v)
+		if err != nil {
+			return types.WrapErr(err)
+		}
+		return types.String(f(text))
+	}
+}
+
+// columnText is @text's run time.
+func columnText(row, name ref.Val) ref.Val {
+	view, ok1 := row.(*rowView)
+	column, ok2 := name.(types.String)
+	if !ok1 || !ok2 {
+		return types.WrapErr(errors.New("want a column of the row"))
+	}
+	return view.text(column)
+}
+
+// atPath is @at's run time. A NULL has only NULLs in it, as in SQL; what
+// a document lacks is unknown.
+func atPath(of, key ref.Val) ref.Val {
+	switch of := of.(type) {
+	case types.Null:
+		return of
+	case traits.Mapper:
+		x, found := of.Find(key)
+		if found || types.IsUnknownOrError(x) {
+			return x
+		}
+		return types.WrapErr(&errMissingPath{key: fmt.Sprint(key.Value())})
+	case traits.Lister:
+		i, ok := key.(types.Int)
+		size, _ := of.Size().(types.Int)
+		if ok && (i < 0 || i >= size) {
+			return types.WrapErr(&errMissingPath{key: fmt.Sprint(i)})
+		}
+		return of.Get(key)
+	}
+	return types.MaybeNoSuchOverloadErr(of)
+}

@@ -1,0 +1,88 @@
+package rules
+
+import "github.com/walpurge/walpurge/cdc"
+
+// Need is one column that a rule reads, for the checks against a database.
+type Need struct {
+	Rule  string
+	File  string
+	Line  int
+	Table Table
+	// Column is the column's exact name.
+	Column string
+	// Old reports that the rule reads the old row's value, so the column must
+	// belong to the table's replica identity.
+	Old bool
+	// When reports that the condition reads it: without the value the rule
+	// matches too often, but no purge is lost. Otherwise a template does.
+	When bool
+	// HasUnknown reports that where the value is not known, unknown: gives
+	// every sink that the template goes to something to purge instead.
+	HasUnknown bool
+}
+
+// Needs lists the columns that rules with an exact table read, by rule and then in the order of
+// their first use; templates and conditions apart. Columns that an expression
+// reaches only through a whole row, as in row.exists(c, ...), are not listed:
+// where one is not known the condition counts as true, and a value as unknown.
+func (s *Set) Needs() []Need {
+	var out []Need
+	for _, r := range s.rules {
+		if r.pattern == nil {
+			out = append(out, r.needs(r.Table)...)
+		}
+	}
+	return out
+}
+
+// NeedsOf lists the columns of one table that rules read, those whose table is
+// a pattern included.
+func (s *Set) NeedsOf(t Table) []Need {
+	var out []Need
+	for _, id := range s.watching(t) {
+		out = append(out, s.rules[id].needs(t)...)
+	}
+	return out
+}
+
+func (r *Rule) needs(table Table) []Need {
+	var out []Need
+	add := func(n Need) {
+		for i := range out {
+			if out[i].Column == n.Column && out[i].When == n.When {
+				out[i].Old = out[i].Old || n.Old
+				out[i].HasUnknown = out[i].HasUnknown && n.HasUnknown
+				return
+			}
+		}
+		n.Rule, n.File, n.Table = r.Name, r.File, table
+		out = append(out, n)
+	}
+	oldRows := r.ops[cdc.Update] || r.ops[cdc.Delete]
+	if r.when != nil {
+		for _, c := range r.when.columns {
+			// changed() is true for a delete whatever the old row holds.
+			old := c.image == oldImage && oldRows || c.image == eachImage && oldRows || c.image == bothImages && r.ops[cdc.Update]
+			add(Need{Line: r.when.line, Column: c.name, Old: old, When: true, HasUnknown: r.unknown.given})
+		}
+	}
+	for kind := range r.values {
+		for _, t := range r.values[kind] {
+			for _, c := range t.reads() {
+				add(Need{Line: t.line, Column: c.name, Old: c.image != newImage && oldRows, HasUnknown: r.unknownCovers(t)})
+			}
+		}
+	}
+	return out
+}
+
+// unknownCovers reports whether every sink that a template's values go to takes
+// something of what unknown: names.
+func (r *Rule) unknownCovers(t *template) bool {
+	for _, sink := range t.sinks {
+		if !r.takesAny(sink, &r.unknown) {
+			return false
+		}
+	}
+	return true
+}

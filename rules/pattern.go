@@ -1,0 +1,153 @@
+package rules
+
+import (
+	"errors"
+	"fmt"
+	"regexp"
+	"slices"
+	"strings"
+
+	"cel.dev/cel-go/common/types"
+	"cel.dev/cel-go/common/types/ref"
+
+	"github.com/walpurge/walpurge/rules/strictyaml"
+)
+
+// captureVariable holds the captures of the table's name; no source text can
+// name it.
+const captureVariable = "@table"
+
+// pattern is a table name with captures, like tenant_{tenant}.orders. A capture
+// matches one or more letters, digits and _; of several the first takes as much
+// as it can.
+type pattern struct {
+	source string
+	form   *regexp.Regexp
+	names  []string
+}
+
+// parsePattern reads a table name that has braces and one dot.
+func parsePattern(text string) (*pattern, error) {
+	p := &pattern{source: text}
+	var form strings.Builder
+	form.WriteByte('^')
+	adjacent := false
+	for rest := text; rest != ""; {
+		literal, after, open := strings.Cut(rest, "{")
+		if strings.Contains(literal, "}") {
+			return nil, errors.New("a } without its {")
+		}
+		if adjacent && literal == "" {
+			return nil, errors.New("two captures need text between them, to tell where one ends")
+		}
+		form.WriteString(regexp.QuoteMeta(literal))
+		if !open {
+			break
+		}
+		name, after, closed := strings.Cut(after, "}")
+		switch {
+		case !closed:
+			return nil, errors.New("a { without its }")
+		case !regexp.MustCompile(`^`+identifier+`$`).MatchString(name) || isVariable(name):
+			return nil, fmt.Errorf("{%s} is no name for a capture; want letters, digits and _, like {tenant}", name)
+		case slices.Contains(p.names, name):
+			return nil, fmt.Errorf("the capture {%s} is there twice", name)
+		}
+		p.names = append(p.names, name)
+		form.WriteString(`([A-Za-z0-9_]+)`)
+		adjacent, rest = true, after
+	}
+	form.WriteByte('$')
+	var err error
+	p.form, err = regexp.Compile(form.String())
+	return p, err
+}
+
+// captures reports whether the pattern has a capture of that name.
+func (p *pattern) captures(name string) bool { return p != nil && slices.Contains(p.names, name) }
+
+func (p *pattern) matches(t Table) bool { return p.form.MatchString(t.String()) }
+
+// uses notes that the rule names a capture.
+func (r *Rule) uses(capture string) {
+	if !slices.Contains(r.used, capture) {
+		r.used = append(r.used, capture)
+	}
+}
+
+// in is the rule for one table that its pattern matches: captures in templates
+// are literal text there. captured has them for expressions.
+func (r *Rule) in(t Table) (rule *Rule, captured ref.Val) {
+	if r.pattern == nil {
+		return r, nil
+	}
+	found := r.pattern.form.FindStringSubmatch(t.String())
+	texts := make(map[string]string, len(found))
+	for i, name := range r.pattern.names {
+		texts[name] = found[i+1]
+	}
+	one := *r
+	one.Table = t
+	for kind := range r.values {
+		one.values[kind] = make([]*template, len(r.values[kind]))
+		for i, t := range r.values[kind] {
+			here := *t
+			here.parts = nil
+			for _, p := range t.parts {
+				if p.capture != "" {
+					p = part{literal: texts[p.capture]}
+				}
+				here.add(p)
+			}
+			one.values[kind][i] = &here
+		}
+	}
+	return &one, types.DefaultTypeAdapter.NativeToValue(texts)
+}
+
+// watching lists the rules of a table, ascending.
+func (s *Set) watching(t Table) []int {
+	ids := s.byTable[t]
+	var more []int
+	for _, id := range s.patterns {
+		if s.rules[id].pattern.matches(t) {
+			more = append(more, id)
+		}
+	}
+	if len(more) == 0 {
+		return ids
+	}
+	more = append(more, ids...)
+	slices.Sort(more)
+	return more
+}
+
+// Matches reports whether a rule watches the table, by name or by pattern.
+func (s *Set) Matches(t Table) bool { return len(s.watching(t)) > 0 }
+
+// Patterns lists the table names with captures, as written, sorted, each once:
+// which tables they mean is for the database's catalog to say, with Matches.
+func (s *Set) Patterns() []string {
+	var out []string
+	for _, id := range s.patterns {
+		out = append(out, s.rules[id].pattern.source)
+	}
+	slices.Sort(out)
+	return slices.Compact(out)
+}
+
+// Problems are disagreements between rules and the table's shape, each with its
+// place: a lone word that is a capture of the table's name and a column too. The
+// capture is what is used.
+func (p *Plan) Problems() []error { return slices.Clone(p.problems) }
+
+// ambiguous notes the captures that a rule names and that are columns as well.
+func (p *Plan) ambiguous(r *Rule) {
+	for _, name := range r.used {
+		if _, column := p.index[name]; column {
+			p.problems = append(p.problems, &strictyaml.Error{File: r.File, Line: r.Line, Column: 1, Text: name,
+				Msg: fmt.Sprintf("rule %q: {%s} is a part of the table's name and a column of %s; rename the capture, or write {row.%s} for the column",
+					r.Name, name, r.Table, name)})
+		}
+	}
+}

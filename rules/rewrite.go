@@ -1,0 +1,189 @@
+package rules
+
+import (
+	"strings"
+
+	celast "cel.dev/cel-go/common/ast"
+	"cel.dev/cel-go/common/types"
+)
+
+// rewrite gives an expression whose types are checked the meaning that it has
+// beyond CEL's: a column whose text is asked for gives the text that a template
+// would copy, what could make far more of a row than there is has a bound, and in
+// a template NULLs pass through functions and JSON paths.
+func (r *resolver) rewrite(tree *celast.AST, template bool) {
+	w := &rewriter{resolver: r, template: template, strict: map[string]bool{}, texts: textFunctions(), accumulators: map[string]bool{}}
+	for _, name := range strictFunctions() {
+		w.strict[name] = template || amplifies(name)
+	}
+	if template {
+		r.e.urlpath = w.isCall(tree.Expr(), "urlpath")
+		celast.PostOrderVisit(tree.Expr(), celast.NewExprVisitor(func(e celast.Expr) {
+			r.e.innerPath = r.e.innerPath || e.ID() != tree.Expr().ID() && w.isCall(e, "urlpath")
+		}))
+		w.asText(tree.Expr())
+	}
+	w.walk(tree.Expr())
+}
+
+type rewriter struct {
+	*resolver
+	template     bool
+	strict       map[string]bool
+	texts        map[string]func(string) string
+	accumulators map[string]bool
+}
+
+func (w *rewriter) isCall(e celast.Expr, function string) bool {
+	return e.Kind() == celast.CallKind && e.AsCall().FunctionName() == function
+}
+
+// asText makes the columns whose values e may come to give their text form.
+func (w *rewriter) asText(e celast.Expr) {
+	switch e.Kind() {
+	case celast.SelectKind:
+		if s := e.AsSelect(); !s.IsTestOnly() && w.isRow(s.Operand()) {
+			w.columnText(e, s.Operand(), s.FieldName())
+		}
+	case celast.ListKind:
+		for _, x := range e.AsList().Elements() {
+			w.asText(x)
+		}
+	case celast.CallKind:
+		args := e.AsCall().Args()
+		switch e.AsCall().FunctionName() {
+		case "_?_:_":
+			w.asText(args[1])
+			w.asText(args[2])
+		case "_[_]":
+			if name, ok := constantString(args[1]); ok && w.isRow(args[0]) {
+				w.columnText(e, args[0], name)
+			}
+		}
+	}
+}
+
+func (w *rewriter) isRow(e celast.Expr) bool {
+	_, ok := w.rowOf(e)
+	return ok
+}
+
+func (w *rewriter) columnText(e, row celast.Expr, column string) {
+	e.SetKindCase(w.factory.NewCall(e.ID(), textFunction, row, w.factory.NewLiteral(w.id(), types.String(column))))
+}
+
+func (w *rewriter) walk(e celast.Expr) {
+	switch e.Kind() {
+	case celast.SelectKind:
+		s := e.AsSelect()
+		if w.isRow(s.Operand()) {
+			return
+		}
+		w.walk(s.Operand())
+		if w.template && !s.IsTestOnly() {
+			key := w.factory.NewLiteral(w.id(), types.String(s.FieldName()))
+			e.SetKindCase(w.factory.NewCall(e.ID(), atFunction, s.Operand(), key))
+		}
+	case celast.CallKind:
+		w.call(e, e.AsCall())
+	case celast.ListKind:
+		for _, x := range e.AsList().Elements() {
+			w.walk(x)
+		}
+	case celast.MapKind:
+		for _, x := range e.AsMap().Entries() {
+			w.walk(x.AsMapEntry().Key())
+			w.walk(x.AsMapEntry().Value())
+		}
+	case celast.StructKind:
+		for _, x := range e.AsStruct().Fields() {
+			w.walk(x.AsStructField().Value())
+		}
+	case celast.ComprehensionKind:
+		w.comprehension(e.AsComprehension())
+	}
+}
+
+func (w *rewriter) call(e celast.Expr, c celast.CallExpr) {
+	name, args := c.FunctionName(), c.Args()
+	if c.IsMemberFunction() {
+		if w.namespace(c) {
+			name = c.Target().AsIdent() + "." + name
+		} else {
+			args = append([]celast.Expr{c.Target()}, args...)
+		}
+	}
+	if name == "string" || w.texts[name] != nil {
+		for _, x := range args {
+			w.asText(x)
+		}
+	}
+	if name == "format" {
+		w.formatted(args)
+	}
+	for _, x := range args {
+		if x.Kind() != celast.IdentKind { // an identifier has nothing to rewrite
+			w.walk(x)
+		}
+	}
+	switch {
+	case name == "string" && len(args) == 1 && (w.template || w.isCall(args[0], textFunction)):
+		e.SetKindCase(w.factory.NewCall(e.ID(), stringFunction, args...))
+	case w.template && name == "_[_]" && !w.isRow(args[0]):
+		e.SetKindCase(w.factory.NewCall(e.ID(), atFunction, args...))
+	case w.strict[name] && !w.accumulates(args[0]):
+		e.SetKindCase(w.factory.NewCall(e.ID(), strictPrefix+name, args...))
+	}
+}
+
+// accumulates reports whether e is the list that a macro like map() builds.
+func (w *rewriter) accumulates(e celast.Expr) bool {
+	return e.Kind() == celast.IdentKind && w.accumulators[e.AsIdent()]
+}
+
+// formatted makes the columns that "%s" prints give their text form.
+func (w *rewriter) formatted(args []celast.Expr) {
+	if len(args) != 2 || args[1].Kind() != celast.ListKind {
+		return
+	}
+	pattern, _ := constantString(args[0])
+	elements := args[1].AsList().Elements()
+	for n := 0; ; {
+		_, rest, more := strings.Cut(pattern, "%")
+		if !more {
+			return
+		}
+		verb := strings.TrimLeft(rest, ".0123456789")
+		if verb == "" {
+			return
+		}
+		if verb[0] == 's' && n < len(elements) {
+			w.asText(elements[n])
+		}
+		if verb[0] != '%' {
+			n++
+		}
+		pattern = verb[1:]
+	}
+}
+
+func (w *rewriter) comprehension(c celast.ComprehensionExpr) {
+	w.walk(c.IterRange())
+	w.walk(c.AccuInit())
+	names := []string{c.IterVar(), c.AccuVar()}
+	if c.HasIterVar2() {
+		names = append(names, c.IterVar2())
+	}
+	for _, n := range names {
+		w.bound[n]++
+	}
+	was := w.accumulators[c.AccuVar()]
+	w.accumulators[c.AccuVar()] = true
+	w.walk(c.LoopCondition())
+	w.walk(c.LoopStep())
+	w.walk(c.Result())
+	w.accumulators[c.AccuVar()] = was
+	for _, n := range names {
+		w.bound[n]--
+	}
+}

@@ -1,0 +1,102 @@
+package rules
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/walpurge/walpurge/rules/strictyaml"
+)
+
+// route finds the sinks of each kind and template, and the kinds that reach none.
+func (l *ruleLoader) route(f *rawFields, rule strictyaml.Pos, defaults []int) {
+	owner := fmt.Sprintf("rule %q", l.r.Name)
+	before := len(l.errs)
+	sinks, from := l.sinkList(l.file, owner, f.Sinks), "its sinks"
+	if sinks != nil && len(sinks) == 0 && len(f.Sinks) == 0 {
+		l.fail(rule, "`sinks` is empty, so nothing would be purged; name one or remove it")
+	}
+	if f.Sinks == nil {
+		sinks, from = defaults, "the default sinks"
+	}
+	if sinks == nil {
+		from = "the sinks"
+		for i := range l.names {
+			sinks = append(sinks, i)
+		}
+	}
+	for _, i := range sinks {
+		for k := range NumKinds {
+			if l.opts.Sinks[i].Takes.Has(Kind(k)) {
+				l.r.routes[k] = append(l.r.routes[k], i)
+			}
+		}
+	}
+	for k := range l.r.values {
+		for _, t := range l.r.values[k] {
+			if t.sinks = l.r.routes[k]; t.only >= 0 {
+				t.sinks = []int{t.only}
+			}
+		}
+	}
+	for _, i := range sinks {
+		if l.r.reaches(i) {
+			l.r.Sinks = append(l.r.Sinks, i)
+		}
+	}
+	if len(l.errs) > before {
+		return
+	}
+	unrouted := func(prefix string, values *rawValues) {
+		for _, list := range values.lists() {
+			if len(list.texts) > 0 && len(l.r.routes[list.kind]) == 0 {
+				l.fail(list.texts[0].Pos(), "`%s%s`: none of %s (%s) takes a %s", prefix, list.key, from, l.sinkNames(sinks), list.kind)
+			}
+		}
+	}
+	unrouted("", &f.Values)
+	unrouted("unknown.", &f.Unknown.f)
+	unrouted("on_truncate.", &f.OnTruncate.f)
+	for i := range f.To.sinks {
+		l.routeTo(&f.To.sinks[i], sinks, from)
+	}
+}
+
+// routeTo makes sure that a sink under to: is one of the rule's, and takes what
+// it is given.
+func (l *ruleLoader) routeTo(to *strictyaml.Entry[rawBlock], sinks []int, from string) {
+	sink := slices.Index(l.names, to.Key)
+	if sink < 0 {
+		return
+	}
+	if !slices.Contains(sinks, sink) {
+		l.fail(to.Pos, "`to`: %s is not among %s (%s); add it there", to.Key, from, l.sinkNames(sinks))
+		return
+	}
+	for _, list := range to.Value.f.lists() {
+		if len(list.texts) > 0 && !l.opts.Sinks[sink].Takes.Has(list.kind) {
+			l.fail(list.texts[0].Pos(), "`to.%s.%s`: %s does not take a %s", to.Key, list.key, to.Key, list.kind)
+		}
+	}
+}
+
+// reaches reports whether anything of the rule goes to the sink.
+func (r *Rule) reaches(sink int) bool {
+	for k := range r.values {
+		if slices.ContainsFunc(r.values[k], func(t *template) bool { return slices.Contains(t.sinks, sink) }) {
+			return true
+		}
+	}
+	return r.takesAny(sink, &r.unknown) || r.takesAny(sink, &r.onTruncate)
+}
+
+func (l *loader) sinkNames(sinks []int) string {
+	if len(sinks) == 0 {
+		return "none configured"
+	}
+	names := make([]string, len(sinks))
+	for i, s := range sinks {
+		names[i] = l.names[s]
+	}
+	return strings.Join(names, ", ")
+}

@@ -1,0 +1,120 @@
+package rules
+
+import (
+	"fmt"
+
+	"github.com/walpurge/walpurge/rules/strictyaml"
+)
+
+// MaxValues bounds the values that the lists in one template make for one image
+// of a row. Past it the values are unknown.
+const MaxValues = 1000
+
+// Caps on the length of a value in bytes: a longer one cannot have been meant
+// and is replaced by what unknown: names. MaxKey is also that of key prefixes and
+// generations, MaxURL that of URL prefixes.
+const (
+	MaxKey = 512
+	MaxTag = 256
+	MaxURL = 2048
+)
+
+func maxLen(k Kind) int {
+	switch k {
+	case Tag:
+		return MaxTag
+	case URL, URLPrefix:
+		return MaxURL
+	}
+	return MaxKey
+}
+
+// compile reads a template and puts the file's vars in: a list makes several
+// templates. label begins every message. After a finding it returns nil.
+func (l *ruleLoader) compile(kind Kind, text strictyaml.Text, label string) []*template {
+	t, at, err := parseTemplate(text.Value)
+	if err != nil {
+		l.fail(text.At(at), "%s%s %q: %v", label, kind, text.Value, err)
+		return nil
+	}
+	t.line = text.Pos().Line
+	choices := make([]*variable, len(t.parts))
+	count, failed := 1, false
+	for i := range t.parts {
+		p := &t.parts[i]
+		if p.lone && l.r.pattern.captures(p.column) {
+			p.capture, p.column = p.column, ""
+			l.r.uses(p.capture)
+		}
+		if p.source == "" {
+			continue
+		}
+		if name, ok := loneVar(p.source); ok {
+			v, found := l.vars.Get(name)
+			if !found {
+				l.fail(text.At(p.at), "%s%s %q: %s", label, kind, text.Value, missingVar(l.vars, name))
+				failed = true
+				continue
+			}
+			choices[i] = &v
+			if count *= len(v.values); count > MaxValues {
+				l.fail(text.Pos(), "%s%s %q: its lists make more than %d values", label, kind, text.Value, MaxValues)
+				return nil
+			}
+			continue
+		}
+		p.expr = l.expression(source{
+			text: text, at: p.at, expr: p.source, template: true,
+			label: fmt.Sprintf("%s%s %q: ", label, kind, text.Value), noun: "expression",
+		})
+		failed = failed || p.expr == nil
+	}
+	if failed {
+		return nil
+	}
+	out := t.choose(choices, count)
+	for _, t := range out {
+		if fixed, ok := t.fixed(); ok && !l.literal(kind, text, fixed) {
+			return nil
+		}
+		if err := t.frame(kind); err != nil {
+			l.fail(text.Pos(), "%s%s %q: %v", label, kind, text.Value, err)
+			return nil
+		}
+	}
+	return out
+}
+
+// choose makes a template of each choice of vars. Together they may have as many
+// values as one.
+func (t *template) choose(choices []*variable, count int) []*template {
+	out := make([]*template, count)
+	for n := range out {
+		one := &template{source: t.source, line: t.line, limit: MaxValues / count, only: t.only}
+		rest := n
+		for i, p := range t.parts {
+			if v := choices[i]; v != nil {
+				p = part{literal: v.values[rest%len(v.values)]}
+				rest /= len(v.values)
+			}
+			one.add(p)
+		}
+		out[n] = one
+	}
+	return out
+}
+
+// reads lists the columns that the template reads.
+func (t *template) reads() []columnUse {
+	var out []columnUse
+	for i := range t.parts {
+		p := &t.parts[i]
+		if p.column != "" {
+			out = append(out, columnUse{name: p.column, image: p.image})
+		}
+		if p.expr != nil {
+			out = append(out, p.expr.columns...)
+		}
+	}
+	return out
+}
