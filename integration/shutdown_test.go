@@ -2,7 +2,6 @@ package integration
 
 import (
 	"context"
-	"fmt"
 	"strconv"
 	"sync/atomic"
 	"syscall"
@@ -119,35 +118,4 @@ func TestFastStopOfTheServer(t *testing.T) {
 			d.term()
 		})
 	}
-}
-
-// TestStreamFullDoesNotHoldTheServer: with the stream full the reader takes
-// nothing more, and the server must be able to stop all the same.
-func TestStreamFullDoesNotHoldTheServer(t *testing.T) {
-	t.Parallel()
-	r := newRig(t, rigOptions{})
-	r.extra = "stream: {max_bytes: 1MiB}"
-	d := r.start()
-	d.wait(r.lsn(), 10*time.Second)
-	require.NoError(t, syscall.Kill(r.vk.PID(), syscall.SIGSTOP))
-	ctx, cancel := context.WithTimeout(t.Context(), 40*time.Second)
-	defer cancel()
-	n := 0
-	for d.status().Reader.Blocked != "stream_full" {
-		require.NoError(t, ctx.Err())
-		_, err := r.db.Exec(ctx, fmt.Sprintf("INSERT INTO products (id, slug) SELECT n, repeat('x', 500) || n FROM generate_series(%d, %d) n", n, n+999))
-		require.NoError(t, err)
-		n += 1000
-	}
-	took, err := r.pg.Stop(ctx, harness.Fast)
-	require.NoError(t, err)
-	t.Logf("the server ended after %s", took)
-	require.Less(t, took, 5*time.Second)
-	require.NoError(t, syscall.Kill(r.vk.PID(), syscall.SIGCONT))
-	r.restart()
-	d.untilStreaming()
-	r.fill([]string{"product:0"})
-	r.exec("UPDATE products SET name = 'x' WHERE id = 0")
-	d.wait(r.lsn(), 30*time.Second)
-	require.Empty(t, r.held("product:0"))
 }
