@@ -19,9 +19,10 @@ var (
 	authCodes = []int64{6003, 6102, 6103, 6111, 9103, 9106, 9107, 9109, 10000, 10001}
 	zoneCodes = []int64{1001, 7000, 7003}
 	planCodes = []int64{1107}
-	// What a request holds, seen in a 200 as well: no purge kind, not an array,
-	// an unfit item with its reason (too long, not printable).
-	requestCodes = []int64{1012, 1014, 1016, 1100, 1315}
+	// What a request holds, seen in a 200 as well: no purge kind, not an array, an
+	// item too long, one not printable. The 1016 beside the last two only says that
+	// something failed.
+	requestCodes = []int64{1012, 1014, 1100, 1315}
 )
 
 // maxCodes bounds how many error codes of one answer are looked at.
