@@ -1,7 +1,6 @@
 package cli
 
 import (
-	"errors"
 	"fmt"
 
 	"github.com/spf13/cobra"
@@ -31,5 +30,5 @@ func unreadable(err error) error {
 	if err == nil || exitCode(err) == 2 {
 		return err
 	}
-	return usage(errors.New(err.Error()))
+	return usage(err)
 }

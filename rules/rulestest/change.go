@@ -161,6 +161,9 @@ func (l *loader) identify(c *cdc.Change, n *strictyaml.Node) {
 			}
 			continue
 		}
+		if c.Old != nil && c.Old[i].Kind == cdc.Absent {
+			l.failf(item.Pos, "identity: the old row lacks the column %q, which PostgreSQL always knows; add it there", name)
+		}
 		c.Rel.Columns[i].Key = true
 	}
 	if c.Old == nil {

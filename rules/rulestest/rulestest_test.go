@@ -197,3 +197,26 @@ func TestWriteJUnit(t *testing.T) {
 	require.Equal(t, "keys:\n  + <k>\ufffd", back.Suites[0].Cases[1].Failure.Text)
 	require.Nil(t, back.Suites[0].Cases[0].Failure)
 }
+
+// Whatever is written, a change is refused or is one that rules can look at.
+func FuzzParseChange(f *testing.F) {
+	set, err := rules.Parse("rules.yaml", []byte(`rules: [{name: a, table: public.t, keys: ["k:{id}:{j.x}"], when: "changed(id) && row.a != 'x'"}]`),
+		rules.Options{Sinks: []rules.SinkSpec{{Name: "cache", Takes: rules.Kinds(rules.Key, rules.KeyPattern)}}})
+	require.NoError(f, err)
+	for _, seed := range []string{
+		`{"table": "public.t", "update": {"old": {"id": 1, "a": "x"}, "new": {"id": 2, "j": {"x": [1, null]}}}, "identity": ["id"]}`,
+		"table: public.t\ninsert: {id: -1.50, j: }\nidentity: full\n", `{table: public.t, truncate: true, identity: [a]}`, `{table: public.t, delete: {a: }}`, `[`, `5`, ``,
+	} {
+		f.Add([]byte(seed))
+	}
+	f.Fuzz(func(t *testing.T, data []byte) {
+		c, err := ParseChange("change", data)
+		if err != nil {
+			return
+		}
+		for _, row := range []cdc.Tuple{c.Old, c.New} {
+			require.True(t, row == nil || len(row) == len(c.Rel.Columns))
+		}
+		set.Explain(c)
+	})
+}
