@@ -57,7 +57,7 @@ func Main(args []string, version string, stdin io.Reader, stdout, stderr io.Writ
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return usage(fmt.Errorf("%w; see %s --help", err, cmd.CommandPath()))
 	})
-	root.AddCommand(runCommand(version), checkCommand(), setupCommand(), demoCommand(version), versionCommand(version))
+	root.AddCommand(runCommand(version), checkCommand(), setupCommand(), rulesCommand(), demoCommand(version), versionCommand(version))
 	err := root.Execute()
 	if err == nil {
 		return 0

@@ -2,6 +2,8 @@ package house
 
 import (
 	"bytes"
+	"errors"
+	"fmt"
 	"os"
 	"path"
 	"path/filepath"
@@ -15,6 +17,7 @@ import (
 	"github.com/walpurge/walpurge/cmd/cli"
 	"github.com/walpurge/walpurge/cmd/config"
 	"github.com/walpurge/walpurge/rules"
+	"github.com/walpurge/walpurge/rules/rulestest"
 )
 
 func TestLinks(t *testing.T) {
@@ -60,15 +63,20 @@ func TestYAMLBlocks(t *testing.T) {
 			takers = every
 		}
 		found, _ := blocks(read(t, name))
+		rulesBefore := ""
 		for _, b := range found {
 			if b.lang != "yaml" {
 				continue
 			}
 			seen++
 			var err error
-			if strings.Contains("\n"+b.text, "\npipeline:") {
+			switch {
+			case strings.Contains("\n"+b.text, "\npipeline:"):
 				_, err = load(t, b.text)
-			} else {
+			case strings.Contains("\n"+b.text, "\ntests:"):
+				err = runRuleTests(t, rulesBefore, b.text)
+			default:
+				rulesBefore = b.text
 				_, err = rules.Parse("block", []byte(b.text), rules.Options{Sinks: takers})
 			}
 			if err != nil {
@@ -77,6 +85,26 @@ func TestYAMLBlocks(t *testing.T) {
 		}
 	}
 	require.Greater(t, seen, 4)
+}
+
+// runRuleTests runs a rule test file of a document against the rules in the block
+// before it, which it calls shop.yaml.
+func runRuleTests(t *testing.T, rulesFile, text string) error {
+	t.Helper()
+	dir := t.TempDir()
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "shop.yaml"), []byte(rulesFile), 0o600))
+	file := filepath.Join(dir, "rules_test.yaml")
+	require.NoError(t, os.WriteFile(file, []byte(text), 0o600))
+	s, err := rulestest.Load(file, rulestest.Options{})
+	if err != nil {
+		return err
+	}
+	for _, r := range s.Run() {
+		if !r.Passed() {
+			err = errors.Join(err, fmt.Errorf("test %q fails:\n%s", r.Name, strings.Join(r.Diff, "\n")))
+		}
+	}
+	return err
 }
 
 // load reads a configuration as the daemon would, with every variable set and a
@@ -157,16 +185,21 @@ func call(t *testing.T, where, line string) int {
 // ours checks a call of our own program.
 func ours(t *testing.T, where, line string, words []string) {
 	t.Helper()
+	name := words[:1]
+	if words[0] == "rules" && len(words) > 1 { // the one with commands of its own
+		name = words[:2]
+	}
+	command := strings.Join(name, " ")
 	var out, errs bytes.Buffer
-	code := cli.Main([]string{words[0], "--help"}, "test", strings.NewReader(""), &out, &errs)
-	if code != 0 || !strings.Contains(out.String(), "\n  walpurge "+words[0]+" ") {
-		t.Errorf("%s: `%s`: there is no command %q: %s", where, line, words[0], errs.String())
+	code := cli.Main(append(slices.Clone(name), "--help"), "test", strings.NewReader(""), &out, &errs)
+	if code != 0 || !strings.Contains(out.String(), "\n  walpurge "+command+" ") {
+		t.Errorf("%s: `%s`: there is no command %q: %s", where, line, command, errs.String())
 		return
 	}
-	for _, w := range words[1:] {
+	for _, w := range words[len(name):] {
 		flag, _, _ := strings.Cut(w, "=")
 		if strings.HasPrefix(flag, "-") && !regexp.MustCompile(`(^|[ ,])`+regexp.QuoteMeta(flag)+`([ ,=]|$)`).MatchString(out.String()) {
-			t.Errorf("%s: `%s`: `walpurge %s` has no flag %s", where, line, words[0], flag)
+			t.Errorf("%s: `%s`: `walpurge %s` has no flag %s", where, line, command, flag)
 		}
 	}
 }

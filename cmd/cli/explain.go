@@ -1,0 +1,153 @@
+package cli
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/walpurge/walpurge/cdc"
+	"github.com/walpurge/walpurge/rules"
+	"github.com/walpurge/walpurge/rules/rulestest"
+	"github.com/walpurge/walpurge/rules/strictyaml"
+)
+
+func rulesExplainCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "explain",
+		Short: "Say which rules match a change, what they purge, and why not",
+		Long: "Show what every rule of a table makes of one change: whether it matches, what its templates come\n" +
+			"to, and what each sink gets. The change is written in the words of a rule test, as JSON or YAML.\n" +
+			"The output holds values of the row.",
+		Example: "  walpurge rules explain -c walpurge.yaml --change '{\"table\": \"public.products\", \"insert\": {\"id\": 7}}'\n" +
+			"  walpurge rules explain -c walpurge.yaml --change @change.json --json",
+		Args: cobra.NoArgs,
+	}
+	path := configFlag(cmd)
+	change := cmd.Flags().String("change", "", "the change as `JSON`; - reads it from stdin, @FILE from a file")
+	asJSON := cmd.Flags().Bool("json", false, "print the explanation as JSON")
+	db := cmd.Flags().Bool("db", false, "read a live row; not supported by this version")
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		switch {
+		case *db:
+			return usage(errors.New("--db is not supported by this version; write the row into --change"))
+		case *change == "":
+			return usage(errors.New(`--change is missing; write one like --change '{"table": "public.products", "insert": {"id": 7}}'`))
+		}
+		cfg, err := load(*path, true)
+		if err != nil {
+			return err
+		}
+		set, err := rules.Load(cfg.Rules, rules.Options{Sinks: cfg.Specs()})
+		if err != nil {
+			return unreadable(err)
+		}
+		c, err := readChange(*change, cmd.InOrStdin())
+		if err != nil {
+			return unreadable(err)
+		}
+		if table := (cdc.Table{Schema: c.Rel.Schema, Name: c.Rel.Name}); !set.Matches(table) {
+			var names []string
+			for _, t := range set.Tables() {
+				names = append(names, t.String())
+			}
+			return usage(fmt.Errorf("no rule watches the table %q%s", table, strictyaml.DidYouMean(table.String(), names)))
+		}
+		explained := set.Explain(c)
+		if *asJSON {
+			return writeExplanations(cmd.OutOrStdout(), explained)
+		}
+		for i, e := range explained {
+			if i > 0 {
+				fmt.Fprintln(cmd.OutOrStdout())
+			}
+			printExplanation(cmd.OutOrStdout(), e)
+		}
+		return nil
+	}
+	return cmd
+}
+
+// readChange reads the argument of --change.
+func readChange(arg string, stdin io.Reader) (*cdc.Change, error) {
+	name, data := "--change", []byte(arg)
+	var err error
+	if file, named := strings.CutPrefix(arg, "@"); named {
+		name = file
+		data, err = os.ReadFile(file)
+	} else if arg == "-" {
+		name = "stdin"
+		data, err = io.ReadAll(io.LimitReader(stdin, strictyaml.MaxBytes+1))
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read the change: %w", err)
+	}
+	return rulestest.ParseChange(name, data)
+}
+
+// printExplanation writes what one rule makes of the change, for people.
+func printExplanation(out io.Writer, e rules.Explanation) {
+	verdict := "does not match"
+	if e.Matched {
+		verdict = "matches"
+	}
+	fmt.Fprintf(out, "rule %s (%s:%d) %s: %s\n", e.Rule, e.File, e.Line, verdict, e.Why)
+	for _, t := range e.Tried {
+		fmt.Fprintf(out, "  condition with the %s row: %s%s\n", t.Image, t.Result, reason(t.Error))
+		for _, term := range t.Terms {
+			fmt.Fprintf(out, "    %s: %s%s\n", term.Source, term.Result, reason(term.Error))
+			for _, c := range term.Columns {
+				fmt.Fprintf(out, "      %s.%s is %s\n", c.Image, c.Column, stateOf(c))
+			}
+		}
+	}
+	for _, x := range e.Templates {
+		from := ""
+		if x.Image != "" {
+			from = " from the " + x.Image + " row"
+		}
+		values := make([]string, len(x.Values))
+		for i, v := range x.Values {
+			values[i] = rulestest.Printable(v)
+		}
+		made := strings.Join(values, ", ")
+		if made == "" {
+			made = "nothing"
+		}
+		unknown := ""
+		if x.Unknown {
+			unknown = "; `unknown` stands in"
+		}
+		fmt.Fprintf(out, "  %s %s%s: %s%s%s\n", x.Kind, rulestest.Printable(x.Template), from, made, reason(x.Skipped), unknown)
+	}
+	for _, p := range e.Purges {
+		fmt.Fprintf(out, "  -> %s: %s\n", p.Sink, strings.TrimSpace(p.Kind.String()+" "+valueOf(p)))
+	}
+}
+
+func valueOf(p rules.Purge) string {
+	if p.Kind == rules.Everything {
+		return ""
+	}
+	return rulestest.Printable(p.Value)
+}
+
+func stateOf(c rules.ColumnValue) string {
+	switch c.State {
+	case "value":
+		return rulestest.Printable(c.Value)
+	case "null":
+		return "NULL"
+	}
+	return c.State
+}
+
+func reason(text string) string {
+	if text == "" {
+		return ""
+	}
+	return " (" + text + ")"
+}

@@ -1,0 +1,80 @@
+package cli
+
+import (
+	"encoding/json"
+	"io"
+
+	"github.com/walpurge/walpurge/rules"
+)
+
+// writeExplanations writes them as JSON, with the names of this command and not
+// those of the code.
+func writeExplanations(out io.Writer, explained []rules.Explanation) error {
+	type column struct {
+		Image  string `json:"image"`
+		Column string `json:"column"`
+		State  string `json:"state"`
+		Value  string `json:"value"`
+	}
+	type term struct {
+		Source  string   `json:"source"`
+		Result  string   `json:"result"`
+		Error   string   `json:"error,omitempty"`
+		Columns []column `json:"columns"`
+	}
+	type tried struct {
+		Image  string `json:"image"`
+		Result string `json:"result"`
+		Error  string `json:"error,omitempty"`
+		Terms  []term `json:"terms"`
+	}
+	type template struct {
+		Kind     string   `json:"kind"`
+		Template string   `json:"template"`
+		Sinks    []string `json:"sinks"`
+		Image    string   `json:"image,omitempty"`
+		Values   []string `json:"values"`
+		Skipped  string   `json:"skipped,omitempty"`
+		Unknown  bool     `json:"unknown"`
+	}
+	type purge struct {
+		Sink  string `json:"sink"`
+		Kind  string `json:"kind"`
+		Value string `json:"value"`
+	}
+	type explanation struct {
+		Rule      string     `json:"rule"`
+		File      string     `json:"file"`
+		Line      int        `json:"line"`
+		Matched   bool       `json:"matched"`
+		Why       string     `json:"why"`
+		Tried     []tried    `json:"tried"`
+		Templates []template `json:"templates"`
+		Purges    []purge    `json:"purges"`
+	}
+	all := []explanation{}
+	for _, e := range explained {
+		x := explanation{Rule: e.Rule, File: e.File, Line: e.Line, Matched: e.Matched, Why: e.Why, Tried: []tried{}, Templates: []template{}, Purges: []purge{}}
+		for _, t := range e.Tried {
+			y := tried{Image: t.Image, Result: t.Result, Error: t.Error, Terms: []term{}}
+			for _, p := range t.Terms {
+				z := term{Source: p.Source, Result: p.Result, Error: p.Error, Columns: []column{}}
+				for _, c := range p.Columns {
+					z.Columns = append(z.Columns, column(c))
+				}
+				y.Terms = append(y.Terms, z)
+			}
+			x.Tried = append(x.Tried, y)
+		}
+		for _, t := range e.Templates {
+			x.Templates = append(x.Templates, template{t.Kind.String(), t.Template, append([]string{}, t.Sinks...), t.Image, append([]string{}, t.Values...), t.Skipped, t.Unknown})
+		}
+		for _, p := range e.Purges {
+			x.Purges = append(x.Purges, purge{p.Sink, p.Kind.String(), p.Value})
+		}
+		all = append(all, x)
+	}
+	enc := json.NewEncoder(out)
+	enc.SetEscapeHTML(false)
+	return enc.Encode(all)
+}

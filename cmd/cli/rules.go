@@ -1,0 +1,34 @@
+package cli
+
+import (
+	"fmt"
+
+	"github.com/spf13/cobra"
+)
+
+func rulesCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:     "rules",
+		Short:   "Test rules, and ask what they make of a change",
+		Long:    "Look at rules without a database, a stream or a cache.",
+		Example: "  walpurge rules test rules_test.yaml\n  walpurge rules explain -c walpurge.yaml --change @change.json",
+		Args:    cobra.ArbitraryArgs,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if len(args) > 0 {
+				return usage(fmt.Errorf("there is no command %q; see walpurge rules --help", "rules "+args[0]))
+			}
+			return cmd.Help()
+		},
+	}
+	cmd.AddCommand(rulesTestCommand(), rulesExplainCommand())
+	return cmd
+}
+
+// unreadable gives an error about a file that the user named its exit code; what
+// is wrong inside a file has one already.
+func unreadable(err error) error {
+	if err == nil || exitCode(err) == 2 {
+		return err
+	}
+	return usage(err)
+}

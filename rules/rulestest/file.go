@@ -1,0 +1,77 @@
+package rulestest
+
+import (
+	"github.com/walpurge/walpurge/rules/strictyaml"
+)
+
+// rawFile is a rule test file as written. Keys that a later version gives
+// a meaning are fields too, so that they are refused by name.
+type rawFile struct {
+	Rules   []strictyaml.Text `yaml:"rules"`
+	Catalog *strictyaml.Node  `yaml:"catalog"`
+	Tests   []rawTest         `yaml:"tests"`
+}
+
+// rawTest is one entry of tests:.
+type rawTest struct {
+	node *strictyaml.Node
+	f    rawFields
+}
+
+type rawFields struct {
+	Name   strictyaml.Text         `yaml:"name"`
+	Change rawChange               `yaml:",inline"`
+	Lookup *strictyaml.Node        `yaml:"lookup"`
+	Repeat strictyaml.Located[int] `yaml:"repeat"`
+	Expect *strictyaml.Node        `yaml:"expect"`
+}
+
+// rawChange is a change as written, in a test and for explain.
+type rawChange struct {
+	Table    strictyaml.Text          `yaml:"table"`
+	Insert   row                      `yaml:"insert"`
+	Update   *rawUpdate               `yaml:"update"`
+	Delete   row                      `yaml:"delete"`
+	Truncate strictyaml.Located[bool] `yaml:"truncate"`
+	Message  *strictyaml.Node         `yaml:"message"`
+	Identity *strictyaml.Node         `yaml:"identity"`
+}
+
+type rawUpdate struct {
+	Old row `yaml:"old"`
+	New row `yaml:"new"`
+}
+
+// row is column by column, in the order of the file; nil if it was not given.
+type row = strictyaml.Map[*strictyaml.Node]
+
+// UnmarshalYAML keeps the node, for the test's place.
+func (r *rawTest) UnmarshalYAML(n *strictyaml.Node) error {
+	r.node = n
+	if n.Kind == strictyaml.Null {
+		return n.Errorf("there is no test here; write one or remove the dash")
+	}
+	return n.Decode(&r.f)
+}
+
+// loader gathers the findings of one file.
+type loader struct {
+	file string
+	errs strictyaml.Errors
+}
+
+func (l *loader) failf(at strictyaml.Pos, format string, args ...any) {
+	l.errs.Addf(l.file, at, format, args...)
+}
+
+// later refuses a key that is known and has no meaning yet.
+func (l *loader) later(n *strictyaml.Node, key string) {
+	if n == nil {
+		return
+	}
+	at := n.Key
+	if at.IsZero() {
+		at = n.Pos
+	}
+	l.failf(at, "`%s` is not supported by this version", key)
+}

@@ -1,0 +1,179 @@
+package rulestest
+
+import (
+	"cmp"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+
+	"github.com/walpurge/walpurge/cdc"
+	"github.com/walpurge/walpurge/rules"
+	"github.com/walpurge/walpurge/rules/strictyaml"
+)
+
+// maxRepeat bounds one test's changes, so that a slip does not take minutes.
+const maxRepeat = 100_000
+
+// Options are what a rule test file is run against.
+type Options struct {
+	// Sinks are the configured sinks. Without any, those that the rules name stand
+	// in for them, and each takes every kind.
+	Sinks []rules.SinkSpec
+}
+
+// Suite is one rule test file, read and found sound, with its rules.
+type Suite struct {
+	// File is the path that it was read from.
+	File string
+
+	set   *rules.Set
+	sinks []string
+	tests []test
+	// guessed says that sinks stand in for configured ones.
+	guessed bool
+}
+
+type test struct {
+	name   string
+	line   int
+	change *cdc.Change
+	repeat int
+	expect bySink
+}
+
+// Load reads a rule test file and the rules that it names. Its errors are
+// strictyaml.Errors with all that is wrong in the file, or in the rules; or say
+// that a file cannot be read.
+func Load(path string, opts Options) (*Suite, error) {
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return nil, fmt.Errorf("read rule tests: %w", err)
+	}
+	doc, err := strictyaml.Parse(path, data)
+	if err != nil {
+		return nil, err
+	}
+	var raw rawFile
+	if err := doc.Decode(&raw); err != nil {
+		return nil, err
+	}
+	l := &loader{file: path}
+	l.later(raw.Catalog, "catalog")
+	files := l.rules(raw.Rules)
+	if len(raw.Tests) == 0 {
+		l.failf(strictyaml.Pos{}, "there are no tests; write some below `tests:`")
+	}
+	if err := l.errs.Err(); err != nil {
+		return nil, err
+	}
+	sinks := opts.Sinks
+	if len(sinks) == 0 {
+		if sinks, err = rules.NamedSinks(files); err != nil {
+			return nil, err
+		}
+		sinks = withExpected(sinks, raw.Tests)
+	}
+	set, err := rules.Load(files, rules.Options{Sinks: sinks})
+	if err != nil {
+		return nil, err
+	}
+	s := &Suite{File: path, set: set, guessed: len(opts.Sinks) == 0}
+	for _, sink := range sinks {
+		s.sinks = append(s.sinks, sink.Name)
+	}
+	seen := map[string]int{}
+	for i := range raw.Tests {
+		l.test(s, &raw.Tests[i], seen)
+	}
+	if err := l.errs.Err(); err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
+// withExpected adds the sinks that tests expect something of, where a rule
+// leaves open which there are.
+func withExpected(sinks []rules.SinkSpec, tests []rawTest) []rules.SinkSpec {
+	named := func(name string) func(rules.SinkSpec) bool {
+		return func(s rules.SinkSpec) bool { return s.Name == name }
+	}
+	open := slices.IndexFunc(sinks, named(rules.AnySink))
+	if open < 0 {
+		return sinks
+	}
+	for i := range tests {
+		if tests[i].f.Expect == nil {
+			continue
+		}
+		for _, p := range tests[i].f.Expect.Pairs {
+			if p.Value.Kind == strictyaml.Mapping && !slices.Contains(kindWords(), p.Key) && !slices.ContainsFunc(sinks, named(p.Key)) {
+				sinks = append(sinks, rules.SinkSpec{Name: p.Key, Takes: sinks[open].Takes})
+			}
+		}
+	}
+	slices.SortFunc(sinks, func(a, b rules.SinkSpec) int { return cmp.Compare(a.Name, b.Name) })
+	return sinks
+}
+
+// rules resolves the globs relative to the file; each must match something.
+func (l *loader) rules(globs []strictyaml.Text) []string {
+	if len(globs) == 0 {
+		l.failf(strictyaml.Pos{}, "`rules` is missing; write `rules: [rules/*.yaml]`, relative to this file")
+	}
+	var files []string
+	for _, g := range globs {
+		pattern := g.Value
+		if !filepath.IsAbs(pattern) {
+			pattern = filepath.Join(filepath.Dir(l.file), pattern)
+		}
+		found, err := filepath.Glob(pattern)
+		switch {
+		case err != nil:
+			l.failf(g.Pos(), "rules: %s: %v", g, err)
+		case len(found) == 0:
+			l.failf(g.Pos(), "rules: %s matches no file; patterns are relative to this file", g)
+		}
+		for _, f := range found {
+			if !slices.Contains(files, f) {
+				files = append(files, f)
+			}
+		}
+	}
+	return files
+}
+
+func (l *loader) test(s *Suite, raw *rawTest, seen map[string]int) {
+	f, at := &raw.f, raw.node.Pos
+	switch first, taken := seen[f.Name.Value]; {
+	case f.Name.Value == "":
+		l.failf(at, "this test has no name; add `name:`, it is what a failure shows")
+	case taken:
+		l.failf(f.Name.Pos(), "the name is taken by the test in line %d", first)
+	default:
+		seen[f.Name.Value] = at.Line
+	}
+	l.later(f.Lookup, "lookup")
+	t := test{name: f.Name.Value, line: at.Line, repeat: 1, change: l.change(&f.Change, at), expect: l.expect(f.Expect, at, s.sinks)}
+	table := cdc.Table{Schema: t.change.Rel.Schema, Name: t.change.Rel.Name}
+	if table.Name != "" && !s.set.Matches(table) {
+		var names []string
+		for _, t := range s.set.Tables() {
+			names = append(names, t.String())
+		}
+		l.failf(f.Change.Table.Pos(), "no rule watches the table %s%s", f.Change.Table, strictyaml.DidYouMean(f.Change.Table.Value, names))
+	}
+	if f.Repeat.Pos.IsZero() {
+		s.tests = append(s.tests, t)
+		return
+	}
+	t.repeat = f.Repeat.Value
+	id := t.change.Rel.Index("id")
+	switch {
+	case t.repeat < 1 || t.repeat > maxRepeat:
+		l.failf(f.Repeat.Pos, "repeat: %d; write a number from 1 to %d", t.repeat, maxRepeat)
+	case t.repeat > 1 && (id < 0 || t.change.Rel.Columns[id].TypeOID != oidInt8):
+		l.failf(f.Repeat.Pos, "repeat counts the column `id` up, and the change has none with a whole number")
+	}
+	s.tests = append(s.tests, t)
+}
