@@ -76,7 +76,9 @@ func (s *Server) Run(ctx context.Context, l net.Listener) error {
 	if s.http.Shutdown(grace) != nil {
 		_ = s.http.Close()
 	}
-	<-done
+	if err := <-done; !errors.Is(err, http.ErrServerClosed) {
+		return fmt.Errorf("http listener: %w", err)
+	}
 	return nil
 }
 

@@ -197,7 +197,8 @@ func (p *Publisher) settle(ctx context.Context, e pending) {
 		select {
 		case <-e.future.Ok():
 			refused = false
-		case <-e.future.Err():
+		case err := <-e.future.Err():
+			p.log.Debug("a batch was refused, sending it again", "err", err)
 		case <-ctx.Done():
 			return
 		}
