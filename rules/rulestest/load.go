@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"fmt"
 	"os"
-	"path/filepath"
 	"slices"
 
 	"github.com/walpurge/walpurge/cdc"
@@ -116,30 +115,13 @@ func withExpected(sinks []rules.SinkSpec, tests []rawTest) []rules.SinkSpec {
 	return sinks
 }
 
-// rules resolves the globs relative to the file; each must match something.
-func (l *loader) rules(globs []strictyaml.Text) []string {
-	if len(globs) == 0 {
+// rules finds the rules files; each pattern must match something.
+func (l *loader) rules(patterns []strictyaml.Text) []string {
+	if len(patterns) == 0 {
 		l.failf(strictyaml.Pos{}, "`rules` is missing; write `rules: [rules/*.yaml]`, relative to this file")
 	}
-	var files []string
-	for _, g := range globs {
-		pattern := g.Value
-		if !filepath.IsAbs(pattern) {
-			pattern = filepath.Join(filepath.Dir(l.file), pattern)
-		}
-		found, err := filepath.Glob(pattern)
-		switch {
-		case err != nil:
-			l.failf(g.Pos(), "rules: %s: %v", g, err)
-		case len(found) == 0:
-			l.failf(g.Pos(), "rules: %s matches no file; patterns are relative to this file", g)
-		}
-		for _, f := range found {
-			if !slices.Contains(files, f) {
-				files = append(files, f)
-			}
-		}
-	}
+	files, err := rules.Files(l.file, patterns)
+	l.errs.Add(l.file, strictyaml.Pos{}, err)
 	return files
 }
 
