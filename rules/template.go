@@ -99,18 +99,11 @@ func (t *template) add(p part) {
 
 // closing finds the } that ends an expression, past quoted strings and nested braces.
 func closing(text string, i int) int {
-	depth, quote := 0, byte(0)
+	depth := 0
 	for ; i < len(text); i++ {
-		c := text[i]
-		switch {
-		case quote != 0:
-			if c == '\\' {
-				i++
-			} else if c == quote {
-				quote = 0
-			}
+		switch c := text[i]; {
 		case c == '\'' || c == '"':
-			quote = c
+			i = endQuote(text, i)
 		case c == '{':
 			depth++
 		case c == '}' && depth > 0:
@@ -120,6 +113,18 @@ func closing(text string, i int) int {
 		}
 	}
 	return -1
+}
+
+// endQuote finds the quote that ends the one at i, past escaped characters, or
+// the end of the text.
+func endQuote(text string, i int) int {
+	quote := text[i]
+	for i++; i < len(text) && text[i] != quote; i++ {
+		if text[i] == '\\' {
+			i++
+		}
+	}
+	return i
 }
 
 const (

@@ -62,18 +62,11 @@ func (l *ruleLoader) terms(src source) []*expression {
 // a quoted text.
 func conjuncts(expr string) []string {
 	var out []string
-	depth, from, quote := 0, 0, byte(0)
+	depth, from := 0, 0
 	for i := 0; i < len(expr); i++ {
-		c := expr[i]
-		switch {
-		case quote != 0:
-			if c == '\\' {
-				i++
-			} else if c == quote {
-				quote = 0
-			}
+		switch c := expr[i]; {
 		case c == '\'' || c == '"':
-			quote = c
+			i = endQuote(expr, i)
 		case strings.IndexByte("([{", c) >= 0:
 			depth++
 		case strings.IndexByte(")]}", c) >= 0:
