@@ -112,19 +112,6 @@ func TestEmptyAndNullKeepDefaults(t *testing.T) {
 	}
 }
 
-func TestDocumentPos(t *testing.T) {
-	doc, err := strictyaml.Parse("f.yaml", []byte("rules:\n  - name: a\n  - name: b\n    keys: [x, y]\n"))
-	require.NoError(t, err)
-	pos, ok := doc.Pos("rules", 1, "keys")
-	require.True(t, ok)
-	require.Equal(t, strictyaml.Pos{Line: 4, Column: 5}, pos)
-	pos, ok = doc.Pos("rules", 1, "keys", 1)
-	require.True(t, ok)
-	require.Equal(t, strictyaml.Pos{Line: 4, Column: 15}, pos)
-	_, ok = doc.Pos("rules", 2)
-	require.False(t, ok)
-}
-
 func TestOneMistakeOneMessage(t *testing.T) {
 	for src, want := range map[string]string{
 		"nmae: x":                       `f.yaml:1:1: unknown key "nmae"; did you mean "name"?`,
@@ -273,6 +260,5 @@ func FuzzDecode(f *testing.F) {
 		_ = doc.Decode(&c)
 		var m map[string]any
 		_ = doc.Decode(&m)
-		_, _ = doc.Pos("a", 0, "b")
 	})
 }

@@ -88,30 +88,6 @@ func (n *Node) At(offset int) Pos {
 	return p
 }
 
-// find walks a path of keys and list indices.
-func (n *Node) find(path []any) (Pos, bool) {
-	pos := n.Pos
-next:
-	for _, step := range path {
-		switch s := step.(type) {
-		case string:
-			for _, p := range n.Pairs {
-				if p.Key == s {
-					n, pos = p.Value, p.Pos
-					continue next
-				}
-			}
-		case int:
-			if s >= 0 && s < len(n.Items) {
-				n, pos = n.Items[s], n.Items[s].Pos
-				continue next
-			}
-		}
-		return Pos{}, false
-	}
-	return pos, true
-}
-
 func isTrap(text string) bool {
 	switch strings.ToLower(text) {
 	case "yes", "no", "on", "off":

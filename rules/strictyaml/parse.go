@@ -91,15 +91,6 @@ func (o Options) Parse(file string, data []byte) (doc *Document, err error) {
 // Root is the document's value, nil when the document is empty.
 func (d *Document) Root() *Node { return d.root }
 
-// Pos finds where a value stands: keys as string, list places as int. It is
-// the key's place for a mapping's value. ok is false when there is none.
-func (d *Document) Pos(path ...any) (pos Pos, ok bool) {
-	if d.root == nil {
-		return Pos{}, false
-	}
-	return d.root.find(path)
-}
-
 // source checks the bytes and evens out line ends.
 func (b *builder) source(data []byte) (string, bool) {
 	if len(data) > MaxBytes {
