@@ -19,6 +19,9 @@ type Rest struct {
 	// Urgent reports that the server waits for an answer, as it does when it
 	// shuts down.
 	Urgent bool
+	// Last reports that this session hands over nothing more. A transaction may
+	// still be open: it comes again, whole, in the next session.
+	Last bool
 }
 
 // Halt wraps an error after which trying again would lose purges or is against

@@ -244,7 +244,8 @@ func TestDecoderAgreesWithPostgreSQL(t *testing.T) {
 	cfg.URL = r.pg.URL("app")
 	g := &gatherer{ready: make(chan struct{})}
 	reader := postgres.NewReader(cfg, postgres.Options{
-		Board: watermark.NewBoard(), Confirm: watermark.ConfirmSynced, Logger: slog.New(slog.DiscardHandler),
+		StopGrace: 5 * time.Second,
+		Board:     watermark.NewBoard(), Confirm: watermark.ConfirmSynced, Logger: slog.New(slog.DiscardHandler),
 		Tables: func() []cdc.Table {
 			return []cdc.Table{{Schema: "public", Name: "peer_full"}, {Schema: "public", Name: "peer_key"}}
 		},

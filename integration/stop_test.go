@@ -47,6 +47,23 @@ func TestStopUnderLoad(t *testing.T) {
 	d.term()
 }
 
+// TestStopBesideOtherWork stops in the middle of a transaction and while other
+// tables are written: neither is waited for.
+func TestStopBesideOtherWork(t *testing.T) {
+	r := newRig(t, rigOptions{})
+	r.extra = "drain_timeout: 20s"
+	r.exec("CREATE TABLE other (id bigint, body text)")
+	for range 4 {
+		d := r.start()
+		r.exec("INSERT INTO categories (id) SELECT n FROM generate_series(1, 100) n ON CONFLICT (id) DO UPDATE SET id = excluded.id")
+		r.exec("INSERT INTO other SELECT n, repeat('x', 100) FROM generate_series(1, 2000) n")
+		r.exec("BEGIN; INSERT INTO categories (id) SELECT n FROM generate_series(1000, 60000) n ON CONFLICT (id) DO UPDATE SET id = excluded.id; COMMIT")
+		took := d.term()
+		t.Logf("SIGTERM took %s", took)
+		require.Less(t, took, 8*time.Second)
+	}
+}
+
 func TestStopWithDeadSinks(t *testing.T) {
 	r := newRig(t, rigOptions{})
 	r.extra = "drain_timeout: 3s"

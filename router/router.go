@@ -250,16 +250,19 @@ const idleClaim = time.Second
 
 // Rest publishes what has come together, and claims what is whole. An open
 // transaction is waited for: its end is on the way, and no gate would open for a
-// part of it. Only what outgrows a batch goes before.
+// part of it. Only what outgrows a batch goes before, and at the session's end
+// everything does: batches may hold whole transactions beside the open one.
 func (r *Router) Rest(ctx context.Context, rest cdc.Rest) error {
 	r.owed = r.open
-	if r.open {
+	if r.open && !rest.Last {
 		return nil
 	}
 	if err := r.publish(ctx); err != nil {
 		return err
 	}
-	r.swap()
+	if !r.open {
+		r.swap()
+	}
 	at, committed := r.end, r.committed
 	if rest.Idle > at && (rest.Urgent || time.Since(r.claimedAt) >= idleClaim) {
 		at, committed = rest.Idle, time.Now()

@@ -57,6 +57,19 @@ func TestNoClaimWhileATransactionIsOpen(t *testing.T) {
 	require.Empty(t, f.calls, "once")
 }
 
+// A stop in the middle of a transaction leaves that one to the next session, and
+// nothing else.
+func TestTheLastRestLeavesOnlyTheOpenTransaction(t *testing.T) {
+	r, f := started(t, productRules)
+	transaction(t, r, begin(5, 200), 1)
+	require.NoError(t, r.Change(t.Context(), begin(6, 300), insert(2)))
+	require.NoError(t, r.Rest(t.Context(), cdc.Rest{}))
+	require.Empty(t, f.calls)
+	require.NoError(t, r.Rest(t.Context(), cdc.Rest{Last: true}))
+	require.Equal(t, []string{"publish cache", "publish edge", "claim 0/D0"}, f.calls)
+	require.Contains(t, f.batches[0].Items[0].Values[rules.Key], "product:1")
+}
+
 func TestATransactionBeyondABatchGoesInPartsAndIsClaimedOnce(t *testing.T) {
 	r, f := started(t, productRules)
 	transaction(t, r, begin(5, 200), 1)

@@ -24,7 +24,10 @@ type Options struct {
 	// Tables returns the tables that must be published. It is asked at the start
 	// of every session.
 	Tables func() []cdc.Table
-	Logger *slog.Logger
+	// StopGrace bounds how long a stop waits for the handler to take what was
+	// received and for it to become safe.
+	StopGrace time.Duration
+	Logger    *slog.Logger
 }
 
 // Reader streams changes to a Handler.
@@ -139,9 +142,6 @@ func (r *Reader) Run(ctx context.Context, h Handler) error {
 const (
 	minBackoff = 250 * time.Millisecond
 	maxBackoff = 10 * time.Second
-	// stopGrace bounds how long a stop waits for the handler to take what was
-	// received and for it to become safe.
-	stopGrace = 5 * time.Second
 )
 
 func isFault(err error) bool {

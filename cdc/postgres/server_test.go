@@ -165,7 +165,8 @@ func (s *server) run(h *sinkhole, until Phase) *running {
 	h.ids, h.notes = make(map[string]int), make(map[string]int)
 	out := &lines{}
 	r := NewReader(s.cfg, Options{
-		Board: h.board, Confirm: watermark.ConfirmSynced, Logger: slog.New(slog.NewTextHandler(out, nil)),
+		StopGrace: 5 * time.Second,
+		Board:     h.board, Confirm: watermark.ConfirmSynced, Logger: slog.New(slog.NewTextHandler(out, nil)),
 		Tables: func() []cdc.Table { return []cdc.Table{{Schema: "public", Name: "items"}} },
 	})
 	ctx, cancel := context.WithCancel(context.Background())

@@ -47,9 +47,17 @@ type session struct {
 	tx      cdc.Txn
 	open    bool
 	rest    cdc.Rest
-	// end and first describe the commits of the present gulp.
-	end   cdc.LSN
-	first time.Time
+	// end and first describe the commits of the present gulp, last is the newest
+	// commit of the session.
+	end, last cdc.LSN
+	first     time.Time
+}
+
+// committed is the end of the newest transaction handed over whole.
+func (s *session) committed() cdc.Position {
+	p := s.start.Start
+	p.LSN = max(p.LSN, s.last)
+	return p
 }
 
 // startStreaming sends START_REPLICATION and takes the connection over.
@@ -154,7 +162,7 @@ func (s *session) wal(ctx context.Context, data []byte) error {
 	case pgoutput.CommitType:
 		s.tx.End = s.decoder.Commit.End
 		s.open = false
-		s.end = s.tx.End
+		s.end, s.last = s.tx.End, s.tx.End
 		if s.first.IsZero() || s.tx.Time.Before(s.first) {
 			s.first = s.tx.Time
 		}

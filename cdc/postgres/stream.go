@@ -7,18 +7,19 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/walpurge/walpurge/cdc"
 	"github.com/walpurge/walpurge/cdc/watermark"
 )
 
 // stream runs the session's goroutines until one fails or the context ends.
 func (r *Reader) stream(ctx context.Context, s *session, rc *receiver) error {
 	// work outlives the intake: what was received is handed over and confirmed
-	// even after the order to stop, within stopGrace.
+	// even after the order to stop, within Options.StopGrace.
 	work, giveUp := context.WithCancel(context.WithoutCancel(ctx))
 	defer giveUp()
 	intake, stopIntake := context.WithCancel(ctx)
 	defer stopIntake()
-	stop := context.AfterFunc(ctx, func() { time.AfterFunc(stopGrace, giveUp) })
+	stop := context.AfterFunc(ctx, func() { time.AfterFunc(r.opts.StopGrace, giveUp) })
 	defer stop()
 
 	rep := &reporter{conn: s.conn, board: r.opts.Board, policy: r.opts.Confirm, start: s.start.Start, urgent: s.urgent}
@@ -51,11 +52,11 @@ func (r *Reader) stream(ctx context.Context, s *session, rc *receiver) error {
 			}
 			rc.recycle(b)
 		}
-		return nil
+		return s.handler.Rest(work, cdc.Rest{Last: true})
 	}))
 	err := g.Wait()
 	if err == nil {
-		r.settle(work)
+		r.settle(work, s.committed())
 	}
 	stopReporting()
 	sideErr := side.Wait()
@@ -65,14 +66,12 @@ func (r *Reader) stream(ctx context.Context, s *session, rc *receiver) error {
 	return errors.Join(err, sideErr)
 }
 
-// settle waits until all whole transactions received are safe.
-func (r *Reader) settle(ctx context.Context) {
-	ctx, cancel := context.WithTimeout(ctx, stopGrace)
-	defer cancel()
-	head := r.opts.Board.Get(watermark.Mark{Stage: watermark.Received})
+// settle waits until every transaction handed over whole is safe, or the
+// context ends.
+func (r *Reader) settle(ctx context.Context, committed cdc.Position) {
 	for {
 		changed := r.opts.Board.Watch()
-		if !r.opts.Board.Safe(r.opts.Confirm).Before(head) || r.opts.Confirm == watermark.ConfirmSettled {
+		if !r.opts.Board.Safe(r.opts.Confirm).Before(committed) || r.opts.Confirm == watermark.ConfirmSettled {
 			return
 		}
 		select {

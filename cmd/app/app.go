@@ -149,7 +149,7 @@ func (a *App) openReader() {
 		StopOnGap: a.cfg.StopOnGap, Metrics: router.NewMetrics(a.metrics), Logger: a.log.With("component", "router"),
 	})
 	a.reader = postgres.NewReader(a.cfg.Postgres, postgres.Options{
-		Board: a.board, Confirm: a.cfg.Confirm, Logger: a.log.With("component", "reader"),
+		Board: a.board, Confirm: a.cfg.Confirm, StopGrace: a.cfg.DrainTimeout, Logger: a.log.With("component", "reader"),
 		Tables: func() []cdc.Table { return a.set.Load().Tables() },
 	})
 }
