@@ -47,7 +47,7 @@ func Open(ctx context.Context, nc *nats.Conn, cfg Config) (*Stream, error) {
 	}
 	st, err := js.CreateOrUpdateStream(ctx, jetstream.StreamConfig{
 		Name:      name,
-		Subjects:  []string{purgeSubject(cfg.Pipeline, "*"), progressSubject(cfg.Pipeline)},
+		Subjects:  []string{purgeSubject(cfg.Pipeline, "*"), handSubject(cfg.Pipeline, "*"), progressSubject(cfg.Pipeline)},
 		Retention: jetstream.LimitsPolicy,
 		Discard:   jetstream.DiscardNew,
 		Storage:   jetstream.FileStorage,

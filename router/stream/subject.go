@@ -4,6 +4,7 @@ package stream
 // restricts to [a-z0-9_]; no data ever enters a subject.
 
 func purgeSubject(pipeline, sink string) string  { return "walpurge." + pipeline + ".purge." + sink }
+func handSubject(pipeline, sink string) string   { return "walpurge." + pipeline + ".hand." + sink }
 func parkedSubject(pipeline, sink string) string { return "walpurge." + pipeline + ".parked." + sink }
 func progressSubject(pipeline string) string     { return "walpurge." + pipeline + ".progress" }
 

@@ -41,7 +41,10 @@ type Config struct {
 	// Bucket paces calls; lanes of one account share one. Nil means no pace.
 	Bucket *rate.Limiter
 	Source Source
-	Gates  []Gate
+	// Hand is where purges asked for by hand come from; they go ahead of the
+	// queue. Nil: there are none.
+	Hand  Source
+	Gates []Gate
 	// MaxWait is the patience with each gate, from when it was found closed.
 	MaxWait time.Duration
 	// Flush tells what purges everything that the sink may hold.
