@@ -167,6 +167,8 @@ type lane struct {
 	target
 	*delivery.Lane
 	consumer *stream.Consumer
+	// byHand is where its purges by hand lie.
+	byHand *stream.HandConsumer
 }
 
 // newLanes opens a lane for every sink, at the place where it left off.
@@ -201,8 +203,12 @@ func (a *App) newLanes(ctx context.Context) error {
 			}
 			buckets[t.account] = bucket
 		}
-		a.lanes = append(a.lanes, &lane{target: t, consumer: consumer, Lane: delivery.New(delivery.Config{
-			Name: t.spec.Name, Sink: t.sink, Limits: t.limits, Bucket: bucket, Source: consumer,
+		byHand, err := a.stream.HandConsumer(ctx, t.spec.Name, log)
+		if err != nil {
+			return err
+		}
+		a.lanes = append(a.lanes, &lane{target: t, consumer: consumer, byHand: byHand, Lane: delivery.New(delivery.Config{
+			Name: t.spec.Name, Sink: t.sink, Limits: t.limits, Bucket: bucket, Source: consumer, Hand: byHand,
 			Gates: a.gates(t.spec, consumers), MaxWait: t.spec.MaxWait,
 			Flush: func() []rules.Invalidation { return (*a.plans.Load())[i] },
 			Park:  a.stream.Park, Board: a.board, Metrics: metrics, Logger: log,

@@ -62,7 +62,7 @@ var house = map[string]room{
 		"cdc", "cdc/postgres", "cdc/visible", "cdc/watermark", "cmd/admin", "cmd/config", "router", "router/stream", "router/stream/embedded",
 		"rules", "rules/strictyaml", "sinks", "sinks/cloudflare", "sinks/delivery", "sinks/valkey",
 	}, []string{pgx, nats, prom, rate, errgrp, unix}, false},
-	"cmd/cli":                  {[]string{"cdc", "cdc/postgres", "cmd/app", "cmd/config", "integration/demo", "rules", "rules/rulestest", "rules/strictyaml"}, []string{"github.com/spf13/cobra"}, false},
+	"cmd/cli":                  {[]string{"cdc", "cdc/postgres", "cmd/admin", "cmd/app", "cmd/config", "integration/demo", "router/stream", "rules", "rules/rulestest", "rules/strictyaml"}, []string{"github.com/spf13/cobra"}, false},
 	"cmd/walpurge":             {[]string{"cmd/cli"}, nil, false},
 	"deploy/examples/shop":     {nil, nil, pure},
 	"integration":              {nil, nil, false},

@@ -29,7 +29,7 @@ type payload struct {
 	Flush    bool      `json:"flush"`
 	Reason   string    `json:"reason,omitempty"`
 
-	Supersedes bool `json:"supersedes,omitempty"`
+	Supersedes uint64 `json:"supersedes,omitempty"`
 }
 
 // item holds values by kind. Values that are not UTF-8 travel in base64 in a

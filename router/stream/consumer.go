@@ -25,11 +25,10 @@ import (
 // deliveries, and starts over from the floor when one was skipped.
 type Consumer struct {
 	s    *Stream
+	from jetstream.Stream
 	sink string
-	// durable is the consumer's name on the server.
-	durable string
-	log     *slog.Logger
-	cons    jetstream.Consumer
+	log  *slog.Logger
+	cons jetstream.Consumer
 
 	next  uint64 // expected delivery number
 	floor atomic.Uint64
@@ -60,19 +59,12 @@ const pullAhead = 128
 // Consumer opens the durable consumer of a sink, creating it if it is new, and
 // sets it back to its acknowledged floor.
 func (s *Stream) Consumer(ctx context.Context, sink string, log *slog.Logger) (*Consumer, error) {
-	return s.consumer(ctx, sink, sink, log, purgeSubject(s.cfg.Pipeline, sink), progressSubject(s.cfg.Pipeline))
+	return s.consumer(ctx, s.stream, sink, log, purgeSubject(s.cfg.Pipeline, sink), progressSubject(s.cfg.Pipeline))
 }
 
-// HandConsumer is Consumer for what was asked for by hand, see PublishHand. Its
-// floor means nothing as long as it has no Backlog.
-func (s *Stream) HandConsumer(ctx context.Context, sink string, log *slog.Logger) (*Consumer, error) {
-	// No sink can have a name with a dash.
-	return s.consumer(ctx, sink, sink+"-hand", log, handSubject(s.cfg.Pipeline, sink))
-}
-
-func (s *Stream) consumer(ctx context.Context, sink, durable string, log *slog.Logger, subjects ...string) (*Consumer, error) {
-	cons, err := s.stream.CreateOrUpdateConsumer(ctx, jetstream.ConsumerConfig{
-		Durable:        durable,
+func (s *Stream) consumer(ctx context.Context, from jetstream.Stream, sink string, log *slog.Logger, subjects ...string) (*Consumer, error) {
+	cons, err := from.CreateOrUpdateConsumer(ctx, jetstream.ConsumerConfig{
+		Durable:        sink,
 		FilterSubjects: subjects,
 		AckPolicy:      jetstream.AckAllPolicy,
 		AckWait:        ackWait,
@@ -82,7 +74,7 @@ func (s *Stream) consumer(ctx context.Context, sink, durable string, log *slog.L
 	if err != nil {
 		return nil, fmt.Errorf("create the consumer of sink %s: %w", sink, err)
 	}
-	c := &Consumer{s: s, sink: sink, durable: durable, log: log, cons: cons, acked: make(chan struct{})}
+	c := &Consumer{s: s, from: from, sink: sink, log: log, cons: cons, acked: make(chan struct{})}
 	c.floor.Store(cons.CachedInfo().AckFloor.Stream)
 	return c, c.reset(ctx)
 }
@@ -90,13 +82,13 @@ func (s *Stream) consumer(ctx context.Context, sink, durable string, log *slog.L
 // reset makes the server deliver again from the floor.
 func (c *Consumer) reset(ctx context.Context) error {
 	c.drain(ctx)
-	_, err := c.s.js.ResetConsumer(ctx, streamName(c.s.cfg.Pipeline), c.durable)
+	_, err := c.s.js.ResetConsumer(ctx, c.from.CachedInfo().Config.Name, c.sink)
 	if err != nil {
-		return fmt.Errorf("set consumer %s back to its floor: %w", c.durable, err)
+		return fmt.Errorf("set consumer %s back to its floor: %w", c.sink, err)
 	}
 	iter, err := c.cons.Messages(jetstream.PullMaxMessages(pullAhead))
 	if err != nil {
-		return fmt.Errorf("read consumer %s: %w", c.durable, err)
+		return fmt.Errorf("read consumer %s: %w", c.sink, err)
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()

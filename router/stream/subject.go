@@ -14,3 +14,4 @@ func PurgedSubject(pipeline, sink string) string { return "walpurge." + pipeline
 
 func streamName(pipeline string) string { return "walpurge_" + pipeline }
 func parkedName(pipeline string) string { return "walpurge_" + pipeline + "_parked" }
+func handName(pipeline string) string   { return "walpurge_" + pipeline + "_hand" }

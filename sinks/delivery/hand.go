@@ -22,6 +22,7 @@ type job struct {
 // cover is a purge by hand that stands for everything before it in the lane.
 type cover struct {
 	job  *job
+	upTo uint64 // in the lane
 	all  []rules.Invalidation
 	full bool // a flush: covers even those
 	// group is the one that was being purged when the cover was laid.
@@ -112,13 +113,13 @@ func (l *Lane) byHand(intake, work context.Context, j *job) {
 		all = all[len(request):]
 	}
 	l.announce(l.cfg.Hand, j.msg)
-	if j.msg.Batch.Supersedes {
+	if upTo := j.msg.Batch.Supersedes; upTo > 0 {
 		if l.superseded != nil {
 			// The newer one stands for whatever the older one did.
 			l.doneByHand(l.superseded.job)
 		}
-		l.superseded = &cover{job: j, all: l.valuesByHand(j.msg.Batch), full: j.msg.Batch.Flush, group: l.group}
-		l.cfg.Logger.Info("a purge by hand stands for what waits in the lane", "seq", j.msg.Seq)
+		l.superseded = &cover{job: j, upTo: upTo, all: l.valuesByHand(j.msg.Batch), full: j.msg.Batch.Flush, group: l.group}
+		l.cfg.Logger.Info("a purge by hand stands for what waits in the lane", "seq", upTo)
 		return
 	}
 	l.doneByHand(j)
@@ -152,7 +153,7 @@ func (l *Lane) doneByHand(j *job) {
 // coveredBy reports whether a purge by hand stands for the message.
 func (l *Lane) coveredBy(m rules.Message) bool {
 	c := l.superseded
-	return c != nil && m.Seq < c.job.msg.Seq && (m.Batch == nil || !m.Batch.Flush || c.full)
+	return c != nil && m.Seq <= c.upTo && (m.Batch == nil || !m.Batch.Flush || c.full)
 }
 
 // covered reports whether a purge by hand that was carried out between the
@@ -176,7 +177,7 @@ func (l *Lane) uncover(group []ready) {
 		return
 	}
 	for _, r := range group {
-		if r.msg.Seq > c.job.msg.Seq {
+		if r.msg.Seq >= c.upTo {
 			l.superseded = nil
 			l.doneByHand(c.job)
 			return

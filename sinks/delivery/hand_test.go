@@ -12,7 +12,7 @@ import (
 )
 
 // byHand is a message that somebody asked for.
-func byHand(seq uint64, supersedes bool, keys ...string) rules.Message {
+func byHand(seq, supersedes uint64, keys ...string) rules.Message {
 	m := batch(seq, keys...)
 	m.Batch.Origin, m.Batch.Supersedes = rules.FromHand, supersedes
 	return m
@@ -33,7 +33,7 @@ func TestAPurgeByHandGoesAheadOfTheQueue(t *testing.T) {
 		w.src.push(batch(1, keys(100)...), claim(2, 1))
 		w.run()
 		after(10500 * time.Millisecond)
-		hand.push(byHand(3, false, "urgent"))
+		hand.push(byHand(3, 0, "urgent"))
 		after(2 * time.Second)
 		require.Equal(t, "urgent", w.sink.values()[11][0], "after the request in flight")
 		require.Equal(t, []uint64{3}, hand.acked())
@@ -54,7 +54,7 @@ func TestAPurgeByHandWaitsForNoGate(t *testing.T) {
 		w.src.push(batch(1, "a"))
 		w.run()
 		after(time.Second)
-		hand.push(byHand(2, false, "urgent"))
+		hand.push(byHand(2, 0, "urgent"))
 		after(time.Millisecond)
 		require.Equal(t, [][]string{{"urgent"}}, w.sink.values())
 		gate.open(9)
@@ -78,7 +78,7 @@ func TestAFailingPurgeByHandIsTriedBesideTheQueue(t *testing.T) {
 			return nil
 		})
 		w.run()
-		hand.push(byHand(1, false, "urgent"))
+		hand.push(byHand(1, 0, "urgent"))
 		w.src.push(batch(2, "a"))
 		after(time.Minute)
 		require.Equal(t, [][]string{{"urgent"}, {"a"}, {"urgent"}, {"urgent"}, {"urgent"}}, w.sink.values())
@@ -93,7 +93,7 @@ func TestAPurgeByHandThatIsRefusedIsParked(t *testing.T) {
 			hand := withHand(w)
 			w.sink.answers(failing(1, err))
 			w.run()
-			hand.push(byHand(1, false, "urgent"))
+			hand.push(byHand(1, 0, "urgent"))
 			w.src.push(batch(2, "a"))
 			after(time.Minute)
 			require.Len(t, w.parked, 1)
@@ -122,7 +122,7 @@ func TestSupersedingDropsTheBacklog(t *testing.T) {
 		w.run()
 		after(10500 * time.Millisecond)
 		before := len(w.sink.values())
-		hand.push(byHand(100, true, "all"))
+		hand.push(byHand(7, 99, "all"))
 		w.src.push(batch(101, "new"), claim(102, 1))
 		after(10 * time.Second)
 		require.Equal(t, [][]string{{"all"}}, w.sink.values()[before:], "the group in flight is covered; the rest waits for its gate")
@@ -134,7 +134,7 @@ func TestSupersedingDropsTheBacklog(t *testing.T) {
 		for _, c := range tail {
 			require.Contains(t, []string{"all", "new"}, c[0], "nothing of the backlog goes one by one")
 		}
-		require.Equal(t, []uint64{100}, hand.acked())
+		require.Equal(t, []uint64{7}, hand.acked())
 		require.EqualValues(t, 102, w.purged())
 		w.halt()
 	})
@@ -147,7 +147,7 @@ func TestSupersedingKeepsAnOwedFlush(t *testing.T) {
 		flush := batch(2)
 		flush.Batch.Flush, flush.Batch.Reason = true, "gap"
 		w.src.push(batch(1, "a"), flush)
-		hand.push(byHand(3, true, "all"))
+		hand.push(byHand(3, 2, "all"))
 		w.run()
 		after(time.Minute)
 		var all []string
@@ -166,7 +166,7 @@ func TestPauseHoldsALane(t *testing.T) {
 		w.lane.Pause()
 		after(time.Second)
 		w.src.push(batch(1, "a"))
-		hand.push(byHand(2, false, "urgent"))
+		hand.push(byHand(2, 0, "urgent"))
 		after(time.Hour)
 		require.Equal(t, [][]string{{"urgent"}}, w.sink.values())
 		require.Equal(t, Paused, w.lane.Status().State)

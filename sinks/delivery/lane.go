@@ -29,7 +29,7 @@ type Lane struct {
 	urgent     chan *job
 	retries    sync.WaitGroup
 	superseded *cover
-	group      uint64 // counts what carryOut was called with
+	group      uint64        // counts what carryOut was called with
 	nudge      chan struct{} // paused has changed
 }
 
