@@ -30,13 +30,21 @@ type Consumer struct {
 	log  *slog.Logger
 	cons jetstream.Consumer
 
-	next  uint64 // expected delivery number
+	next uint64 // expected delivery number
+	// owed is why the sink must be flushed with the next message; counted is the
+	// newest claim seen, at countedSeq. They belong to the goroutine of Next.
+	owed       string
+	answer     acceptance
+	counted    cdc.Claim
+	countedSeq uint64
+
 	floor atomic.Uint64
 
 	mu sync.Mutex
 	// acked is closed when the floor moves.
-	acked chan struct{}
-	iter  jetstream.MessagesContext
+	acked  chan struct{}
+	iter   jetstream.MessagesContext
+	accept acceptance
 	// held are the messages delivered and not acknowledged, in order.
 	held []held
 }
@@ -63,6 +71,11 @@ func (s *Stream) Consumer(ctx context.Context, sink string, log *slog.Logger) (*
 }
 
 func (s *Stream) consumer(ctx context.Context, from jetstream.Stream, sink string, log *slog.Logger, subjects ...string) (*Consumer, error) {
+	_, err := from.Consumer(ctx, sink)
+	known := err == nil
+	if err != nil && !errors.Is(err, jetstream.ErrConsumerNotFound) {
+		return nil, fmt.Errorf("look for the consumer of sink %s: %w", sink, err)
+	}
 	cons, err := from.CreateOrUpdateConsumer(ctx, jetstream.ConsumerConfig{
 		Durable:        sink,
 		FilterSubjects: subjects,
@@ -76,12 +89,16 @@ func (s *Stream) consumer(ctx context.Context, from jetstream.Stream, sink strin
 	}
 	c := &Consumer{s: s, from: from, sink: sink, log: log, cons: cons, acked: make(chan struct{})}
 	c.floor.Store(cons.CachedInfo().AckFloor.Stream)
-	return c, c.reset(ctx)
+	return c, c.reset(ctx, known)
 }
 
-// reset makes the server deliver again from the floor.
-func (c *Consumer) reset(ctx context.Context) error {
+// reset makes the server deliver again from the floor. known tells a lane that
+// was there before from a new one, which begins with the stream.
+func (c *Consumer) reset(ctx context.Context, known bool) error {
 	c.drain(ctx)
+	if err := c.inspect(ctx, known); err != nil {
+		return err
+	}
 	_, err := c.s.js.ResetConsumer(ctx, c.from.CachedInfo().Config.Name, c.sink)
 	if err != nil {
 		return fmt.Errorf("set consumer %s back to its floor: %w", c.sink, err)
@@ -144,7 +161,7 @@ func (c *Consumer) Next(ctx context.Context) (rules.Message, error) {
 			return rules.Message{}, context.Cause(ctx)
 		}
 		pause = min(2*pause, 5*time.Second)
-		if err := c.reset(ctx); err != nil && ctx.Err() == nil {
+		if err := c.reset(ctx, true); err != nil && ctx.Err() == nil {
 			c.log.Warn("starting over failed", "sink", c.sink, "err", err)
 		}
 	}
@@ -172,6 +189,10 @@ func (c *Consumer) read(ctx context.Context) (rules.Message, error) {
 	}
 	c.next = meta.Sequence.Consumer + 1
 	m, payload := c.decode(msg, meta)
+	if m.Claim != nil {
+		c.count(*m.Claim, m.Seq)
+	}
+	payload = c.settleDebt(&m, payload)
 	c.mu.Lock()
 	// A message that the server grew tired of waiting for comes again, and is held already.
 	if n := len(c.held); n == 0 || c.held[n-1].seq < meta.Sequence.Stream {
@@ -196,7 +217,7 @@ func (c *Consumer) decode(msg jetstream.Msg, meta *jetstream.MsgMetadata) (m rul
 	}
 	c.log.Error("unreadable message in the stream, flushing the sink instead", "sink", c.sink, "seq", m.Seq)
 	m.Batch = &rules.Batch{
-		Sink: c.sink, Origin: rules.FromGap, Flush: true, Reason: "unreadable_message",
+		Sink: c.sink, Origin: rules.FromGap, Flush: true, Reason: reasonUnreadable,
 		Stamp: cdc.Stamp{FirstCommit: meta.Timestamp, LastCommit: meta.Timestamp},
 	}
 	payload, err := encode(c.s.cfg.Pipeline, m.Batch)
@@ -225,7 +246,7 @@ func (c *Consumer) Ack(seq uint64) error {
 	c.floor.Store(seq)
 	close(c.acked)
 	c.acked = make(chan struct{})
-	return nil
+	return c.acknowledged(seq)
 }
 
 // Past blocks until this lane has acknowledged everything that lies before seq,

@@ -66,17 +66,18 @@ func Open(ctx context.Context, nc *nats.Conn, cfg Config) (*Stream, error) {
 	if _, err = s.aside(ctx, parkedName(cfg.Pipeline), parkedSubject(cfg.Pipeline, "*")); err != nil {
 		return nil, err
 	}
-	if s.hand, err = s.aside(ctx, handName(cfg.Pipeline), handSubject(cfg.Pipeline, "*")); err != nil {
+	if s.hand, err = s.aside(ctx, handName(cfg.Pipeline), handSubject(cfg.Pipeline, "*"),
+		trimmedSubject(cfg.Pipeline), acceptedSubject(cfg.Pipeline, "*", "*")); err != nil {
 		return nil, err
 	}
 	return s, nil
 }
 
 // aside opens a small stream that has room when the large one is full.
-func (s *Stream) aside(ctx context.Context, name, subject string) (jetstream.Stream, error) {
+func (s *Stream) aside(ctx context.Context, name string, subjects ...string) (jetstream.Stream, error) {
 	st, err := s.js.CreateOrUpdateStream(ctx, jetstream.StreamConfig{
 		Name:      name,
-		Subjects:  []string{subject},
+		Subjects:  subjects,
 		Retention: jetstream.LimitsPolicy,
 		Discard:   jetstream.DiscardNew,
 		Storage:   jetstream.FileStorage,

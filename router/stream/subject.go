@@ -5,8 +5,15 @@ package stream
 
 func purgeSubject(pipeline, sink string) string  { return "walpurge." + pipeline + ".purge." + sink }
 func handSubject(pipeline, sink string) string   { return "walpurge." + pipeline + ".hand." + sink }
+func trimmedSubject(pipeline string) string      { return "walpurge." + pipeline + ".note.trimmed" }
 func parkedSubject(pipeline, sink string) string { return "walpurge." + pipeline + ".parked." + sink }
 func progressSubject(pipeline string) string     { return "walpurge." + pipeline + ".progress" }
+
+// acceptedSubject is where a lane notes which loss it has answered for: of the
+// head, or of a hole.
+func acceptedSubject(pipeline, what, sink string) string {
+	return "walpurge." + pipeline + ".note." + what + "." + sink
+}
 
 // PurgedSubject is the core NATS subject on which a lane repeats what it has
 // purged; sink may be "*".
