@@ -181,9 +181,12 @@ func (a *App) newLanes(ctx context.Context) error {
 	if found {
 		a.board.Advance(watermark.Mark{Stage: watermark.Published}, claim.Position)
 	}
+	if err := a.settleFormer(ctx); err != nil {
+		return err
+	}
 	consumers := make(map[string]*stream.Consumer, len(a.targets))
 	for _, t := range a.targets {
-		c, err := a.stream.Consumer(ctx, t.spec.Name, a.log.With("sink", t.spec.Name))
+		c, err := a.stream.Consumer(ctx, t.spec.Name, t.spec.Formerly, a.log.With("sink", t.spec.Name))
 		if err != nil {
 			return err
 		}

@@ -31,8 +31,10 @@ type Config struct {
 	// Sinks are in the order of the file, but for inner ones before those that
 	// wait for them.
 	Sinks []Sink
-	HTTP  HTTP
-	Log   Log
+	// Retired are sinks of former days whose backlog may be dropped.
+	Retired []string
+	HTTP    HTTP
+	Log     Log
 
 	DrainTimeout time.Duration
 }
@@ -75,6 +77,8 @@ type Sink struct {
 	// Flush is what the file says to purge when everything must go, empty if it
 	// says nothing.
 	Flush []rules.Invalidation
+	// Formerly is the name whose lane this sink goes on with, if any.
+	Formerly string
 }
 
 // Kind names the kind as the file does.

@@ -118,7 +118,9 @@ func (l *loader) sink(name string, at strictyaml.Pos, raw *rawSink, names []stri
 	l.later(raw.OnOverflow.Pos(), raw.OnOverflow.Given(), "on_overflow")
 	s.Shadow = l.oneOf(raw.Mode, "mode", "purge", "shadow") == "shadow"
 	l.later(raw.Rollout.Pos, !raw.Rollout.Pos.IsZero() && raw.Rollout.Value != 100, "rollout")
-	l.later(raw.Formerly.Pos(), raw.Formerly.Value != "", "formerly")
+	if s.Formerly = raw.Formerly.Value; slices.Contains(names, s.Formerly) {
+		l.failf(raw.Formerly.Pos(), "formerly: %s is still a sink; rename it, or leave `formerly` out", s.Formerly)
+	}
 	return s
 }
 

@@ -16,7 +16,6 @@ import (
 // refusedKeys are the keys of walpurge.yaml that are known and not supported, each
 // with a value that asks for something, as lines below the part it belongs to.
 var refusedKeys = map[string]string{
-	"retired":                "retired: [old]",
 	"postgres.column_lists":  "postgres: {url: $URL, column_lists: true}",
 	"postgres.max_retained":  "postgres: {url: $URL, max_retained: 20GiB}",
 	"postgres.replicas":      "postgres: {url: $URL, replicas: [postgres://replica]}",
@@ -24,7 +23,6 @@ var refusedKeys = map[string]string{
 	"max_backlog":            "sinks: {cache: {valkey: {url: 'valkey://c'}, max_backlog: 1GiB}}",
 	"on_overflow":            "sinks: {cache: {valkey: {url: 'valkey://c'}, on_overflow: flush}}",
 	"rollout":                "sinks: {cache: {valkey: {url: 'valkey://c'}, rollout: 50}}",
-	"formerly":               "sinks: {cache: {valkey: {url: 'valkey://c'}, formerly: old}}",
 	"flush.pace":             "sinks: {cache: {valkey: {url: 'valkey://c'}, flush: {key_patterns: ['a:*'], pace: 10m}}}",
 	"flush.at_most":          "sinks: {cache: {valkey: {url: 'valkey://c'}, flush: {key_patterns: ['a:*'], at_most: 5m}}}",
 	"flush.url_prefixes":     "sinks: {cache: {valkey: {url: 'valkey://c'}, flush: {url_prefixes: ['a/']}}}",

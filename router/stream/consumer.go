@@ -61,31 +61,27 @@ type held struct {
 // takes, and it starts from its floor by itself after a restart, so this is long.
 const ackWait = 24 * time.Hour
 
+// maxUnacked is how many messages a lane may hold unacknowledged.
+const maxUnacked = 4096
+
 // pullAhead is how many messages wait in memory for their turn.
 const pullAhead = 128
 
-// Consumer opens the durable consumer of a sink, creating it if it is new, and
-// sets it back to its acknowledged floor.
-func (s *Stream) Consumer(ctx context.Context, sink string, log *slog.Logger) (*Consumer, error) {
+// Consumer opens the lane of a sink where it left off; a new one begins with the
+// stream. One that had another name formerly goes on with the backlog of that.
+func (s *Stream) Consumer(ctx context.Context, sink, formerly string, log *slog.Logger) (*Consumer, error) {
+	if formerly != "" {
+		if err := s.adopt(ctx, sink, formerly, log); err != nil {
+			return nil, err
+		}
+	}
 	return s.consumer(ctx, s.stream, sink, log, purgeSubject(s.cfg.Pipeline, sink), progressSubject(s.cfg.Pipeline))
 }
 
 func (s *Stream) consumer(ctx context.Context, from jetstream.Stream, sink string, log *slog.Logger, subjects ...string) (*Consumer, error) {
-	_, err := from.Consumer(ctx, sink)
-	known := err == nil
-	if err != nil && !errors.Is(err, jetstream.ErrConsumerNotFound) {
-		return nil, fmt.Errorf("look for the consumer of sink %s: %w", sink, err)
-	}
-	cons, err := from.CreateOrUpdateConsumer(ctx, jetstream.ConsumerConfig{
-		Durable:        sink,
-		FilterSubjects: subjects,
-		AckPolicy:      jetstream.AckAllPolicy,
-		AckWait:        ackWait,
-		MaxAckPending:  4096,
-		DeliverPolicy:  jetstream.DeliverAllPolicy,
-	})
+	cons, known, err := s.openLane(ctx, from, sink, subjects)
 	if err != nil {
-		return nil, fmt.Errorf("create the consumer of sink %s: %w", sink, err)
+		return nil, fmt.Errorf("open the consumer of sink %s: %w", sink, err)
 	}
 	c := &Consumer{s: s, from: from, sink: sink, log: log, cons: cons, acked: make(chan struct{})}
 	c.floor.Store(cons.CachedInfo().AckFloor.Stream)
