@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go"
-	"golang.org/x/time/rate"
 
 	"github.com/walpurge/walpurge/cdc/watermark"
 	"github.com/walpurge/walpurge/cmd/config"
@@ -27,8 +26,10 @@ type target struct {
 	spec   config.Sink
 	sink   sinks.Sink
 	limits sinks.Limits
-	// account names the budget that it shares; empty for one of its own.
+	// account names the budget of limits that it shares; empty for one of its
+	// own. budgets are further ones.
 	account string
+	budgets []sinks.Budget
 	check   func(ctx context.Context) error
 	close   func()
 }
@@ -187,22 +188,16 @@ func (a *App) newLanes(ctx context.Context) error {
 		}
 		consumers[t.spec.Name] = c
 	}
-	buckets := make(map[string]*rate.Limiter)
+	buckets := delivery.NewBuckets()
 	for i, t := range a.targets {
 		log, consumer := a.log.With("sink", t.spec.Name), consumers[t.spec.Name]
 		if found && consumer.Floor() >= seq {
 			a.board.Advance(watermark.Mark{Stage: watermark.Purged, Target: t.spec.Name}, claim.Position)
 			a.board.Advance(watermark.Mark{Stage: watermark.Settled, Target: t.spec.Name}, claim.Position)
 		}
-		bucket := delivery.NewBucket(t.limits)
-		if t.account != "" {
-			if shared, known := buckets[t.account]; known {
-				bucket = shared
-			}
-			buckets[t.account] = bucket
-		}
+		pace := buckets.Pace(append([]sinks.Budget{t.limits.Budget(t.account)}, t.budgets...)...)
 		a.lanes = append(a.lanes, &lane{target: t, consumer: consumer, Lane: delivery.New(delivery.Config{
-			Name: t.spec.Name, Sink: t.sink, Limits: t.limits, Bucket: bucket, Source: consumer,
+			Name: t.spec.Name, Sink: t.sink, Limits: t.limits, Pace: pace, Source: consumer,
 			Gates: a.gates(t.spec, consumers), MaxWait: t.spec.MaxWait,
 			Flush: func() []rules.Invalidation { return (*a.plans.Load())[i] },
 			Park:  a.stream.Park, Board: a.board, Metrics: metrics, Logger: log,
