@@ -50,8 +50,9 @@ func TestPaceChargesEveryBudgetWhatACallCosts(t *testing.T) {
 func TestBudgetsOfOneNameAreOneBucketWithTheSmallerNumbers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := NewBuckets()
-		one := b.Pace(sinks.Budget{Share: "main", PerSecond: 5, Burst: 50})
+		one := b.Pace(sinks.Budget{Share: "main", PerSecond: 50, Burst: 50})
 		two := b.Pace(sinks.Budget{Share: "main", PerSecond: 100, Burst: 2}, sinks.Budget{PerSecond: 100, Burst: 100})
+		b.Pace(sinks.Budget{Share: "main", PerSecond: 5, Burst: 50})
 		alone := b.Pace(sinks.Budget{PerSecond: 1, Burst: 1}, sinks.Budget{Share: "none"})
 		require.Zero(t, took(t, one, nil))
 		require.Zero(t, took(t, two, nil))
