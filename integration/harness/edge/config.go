@@ -46,7 +46,7 @@ type Account struct {
 	// Tokens may purge every zone of the account. Expired ones are known and refused.
 	Tokens  []string
 	Expired []string
-	Zones  []Zone
+	Zones   []Zone
 }
 
 // Zone is a part of the cache.
