@@ -152,7 +152,7 @@ func (p *Plan) appendColumn(buf []byte, t *boundTemplate, part *boundPart, row c
 	}
 	if part.escape {
 		p.rawBuf = appendText(p.rawBuf[:0], v.Data, part.form)
-		return appendEscaped(buf, p.rawBuf), isValue
+		return appendFor(t.kind, buf, p.rawBuf), isValue
 	}
 	return appendText(buf, v.Data, part.form), isValue
 }

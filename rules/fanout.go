@@ -160,7 +160,7 @@ func (f *fanout) fit(part *boundPart, text string) (string, outcome) {
 		return "", isUnknown
 	}
 	if part.escape {
-		text = string(appendEscaped(nil, []byte(text)))
+		text = string(appendFor(f.template.kind, nil, []byte(text)))
 	}
 	return text, isValue
 }

@@ -122,8 +122,8 @@ func (l *lane) estimate(b *rules.Batch, plan []rules.Invalidation) admin.PurgeRe
 		}
 	}
 	r := admin.PurgeReport{Items: len(all)}
-	per := max(1, l.limits.Items)
-	for _, n := range byKind {
+	for k, n := range byKind {
+		per := max(1, l.limits.ItemsOf(rules.Kind(k)))
 		r.Requests += (n + per - 1) / per
 	}
 	if l.limits.PerSecond > 0 {

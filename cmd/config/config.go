@@ -9,6 +9,7 @@ import (
 	"github.com/walpurge/walpurge/rules"
 	"github.com/walpurge/walpurge/rules/strictyaml"
 	"github.com/walpurge/walpurge/sinks/cloudflare"
+	"github.com/walpurge/walpurge/sinks/fastly"
 	"github.com/walpurge/walpurge/sinks/valkey"
 )
 
@@ -67,6 +68,7 @@ type Sink struct {
 	Pos        strictyaml.Pos
 	Valkey     *valkey.Config
 	Cloudflare *cloudflare.Config
+	Fastly     *fastly.Config
 
 	After   []string
 	MaxWait time.Duration
@@ -83,8 +85,11 @@ type Sink struct {
 
 // Kind names the kind as the file does.
 func (s Sink) Kind() string {
-	if s.Valkey != nil {
+	switch {
+	case s.Valkey != nil:
 		return "valkey"
+	case s.Fastly != nil:
+		return "fastly"
 	}
 	return "cloudflare"
 }

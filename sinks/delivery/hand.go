@@ -83,7 +83,7 @@ func (l *Lane) byHand(intake, work context.Context, j *job) {
 	}
 	all := j.left
 	for _, request := range split(j.left, l.cfg.Limits) {
-		if l.cfg.Bucket != nil && l.cfg.Bucket.Wait(intake) != nil {
+		if l.cfg.Pace.Wait(intake, request) != nil {
 			return
 		}
 		began := time.Now()

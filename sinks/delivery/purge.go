@@ -87,12 +87,20 @@ func split(all []rules.Invalidation, limits sinks.Limits) [][]rules.Invalidation
 	var out [][]rules.Invalidation
 	for _, g := range groups {
 		for len(g) > 0 {
-			n := min(len(g), max(1, limits.Items))
+			n := min(len(g), max(1, most(g, limits)))
 			out = append(out, g[:n:n])
 			g = g[n:]
 		}
 	}
 	return out
+}
+
+// most is how many of the invalidations one call may carry.
+func most(g []rules.Invalidation, limits sinks.Limits) int {
+	if limits.OneKind {
+		return limits.ItemsOf(g[0].Kind)
+	}
+	return limits.Items
 }
 
 // Back-off between attempts.
@@ -113,7 +121,7 @@ func (l *Lane) request(intake, work context.Context, invs []rules.Invalidation, 
 		if l.covered(group) {
 			return true
 		}
-		if l.cfg.Bucket != nil && l.cfg.Bucket.Wait(intake) != nil {
+		if l.cfg.Pace.Wait(intake, invs) != nil {
 			return false
 		}
 		began := time.Now()
