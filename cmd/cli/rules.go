@@ -21,6 +21,7 @@ func rulesCommand() *cobra.Command {
 		},
 	}
 	cmd.AddCommand(rulesTestCommand(), rulesExplainCommand())
+	cmd.AddCommand(rulesInitCommand())
 	return cmd
 }
 
