@@ -92,7 +92,7 @@ func unusable(t *postgres.SchemaTable, d *draft.Table) (trouble, fix string) {
 	case t.Unique != "":
 		return trouble, "ALTER TABLE " + name + " REPLICA IDENTITY USING INDEX " + draft.Quote(t.Unique) + ";"
 	}
-	return "without a primary key it " + trouble, d.KeySQL() + " Or " + d.FullSQL()
+	return "without a primary key it " + trouble, d.KeySQL() + "\n-- or\n" + d.FullSQL()
 }
 
 // tableFilter is the tables that somebody wants to see.

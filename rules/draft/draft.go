@@ -14,12 +14,12 @@ type Table struct {
 	cdc.Table
 	Columns []Column
 	// Key is the primary key in its own order, nil without one.
-	Key     []string
-	Foreign []Foreign
+	Key         []string
+	Foreign     []Foreign
 	Identity    cdc.Identity
 	Partitioned bool
 	// Trouble says why the table cannot be watched, empty if it can; Fix is the
-	// SQL that would help, if any.
+	// SQL that would help, if any, in lines.
 	Trouble string
 	Fix     string
 }
@@ -113,8 +113,10 @@ func Make(tables []Table, opts Options) Result {
 	}
 	for _, o := range out {
 		fmt.Fprintf(&b, "#\n# %s: %s\n", comment(o.table.String()), comment(o.why))
-		if o.fix != "" {
-			fmt.Fprintf(&b, "#   %s\n", comment(o.fix))
+		for line := range strings.SplitSeq(o.fix, "\n") {
+			if line != "" {
+				fmt.Fprintf(&b, "#   %s\n", comment(line))
+			}
 		}
 	}
 	return Result{Text: b.String(), Rules: len(made), LeftOut: len(out)}

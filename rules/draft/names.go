@@ -32,9 +32,16 @@ func nameTables(tables []Table) names {
 	}
 	slices.SortFunc(all, func(a, b cdc.Table) int { return strings.Compare(a.String(), b.String()) })
 	all = slices.Compact(all)
+	one := func(t cdc.Table) string { return singular(slug(t.Name)) }
 	schema := func(t cdc.Table) string { return slug(t.Schema) + "_" + slug(t.Name) }
+	other := func(t cdc.Table) string {
+		if t.Schema == "public" {
+			return slug(t.Name)
+		}
+		return slug(t.Schema) + "_" + one(t)
+	}
 	return names{
-		words: distinct(all, func(t cdc.Table) string { return singular(slug(t.Name)) }, func(t cdc.Table) string { return slug(t.Name) }, schema),
+		words: distinct(all, one, other, schema),
 		rules: distinct(all, func(t cdc.Table) string { return slug(t.Name) }, schema),
 	}
 }
@@ -111,7 +118,7 @@ func singular(s string) string {
 	}
 	switch {
 	case end("people"):
-		return cut("people", "") + "person"
+		return strings.TrimSuffix(s, "people") + "person"
 	case end("series"), end("species"), end("news"), end("ss"), end("us"), end("is"):
 		return s
 	case end("movies"), end("cookies"):
