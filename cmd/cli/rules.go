@@ -21,7 +21,7 @@ func rulesCommand() *cobra.Command {
 		},
 	}
 	cmd.AddCommand(rulesTestCommand(), rulesExplainCommand())
-	cmd.AddCommand(rulesInitCommand())
+	cmd.AddCommand(rulesInitCommand(), rulesSchemaCommand())
 	return cmd
 }
 
