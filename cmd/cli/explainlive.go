@@ -17,7 +17,7 @@ import (
 
 // liveRow is which live row to explain a change of.
 type liveRow struct {
-	db, given        bool
+	db               bool
 	table, where, op string
 
 	named     cdc.Table
