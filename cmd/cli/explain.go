@@ -20,24 +20,26 @@ func rulesExplainCommand() *cobra.Command {
 		Use:   "explain",
 		Short: "Say which rules match a change, what they purge, and why not",
 		Long: "Show what every rule of a table makes of one change: whether it matches, what its templates come\n" +
-			"to, and what each sink gets. The change is written in the words of a rule test, as JSON or YAML.\n" +
+			"to, and what each sink gets. The change is written in the words of a rule test, as JSON or YAML; or\n" +
+			"it is a live row, read in a transaction that cannot write, as the log would carry it.\n" +
 			"The output holds values of the row.",
 		Example: "  walpurge rules explain -c walpurge.yaml --change '{\"table\": \"public.products\", \"insert\": {\"id\": 7}}'\n" +
-			"  walpurge rules explain -c walpurge.yaml --change @change.json --json",
+			"  walpurge rules explain -c walpurge.yaml --change @change.json --json\n" +
+			"  walpurge rules explain -c walpurge.yaml --db --table public.products --where \"id = 7\" --op delete",
 		Args: cobra.NoArgs,
 	}
 	path := configFlag(cmd)
 	change := cmd.Flags().String("change", "", "the change as `JSON`; - reads it from stdin, @FILE from a file")
 	asJSON := cmd.Flags().Bool("json", false, "print the explanation as JSON")
-	db := cmd.Flags().Bool("db", false, "read a live row; not supported by this version")
+	live := liveFlags(cmd)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		switch {
-		case *db:
-			return usage(errors.New("--db is not supported by this version; write the row into --change"))
-		case *change == "":
-			return usage(errors.New(`--change is missing; write one like --change '{"table": "public.products", "insert": {"id": 7}}'`))
+		if err := live.check(cmd); err != nil {
+			return usage(err)
 		}
-		cfg, err := load(*path, true)
+		if *change == "" && !live.db {
+			return usage(errors.New(`--change is missing; write one like --change '{"table": "public.products", "insert": {"id": 7}}', or read a live row by --db`))
+		}
+		cfg, err := load(*path, !live.db)
 		if err != nil {
 			return err
 		}
@@ -45,16 +47,15 @@ func rulesExplainCommand() *cobra.Command {
 		if err != nil {
 			return unreadable(err)
 		}
-		c, err := readChange(*change, cmd.InOrStdin())
+		c, err := live.change(cmd, cfg, set, *change)
 		if err != nil {
-			return unreadable(err)
+			return err
 		}
-		if table := (cdc.Table{Schema: c.Rel.Schema, Name: c.Rel.Name}); !set.Matches(table) {
-			var names []string
-			for _, t := range set.Tables() {
-				names = append(names, t.String())
-			}
-			return usage(fmt.Errorf("no rule watches the table %q%s", table, strictyaml.DidYouMean(table.String(), names)))
+		if err := watched(set, cdc.Table{Schema: c.Rel.Schema, Name: c.Rel.Name}); err != nil {
+			return err
+		}
+		if live.db && !*asJSON {
+			printLive(cmd.OutOrStdout(), c)
 		}
 		explained := set.Explain(c)
 		if *asJSON {
@@ -69,6 +70,18 @@ func rulesExplainCommand() *cobra.Command {
 		return nil
 	}
 	return cmd
+}
+
+// watched reports a table that no rule is about.
+func watched(set *rules.Set, table cdc.Table) error {
+	if set.Matches(table) {
+		return nil
+	}
+	var names []string
+	for _, t := range set.Tables() {
+		names = append(names, t.String())
+	}
+	return usage(fmt.Errorf("no rule watches the table %q%s", table, strictyaml.DidYouMean(table.String(), names)))
 }
 
 // readChange reads the argument of --change.
