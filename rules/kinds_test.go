@@ -184,6 +184,7 @@ func TestPropertyCopyAndExpressionAgree(t *testing.T) {
 }
 
 type kindCollector struct {
+	noLookups
 	values  [NumKinds][]string
 	unknown bool
 }
