@@ -27,22 +27,6 @@ type Pending struct {
 	templates []pendingTemplate
 }
 
-// Sinks calls for every sink that may be given something, some more than once.
-func (p *Pending) Sinks(yield func(sink int)) {
-	for i := range p.templates {
-		for _, sink := range p.templates[i].sinks {
-			yield(sink)
-		}
-	}
-	for k := range p.rule.unknown.values {
-		if len(p.rule.unknown.values[k]) > 0 {
-			for _, sink := range p.rule.routes[k] {
-				yield(sink)
-			}
-		}
-	}
-}
-
 // pendingTemplate is a template with the texts of those parts that the row gives;
 // nil for those of the answer.
 type pendingTemplate struct {
