@@ -79,6 +79,15 @@ type literals struct {
 // rule index of Output. The caller must not change what it points to.
 func (s *Set) Rules() []*Rule { return slices.Clone(s.rules) }
 
+// RulesOf lists the rules that watch a table, by name or by pattern.
+func (s *Set) RulesOf(t Table) []*Rule {
+	var out []*Rule
+	for _, id := range s.watching(t) {
+		out = append(out, s.rules[id])
+	}
+	return out
+}
+
 // Tables lists the tables that rules name exactly, sorted, each once.
 func (s *Set) Tables() []Table {
 	out := make([]Table, 0, len(s.byTable))
