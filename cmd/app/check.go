@@ -87,7 +87,7 @@ func (c *checker) database(ctx context.Context, cfg *config.Config, set *rules.S
 	c.identities(set, infos)
 	unusable, other := unfitLookups(ctx, conn, set)
 	c.add(true, unusable.Err())
-	for _, err := range other {
+	for _, err := range append(other, shadowed(set, infos)...) {
 		c.add(false, err)
 	}
 }

@@ -64,7 +64,7 @@ func TestAnswers(t *testing.T) {
 func TestSeveralStatements(t *testing.T) {
 	r := newRig(t)
 	good := lookup(t, "SELECT store_id FROM menu_stores WHERE store_id = $1", "", "x")
-	bad := lookup(t, "SELECT store_id FROM gone WHERE store_id = $1", "", "x")
+	bad := lookup(t, "SELECT store_id FROM gone WHERE store_id = $1", "        timeout: 200ms\n", "x")
 	writes := lookup(t, "SELECT setval('s', $1)", "", "x")
 	r.exec("CREATE SEQUENCE s")
 	got := texts(r.resolver.Resolve(t.Context(), cdc.Stamp{}, []rules.Query{
@@ -91,6 +91,7 @@ func TestSeveralStatements(t *testing.T) {
 func TestLockedTable(t *testing.T) {
 	r := newRig(t)
 	l := lookup(t, "SELECT store_id FROM menu_stores WHERE store_id = $1", "        timeout: 100ms\n", "x")
+	other := lookup(t, "SELECT menu_id FROM menu_stores WHERE store_id = $1", "        timeout: 100ms\n", "x")
 	require.Equal(t, []string{"1", "2"}, texts(r.ask(l, []string{"1"}, []string{"2"})))
 	tx, err := r.conn.Begin(t.Context())
 	require.NoError(t, err)
@@ -105,6 +106,8 @@ func TestLockedTable(t *testing.T) {
 		require.GreaterOrEqual(t, time.Since(began), 90*time.Millisecond)
 		require.Contains(t, r.resolver.resting, spec{l.SQL, l.Limit})
 	}
+	// Preparing waits for the lock as well.
+	require.Equal(t, "error: it took longer than its timeout (SQLSTATE 57014)", texts(r.ask(other, []string{"1"}))[0])
 	require.NoError(t, tx.Rollback(t.Context()))
 	require.Eventually(t, func() bool { return texts(r.ask(l, []string{"1"}))[0] == "1" }, 20*time.Second, 10*time.Millisecond)
 	require.Equal(t, int64(1), r.connects.Load(), "a timeout costs no connection")

@@ -44,11 +44,15 @@ func together(l *rules.Lookup, types []string) string {
 }
 
 // statement prepares a lookup, or finds it prepared.
-func (r *Resolver) statement(ctx context.Context, s spec, l *rules.Lookup) (*statement, error) {
+func (r *Resolver) statement(ctx context.Context, s spec, l *rules.Lookup, deadline time.Time) (*statement, error) {
 	if st := r.statements[s]; st != nil {
 		return st, nil
 	}
 	pg := r.conn.PgConn()
+	// Preparing waits for the locks of tables, too.
+	if err := pg.ExecParams(ctx, setTimeout, [][]byte{milliseconds(time.Until(deadline))}, nil, nil, nil).Read().Err; err != nil {
+		return nil, err
+	}
 	// The statement as it was written first: what it is wrapped in must not mend it.
 	if _, err := pg.Prepare(ctx, "", l.SQL, nil); err != nil {
 		return nil, err
@@ -107,7 +111,7 @@ func (r *Resolver) types(ctx context.Context, oids []uint32) ([]string, error) {
 // run answers the queries of a batch, together where that works. An argument that
 // does not fit its parameter fails the whole statement, so then each is put alone.
 func (r *Resolver) run(ctx context.Context, g *batch, deadline time.Time, answers []rules.Answer) error {
-	st, err := r.statement(ctx, g.spec, g.lookup)
+	st, err := r.statement(ctx, g.spec, g.lookup, deadline)
 	if err != nil {
 		return err
 	}
