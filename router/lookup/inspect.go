@@ -45,6 +45,9 @@ func Inspect(ctx context.Context, conn *pgx.Conn, l *rules.Lookup) ([]Source, er
 	}
 	defer func() { _ = tx.Rollback(context.WithoutCancel(ctx)) }() // there is nothing to keep
 	pg := conn.PgConn()
+	if _, err := pg.Exec(ctx, "SET LOCAL statement_timeout = '10s'").ReadAll(); err != nil {
+		return nil, fmt.Errorf("set a timeout: %w", err)
+	}
 	const written, wrapped = "walpurge_written", "walpurge_wrapped"
 	if _, err := pg.Prepare(ctx, written, l.SQL, nil); err != nil {
 		return nil, problem(l, err)
@@ -124,11 +127,18 @@ func columns(l *rules.Lookup, fields []pgconn.FieldDescription) error {
 	return nil
 }
 
+// passing reports whether an error may be gone when the statement is tried again:
+// a lock that is held, a server that is full or stops (manual, appendix
+// "PostgreSQL Error Codes").
+func passing(code string) bool {
+	return slices.Contains([]string{"08", "40", "53", "55", "57", "58", "XX"}, code[:min(len(code), 2)])
+}
+
 // problem makes a server's refusal one of the lookup; other errors stay as they are.
 func problem(l *rules.Lookup, err error) error {
 	var pg *pgconn.PgError
-	if !errors.As(err, &pg) {
-		return err
+	if !errors.As(err, &pg) || passing(pg.Code) {
+		return plain(err)
 	}
 	p := &Problem{Text: fmt.Sprintf("PostgreSQL says: %s (SQLSTATE %s)", pg.Message, pg.Code), Offset: -1, Forbidden: pg.Code == codePrivilege}
 	if pg.Hint != "" {

@@ -1,8 +1,11 @@
 package lookup
 
 import (
+	"context"
+	"errors"
 	"log/slog"
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/require"
@@ -60,6 +63,23 @@ func TestInspect(t *testing.T) {
 	require.NoError(t, r.conn.QueryRow(t.Context(), "SELECT count(*) FROM pg_prepared_statements WHERE name LIKE 'walpurge%'").Scan(&left))
 	require.Zero(t, left)
 
+	// A table that is locked is nobody's mistake.
+	tx, err := r.conn.Begin(t.Context())
+	require.NoError(t, err)
+	_, err = tx.Exec(t.Context(), "LOCK TABLE menu_stores")
+	require.NoError(t, err)
+	beside, err := pgx.Connect(t.Context(), r.pg.URL("postgres"))
+	require.NoError(t, err)
+	defer beside.Close(t.Context())
+	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+	defer cancel()
+	var p *Problem
+	_, err = Inspect(ctx, beside, lookup(t, "SELECT store_id AS x FROM menu_stores", "", "x"))
+	require.Error(t, err)
+	require.False(t, errors.As(err, &p))
+	require.True(t, passing("57014"))
+	require.NoError(t, tx.Rollback(t.Context()))
+
 	r.exec("CREATE ROLE reader LOGIN")
 	reader, err := pgx.Connect(t.Context(), r.pg.URL("postgres"))
 	require.NoError(t, err)
@@ -67,7 +87,6 @@ func TestInspect(t *testing.T) {
 	_, err = reader.Exec(t.Context(), "SET ROLE reader")
 	require.NoError(t, err)
 	_, err = Inspect(t.Context(), reader, lookup(t, "SELECT store_id AS x FROM menu_stores WHERE menu_id = $1", "", "x"))
-	var p *Problem
 	require.ErrorAs(t, err, &p)
 	require.Equal(t, Problem{Text: "PostgreSQL says: permission denied for table menu_stores (SQLSTATE 42501)", Offset: -1, Forbidden: true}, *p)
 }
