@@ -148,15 +148,19 @@ func (r *Resolver) connect(ctx context.Context) error {
 func (r *Resolver) failed(err error) error {
 	r.rest = time.Now().Add(min(minRest<<min(r.failures, 10), maxRest))
 	r.failures++
-	r.say("lookups cannot be asked, rules take what unknown: names", err)
+	if r.news(err) {
+		r.cfg.Logger.Warn("lookups cannot be asked, rules take what unknown: names", "err", err)
+	}
 	return err
 }
 
-func (r *Resolver) say(what string, err error, args ...any) {
-	if text := what + err.Error(); text != r.said || time.Since(r.saidAt) >= sayEvery {
-		r.said, r.saidAt = text, time.Now()
-		r.cfg.Logger.Warn(what, append([]any{"err", err}, args...)...)
+// news reports whether the log should have the error: not the same one each time.
+func (r *Resolver) news(err error) bool {
+	if err.Error() == r.said && time.Since(r.saidAt) < sayEvery {
+		return false
 	}
+	r.said, r.saidAt = err.Error(), time.Now()
+	return true
 }
 
 // ask puts the queries of one statement. A connection that turns out to be lost is
@@ -182,8 +186,11 @@ func (r *Resolver) ask(ctx context.Context, g *batch, deadline time.Time, answer
 		return r.failed(plain(err))
 	}
 	r.resting[g.spec] = time.Now().Add(g.timeout)
-	r.say("a lookup fails, its rules take what unknown: names", plain(err), "rule", g.lookup.Rule, "lookup", g.lookup.Name)
-	return plain(err)
+	err = plain(err)
+	if r.news(err) {
+		r.cfg.Logger.Warn("a lookup fails, its rules take what unknown: names", "err", err, "rule", g.lookup.Rule, "lookup", g.lookup.Name)
+	}
+	return err
 }
 
 // Close ends the connection.
