@@ -130,7 +130,7 @@ func TestLookupOfALockedTable(t *testing.T) {
 	}
 	require.Equal(t, []string{"menu:1"}, r.held("menu:1", "menus"))
 	require.NotEqual(t, "0", d.metric(`walpurge_rule_unknown_total{rule="menu"}`))
-	require.Contains(t, d.logs.String(), "a lookup fails, its rules take what unknown: names")
+	require.Contains(t, d.logs.String(), "rules take what unknown: names")
 	_, err = conn.Exec(t.Context(), "COMMIT")
 	require.NoError(t, err)
 	n := 100

@@ -30,6 +30,9 @@ type Resolver struct {
 	conn       *pgx.Conn
 	statements map[spec]*statement
 	names      int
+	// grace is what the server is given beyond a timeout to say that it gave up;
+	// then the connection is given up.
+	grace time.Duration
 
 	failures int
 	rest     time.Time // until when nothing is asked
@@ -46,13 +49,10 @@ type spec struct {
 
 // New returns a resolver that has no connection yet.
 func New(cfg Config) *Resolver {
-	return &Resolver{cfg: cfg, statements: make(map[spec]*statement), resting: make(map[spec]time.Time)}
+	return &Resolver{cfg: cfg, grace: 500 * time.Millisecond, statements: make(map[spec]*statement), resting: make(map[spec]time.Time)}
 }
 
 const (
-	// grace is what the server is given beyond a timeout to say that it gave up;
-	// then the connection is given up.
-	grace = 500 * time.Millisecond
 	// Between failures of the connection nothing is asked for this long, doubling.
 	minRest = 100 * time.Millisecond
 	maxRest = 5 * time.Second
@@ -72,7 +72,7 @@ func (r *Resolver) Resolve(ctx context.Context, stamp cdc.Stamp, queries []rules
 	answers := make([]rules.Answer, len(queries))
 	groups, longest := group(queries)
 	deadline := time.Now().Add(longest)
-	ctx, cancel := context.WithDeadlineCause(ctx, deadline.Add(grace), errTooLate)
+	ctx, cancel := context.WithDeadlineCause(ctx, deadline.Add(r.grace), errTooLate)
 	defer cancel()
 	if err := r.ready(ctx, stamp, deadline); err != nil {
 		for i := range answers {
