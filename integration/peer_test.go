@@ -198,6 +198,9 @@ func (g *gatherer) Change(_ context.Context, _ *cdc.Txn, c *cdc.Change) error {
 
 func (g *gatherer) Commit(context.Context, *cdc.Txn) error { return nil }
 func (g *gatherer) Rest(context.Context, cdc.Rest) error   { return nil }
+func (g *gatherer) Message(context.Context, *cdc.Txn, string, []byte) error {
+	return nil
+}
 
 func (g *gatherer) count() int {
 	g.mu.Lock()

@@ -41,6 +41,10 @@ func (p *Plan) evalRule(b *boundRule, op cdc.Op, out Output) {
 		out.Verdict(b.id, UnknownCondition)
 	}
 	lacking, wrong := p.emit(b, op, out)
+	if len(b.lookups) > 0 {
+		unasked, alsoWrong := p.ask(b, op, out)
+		lacking, wrong = lacking || unasked, wrong || alsoWrong
+	}
 	if failed || wrong {
 		out.Verdict(b.id, Failed)
 	}

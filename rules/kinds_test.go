@@ -185,6 +185,7 @@ func TestPropertyCopyAndExpressionAgree(t *testing.T) {
 }
 
 type kindCollector struct {
+	noLookups
 	values  [NumKinds][]string
 	unknown bool
 }

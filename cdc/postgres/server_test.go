@@ -106,6 +106,8 @@ func (h *sinkhole) Change(_ context.Context, _ *cdc.Txn, c *cdc.Change) error {
 	return nil
 }
 
+func (h *sinkhole) Message(context.Context, *cdc.Txn, string, []byte) error { return nil }
+
 func (h *sinkhole) Commit(_ context.Context, tx *cdc.Txn) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()

@@ -27,6 +27,9 @@ type Handler interface {
 	// Change hands over a row event or a TRUNCATE of one table. Transaction and
 	// change are valid during the call only.
 	Change(ctx context.Context, tx *cdc.Txn, c *cdc.Change) error
+	// Message hands over a transactional message that is not the reader's own, in
+	// its place among the changes. content is valid during the call only.
+	Message(ctx context.Context, tx *cdc.Txn, prefix string, content []byte) error
 	// Commit closes the transaction.
 	Commit(ctx context.Context, tx *cdc.Txn) error
 	// Rest is called when all that one read brought has been handed over.
@@ -174,8 +177,13 @@ func (s *session) wal(ctx context.Context, data []byte) error {
 			}
 		}
 	case pgoutput.LogicalType:
-		if m := &s.decoder.Logical; m.Transactional && m.Prefix == heartbeatPrefix {
+		// The others come at once, whatever becomes of their transaction.
+		switch m := &s.decoder.Logical; {
+		case !m.Transactional:
+		case m.Prefix == heartbeatPrefix:
 			s.beat.returned(m.Content)
+		default:
+			return s.handler.Message(ctx, &s.tx, m.Prefix, m.Content)
 		}
 	}
 	return nil

@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"math"
@@ -28,6 +29,10 @@ type calls struct {
 func (c *calls) Start(context.Context, cdc.Session) error { return nil }
 func (c *calls) Change(context.Context, *cdc.Txn, *cdc.Change) error {
 	c.said = append(c.said, "change")
+	return nil
+}
+func (c *calls) Message(_ context.Context, tx *cdc.Txn, prefix string, content []byte) error {
+	c.said = append(c.said, fmt.Sprintf("message %s %s in %d", prefix, content, tx.XID))
 	return nil
 }
 func (c *calls) Commit(context.Context, *cdc.Txn) error {
@@ -105,6 +110,8 @@ func TestGulp(t *testing.T) {
 		{"keepalive inside", join(begin(190, 7), keepalive(300, 1)), nil, 0, 0, true},
 		{"keepalive, then a transaction that does not end", join(keepalive(180, 0), begin(190, 7)), nil, 0, 0, false},
 		{"messages outside of transactions", join(message(0, heartbeatPrefix, "5"), message(0, "cache.purge", "{}")), nil, 0, 0, false},
+		{"a message outside of a transaction, though one is open", join(begin(190, 7), message(0, "cache.purge", "{}")), nil, 0, 0, false},
+		{"messages in their place", join(begin(190, 7), message(1, "cache.purge", "{}"), message(1, "", ""), commit(190)), []string{"message cache.purge {} in 7", "message   in 7", "commit"}, 0, 200, false},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			h := &calls{}

@@ -170,7 +170,7 @@ func connectNATS(cfg *config.Config, log *slog.Logger) (*embedded.Server, *nats.
 // gates are what a sink's purges wait for: visibility, then the inner sinks.
 func (a *App) gates(s config.Sink, consumers map[string]*stream.Consumer) []delivery.Gate {
 	var gates []delivery.Gate
-	if a.gate != nil {
+	if a.cfg.Visible {
 		gates = append(gates, delivery.Gate{Name: "visible", Wait: func(ctx context.Context, m rules.Message) error {
 			return a.gate.Wait(ctx, m.Batch.Stamp)
 		}})

@@ -85,6 +85,11 @@ func (c *checker) database(ctx context.Context, cfg *config.Config, set *rules.S
 	infos, _ := postgres.Inspect(ctx, conn, cfg.Postgres.Publication, set.Tables())
 	c.add(true, missingColumns(set, infos))
 	c.identities(set, infos)
+	unusable, other := unfitLookups(ctx, conn, set)
+	c.add(true, unusable.Err())
+	for _, err := range append(other, shadowed(set, infos)...) {
+		c.add(false, err)
+	}
 }
 
 // identities finds old values that a rule needs and PostgreSQL will not send.

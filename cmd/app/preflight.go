@@ -33,7 +33,11 @@ func (a *App) preflight(ctx context.Context, set *rules.Set) error {
 	if err != nil {
 		return err
 	}
-	return missingColumns(set, infos)
+	unusable, other := unfitLookups(ctx, conn, set)
+	for _, err := range other {
+		a.log.Warn("a lookup may leave stale entries", "err", err)
+	}
+	return errors.Join(missingColumns(set, infos), unusable.Err())
 }
 
 func isFault(err error) bool {
@@ -57,8 +61,13 @@ func missingColumns(set *rules.Set, infos map[cdc.Table]*postgres.TableInfo) err
 		for i, c := range info.Columns {
 			names[i] = c.Name
 		}
+		for _, l := range set.Lookups() {
+			if l.Rule == n.Rule {
+				names = append(names, l.Name)
+			}
+		}
 		errs.Addf(n.File, strictyaml.Pos{Line: n.Line, Column: 1}, "rule %q: table %s has no column %q; it has %s%s",
-			n.Rule, n.Table, n.Column, strings.Join(names, ", "), strictyaml.DidYouMean(n.Column, names))
+			n.Rule, n.Table, n.Column, strings.Join(names[:len(info.Columns)], ", "), strictyaml.DidYouMean(n.Column, names))
 	}
 	return errs.Err()
 }

@@ -9,7 +9,6 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/walpurge/walpurge/cdc"
 	"github.com/walpurge/walpurge/rules"
 	"github.com/walpurge/walpurge/rules/rulestest"
 	"github.com/walpurge/walpurge/rules/strictyaml"
@@ -51,13 +50,13 @@ func rulesExplainCommand() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		if err := watched(set, cdc.Table{Schema: c.Rel.Schema, Name: c.Rel.Name}); err != nil {
-			return err
+		if err := c.Unwatched(set); err != nil {
+			return usage(err)
 		}
 		if live.db && !*asJSON {
-			printLive(cmd.OutOrStdout(), c)
+			printLive(cmd.OutOrStdout(), c.Change)
 		}
-		explained := set.Explain(c)
+		explained := c.Explain(set)
 		if *asJSON {
 			return writeExplanations(cmd.OutOrStdout(), explained)
 		}
@@ -72,20 +71,8 @@ func rulesExplainCommand() *cobra.Command {
 	return cmd
 }
 
-// watched reports a table that no rule is about.
-func watched(set *rules.Set, table cdc.Table) error {
-	if set.Matches(table) {
-		return nil
-	}
-	var names []string
-	for _, t := range set.Tables() {
-		names = append(names, t.String())
-	}
-	return usage(fmt.Errorf("no rule watches the table %q%s", table, strictyaml.DidYouMean(table.String(), names)))
-}
-
 // readChange reads the argument of --change.
-func readChange(arg string, stdin io.Reader) (*cdc.Change, error) {
+func readChange(arg string, stdin io.Reader) (*rulestest.Event, error) {
 	name, data := "--change", []byte(arg)
 	var err error
 	if file, named := strings.CutPrefix(arg, "@"); named {
@@ -117,6 +104,9 @@ func printExplanation(out io.Writer, e rules.Explanation) {
 			}
 		}
 	}
+	for _, q := range e.Lookups {
+		fmt.Fprintln(out, "  "+lookupLine(q))
+	}
 	for _, x := range e.Templates {
 		from := ""
 		if x.Image != "" {
@@ -139,6 +129,23 @@ func printExplanation(out io.Writer, e rules.Explanation) {
 	for _, p := range e.Purges {
 		fmt.Fprintf(out, "  -> %s: %s\n", p.Sink, strings.TrimSpace(p.Kind.String()+" "+valueOf(p)))
 	}
+}
+
+// lookupLine says what is asked for one image, and what came of it.
+func lookupLine(q rules.Asked) string {
+	from := ""
+	if q.Image != "" {
+		from = " for the " + q.Image + " row"
+	}
+	args := make([]string, len(q.Args))
+	for i, a := range q.Args {
+		args[i] = rulestest.Printable(a)
+	}
+	unknown := ""
+	if q.Unknown {
+		unknown = "; `unknown` stands in"
+	}
+	return fmt.Sprintf("lookup %s%s: %s with (%s): %d rows%s%s", q.Lookup, from, strings.Join(strings.Fields(q.SQL), " "), strings.Join(args, ", "), q.Rows, reason(q.Skipped), unknown)
 }
 
 func valueOf(p rules.Purge) string {

@@ -67,15 +67,20 @@ func (l *liveRow) check(cmd *cobra.Command) error {
 }
 
 // change is the one to explain: read from the database, or written in arg.
-func (l *liveRow) change(cmd *cobra.Command, cfg *config.Config, set *rules.Set, arg string) (*cdc.Change, error) {
+func (l *liveRow) change(cmd *cobra.Command, cfg *config.Config, set *rules.Set, arg string) (*rulestest.Event, error) {
 	if !l.db {
 		c, err := readChange(arg, cmd.InOrStdin())
 		return c, unreadable(err)
 	}
-	if err := watched(set, l.named); err != nil {
+	// Before a database is asked.
+	if err := (&rulestest.Event{Change: &cdc.Change{Rel: &cdc.Relation{Schema: l.named.Schema, Name: l.named.Name}}}).Unwatched(set); err != nil {
+		return nil, usage(err)
+	}
+	c, err := app.LiveChange(cmd.Context(), cfg.Postgres, l.named, l.where, l.operation)
+	if err != nil {
 		return nil, err
 	}
-	return app.LiveChange(cmd.Context(), cfg.Postgres, l.named, l.where, l.operation)
+	return &rulestest.Event{Change: c}, nil
 }
 
 // printLive shows what was read: the text of each column as the log has it.

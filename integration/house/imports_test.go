@@ -49,6 +49,7 @@ var house = map[string]room{
 	"rules":                  {[]string{"cdc", "rules/strictyaml"}, []string{cel}, pure},
 	"rules/draft":            {[]string{"cdc"}, []string{"golang.org/x/text/unicode/norm"}, pure},
 	"rules/rulestest":        {[]string{"cdc", "rules", "rules/strictyaml"}, nil, pure},
+	"router/lookup":          {[]string{"cdc", "rules"}, []string{pgx}, false},
 	"router":                 {[]string{"cdc", "cdc/failpoint", "rules"}, []string{prom}, false},
 	"router/stream":          {[]string{"cdc", "cdc/failpoint", "cdc/watermark", "rules"}, []string{nats}, false},
 	"router/stream/embedded": {[]string{"cdc/failpoint"}, []string{nats, "github.com/nats-io/nats-server/v2/", unix}, false},
@@ -62,7 +63,7 @@ var house = map[string]room{
 	"cmd/config":             {[]string{"cdc/postgres", "cdc/watermark", "rules", "rules/strictyaml", "sinks/cloudflare", "sinks/fastly", "sinks/valkey"}, nil, pure},
 	"cmd/admin":              {[]string{"cdc"}, []string{prom}, false},
 	"cmd/app": {[]string{
-		"cdc", "cdc/postgres", "cdc/visible", "cdc/watermark", "cmd/admin", "cmd/config", "router", "router/stream", "router/stream/embedded",
+		"cdc", "cdc/postgres", "cdc/visible", "cdc/watermark", "cmd/admin", "cmd/config", "router", "router/lookup", "router/stream", "router/stream/embedded",
 		"rules", "rules/draft", "rules/strictyaml", "sinks", "sinks/cloudflare", "sinks/delivery", "sinks/fastly", "sinks/valkey",
 	}, []string{pgx, nats, prom, errgrp, unix}, false},
 	"cmd/cli":                      {[]string{"cdc", "cdc/postgres", "cmd/admin", "cmd/app", "cmd/config", "integration/demo", "router/stream", "rules", "rules/draft", "rules/rulestest", "rules/strictyaml"}, []string{"github.com/spf13/cobra"}, false},

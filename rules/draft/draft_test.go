@@ -156,7 +156,7 @@ func checkKey(rt *rapid.T, set *rules.Set, t *Table, text string) {
 		row = append(row, v)
 	}
 	var keys []string
-	for _, e := range set.Explain(&cdc.Change{Op: cdc.Delete, Rel: rel, Old: row}) {
+	for _, e := range set.Explain(&cdc.Change{Op: cdc.Delete, Rel: rel, Old: row}, nil) {
 		for _, p := range e.Purges {
 			if p.Kind == rules.Key {
 				keys = append(keys, p.Value)
