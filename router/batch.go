@@ -19,7 +19,7 @@ const (
 type builder struct {
 	stamped
 	sink  string
-	names []string // rule names by index
+	rules []*rules.Rule
 	seen  map[string]struct{}
 	items []rules.Item
 	place []int // rule index -> place in items plus one
@@ -27,10 +27,18 @@ type builder struct {
 	bytes int
 	flush bool
 	key   []byte
+	// groups are the items that hold values with coarser ones.
+	groups map[groupKey]*grouped
 }
 
-func newBuilder(sink string, names []string) *builder {
-	return &builder{sink: sink, names: names, seen: make(map[string]struct{}), place: make([]int, len(names))}
+func newBuilder(sink string, all []*rules.Rule) *builder {
+	return &builder{
+		sink: sink, rules: all, seen: make(map[string]struct{}), place: make([]int, len(all)), groups: make(map[groupKey]*grouped),
+	}
+}
+
+func (b *builder) item(rule int) rules.Item {
+	return rules.Item{Rule: b.rules[rule].Name, Every: b.rules[rule].Every}
 }
 
 // add takes a value; it is copied only if it is new in this batch.
@@ -53,7 +61,7 @@ func (b *builder) put(rule int, kind rules.Kind, value []byte) {
 	k := string(b.key)
 	b.seen[k] = struct{}{}
 	if b.place[rule] == 0 {
-		b.items = append(b.items, rules.Item{Rule: b.names[rule]})
+		b.items = append(b.items, b.item(rule))
 		b.place[rule] = len(b.items)
 	}
 	values := &b.items[b.place[rule]-1].Values[kind]
@@ -78,9 +86,10 @@ func (b *builder) take(start cdc.Position) *rules.Batch {
 	}
 	clear(b.seen)
 	clear(b.place)
+	clear(b.groups)
 	// What was handed on is the publisher's now, and sizes hint at the next.
 	*b = builder{
-		sink: b.sink, names: b.names, seen: b.seen, place: b.place, key: b.key,
+		sink: b.sink, rules: b.rules, seen: b.seen, place: b.place, key: b.key, groups: b.groups,
 		items: make([]rules.Item, 0, len(b.items)), stamped: stamped{xids: slices.Grow([]uint64(nil), min(len(b.xids), 64))},
 	}
 	return out

@@ -13,7 +13,7 @@ import (
 )
 
 func TestBatchHoldsEachValueOfARuleOnce(t *testing.T) {
-	b := newBuilder("cache", []string{"one", "two"})
+	b := newBuilder("cache", named("one", "two"))
 	tx := begin(9, 200)
 	buf := []byte("a")
 	b.add(0, rules.Key, buf, tx)
@@ -41,14 +41,14 @@ func TestRulesBeyondAByteAreToldApart(t *testing.T) {
 	for i := range names {
 		names[i] = fmt.Sprint(i)
 	}
-	b := newBuilder("cache", names)
+	b := newBuilder("cache", named(names...))
 	b.add(1, rules.Key, []byte("a"), begin(1, 1))
 	b.add(257, rules.Key, []byte("a"), begin(1, 1))
 	require.Len(t, b.take(at(0)).Items, 2)
 }
 
 func TestStampOfABatch(t *testing.T) {
-	b := newBuilder("cache", []string{"r"})
+	b := newBuilder("cache", named("r"))
 	first, second, cut := begin(5, 200), begin(3, 300), begin(4, 400)
 	b.add(0, rules.Key, []byte("a"), first)
 	b.add(0, rules.Key, []byte("b"), first)
@@ -71,7 +71,7 @@ func TestStampOfABatch(t *testing.T) {
 }
 
 func TestCommitOfAnotherTransactionLeavesTheStampAlone(t *testing.T) {
-	b := newBuilder("cache", []string{"r"})
+	b := newBuilder("cache", named("r"))
 	tx := begin(5, 200)
 	b.add(0, rules.Key, []byte("a"), tx)
 	b.commit(end(tx))
@@ -80,7 +80,7 @@ func TestCommitOfAnotherTransactionLeavesTheStampAlone(t *testing.T) {
 }
 
 func TestEverythingIsAFlush(t *testing.T) {
-	b := newBuilder("edge", []string{"r"})
+	b := newBuilder("edge", named("r"))
 	require.True(t, b.empty())
 	b.add(0, rules.Everything, nil, begin(5, 200))
 	require.False(t, b.empty())
@@ -94,7 +94,7 @@ func TestEverythingIsAFlush(t *testing.T) {
 
 func TestLimitsOfABatch(t *testing.T) {
 	fill := func(n int, value func(i int) []byte, xid func(i int) uint64) *builder {
-		b := newBuilder("cache", []string{"r"})
+		b := newBuilder("cache", named("r"))
 		for i := range n {
 			require.False(t, b.full(), "after %d", i)
 			b.add(0, rules.Key, value(i), begin(xid(i), 200))
@@ -114,7 +114,7 @@ func TestLimitsOfABatch(t *testing.T) {
 // commit, and no position beyond the last commit.
 func TestStampCoversItsTransactions(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		b := newBuilder("cache", []string{"r", "s"})
+		b := newBuilder("cache", named("r", "s"))
 		type seen struct {
 			xids        []uint64
 			values      map[string]bool
@@ -150,7 +150,7 @@ func TestStampCoversItsTransactions(t *testing.T) {
 				rule, kind := rapid.IntRange(0, 1).Draw(t, "rule"), rapid.SampledFrom([]rules.Kind{rules.Key, rules.Tag}).Draw(t, "kind")
 				v := rapid.SampledFrom([]string{"a", "b", "\xff", ""}).Draw(t, "value")
 				b.add(rule, kind, []byte(v), tx)
-				now.values[b.names[rule]+kind.String()+v] = true
+				now.values[b.rules[rule].Name+kind.String()+v] = true
 				if !mine {
 					now.xids, mine = append(now.xids, tx.XID), true
 				}

@@ -7,4 +7,8 @@
 // at once and a busy one in large batches, without a timer. A claim never
 // covers more than whole transactions. What rules ask the database is asked at the
 // same moment, before the batch, and what has no answer is unknown.
+//
+// Values of rules with collapse: wait for the end of their transaction, or for
+// the step that they exceed, in a tally of bounded size. They are handed on
+// earlier where a batch of a later sink would overtake them.
 package router

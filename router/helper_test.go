@@ -146,3 +146,12 @@ func metric(t testing.TB, reg *prometheus.Registry, name string, labels ...strin
 	}
 	return -1, 0
 }
+
+// named are rules with nothing but names.
+func named(names ...string) []*rules.Rule {
+	out := make([]*rules.Rule, len(names))
+	for i, name := range names {
+		out[i] = &rules.Rule{Name: name}
+	}
+	return out
+}

@@ -93,7 +93,7 @@ func (r *Router) resolve(ctx context.Context) error {
 	for i, p := range w.pending {
 		r.set.Fill(p, answers[w.asked[i]], &f)
 		if slices.ContainsFunc(r.builders, (*builder).full) {
-			if err := r.send(ctx); err != nil {
+			if err := r.sendAll(ctx); err != nil {
 				return err
 			}
 			clear(f.stamped)

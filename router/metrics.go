@@ -18,6 +18,7 @@ type Metrics struct {
 	invalidations *prometheus.CounterVec
 	gaps          *prometheus.CounterVec
 	lookups       prometheus.Histogram
+	collapsed     *prometheus.CounterVec
 }
 
 // NewMetrics registers the router's metrics.
@@ -35,6 +36,7 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 		perRule:       vec("rule_invalidations_total", "Values that a rule invalidated at a sink, before deduplication.", "rule", "sink"),
 		invalidations: vec("invalidations_total", "Values invalidated at a sink, before deduplication.", "sink", "kind"),
 		gaps:          vec("gaps_total", "Breaks in the line after which every sink was flushed.", "reason"),
+		collapsed:     vec("collapsed_total", "Values that coarser ones were purged instead of.", "rule", "sink"),
 	}
 	m.lookups = prometheus.NewHistogram(prometheus.HistogramOpts{
 		Namespace: "walpurge", Name: "lookup_seconds", Help: "How long the reader waited for the answers to one batch of lookups.",
@@ -45,6 +47,12 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 		m.gaps.WithLabelValues(string(reason))
 	}
 	return m
+}
+
+// Collapsed counts values of a rule that coarser ones were purged instead of, in
+// a transaction or in a lane's backlog.
+func (m *Metrics) Collapsed(rule, sink string, values int) {
+	m.collapsed.WithLabelValues(rule, sink).Add(float64(values))
 }
 
 func (m *Metrics) gap(reason cdc.GapReason) { m.gaps.WithLabelValues(string(reason)).Inc() }
@@ -79,6 +87,7 @@ func (m *Metrics) counters(set *rules.Set, sinks []string) *counters {
 		row := make([]prometheus.Counter, len(sinks))
 		for i, sink := range sinks {
 			row[i] = m.perRule.WithLabelValues(r.Name, sink)
+			m.collapsed.WithLabelValues(r.Name, sink) // 0 is something to say
 		}
 		c.perRule = append(c.perRule, row)
 	}

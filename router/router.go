@@ -52,6 +52,7 @@ type Router struct {
 	plans    map[*cdc.Relation]boundPlan
 	builders []*builder
 	waiting  waiting
+	tally    *rules.Tally
 	counters *counters
 
 	start     cdc.Position
@@ -93,14 +94,11 @@ func New(cfg Config) *Router {
 func (r *Router) use(set *rules.Set) {
 	r.set = set
 	r.plans = make(map[*cdc.Relation]boundPlan)
-	names := make([]string, 0, len(set.Rules()))
-	for _, rule := range set.Rules() {
-		names = append(names, rule.Name)
-	}
 	r.builders = make([]*builder, len(r.cfg.Sinks))
 	for i, sink := range r.cfg.Sinks {
-		r.builders[i] = newBuilder(sink, names)
+		r.builders[i] = newBuilder(sink, set.Rules())
 	}
+	r.tally = set.NewTally()
 	r.counters = r.cfg.Metrics.counters(set, r.cfg.Sinks)
 }
 
@@ -142,6 +140,7 @@ func (r *Router) Start(ctx context.Context, s cdc.Session) error {
 		}
 	}
 	r.waiting = newWaiting()
+	r.tally.End(nil)
 	r.swap()
 	r.start, r.open, r.owed, r.end = s.Start, false, false, 0
 	// Claims of the session before may still be on their way.
@@ -217,7 +216,14 @@ func (r *Router) Change(ctx context.Context, tx *cdc.Txn, c *cdc.Change) error {
 		return nil
 	}
 	plan.changes[c.Op].Inc()
-	plan.rules.Eval(c, r)
+	r.tally.Eval(plan.rules, c, r)
+	if r.tally.Full() {
+		for sink := range r.builders {
+			if err := r.handOn(ctx, sink); err != nil {
+				return err
+			}
+		}
+	}
 	if r.full() {
 		return r.publish(ctx)
 	}
@@ -250,6 +256,9 @@ func (r *Router) Verdict(rule int, v rules.Verdict) { r.counters.verdict(rule, v
 // Rest would have done is done now: on a busy line every read may end in the
 // middle of a transaction.
 func (r *Router) Commit(ctx context.Context, tx *cdc.Txn) error {
+	if err := r.settle(ctx); err != nil {
+		return err
+	}
 	r.open = false
 	r.end, r.committed = tx.End, tx.Time
 	for _, b := range r.builders {
@@ -292,31 +301,6 @@ func (r *Router) Rest(ctx context.Context, rest cdc.Rest) error {
 	p := r.start
 	p.LSN = at
 	return r.cfg.Publisher.Claim(ctx, p, committed)
-}
-
-// publish sends what every sink has, once what waits for the database has its
-// answers: a claim of the same transactions comes after both.
-func (r *Router) publish(ctx context.Context) error {
-	if err := r.resolve(ctx); err != nil {
-		return err
-	}
-	return r.send(ctx)
-}
-
-// send publishes in the order of the sinks, so that a batch never overtakes what
-// the same rows mean for a sink before it.
-func (r *Router) send(ctx context.Context) error {
-	for _, b := range r.builders {
-		if b.empty() {
-			continue
-		}
-		for _, part := range split(b.take(r.start)) {
-			if err := r.cfg.Publisher.Publish(ctx, part); err != nil {
-				return err
-			}
-		}
-	}
-	return nil
 }
 
 // swap takes waiting rules into service. It is called between transactions; as

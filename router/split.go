@@ -27,13 +27,13 @@ func split(b *rules.Batch) []*rules.Batch {
 	out[0].Flush, out[0].Reason = b.Flush, b.Reason
 	size := 0
 	for i := range b.Items {
-		item := rules.Item{Rule: b.Items[i].Rule}
+		item := like(&b.Items[i])
 		for k, values := range b.Items[i].Values {
 			for _, v := range values {
 				if size += len(v); size > largest {
 					out[len(out)-1].Items = append(out[len(out)-1].Items, item)
 					out = append(out, part())
-					item, size = rules.Item{Rule: item.Rule}, len(v)
+					item, size = like(&b.Items[i]), len(v)
 				}
 				item.Values[k] = append(item.Values[k], v)
 			}
@@ -43,6 +43,11 @@ func split(b *rules.Batch) []*rules.Batch {
 		}
 	}
 	return slices.DeleteFunc(out, func(b *rules.Batch) bool { return len(b.Items) == 0 && !b.Flush })
+}
+
+// like is an item without values: what holds for some of them holds for each.
+func like(item *rules.Item) rules.Item {
+	return rules.Item{Rule: item.Rule, Every: item.Every, Coarser: item.Coarser}
 }
 
 func sizeOf(item *rules.Item) int {

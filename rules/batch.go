@@ -1,6 +1,10 @@
 package rules
 
-import "github.com/walpurge/walpurge/cdc"
+import (
+	"time"
+
+	"github.com/walpurge/walpurge/cdc"
+)
 
 // Origin says where a batch comes from.
 type Origin string
@@ -18,7 +22,8 @@ type Batch struct {
 	Sink   string
 	Origin Origin
 	Stamp  cdc.Stamp
-	// Items are grouped by rule, each rule once.
+	// Items are grouped by rule. A rule has more than one where its values have
+	// coarser ones of different steps, or none.
 	Items []Item
 	// Flush asks the sink to carry out its flush plan; Reason says why.
 	Flush  bool
@@ -31,6 +36,17 @@ type Batch struct {
 // Item is one rule's share of a batch: its values by kind, each once.
 type Item struct {
 	Rule   string
+	Values [NumKinds][]string
+	// Coarser are what together stands for the values, step by step, the least
+	// Over first: for a lane that has more values of the rule waiting than Over.
+	Coarser []CoarserValues
+	// Every is the rule's period, 0 for none.
+	Every time.Duration
+}
+
+// CoarserValues stand for an item's values where there are more than Over.
+type CoarserValues struct {
+	Over   int
 	Values [NumKinds][]string
 }
 

@@ -71,3 +71,48 @@ func TestPlainRuleDoesNotAllocate(t *testing.T) {
 	p.Eval(&c, out) // grows the buffers
 	require.Zero(t, testing.AllocsPerRun(100, func() { p.Eval(&c, out) }))
 }
+
+// A rule without collapse costs in a tally what it costs without one.
+func TestPlainRuleDoesNotAllocateInATally(t *testing.T) {
+	c := benchChange()
+	s := allRule(t, `keys: ["product:{id}", "product:slug:{slug}", "at:{at}"]`)
+	p, tally, out := s.Bind(c.Rel), s.NewTally(), &counter{}
+	tally.Eval(p, &c, out)
+	require.Zero(t, testing.AllocsPerRun(100, func() { tally.Eval(p, &c, out) }))
+}
+
+func benchmarkTally(b *testing.B, collapse string) {
+	c := benchChange()
+	s := allRule(b, "keys: [\"product:{id}\", \"product:slug:{slug}\"]\n"+collapse)
+	p, tally, out := s.Bind(c.Rel), s.NewTally(), &counter{}
+	b.ReportAllocs()
+	n := 0
+	for b.Loop() {
+		for d, at := n, 6; at >= 0; at-- {
+			c.New[0].Data[at] = byte('0' + d%10)
+			d /= 10
+		}
+		n++
+		tally.Eval(p, &c, out)
+		if n%1000 == 0 {
+			tally.End(nil)
+		}
+	}
+}
+
+func BenchmarkTallyPlainRule(b *testing.B) { benchmarkTally(b, "") }
+
+// Within the bound, 1,000 rows in a transaction.
+func BenchmarkTallyHeld(b *testing.B) {
+	benchmarkTally(b, `collapse: [{over: 100000, generations: ["s:{status}"]}, {over: 200000, generations: [products]}]`)
+}
+
+// Past the first step after 100 of 1,000 rows.
+func BenchmarkTallyCollapsed(b *testing.B) {
+	benchmarkTally(b, `collapse: [{over: 100, generations: ["s:{status}"]}, {over: 200000, generations: [products]}]`)
+}
+
+// Past the last step, which is literal.
+func BenchmarkTallySealed(b *testing.B) {
+	benchmarkTally(b, `collapse: {over: 100, generations: [products]}`)
+}

@@ -18,6 +18,12 @@ type Plan struct {
 	rules []boundRule
 	index map[string]int
 	used  []int // columns that any rule reads, ascending
+	// tally is that of the transaction, during its Eval; row is what it needs of
+	// the change at hand.
+	tally *Tally
+	row   rowValues
+	// withheld, where it is not nil, is told of what a rollout keeps back.
+	withheld func(sink int, k Kind, value []byte)
 	// problems is what Problems says.
 	problems []error
 
@@ -42,6 +48,8 @@ type boundRule struct {
 	values []boundTemplate
 	// lookups have the templates that wait for an answer.
 	lookups []boundLookup
+	// coarser are the templates of the steps of collapse:, step by step.
+	coarser [][]boundTemplate
 	// captured holds the captures of the table's name for expressions.
 	captured ref.Val
 }
@@ -141,6 +149,15 @@ func (p *Plan) bindRule(id int, r *Rule, table Table, reads []bool) {
 			b.lookups[i].templates = append(b.lookups[i].templates, bt)
 			b.lookups[i].each = b.lookups[i].each || bt.each
 		}
+	}
+	for i := range r.steps {
+		var step []boundTemplate
+		for kind := range r.steps[i].values {
+			for _, t := range r.steps[i].values[kind] {
+				step = append(step, p.bindTemplate(t, Kind(kind), read, expression))
+			}
+		}
+		b.coarser = append(b.coarser, step)
 	}
 	p.rules = append(p.rules, b)
 }

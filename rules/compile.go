@@ -49,6 +49,8 @@ func (l *loader) rule(file string, raw *rawRule, defaults []int) {
 		rl.templates(list.kind, list.texts)
 	}
 	rl.to(&f.To)
+	rl.collapse(&f.Collapse)
+	rl.pace(f.Every, f.Rollout)
 	r.unknown = rl.literals("unknown", &f.Unknown)
 	r.onTruncate = rl.literals("on_truncate", &f.OnTruncate)
 	if f.When.Given() {

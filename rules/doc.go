@@ -12,6 +12,11 @@
 //     replaced by what the rule's unknown: names;
 //   - per sink: what one sink cannot take falls back to what it can.
 //
+// What one change comes to is a Plan's answer; what a transaction comes to, for
+// rules with collapse:, is that of a Tally, which holds a bounded part of it. A
+// coarser value stands for others only where each of its own could be built; so
+// what is purged always covers what would have been without it.
+//
 // A rule that asks the database hands over its question with what the row makes
 // of the values (Pending), and is given the answer later (Fill). Whatever a row or
 // an answer holds, a value stays in the literal frame of its template, and what an

@@ -40,7 +40,12 @@ func (p *Plan) evalRule(b *boundRule, op cdc.Op, out Output) {
 	if unknown {
 		out.Verdict(b.id, UnknownCondition)
 	}
-	lacking, wrong := p.emit(b, op, out)
+	var lacking, wrong bool
+	if p.tally != nil && len(b.steps) > 0 {
+		lacking, wrong = p.emitCollapsing(b, op, out)
+	} else {
+		lacking, wrong = p.emit(b, op, out)
+	}
 	if len(b.lookups) > 0 {
 		unasked, alsoWrong := p.ask(b, op, out)
 		lacking, wrong = lacking || unasked, wrong || alsoWrong
@@ -78,19 +83,13 @@ func (p *Plan) emit(b *boundRule, op cdc.Op, out Output) (unknown, failed bool) 
 		}
 		unknown = unknown || fromNew == isUnknown || fromOld == isUnknown
 		if fromNew == isValue {
-			invalidate(b.id, t, p.newBuf, out)
+			p.invalidate(b, t, p.newBuf, out)
 		}
 		if fromOld == isValue && (fromNew != isValue || !bytes.Equal(p.newBuf, p.oldBuf)) {
-			invalidate(b.id, t, p.oldBuf, out)
+			p.invalidate(b, t, p.oldBuf, out)
 		}
 	}
 	return unknown, failed
-}
-
-func invalidate(rule int, t *boundTemplate, value []byte, out Output) {
-	for _, sink := range t.sinks {
-		out.Invalidate(rule, sink, t.kind, value)
-	}
 }
 
 // outcome is what a template came to.
@@ -166,7 +165,9 @@ func (r *Rule) emitLiterals(id int, l *literals, out Output) {
 	for k := range l.values {
 		for _, v := range l.values[k] {
 			for _, sink := range r.routes[k] {
-				out.Invalidate(id, sink, Kind(k), v)
+				if !r.off(sink) {
+					out.Invalidate(id, sink, Kind(k), v)
+				}
 			}
 		}
 	}

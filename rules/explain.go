@@ -27,7 +27,7 @@ func (s *Set) Explain(c *cdc.Change, answer func(Query) Answer) []Explanation {
 }
 
 func (s *Set) explain(p *Plan, b *boundRule, op cdc.Op, answer func(Query) Answer) Explanation {
-	e := Explanation{Rule: b.Name, File: b.File, Line: b.Line}
+	e := Explanation{Rule: b.Name, File: b.File, Line: b.Line, Every: b.Every}
 	p.vars.captured, p.fills.captured = b.captured, b.captured
 	purges := purgeList{set: s, answer: answer}
 	switch {
@@ -54,7 +54,19 @@ func (s *Set) explain(p *Plan, b *boundRule, op cdc.Op, answer func(Query) Answe
 	for i := range b.lookups {
 		s.explainLookup(p, b, &b.lookups[i], op, answer, &e)
 	}
+	for i := range b.coarser {
+		step := StepExpansion{Over: b.steps[i].over}
+		for n := range b.coarser[i] {
+			step.Templates = append(step.Templates, s.explainTemplate(p, &b.coarser[i][n])...)
+		}
+		e.Steps = append(e.Steps, step)
+	}
+	p.withheld = func(sink int, k Kind, value []byte) {
+		purges.Invalidate(b.id, sink, k, value)
+		purges.purges[len(purges.purges)-1].Withheld = true
+	}
 	p.evalRule(b, op, &purges)
+	p.withheld = nil
 	e.Purges = purges.purges
 	return e
 }

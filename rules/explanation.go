@@ -1,5 +1,7 @@
 package rules
 
+import "time"
+
 // Explanation says what one rule makes of one change, and why. It holds values
 // of the row: it is for people who may see the row.
 type Explanation struct {
@@ -17,7 +19,13 @@ type Explanation struct {
 	Templates []Expansion
 	// Lookups are the rule's questions to the database, image by image.
 	Lookups []Asked
-	// Purges are what Eval hands over for the change, sink by sink.
+	// Steps are what the steps of collapse: come to, for when there are many such
+	// changes.
+	Steps []StepExpansion
+	// Every is the rule's period, 0 for none.
+	Every time.Duration
+	// Purges are what Eval hands over for the change, sink by sink, and what a
+	// rollout keeps back.
 	Purges []Purge
 }
 
@@ -78,9 +86,16 @@ type Asked struct {
 	Unknown bool
 }
 
-// Purge is one value for one sink.
+// StepExpansion is what one step of collapse: comes to.
+type StepExpansion struct {
+	Over      int
+	Templates []Expansion
+}
+
+// Purge is one value for one sink. Withheld is set where a rollout keeps it back.
 type Purge struct {
-	Sink  string
-	Kind  Kind
-	Value string
+	Sink     string
+	Kind     Kind
+	Value    string
+	Withheld bool
 }

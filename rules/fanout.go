@@ -17,6 +17,8 @@ type fanout struct {
 	template *boundTemplate
 	emit     func(value []byte)
 	seen     map[string]bool
+	// made counts the values, repeated ones too.
+	made int
 	// unknown is set where a value could not be built, failed where the reason
 	// was another than something not carried.
 	unknown, failed bool
@@ -34,7 +36,7 @@ func (f *fanout) note(format string, args ...any) {
 
 // emitExpressions hands over the values of a template that has expressions.
 func (p *Plan) emitExpressions(b *boundRule, t *boundTemplate, op cdc.Op, out Output) (unknown, failed bool) {
-	f := fanout{plan: p, template: t, seen: map[string]bool{}, emit: func(value []byte) { invalidate(b.id, t, value, out) }}
+	f := fanout{plan: p, template: t, seen: map[string]bool{}, emit: func(value []byte) { p.invalidate(b, t, value, out) }}
 	p.fill(op)
 	switch {
 	case !t.each:
@@ -113,7 +115,10 @@ func (f *fanout) value(value []byte) {
 		f.unknown = true
 	case len(value) == 0:
 		f.note("the value is empty")
-	case !f.seen[string(value)]:
+	case f.seen[string(value)]:
+		f.made++
+	default:
+		f.made++
 		f.seen[string(value)] = true
 		f.emit(value)
 	}

@@ -1,6 +1,8 @@
 package rules
 
 import (
+	"time"
+
 	"github.com/walpurge/walpurge/rules/strictyaml"
 )
 
@@ -36,10 +38,11 @@ type rawFields struct {
 	Lookup     rawLookups        `yaml:"lookup"`
 	Message    strictyaml.Text   `yaml:"message"`
 
-	Collapse *strictyaml.Node `yaml:"collapse"`
-	Every    *strictyaml.Node `yaml:"every"`
-	Rollout  *strictyaml.Node `yaml:"rollout"`
-	Vars     *strictyaml.Node `yaml:"vars"`
+	Collapse rawCollapse                       `yaml:"collapse"`
+	Every    strictyaml.Located[time.Duration] `yaml:"every"`
+	Rollout  strictyaml.Located[int]           `yaml:"rollout"`
+
+	Vars *strictyaml.Node `yaml:"vars"`
 }
 
 // rawValues are the lists of values of a rule, or of a block in it.
@@ -115,7 +118,5 @@ type later struct {
 }
 
 func (f *rawFields) later() []later {
-	return []later{
-		{"collapse", f.Collapse}, {"every", f.Every}, {"rollout", f.Rollout},
-	}
+	return []later{}
 }

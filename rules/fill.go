@@ -21,7 +21,7 @@ func (s *Set) Fill(p *Pending, a Answer, out Output) {
 		for i := range p.templates {
 			f := fanout{template: p.templates[i].boundTemplate}
 			for _, value := range f.answered(&p.templates[i], a, view) {
-				invalidate(p.Rule, f.template, []byte(value), out)
+				p.rule.hand(p.Rule, f.template, []byte(value), out, nil)
 			}
 			unknown, failed = unknown || f.unknown, failed || f.failed
 		}

@@ -83,6 +83,19 @@ func TestLoadReportsAllFilesTogether(t *testing.T) {
 // file's name.
 func TestBad(t *testing.T) {
 	want := map[string]string{
+		"collapse_empty":         "6:5: rule \"x\": `collapse` is empty; write a step like {over: 500, tags: [products]}, or remove it",
+		"collapse_falls":         "8:16: rule \"x\": `collapse`: over: 500 comes behind over: 500; steps rise, so that each is for more values than the one before",
+		"collapse_no_over":       "6:15: rule \"x\": `collapse`: this step does not say past how many values it is taken; add `over`, like {over: 500, tags: [products]}",
+		"collapse_no_values":     "6:15: rule \"x\": `collapse`: this step has no values, so nothing would be purged instead; name `tags`, `generations` or other values",
+		"collapse_not_taken":     "7:39: rule \"x\": `collapse.generations`: none of the sinks that this rule's own values go to (cache, edge) takes a generation",
+		"collapse_other_sink":    "5:32: rule \"x\": `collapse.tags`: none of the sinks that this rule's own values go to (keysonly) takes a tag",
+		"collapse_over_zero":     "6:22: rule \"x\": `collapse`: over: 0; write a number from 1 to 1000000",
+		"collapse_own":           "6:32: rule \"x\": `collapse`: tag \"p-{id}\" is one of the rule's own values, so it stands for no more than one; name something that many rows share",
+		"collapse_template":      "6:40: rule \"x\": `collapse`: tag \"m-{lowr(m)}\": unknown function \"lowr\"; did you mean \"lower\"?",
+		"collapse_unknown_key":   "6:16: unknown key \"ovr\"; did you mean \"over\"?",
+		"every_long":             "6:12: rule \"x\": `every`: 25h0m0s; write a time above 0 and up to 24h, like 30s",
+		"every_zero":             "6:12: rule \"x\": `every`: 0s; write a time above 0 and up to 24h, like 30s",
+		"rollout_over":           "6:14: rule \"x\": `rollout`: 101; write a percentage from 0 to 100",
 		"key_prefix_end":         "5:20: rule \"x\": key_prefix \"product:{id}\": want a literal delimiter at its end, like the last : of product:{id}:, so that 1 is not taken for the beginning of 12",
 		"key_prefix_letter":      "5:20: rule \"x\": key_prefix \"product\": want a literal delimiter at its end, like the last : of product:{id}:, so that 1 is not taken for the beginning of 12",
 		"key_prefix_start":       "5:20: rule \"x\": key_prefix \"{tenant}:{id}:\": want literal text at its beginning, like product:{id}:",
@@ -165,10 +178,7 @@ func TestBad(t *testing.T) {
 		"changed_nothing":        `4:11: rule "x": when: changed() wants at least one column, like changed(price, stock)`,
 		"changed_expression":     `4:35: rule "x": when: changed() wants column names only, like changed(price, stock)`,
 		"later_all": strings.Join([]string{
-			"5:5: rule \"x\": `collapse` is not supported by this version",
-			"6:5: rule \"x\": `every` is not supported by this version",
-			"7:5: rule \"x\": `rollout` is not supported by this version",
-			"8:5: rule \"x\": `vars` belongs to the top of the file, beside `rules`",
+			"5:5: rule \"x\": `vars` belongs to the top of the file, beside `rules`",
 		}, "\n"),
 		"kinds_not_taken": strings.Join([]string{
 			"5:12: rule \"x\": `urls`: none of its sinks (keysonly) takes a url",

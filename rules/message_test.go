@@ -117,7 +117,7 @@ func TestMessageGoesToSinksThatTakeIt(t *testing.T) {
 
 	e := hand(t, "").ExplainMessage("cache.purge", []byte(`{"keys": ["k", ""]}`))
 	require.Equal(t, "it carries out messages with this prefix; what cannot be used: keys[1] is empty", e[0].Why)
-	require.Equal(t, []Purge{{"cache", Key, "k"}, {"all", Key, "k"}}, e[0].Purges)
+	require.Equal(t, []Purge{{Sink: "cache", Kind: Key, Value: "k"}, {Sink: "all", Kind: Key, Value: "k"}}, e[0].Purges)
 }
 
 func TestMessageIsBounded(t *testing.T) {

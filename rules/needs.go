@@ -19,6 +19,9 @@ type Need struct {
 	// HasUnknown reports that where the value is not known, unknown: gives
 	// every sink that the template goes to something to purge instead.
 	HasUnknown bool
+	// Collapse reports that only a step of collapse: reads it: a row without the
+	// value takes something else, and no purge is lost.
+	Collapse bool
 }
 
 // Needs lists the columns that rules with an exact table read, by rule and then in the order of
@@ -49,7 +52,7 @@ func (r *Rule) needs(table Table) []Need {
 	var out []Need
 	add := func(n Need) {
 		for i := range out {
-			if out[i].Column == n.Column && out[i].When == n.When {
+			if out[i].Column == n.Column && out[i].When == n.When && out[i].Collapse == n.Collapse {
 				out[i].Old = out[i].Old || n.Old
 				out[i].HasUnknown = out[i].HasUnknown && n.HasUnknown
 				return
@@ -78,6 +81,15 @@ func (r *Rule) needs(table Table) []Need {
 		for _, t := range r.values[kind] {
 			for _, c := range t.reads() {
 				add(Need{Line: t.line, Column: c.name, Old: c.image != newImage && oldRows, HasUnknown: r.unknownCovers(t)})
+			}
+		}
+	}
+	for i := range r.steps {
+		for kind := range r.steps[i].values {
+			for _, t := range r.steps[i].values[kind] {
+				for _, c := range t.reads() {
+					add(Need{Line: t.line, Column: c.name, Old: c.image != newImage && oldRows, HasUnknown: r.unknownCovers(t), Collapse: true})
+				}
 			}
 		}
 	}

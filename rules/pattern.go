@@ -88,7 +88,7 @@ func (r *Rule) in(t Table) (rule *Rule, captured ref.Val) {
 	}
 	one := *r
 	one.Table = t
-	in := func(tt []*template) []*template {
+	fill := func(tt []*template) []*template {
 		out := make([]*template, len(tt))
 		for i, t := range tt {
 			here := *t
@@ -104,12 +104,18 @@ func (r *Rule) in(t Table) (rule *Rule, captured ref.Val) {
 		return out
 	}
 	for kind := range r.values {
-		one.values[kind] = in(r.values[kind])
+		one.values[kind] = fill(r.values[kind])
+	}
+	one.steps = slices.Clone(r.steps)
+	for i := range one.steps {
+		for kind := range r.steps[i].values {
+			one.steps[i].values[kind] = fill(r.steps[i].values[kind])
+		}
 	}
 	one.lookups = nil
 	for _, l := range r.lookups {
 		here := *l
-		here.args = in(l.args)
+		here.args = fill(l.args)
 		one.lookups = append(one.lookups, &here)
 	}
 	return &one, types.DefaultTypeAdapter.NativeToValue(texts)

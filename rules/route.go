@@ -60,6 +60,9 @@ func (l *ruleLoader) route(f *rawFields, rule strictyaml.Pos, defaults []int) {
 	for i := range f.To.sinks {
 		l.routeTo(&f.To.sinks[i], sinks, from)
 	}
+	if len(l.errs) == before && len(l.r.steps) > 0 {
+		l.routeSteps(&f.Collapse)
+	}
 }
 
 // routeTo makes sure that a sink under to: is one of the rule's, and takes what
@@ -82,12 +85,7 @@ func (l *ruleLoader) routeTo(to *strictyaml.Entry[rawBlock], sinks []int, from s
 
 // reaches reports whether anything of the rule goes to the sink.
 func (r *Rule) reaches(sink int) bool {
-	for k := range r.values {
-		if slices.ContainsFunc(r.values[k], func(t *template) bool { return slices.Contains(t.sinks, sink) }) {
-			return true
-		}
-	}
-	return r.takesAny(sink, &r.unknown) || r.takesAny(sink, &r.onTruncate)
+	return r.gives(sink) || r.takesAny(sink, &r.unknown) || r.takesAny(sink, &r.onTruncate)
 }
 
 func (l *loader) sinkNames(sinks []int) string {

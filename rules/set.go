@@ -3,6 +3,7 @@ package rules
 import (
 	"cmp"
 	"slices"
+	"time"
 
 	"github.com/walpurge/walpurge/cdc"
 )
@@ -15,6 +16,8 @@ type SinkSpec struct {
 	Name string
 	// Takes are the kinds that the sink can carry out.
 	Takes KindSet
+	// Withheld is the percentage of values that the sink's rollout keeps from it.
+	Withheld int
 }
 
 // Options are what a rules file is checked against.
@@ -25,6 +28,9 @@ type Options struct {
 	// Patterns allows captures in table names. Whoever sets it asks Set.Matches
 	// and Set.Patterns which tables are watched; Set.Tables has exact ones only.
 	Patterns bool
+	// WholeRollout reads rollout: of rules and leaves it without effect, for those
+	// who judge what rules mean and not how far they are rolled out.
+	WholeRollout bool
 }
 
 // Set is all rules of a pipeline, compiled. It is immutable and safe for
@@ -54,6 +60,8 @@ type Rule struct {
 	// Sinks are the indices of the sinks to which at least one of the rule's
 	// values goes, ascending.
 	Sinks []int
+	// Every is the period in which a value is purged at most once, 0 for none.
+	Every time.Duration
 
 	ops        [cdc.Truncate + 1]bool
 	when       *condition // nil: always
@@ -62,6 +70,13 @@ type Rule struct {
 	onTruncate literals
 	// routes are the sinks of the rule that take a kind.
 	routes [NumKinds][]int
+	// steps are those of collapse:, rising; climbs has for each sink the places of
+	// those that it takes something of, nil without steps.
+	steps  []step
+	climbs [][]int
+	// shares are the percentages of values that each sink gets, nil where all get
+	// all of them.
+	shares []int
 	// pattern is nil for an exact table; used are the captures that the rule
 	// names, for the check against columns of the same name.
 	pattern *pattern

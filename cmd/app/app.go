@@ -61,6 +61,7 @@ type App struct {
 	lookups   *lookup.Resolver
 	reader    *postgres.Reader
 	router    *router.Router
+	routing   *router.Metrics
 	admin     *admin.Server
 
 	reloading sync.Mutex
@@ -147,9 +148,10 @@ func (a *App) openReader() {
 	a.gate = visible.New(visible.Config{Connect: a.cfg.Postgres.Connect, Lazy: !a.cfg.Visible, Logger: a.log.With("component", "visible")})
 	a.lookups = lookup.New(lookup.Config{Connect: a.cfg.Postgres.ConnectReading, Visible: a.gate.Wait, Logger: a.log.With("component", "lookup")})
 	a.onClose(func() { a.lookups.Close(context.Background()) })
+	a.routing = router.NewMetrics(a.metrics)
 	a.router = router.New(router.Config{
 		Rules: a.set.Load(), Sinks: a.cfg.SinkNames(), Publisher: a.publisher, Ledger: a.stream,
-		StopOnGap: a.cfg.StopOnGap, Lookups: a.lookups, Metrics: router.NewMetrics(a.metrics), Logger: a.log.With("component", "router"),
+		StopOnGap: a.cfg.StopOnGap, Lookups: a.lookups, Metrics: a.routing, Logger: a.log.With("component", "router"),
 	})
 	a.reader = postgres.NewReader(a.cfg.Postgres, postgres.Options{
 		Board: a.board, Confirm: a.cfg.Confirm, StopGrace: a.cfg.DrainTimeout, Logger: a.log.With("component", "reader"),

@@ -168,7 +168,7 @@ func connectNATS(cfg *config.Config, log *slog.Logger) (*embedded.Server, *nats.
 }
 
 // gates are what a sink's purges wait for: visibility, then the inner sinks.
-func (a *App) gates(s config.Sink, consumers map[string]*stream.Consumer) []delivery.Gate {
+func (a *App) gates(s config.Sink, consumers map[string]*stream.Consumer, lanes map[string]*delivery.Lane) []delivery.Gate {
 	var gates []delivery.Gate
 	if a.cfg.Visible {
 		gates = append(gates, delivery.Gate{Name: "visible", Wait: func(ctx context.Context, m rules.Message) error {
@@ -176,9 +176,12 @@ func (a *App) gates(s config.Sink, consumers map[string]*stream.Consumer) []deli
 		}})
 	}
 	for _, inner := range s.After {
-		gates = append(gates, delivery.Gate{Name: inner, Wait: func(ctx context.Context, m rules.Message) error {
-			return consumers[inner].Past(ctx, m.Seq)
-		}})
+		past := func(brief bool) func(ctx context.Context, m rules.Message) error {
+			return func(ctx context.Context, m rules.Message) error {
+				return lanes[inner].Past(ctx, m, brief, consumers[inner].Past)
+			}
+		}
+		gates = append(gates, delivery.Gate{Name: inner, Wait: past(false), Brief: past(true)})
 	}
 	return gates
 }
@@ -214,6 +217,7 @@ func (a *App) newLanes(ctx context.Context) error {
 		consumers[t.spec.Name] = c
 	}
 	buckets := delivery.NewBuckets()
+	lanes := make(map[string]*delivery.Lane, len(a.targets))
 	for i, t := range a.targets {
 		log, consumer := a.log.With("sink", t.spec.Name), consumers[t.spec.Name]
 		if found && consumer.Floor() >= seq {
@@ -225,12 +229,16 @@ func (a *App) newLanes(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		a.lanes = append(a.lanes, &lane{target: t, consumer: consumer, byHand: byHand, Lane: delivery.New(delivery.Config{
+		lanes[t.spec.Name] = delivery.New(delivery.Config{
 			Name: t.spec.Name, Sink: t.sink, Limits: t.limits, Pace: pace, Source: consumer, Hand: byHand,
-			Gates: a.gates(t.spec, consumers), MaxWait: t.spec.MaxWait,
-			Flush: func() []rules.Invalidation { return (*a.plans.Load())[i] },
-			Park:  a.stream.Park, Board: a.board, Metrics: metrics, Logger: log,
-		})})
+			Gates: a.gates(t.spec, consumers, lanes), MaxWait: t.spec.MaxWait,
+			// What other sinks were sent meanwhile stays in the stream, too.
+			MaxPutOff: a.cfg.Stream.MaxBytes / 16,
+			Flush:     func() []rules.Invalidation { return (*a.plans.Load())[i] },
+			Park:      a.stream.Park, Board: a.board, Metrics: metrics, Logger: log,
+			Collapsed: func(rule string, values int) { a.routing.Collapsed(rule, t.spec.Name, values) },
+		})
+		a.lanes = append(a.lanes, &lane{target: t, consumer: consumer, byHand: byHand, Lane: lanes[t.spec.Name]})
 	}
 	return nil
 }

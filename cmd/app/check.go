@@ -109,7 +109,7 @@ func (c *checker) identities(set *rules.Set, infos map[cdc.Table]*postgres.Table
 	}
 	for _, n := range set.Needs() {
 		info := infos[n.Table]
-		if info == nil || !info.Usable || !n.Old || n.When || n.HasUnknown {
+		if info == nil || !info.Usable || !n.Old || n.When || n.HasUnknown || n.Collapse {
 			continue
 		}
 		col, found := info.Column(n.Column)

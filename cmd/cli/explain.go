@@ -108,26 +108,23 @@ func printExplanation(out io.Writer, e rules.Explanation) {
 		fmt.Fprintln(out, "  "+lookupLine(q))
 	}
 	for _, x := range e.Templates {
-		from := ""
-		if x.Image != "" {
-			from = " from the " + x.Image + " row"
+		printExpansion(out, "  ", x)
+	}
+	for _, s := range e.Steps {
+		fmt.Fprintf(out, "  collapse, past %d values in one transaction or waiting at a sink:\n", s.Over)
+		for _, x := range s.Templates {
+			printExpansion(out, "    ", x)
 		}
-		values := make([]string, len(x.Values))
-		for i, v := range x.Values {
-			values[i] = rulestest.Printable(v)
-		}
-		made := strings.Join(values, ", ")
-		if made == "" {
-			made = "nothing"
-		}
-		unknown := ""
-		if x.Unknown {
-			unknown = "; `unknown` stands in"
-		}
-		fmt.Fprintf(out, "  %s %s%s: %s%s%s\n", x.Kind, rulestest.Printable(x.Template), from, made, reason(x.Skipped), unknown)
+	}
+	if e.Every > 0 {
+		fmt.Fprintf(out, "  each value at most once in %s\n", e.Every)
 	}
 	for _, p := range e.Purges {
-		fmt.Fprintf(out, "  -> %s: %s\n", p.Sink, strings.TrimSpace(p.Kind.String()+" "+valueOf(p)))
+		withheld := ""
+		if p.Withheld {
+			withheld = " (kept back by rollout)"
+		}
+		fmt.Fprintf(out, "  -> %s: %s%s\n", p.Sink, strings.TrimSpace(p.Kind.String()+" "+valueOf(p)), withheld)
 	}
 }
 
@@ -146,6 +143,27 @@ func lookupLine(q rules.Asked) string {
 		unknown = "; `unknown` stands in"
 	}
 	return fmt.Sprintf("lookup %s%s: %s with (%s): %d rows%s%s", q.Lookup, from, strings.Join(strings.Fields(q.SQL), " "), strings.Join(args, ", "), q.Rows, reason(q.Skipped), unknown)
+}
+
+// printExpansion writes what a template comes to.
+func printExpansion(out io.Writer, indent string, x rules.Expansion) {
+	from := ""
+	if x.Image != "" {
+		from = " from the " + x.Image + " row"
+	}
+	values := make([]string, len(x.Values))
+	for i, v := range x.Values {
+		values[i] = rulestest.Printable(v)
+	}
+	made := strings.Join(values, ", ")
+	if made == "" {
+		made = "nothing"
+	}
+	unknown := ""
+	if x.Unknown {
+		unknown = "; `unknown` stands in"
+	}
+	fmt.Fprintf(out, "%s%s %s%s: %s%s%s\n", indent, x.Kind, rulestest.Printable(x.Template), from, made, reason(x.Skipped), unknown)
 }
 
 func valueOf(p rules.Purge) string {

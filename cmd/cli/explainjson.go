@@ -46,10 +46,15 @@ func writeExplanations(out io.Writer, explained []rules.Explanation) error {
 		Skipped string   `json:"skipped,omitempty"`
 		Unknown bool     `json:"unknown"`
 	}
+	type step struct {
+		Over      int        `json:"over"`
+		Templates []template `json:"templates"`
+	}
 	type purge struct {
-		Sink  string `json:"sink"`
-		Kind  string `json:"kind"`
-		Value string `json:"value"`
+		Sink     string `json:"sink"`
+		Kind     string `json:"kind"`
+		Value    string `json:"value"`
+		Withheld bool   `json:"withheld,omitempty"`
 	}
 	type explanation struct {
 		Rule      string     `json:"rule"`
@@ -60,6 +65,8 @@ func writeExplanations(out io.Writer, explained []rules.Explanation) error {
 		Tried     []tried    `json:"tried"`
 		Templates []template `json:"templates"`
 		Lookups   []asked    `json:"lookups,omitempty"`
+		Collapse  []step     `json:"collapse,omitempty"`
+		Every     string     `json:"every,omitempty"`
 		Purges    []purge    `json:"purges"`
 	}
 	all := []explanation{}
@@ -76,14 +83,27 @@ func writeExplanations(out io.Writer, explained []rules.Explanation) error {
 			}
 			x.Tried = append(x.Tried, y)
 		}
+		expansion := func(t rules.Expansion) template {
+			return template{t.Kind.String(), t.Template, append([]string{}, t.Sinks...), t.Image, append([]string{}, t.Values...), t.Skipped, t.Unknown}
+		}
 		for _, t := range e.Templates {
-			x.Templates = append(x.Templates, template{t.Kind.String(), t.Template, append([]string{}, t.Sinks...), t.Image, append([]string{}, t.Values...), t.Skipped, t.Unknown})
+			x.Templates = append(x.Templates, expansion(t))
+		}
+		for _, s := range e.Steps {
+			y := step{Over: s.Over}
+			for _, t := range s.Templates {
+				y.Templates = append(y.Templates, expansion(t))
+			}
+			x.Collapse = append(x.Collapse, y)
+		}
+		if e.Every > 0 {
+			x.Every = e.Every.String()
 		}
 		for _, q := range e.Lookups {
 			x.Lookups = append(x.Lookups, asked{q.Lookup, q.Image, q.SQL, append([]string{}, q.Args...), q.Rows, q.Skipped, q.Unknown})
 		}
 		for _, p := range e.Purges {
-			x.Purges = append(x.Purges, purge{p.Sink, p.Kind.String(), p.Value})
+			x.Purges = append(x.Purges, purge{p.Sink, p.Kind.String(), p.Value, p.Withheld})
 		}
 		all = append(all, x)
 	}

@@ -76,6 +76,8 @@ type Sink struct {
 	Takes rules.KindSet
 	// Shadow counts and logs purges without carrying them out.
 	Shadow bool
+	// Withheld is the percentage of values that its rollout keeps from it.
+	Withheld int
 	// Flush is what the file says to purge when everything must go, empty if it
 	// says nothing.
 	Flush []rules.Invalidation
@@ -110,7 +112,7 @@ type Log struct {
 func (c *Config) Specs() []rules.SinkSpec {
 	out := make([]rules.SinkSpec, len(c.Sinks))
 	for i, s := range c.Sinks {
-		out[i] = rules.SinkSpec{Name: s.Name, Takes: s.Takes}
+		out[i] = rules.SinkSpec{Name: s.Name, Takes: s.Takes, Withheld: s.Withheld}
 	}
 	return out
 }

@@ -251,3 +251,13 @@ func FuzzLoad(f *testing.F) {
 		}
 	})
 }
+
+func TestRolloutOfASink(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "walpurge.yaml")
+	require.NoError(t, os.WriteFile(filepath.Join(filepath.Dir(file), "shop.yaml"), nil, 0o600))
+	whole := load(t, "testdata/good/small.yaml")
+	require.Zero(t, whole.Specs()[0].Withheld)
+	text := "pipeline: shop\nrules: [shop.yaml]\npostgres: {url: postgres://db}\nsinks: {cache: {valkey: {url: 'valkey://c'}, rollout: 30}}\n"
+	require.NoError(t, os.WriteFile(file, []byte(text), 0o600))
+	require.Equal(t, 70, load(t, file).Specs()[0].Withheld)
+}

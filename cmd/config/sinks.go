@@ -141,9 +141,14 @@ func (l *loader) sink(name string, at strictyaml.Pos, raw *rawSink, names []stri
 	l.later(raw.MaxBacklog.Pos, raw.MaxBacklog.Value != 0, "max_backlog")
 	l.later(raw.OnOverflow.Pos(), raw.OnOverflow.Given(), "on_overflow")
 	s.Shadow = l.oneOf(raw.Mode, "mode", "purge", "shadow") == "shadow"
-	l.later(raw.Rollout.Pos, !raw.Rollout.Pos.IsZero() && raw.Rollout.Value != 100, "rollout")
 	if s.Formerly = raw.Formerly.Value; slices.Contains(names, s.Formerly) {
 		l.failf(raw.Formerly.Pos(), "formerly: %s is still a sink; rename it, or leave `formerly` out", s.Formerly)
+	}
+	if !raw.Rollout.Pos.IsZero() {
+		s.Withheld = 100 - raw.Rollout.Value
+		if s.Withheld < 0 || s.Withheld > 100 {
+			l.failf(raw.Rollout.Pos, "rollout: %d; write a percentage from 0 to 100", raw.Rollout.Value)
+		}
 	}
 	return s
 }

@@ -45,6 +45,8 @@ type item struct {
 	KeyPatterns []string            `json:"key_patterns,omitempty"`
 	Everything  bool                `json:"everything,omitempty"`
 	Base64      map[string][]string `json:"base64,omitempty"`
+	Collapse    []coarser           `json:"collapse,omitempty"`
+	Every       string              `json:"every,omitempty"`
 }
 
 func (i *item) list(k rules.Kind) *[]string {
@@ -68,7 +70,7 @@ func (i *item) list(k rules.Kind) *[]string {
 }
 
 func encodeItem(in *rules.Item) item {
-	out := item{Rule: in.Rule}
+	out := item{Rule: in.Rule, Collapse: encodeCoarser(in.Coarser), Every: period(in.Every)}
 	for k, values := range in.Values {
 		kind := rules.Kind(k)
 		if kind == rules.Everything {
@@ -110,7 +112,12 @@ func decodeItem(in *item) (rules.Item, error) {
 			out.Values[k] = append(out.Values[k], string(b))
 		}
 	}
-	return out, nil
+	var err error
+	if out.Coarser, err = decodeCoarser(in.Collapse); err != nil {
+		return out, err
+	}
+	out.Every, err = parsePeriod(in.Every)
+	return out, err
 }
 
 // encode writes a batch as the payload of a message.

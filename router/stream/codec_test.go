@@ -29,6 +29,14 @@ func TestPayload(t *testing.T) {
 		`"items":[{"rule":"product","keys":["product:7"],"tags":[],"urls":[],"url_prefixes":[],"key_prefixes":[],"generations":[]}],"flush":false}`,
 		string(data))
 
+	b.Items[0].Every = 90 * time.Second
+	b.Items[0].Coarser = []rules.CoarserValues{{Over: 500}, {Over: 20000}}
+	b.Items[0].Coarser[0].Values[rules.Tag] = []string{"merchant-1", "\xff"}
+	b.Items[0].Coarser[1].Values[rules.Generation] = []string{"products"}
+	data, err = encode("shop", b)
+	require.NoError(t, err)
+	require.Contains(t, string(data), `"generations":[],"collapse":[{"over":500,"tags":["merchant-1"],"base64":{"tag":["/w=="]}},{"over":20000,"generations":["products"]}],"every":"1m30s"}]`)
+
 	b.Flush, b.Reason = true, "truncate"
 	b.Items[0].Values = [rules.NumKinds][]string{rules.Key: {"ok", "\xff"}, rules.KeyPattern: {"p:*"}, rules.Everything: {""}}
 	data, err = encode("shop", b)
@@ -75,6 +83,14 @@ func drawBatch(t *rapid.T) *rules.Batch {
 				item.Values[k] = []string{""}
 			}
 		}
+		for over := range rapid.IntRange(0, 2).Draw(t, "steps") {
+			c := rules.CoarserValues{Over: over + 1}
+			for _, k := range []rules.Kind{rules.Tag, rules.Generation} {
+				c.Values[k] = rapid.SliceOfN(value, 1, 3).Draw(t, "coarser")
+			}
+			item.Coarser = append(item.Coarser, c)
+		}
+		item.Every = time.Duration(rapid.Int64Range(0, int64(24*time.Hour)).Draw(t, "every"))
 		b.Items = append(b.Items, item)
 	}
 	return b

@@ -61,8 +61,10 @@ type held struct {
 // takes, and it starts from its floor by itself after a restart, so this is long.
 const ackWait = 24 * time.Hour
 
-// maxUnacked is how many messages a lane may hold unacknowledged.
-const maxUnacked = 4096
+// maxUnacked is how many messages the server hands out beyond the floor. A lane
+// that puts a value off, or waits for a gate, holds its floor while it goes on;
+// it bounds both so that together with its queue they stay below this.
+const maxUnacked = 16384
 
 // pullAhead is how many messages wait in memory for their turn.
 const pullAhead = 128

@@ -73,7 +73,7 @@ func Load(path string, opts Options) (*Suite, error) {
 		}
 		sinks = withExpected(sinks, raw.Tests)
 	}
-	set, err := rules.Load(files, rules.Options{Sinks: sinks})
+	set, err := rules.Load(files, rules.Options{Sinks: sinks, WholeRollout: true})
 	if err != nil {
 		return nil, err
 	}

@@ -59,6 +59,18 @@ func (g *gathered) Invalidate(rule, sink int, k rules.Kind, value []byte) {
 // Lookup implements rules.Output.
 func (g *gathered) Lookup(p *rules.Pending) { g.set.Fill(p, g.event.Answer(p.Query), g) }
 
+// take gathers what the tally of a transaction holds.
+func (g *gathered) take(tally *rules.Tally) {
+	for sink := range g.sinks {
+		_ = tally.HandOn(sink, func(group rules.Group) error { // an error could only be this function's
+			for _, v := range group.Values {
+				g.Invalidate(group.Rule, sink, v.Kind, []byte(v.Value))
+			}
+			return nil
+		})
+	}
+}
+
 // Verdict implements rules.Output.
 func (g *gathered) Verdict(int, rules.Verdict) {}
 
@@ -71,13 +83,18 @@ func (s *Suite) diff(t *test) []string {
 	}
 	plan := s.set.Bind(t.event.Change.Rel)
 	id := t.event.Change.Rel.Index("id")
+	tally := s.set.NewTally()
 	for n := range t.repeat {
 		c := t.event.Change
 		if n > 0 {
 			c = counted(t.event.Change, id, n)
 		}
-		plan.Eval(c, g)
+		tally.Eval(plan, c, g)
+		if tally.Full() {
+			g.take(tally)
+		}
 	}
+	g.take(tally)
 	return s.compare(t, g.got)
 }
 

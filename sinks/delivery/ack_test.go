@@ -160,8 +160,9 @@ func TestGroupsAreBounded(t *testing.T) {
 	}
 	require.Len(t, gather(ready{msg: batch(1, "a")}, turn), maxGroup)
 	turn = make(chan ready, 2*maxGroup)
+	large := ready{msg: batch(1, keys(2000)...)}
 	for range 2 * maxGroup {
-		turn <- ready{msg: batch(1, keys(2000)...)}
+		turn <- large
 	}
 	require.Len(t, gather(ready{msg: batch(1)}, turn), maxValues/2000+1)
 }

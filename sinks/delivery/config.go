@@ -29,6 +29,10 @@ type Gate struct {
 	// Wait blocks until the gate is open for the message, which holds a batch, or
 	// the context ends.
 	Wait func(ctx context.Context, m rules.Message) error
+	// Brief, where it is not nil, is waited for in its place while patience lasts.
+	// It returns ErrPutOff where the gate is held shut by nothing but purges that
+	// are put off on purpose, so that patience would be in vain.
+	Brief func(ctx context.Context, m rules.Message) error
 }
 
 // Config is what a lane is made of.
@@ -45,8 +49,14 @@ type Config struct {
 	Gates []Gate
 	// MaxWait is the patience with each gate, from when it was found closed.
 	MaxWait time.Duration
+	// MaxPutOff bounds what stays in the stream for values that are put off, in
+	// bytes; past it the oldest is purged before its time. 0: no such bound.
+	MaxPutOff int64
 	// Flush tells what purges everything that the sink may hold.
 	Flush func() []rules.Invalidation
+	// Collapsed is told how many values of a rule coarser ones were purged instead
+	// of. Nil: nobody counts.
+	Collapsed func(rule string, values int)
 	// Park stores invalidations that the sink will never take, durably.
 	Park    func(ctx context.Context, b *rules.Batch, cause error) error
 	Board   *watermark.Board

@@ -5,6 +5,12 @@
 // answered, and only then acknowledges. It knows the sink by one method and the
 // stream by three, and nothing about either.
 //
+// What waits is counted by rule: past the over of a step, the coarser values that
+// the messages carry are purged in place of their own. A value of a rule with a
+// period that was purged a moment ago is put off, its message with it; messages
+// behind it are purged, and acknowledged once it has been. What is put off is
+// bounded, and past the bound is purged before its time.
+//
 // An invalidation joins a purge only before that has started, and only with its
 // own gates open. A gate that stays closed for longer than the lane's patience
 // does not hold the purge back for ever: it is carried out early, counted, and

@@ -10,8 +10,8 @@ import (
 	"github.com/walpurge/walpurge/sinks"
 )
 
-// job is a purge that was asked for by hand.
-type job struct {
+// handJob is a purge that was asked for by hand.
+type handJob struct {
 	msg   rules.Message
 	entry *entry
 	// left are the invalidations that the sink has not taken yet.
@@ -21,7 +21,7 @@ type job struct {
 
 // cover is a purge by hand that stands for everything before it in the lane.
 type cover struct {
-	job  *job
+	job  *handJob
 	upTo uint64 // in the lane
 	all  []rules.Invalidation
 	full bool // a flush: covers even those
@@ -41,7 +41,7 @@ func (l *Lane) keepHand(ctx context.Context) {
 		if again || m.Batch == nil {
 			continue
 		}
-		l.urge(ctx, &job{msg: m, entry: e, left: l.valuesByHand(m.Batch), pause: minPause})
+		l.urge(ctx, &handJob{msg: m, entry: e, left: l.valuesByHand(m.Batch), pause: minPause})
 	}
 }
 
@@ -53,7 +53,7 @@ func (l *Lane) valuesByHand(b *rules.Batch) []rules.Invalidation {
 	return distinct(all)
 }
 
-func (l *Lane) urge(ctx context.Context, j *job) {
+func (l *Lane) urge(ctx context.Context, j *handJob) {
 	select {
 	case l.urgent <- j:
 	case <-ctx.Done():
@@ -76,7 +76,7 @@ func (l *Lane) serve(intake, work context.Context) {
 // byHand tries a job once. What the sink may take later comes back after a
 // pause, without holding the queue; what it refuses, for whatever reason, is
 // parked: a human is at hand.
-func (l *Lane) byHand(intake, work context.Context, j *job) {
+func (l *Lane) byHand(intake, work context.Context, j *handJob) {
 	if b := j.msg.Batch; b.Flush && j.pause == minPause {
 		l.metrics.flush(b.Reason)
 		l.cfg.Logger.Info("flushing the sink", "reason", b.Reason)
@@ -140,7 +140,7 @@ func (l *Lane) sortByHand(request []rules.Invalidation, err error) (again, refus
 	return request, nil, after
 }
 
-func (l *Lane) doneByHand(j *job) {
+func (l *Lane) doneByHand(j *handJob) {
 	floor, _ := l.hand.finish(j.entry)
 	if floor == 0 {
 		return
@@ -158,11 +158,11 @@ func (l *Lane) coveredBy(m rules.Message) bool {
 
 // covered reports whether a purge by hand that was carried out between the
 // requests of this group, and so after its gates opened, stands for all of it.
-func (l *Lane) covered(group []ready) bool {
-	if l.superseded == nil || l.superseded.group != l.group {
+func (l *Lane) covered(t *turn) bool {
+	if l.superseded == nil || l.superseded.group != l.group || len(t.group) == 0 || len(t.job.met) > 0 {
 		return false
 	}
-	for _, r := range group {
+	for _, r := range t.group {
 		if !l.coveredBy(r.msg) {
 			return false
 		}

@@ -314,3 +314,9 @@ func keys(n int) []string {
 	}
 	return out
 }
+
+// newLane is a lane that does not run.
+func newLane(t testing.TB) *Lane {
+	t.Helper()
+	return New(newWorld(t).cfg)
+}

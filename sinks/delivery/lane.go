@@ -2,6 +2,7 @@ package delivery
 
 import (
 	"context"
+	"errors"
 	"sync"
 	"time"
 
@@ -16,6 +17,8 @@ import (
 type Lane struct {
 	cfg     Config
 	tracker tracker
+	pacer   *pacer
+	queue   *queue
 	metrics *laneMetrics
 
 	mu     sync.Mutex
@@ -26,7 +29,7 @@ type Lane struct {
 
 	// What was asked for by hand; superseded belongs to the lane's goroutine.
 	hand       tracker
-	urgent     chan *job
+	urgent     chan *handJob
 	retries    sync.WaitGroup
 	superseded *cover
 	group      uint64        // counts what carryOut was called with
@@ -60,8 +63,8 @@ var states = []State{OK, Gated, Throttled, Blocked, Flushing, Paused}
 // New returns a lane that does nothing until Run.
 func New(cfg Config) *Lane {
 	l := &Lane{
-		cfg: cfg, metrics: cfg.Metrics.lane(cfg.Name, cfg.Gates), shut: make([]time.Time, len(cfg.Gates)),
-		urgent: make(chan *job, maxJobs), nudge: make(chan struct{}, 1),
+		cfg: cfg, pacer: newPacer(), queue: newQueue(), metrics: cfg.Metrics.lane(cfg.Name, cfg.Gates), shut: make([]time.Time, len(cfg.Gates)),
+		urgent: make(chan *handJob, maxJobs), nudge: make(chan struct{}, 1),
 	}
 	l.enter(OK, nil)
 	return l
@@ -120,10 +123,12 @@ type ready struct {
 	final bool
 }
 
-// Limits of what lets itself be purged together.
+// Limits of what lets itself be purged together. What a lane looks at when it
+// counts the values of a rule that wait is as much, so they are generous; a queue
+// of messages in turn may hold as much again.
 const (
-	maxGroup  = 256
-	maxValues = 20000
+	maxGroup  = 4096
+	maxValues = 24000
 	// maxEarly bounds the messages that were purged early and wait for their
 	// gates; past it the lane reads no further.
 	maxEarly = 1024
@@ -143,16 +148,27 @@ func (l *Lane) Run(intake, work context.Context) error {
 		g.Go(func() error { l.keepHand(keeping); return nil })
 	}
 	defer l.retries.Wait()
+	due := time.NewTimer(rules.MaxEvery)
+	defer due.Stop()
 	for intake.Err() == nil {
-		next := turn
+		wake := rules.MaxEvery
+		if at, some := l.pacer.next(); some {
+			wake = time.Until(at)
+		}
+		due.Reset(wake)
+		next, putOff := turn, due.C
 		if l.held() {
-			next = nil
+			next, putOff = nil, nil
 		}
 		select {
 		case j := <-l.urgent:
 			l.byHand(intake, work, j)
 		case r := <-next:
-			l.carryOut(intake, work, gather(r, turn))
+			group := gather(r, turn)
+			l.queue.release(group)
+			l.carryOut(intake, work, group)
+		case <-putOff:
+			l.carryOut(intake, work, nil)
 		case <-l.nudge:
 		case <-intake.Done():
 		}
@@ -177,34 +193,31 @@ func gather(first ready, turn <-chan ready) []ready {
 	return group
 }
 
-func size(r ready) int {
-	n := 0
-	if r.msg.Batch != nil {
-		for i := range r.msg.Batch.Items {
-			for _, values := range r.msg.Batch.Items[i].Values {
-				n += len(values)
-			}
-		}
-	}
-	return n
-}
+func size(r ready) int { return sizeOf(r.msg.Batch) }
 
-// carryOut purges a group, and gives up what is done with it.
+// carryOut purges a group, and what was put off and is due, and gives up what is
+// done with it.
 func (l *Lane) carryOut(intake, work context.Context, group []ready) {
 	l.group++
 	if failpoint.On("ack_before_purge") {
 		l.giveUp(group)
 	}
-	if !l.purge(intake, work, group) {
+	j := l.plan(group, time.Now())
+	if !l.purge(intake, work, group, j) {
 		return
 	}
+	l.finish(l.settle(group, j))
+	messages, values, bytes := l.tracker.behind()
+	if messages > maxPutOff || values > maxPutOffValues || l.cfg.MaxPutOff > 0 && bytes > l.cfg.MaxPutOff {
+		l.pacer.hurry(time.Now())
+	}
+}
+
+// finish gives up messages that are done.
+func (l *Lane) finish(group []ready) {
 	now := time.Now()
 	for _, r := range group {
-		b := r.msg.Batch
-		if b == nil {
-			continue
-		}
-		if b.Origin == rules.FromWAL {
+		if b := r.msg.Batch; b != nil && b.Origin == rules.FromWAL {
 			l.metrics.latency.Observe(now.Sub(b.Stamp.FirstCommit).Seconds())
 		}
 		l.announce(l.cfg.Source, r.msg)
@@ -214,6 +227,9 @@ func (l *Lane) carryOut(intake, work context.Context, group []ready) {
 }
 
 func (l *Lane) announce(from Source, m rules.Message) {
+	if m.Batch == nil {
+		return
+	}
 	if err := from.Announce(m.Seq); err != nil {
 		l.cfg.Logger.Debug("announce a purge", "err", err)
 	}
@@ -276,6 +292,9 @@ func (l *Lane) keep(ctx context.Context, turn chan<- ready) {
 }
 
 func (l *Lane) pass(ctx context.Context, turn chan<- ready, r ready) {
+	if !l.queue.acquire(ctx, r) {
+		return
+	}
 	select {
 	case turn <- r:
 	case <-ctx.Done():
@@ -331,9 +350,14 @@ func (l *Lane) wait(ctx context.Context, i int, m rules.Message, bounded bool) b
 		waiting, cancel = context.WithTimeout(ctx, l.patience(i))
 	}
 	defer cancel()
-	if gate.Wait(waiting, m) == nil {
+	open := gate.Wait
+	if bounded && gate.Brief != nil {
+		open = gate.Brief
+	}
+	err := open(waiting, m)
+	if err == nil || errors.Is(err, ErrPutOff) {
 		l.opened(i)
-		return true
+		return err == nil
 	}
 	if ctx.Err() == nil {
 		metrics.timeouts.Inc()

@@ -10,34 +10,23 @@ import (
 	"github.com/walpurge/walpurge/sinks"
 )
 
-// purge carries out the invalidations of a group, each once, and returns true
-// when the sink has acknowledged, or a durable place has taken, every one.
-// It returns false when the lane is stopping.
-func (l *Lane) purge(intake, work context.Context, group []ready) bool {
-	var all []rules.Invalidation
-	flush := false
-	covered := false
+// purge carries out what a turn has come to, and returns true when the sink has
+// acknowledged, or a durable place has taken, every invalidation. It returns
+// false when the lane is stopping.
+func (l *Lane) purge(intake, work context.Context, group []ready, j *job) bool {
 	for _, r := range group {
-		if l.coveredBy(r.msg) {
-			covered = true
-			continue
-		}
-		if b := r.msg.Batch; b != nil {
-			all = b.Invalidations(all)
-			if b.Flush {
-				flush = true
-				l.metrics.flush(b.Reason)
-				l.cfg.Logger.Info("flushing the sink", "reason", b.Reason, "lsn", b.Stamp.Position.LSN.String())
-			}
+		if b := r.msg.Batch; b != nil && b.Flush && !l.coveredBy(r.msg) {
+			l.metrics.flush(b.Reason)
+			l.cfg.Logger.Info("flushing the sink", "reason", b.Reason, "lsn", b.Stamp.Position.LSN.String())
 		}
 	}
-	if covered {
-		all = append(all, l.superseded.all...)
+	l.metrics.coalesced.Add(float64(j.coalesced))
+	for rule, values := range j.collapsed {
+		l.collapsed(rule, values)
+		l.cfg.Logger.Info("coarser values stand for those of a backlog", "rule", rule, "values", values)
 	}
-	total := len(all)
-	all = distinct(all)
-	l.metrics.coalesced.Add(float64(total - len(all)))
-	if flush {
+	all := j.invs
+	if j.flush {
 		l.enter(Flushing, nil)
 		all = append(all, l.cfg.Flush()...)
 	}
@@ -45,8 +34,9 @@ func (l *Lane) purge(intake, work context.Context, group []ready) bool {
 		return true
 	}
 	ok := true
+	t := &turn{group: j.sources(group), job: j}
 	for _, request := range split(all, l.cfg.Limits) {
-		if ok = l.request(intake, work, request, group); !ok {
+		if ok = l.request(intake, work, request, t); !ok {
 			break
 		}
 	}
@@ -54,24 +44,6 @@ func (l *Lane) purge(intake, work context.Context, group []ready) bool {
 		l.enter(OK, nil)
 	}
 	return ok
-}
-
-// distinct drops repeated values in place, whatever rules they come from.
-func distinct(all []rules.Invalidation) []rules.Invalidation {
-	type value struct {
-		kind  rules.Kind
-		value string
-	}
-	seen := make(map[value]struct{}, len(all))
-	out := all[:0]
-	for _, inv := range all {
-		v := value{inv.Kind, inv.Value}
-		if _, dup := seen[v]; !dup {
-			seen[v] = struct{}{}
-			out = append(out, inv)
-		}
-	}
-	return out
 }
 
 // split cuts the invalidations into calls that keep within the limits.
@@ -111,14 +83,14 @@ const (
 
 // request calls the sink until it has taken the invalidations or they are
 // parked. It returns false when the lane is stopping.
-func (l *Lane) request(intake, work context.Context, invs []rules.Invalidation, group []ready) bool {
+func (l *Lane) request(intake, work context.Context, invs []rules.Invalidation, t *turn) bool {
 	pause := minPause
 	for {
 		if !l.awaitResume(intake, work) {
 			return false
 		}
 		l.serve(intake, work)
-		if l.covered(group) {
+		if l.covered(t) {
 			return true
 		}
 		if l.cfg.Pace.Wait(intake, invs) != nil {
@@ -136,18 +108,18 @@ func (l *Lane) request(intake, work context.Context, invs []rules.Invalidation, 
 		case errors.As(err, &batch):
 			var refused []rules.Invalidation
 			invs, refused, class, after = sortOut(invs, batch)
-			if !l.park(intake, refused, group, err) {
+			if !l.refuse(intake, work, t, refused, err) {
 				return false
 			}
 			if len(invs) == 0 {
 				return true
 			}
 		case class == sinks.Item && len(invs) == 1:
-			return l.park(intake, invs, group, err)
+			return l.refuse(intake, work, t, invs, err)
 		case class == sinks.Item:
 			// One of them is at fault and the sink cannot say which.
 			half := len(invs) / 2
-			return l.request(intake, work, invs[:half], group) && l.request(intake, work, invs[half:], group)
+			return l.request(intake, work, invs[:half], t) && l.request(intake, work, invs[half:], t)
 		}
 		l.fail(class, err)
 		if !l.nap(intake, work, max(after, pause/2+rand.N(pause/2))) {

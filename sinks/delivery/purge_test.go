@@ -44,10 +44,13 @@ func TestCallsShareNoRoom(t *testing.T) {
 }
 
 func TestEqualValuesGoOnce(t *testing.T) {
-	got := distinct([]rules.Invalidation{
-		{Kind: rules.Key, Value: "a", Rule: "one"}, {Kind: rules.Key, Value: "a", Rule: "two"}, {Kind: rules.Tag, Value: "a", Rule: "one"},
-	})
-	require.Equal(t, []rules.Invalidation{{Kind: rules.Key, Value: "a", Rule: "one"}, {Kind: rules.Tag, Value: "a", Rule: "one"}}, got)
+	m := batch(1, "a")
+	m.Batch.Items = []rules.Item{{Rule: "one"}, {Rule: "two"}}
+	m.Batch.Items[0].Values = [rules.NumKinds][]string{rules.Key: {"a"}, rules.Tag: {"a"}}
+	m.Batch.Items[1].Values = [rules.NumKinds][]string{rules.Key: {"a"}}
+	got := newLane(t).plan([]ready{{msg: m}}, time.Now())
+	require.Equal(t, []rules.Invalidation{{Kind: rules.Key, Value: "a", Rule: "one"}, {Kind: rules.Tag, Value: "a", Rule: "one"}}, got.invs)
+	require.Equal(t, 1, got.coalesced)
 }
 
 func TestAFlushCarriesOutItsPlan(t *testing.T) {

@@ -73,7 +73,11 @@ func (s *schedule) push() {
 				kk, lacks[k] = append(kk, k), true
 			}
 		}
-		s.messages = append(s.messages, batch(seq, kk...))
+		m := batch(seq, kk...)
+		if s.rnd.IntN(2) == 0 {
+			every(m, 2*time.Second)
+		}
+		s.messages = append(s.messages, m)
 		s.lacks[seq] = lacks
 	}
 	s.wake()

@@ -13,8 +13,15 @@ type tracker struct {
 	mu    sync.Mutex
 	queue []*entry
 	epoch uint64
-	// floor is the sequence up to which all are done.
-	floor uint64
+	// floor is the sequence up to which all are done, read the newest known.
+	floor, read uint64
+	// newer is closed when a message is added.
+	newer chan struct{}
+	// stuck are the messages that are done, or put off, and not acknowledged for
+	// one before them; stuckValues is the number of their values, stuckBytes about
+	// what they take in the stream.
+	stuck, stuckValues int
+	stuckBytes         int64
 }
 
 type entry struct {
@@ -22,6 +29,12 @@ type entry struct {
 	claim *cdc.Claim
 	batch *rules.Batch
 	done  bool
+	// putOff: all that it lacks are values that were put off.
+	putOff bool
+	// moved is closed when done or putOff becomes true.
+	moved chan struct{}
+	size  int
+	bytes int64
 }
 
 // add registers a message in the order of the stream. One that is registered or
@@ -37,8 +50,13 @@ func (t *tracker) add(m rules.Message) (e *entry, again bool) {
 			return t.queue[i], true
 		}
 	}
-	e = &entry{seq: m.Seq, claim: m.Claim, batch: m.Batch}
+	e = &entry{seq: m.Seq, claim: m.Claim, batch: m.Batch, size: sizeOf(m.Batch), bytes: bytesOf(m.Batch)}
 	t.queue = append(t.queue, e)
+	t.read = m.Seq
+	if t.newer != nil {
+		close(t.newer)
+		t.newer = nil
+	}
 	return e, false
 }
 
@@ -49,7 +67,10 @@ func (t *tracker) finish(entries ...*entry) (floor uint64, claim *cdc.Claim) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for _, e := range entries {
-		e.done = true
+		if !e.done {
+			t.move(e)
+			e.done, e.batch = true, nil
+		}
 	}
 	n := 0
 	for n < len(t.queue) && t.queue[n].done {
@@ -58,6 +79,7 @@ func (t *tracker) finish(entries ...*entry) (floor uint64, claim *cdc.Claim) {
 		if e.claim != nil && e.claim.Epoch >= t.epoch {
 			t.epoch, claim = e.claim.Epoch, e.claim
 		}
+		t.stuck, t.stuckValues, t.stuckBytes = t.stuck-1, t.stuckValues-e.size, t.stuckBytes-e.bytes
 		n++
 	}
 	clear(t.queue[:n])
@@ -76,4 +98,33 @@ func (t *tracker) oldest() *rules.Batch {
 		}
 	}
 	return nil
+}
+
+// move counts an entry as stuck, and tells who waits for it.
+func (t *tracker) move(e *entry) {
+	if !e.putOff {
+		t.stuck, t.stuckValues, t.stuckBytes = t.stuck+1, t.stuckValues+e.size, t.stuckBytes+e.bytes
+	}
+	if e.moved != nil {
+		close(e.moved)
+		e.moved = nil
+	}
+}
+
+// putOff notes that all a message lacks are values that were put off.
+func (t *tracker) putOff(e *entry) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if !e.done && !e.putOff {
+		t.move(e)
+		e.putOff = true
+	}
+}
+
+// behind is the number of messages, and of values in them, that one before them
+// keeps from being acknowledged, and about the room they take in the stream.
+func (t *tracker) behind() (messages, values int, bytes int64) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.stuck, t.stuckValues, t.stuckBytes
 }

@@ -1,0 +1,110 @@
+package stream
+
+import (
+	"encoding/base64"
+	"fmt"
+	"time"
+	"unicode/utf8"
+
+	"github.com/walpurge/walpurge/rules"
+)
+
+// coarser is the JSON form of one step of an item's collapse: kinds without
+// values are left out.
+type coarser struct {
+	Over        int                 `json:"over"`
+	Keys        []string            `json:"keys,omitempty"`
+	Tags        []string            `json:"tags,omitempty"`
+	URLs        []string            `json:"urls,omitempty"`
+	URLPrefixes []string            `json:"url_prefixes,omitempty"`
+	KeyPrefixes []string            `json:"key_prefixes,omitempty"`
+	Generations []string            `json:"generations,omitempty"`
+	Base64      map[string][]string `json:"base64,omitempty"`
+}
+
+func (c *coarser) list(k rules.Kind) *[]string {
+	switch k {
+	case rules.Key:
+		return &c.Keys
+	case rules.Tag:
+		return &c.Tags
+	case rules.URL:
+		return &c.URLs
+	case rules.URLPrefix:
+		return &c.URLPrefixes
+	case rules.KeyPrefix:
+		return &c.KeyPrefixes
+	case rules.Generation:
+		return &c.Generations
+	}
+	return nil
+}
+
+func encodeCoarser(steps []rules.CoarserValues) []coarser {
+	var out []coarser
+	for i := range steps {
+		c := coarser{Over: steps[i].Over}
+		for k, values := range steps[i].Values {
+			kind := rules.Kind(k)
+			list := c.list(kind)
+			if list == nil {
+				continue // no step has patterns, or everything
+			}
+			for _, v := range values {
+				if utf8.ValidString(v) {
+					*list = append(*list, v)
+					continue
+				}
+				if c.Base64 == nil {
+					c.Base64 = make(map[string][]string)
+				}
+				c.Base64[kind.String()] = append(c.Base64[kind.String()], base64.StdEncoding.EncodeToString([]byte(v)))
+			}
+		}
+		out = append(out, c)
+	}
+	return out
+}
+
+func decodeCoarser(steps []coarser) ([]rules.CoarserValues, error) {
+	var out []rules.CoarserValues
+	for i := range steps {
+		c := rules.CoarserValues{Over: steps[i].Over}
+		for k := range c.Values {
+			kind := rules.Kind(k)
+			list := steps[i].list(kind)
+			if list == nil {
+				continue
+			}
+			c.Values[k] = *list
+			for _, s := range steps[i].Base64[kind.String()] {
+				b, err := base64.StdEncoding.DecodeString(s)
+				if err != nil {
+					return nil, fmt.Errorf("base64 %s: %w", kind, err)
+				}
+				c.Values[k] = append(c.Values[k], string(b))
+			}
+		}
+		out = append(out, c)
+	}
+	return out, nil
+}
+
+// period is a duration as Go writes it, empty for none.
+func period(every time.Duration) string {
+	if every <= 0 {
+		return ""
+	}
+	return every.String()
+}
+
+func parsePeriod(text string) (time.Duration, error) {
+	if text == "" {
+		return 0, nil
+	}
+	every, err := time.ParseDuration(text)
+	if err != nil {
+		return 0, fmt.Errorf("every: %w", err)
+	}
+	return every, nil
+}

@@ -1,0 +1,81 @@
+package delivery
+
+import (
+	"context"
+	"slices"
+
+	"github.com/walpurge/walpurge/rules"
+)
+
+// refuse deals with invalidations that the sink refuses for good: what the first
+// step of their rule's collapse has for their items is tried once in their
+// place; what has nothing, and what the sink refuses even so, is parked. It
+// returns false when the lane is stopping.
+func (l *Lane) refuse(intake, work context.Context, t *turn, refused []rules.Invalidation, cause error) bool {
+	if len(refused) == 0 {
+		return true
+	}
+	if t.spare {
+		t.failed = true
+		return true
+	}
+	var park []rules.Invalidation
+	for _, inv := range refused {
+		items := t.job.coarser[value{inv.Kind, inv.Value}]
+		if len(items) == 0 {
+			park = append(park, inv)
+			continue
+		}
+		var instead []rules.Invalidation
+		seen := make(map[value]struct{})
+		for _, item := range items {
+			for k, texts := range item.Coarser[0].Values {
+				for _, text := range texts {
+					v := value{rules.Kind(k), text}
+					if _, dup := seen[v]; !dup {
+						seen[v] = struct{}{}
+						instead = append(instead, rules.Invalidation{Kind: v.kind, Value: text, Rule: inv.Rule})
+					}
+				}
+			}
+		}
+		again := turn{group: t.group, job: t.job, spare: true}
+		for _, request := range split(instead, l.cfg.Limits) {
+			if !l.request(intake, work, request, &again) {
+				return false
+			}
+		}
+		if again.failed {
+			park = append(park, inv)
+			continue
+		}
+		l.collapsed(inv.Rule, 1)
+		l.cfg.Logger.Warn("the sink refuses a value for good, coarser ones were purged in its place", "rule", inv.Rule, "err", cause)
+	}
+	return l.park(intake, park, t.group, cause)
+}
+
+// turn is what requests of one turn share. spare is set where coarser values are
+// tried for refused ones: failed then tells that they were refused as well.
+type turn struct {
+	group         []ready
+	job           *job
+	spare, failed bool
+}
+
+// sources are the messages that a turn's values come from.
+func (j *job) sources(group []ready) []ready {
+	out := slices.Clone(group)
+	for _, w := range j.met {
+		for _, o := range w.owed {
+			out = append(out, o.ready)
+		}
+	}
+	return out
+}
+
+func (l *Lane) collapsed(rule string, values int) {
+	if l.cfg.Collapsed != nil {
+		l.cfg.Collapsed(rule, values)
+	}
+}

@@ -1,0 +1,221 @@
+package delivery
+
+import (
+	"slices"
+	"time"
+
+	"github.com/walpurge/walpurge/rules"
+)
+
+// job is what one turn of a lane purges, and what follows from it once that is
+// done.
+type job struct {
+	invs  []rules.Invalidation
+	flush bool
+	// met are the values put off that this purge carries out.
+	met []*wait
+	// paced are the values of rules with a period that are purged, or that coarser
+	// ones stand for.
+	paced []paced
+	// later are the values that this turn puts off.
+	later []putOff
+	// coarser has the items of values that have something coarser.
+	coarser   map[value][]*rules.Item
+	collapsed map[string]int
+	coalesced int
+}
+
+type paced struct {
+	value
+	every time.Duration
+}
+
+type putOff struct {
+	value
+	ready int // place in the group
+	item  *rules.Item
+	due   time.Time
+}
+
+// want is an item with those of its values that are to be purged now.
+type want struct {
+	item   *rules.Item
+	ready  int // place in the group; -1: a value that was put off and is due
+	values []value
+	later  []putOff
+}
+
+// plan decides what a group's turn comes to: what is purged now, what is put
+// off because of its period, and what coarser values stand for.
+func (l *Lane) plan(group []ready, now time.Time) *job {
+	j := &job{collapsed: map[string]int{}}
+	covered := false
+	for _, r := range group {
+		if l.coveredBy(r.msg) {
+			covered = true
+			continue
+		}
+		j.flush = j.flush || r.msg.Batch != nil && r.msg.Batch.Flush
+	}
+	var wants []want
+	free := l.unpaced(group)
+	for i, r := range group {
+		b := r.msg.Batch
+		if b == nil || l.coveredBy(r.msg) {
+			continue
+		}
+		for n := range b.Items {
+			w := want{item: &b.Items[n], ready: i}
+			for k, texts := range w.item.Values {
+				for _, text := range texts {
+					v := value{rules.Kind(k), text}
+					if w.item.Every > 0 && !j.flush && b.Origin == rules.FromWAL {
+						if due, early := l.pacer.early(v, w.item.Every, now); early && !free[v] {
+							w.later = append(w.later, putOff{v, i, w.item, due})
+							continue
+						}
+					}
+					w.values = append(w.values, v)
+				}
+			}
+			wants = append(wants, w)
+		}
+	}
+	if j.flush {
+		now = now.Add(rules.MaxEvery) // a flush carries out all that was put off
+	}
+	j.met = l.pacer.take(now)
+	for _, w := range j.met {
+		for _, item := range w.items {
+			wants = append(wants, want{item: item, ready: -1, values: []value{w.value}})
+		}
+	}
+	j.decide(wants)
+	j.join(l.pacer)
+	if covered {
+		j.invs = distinct(append(j.invs, l.superseded.all...))
+	}
+	return j
+}
+
+// distinct drops repeated values in place, whatever rules they come from.
+func distinct(all []rules.Invalidation) []rules.Invalidation {
+	seen := make(map[value]struct{}, len(all))
+	out := all[:0]
+	for _, inv := range all {
+		v := value{inv.Kind, inv.Value}
+		if _, dup := seen[v]; !dup {
+			seen[v] = struct{}{}
+			out = append(out, inv)
+		}
+	}
+	return out
+}
+
+// unpaced are the values that some rule without a period asks for.
+func (l *Lane) unpaced(group []ready) map[value]bool {
+	var plain, paced []*rules.Item
+	for _, r := range group {
+		if r.msg.Batch == nil {
+			continue
+		}
+		for i := range r.msg.Batch.Items {
+			if item := &r.msg.Batch.Items[i]; item.Every > 0 {
+				paced = append(paced, item)
+			} else {
+				plain = append(plain, item)
+			}
+		}
+	}
+	if len(paced) == 0 {
+		return nil
+	}
+	out := make(map[value]bool)
+	for _, item := range plain {
+		for k, texts := range item.Values {
+			for _, text := range texts {
+				out[value{rules.Kind(k), text}] = true
+			}
+		}
+	}
+	return out
+}
+
+// decide takes for every item its exact values, or those of the last step whose
+// over the values of its rule exceed that are to be purged now.
+func (j *job) decide(wants []want) {
+	counts := make(map[string]map[value]struct{})
+	for _, w := range wants {
+		if len(w.item.Coarser) == 0 {
+			continue
+		}
+		if counts[w.item.Rule] == nil {
+			counts[w.item.Rule] = make(map[value]struct{})
+		}
+		for _, v := range w.values {
+			counts[w.item.Rule][v] = struct{}{}
+		}
+	}
+	seen := make(map[value]struct{})
+	add := func(rule string, v value) bool {
+		if _, dup := seen[v]; dup {
+			return false
+		}
+		seen[v] = struct{}{}
+		j.invs = append(j.invs, rules.Invalidation{Kind: v.kind, Value: v.text, Rule: rule})
+		return true
+	}
+	for _, w := range wants {
+		step := -1
+		for i, c := range w.item.Coarser {
+			if len(counts[w.item.Rule]) > c.Over {
+				step = i
+			}
+		}
+		if w.item.Every > 0 {
+			for _, v := range w.values {
+				j.paced = append(j.paced, paced{v, w.item.Every})
+			}
+		}
+		if step >= 0 {
+			// They stand for what would have been put off, too.
+			for k, texts := range w.item.Coarser[step].Values {
+				for _, text := range texts {
+					add(w.item.Rule, value{rules.Kind(k), text})
+				}
+			}
+			j.collapsed[w.item.Rule] += len(w.values) + len(w.later)
+			continue
+		}
+		for _, v := range w.values {
+			if len(w.item.Coarser) > 0 {
+				if j.coarser == nil {
+					j.coarser = make(map[value][]*rules.Item)
+				}
+				j.coarser[v] = append(j.coarser[v], w.item)
+			}
+			if !add(w.item.Rule, v) && w.ready >= 0 {
+				j.coalesced++
+			}
+		}
+		j.later = append(j.later, w.later...)
+	}
+}
+
+// join lets values that were put off, and are not due, or were to be, go with
+// equal ones that are purged now.
+func (j *job) join(p *pacer) {
+	if len(p.waits) == 0 && len(j.later) == 0 {
+		return
+	}
+	now := make(map[value]bool, len(j.invs))
+	for _, inv := range j.invs {
+		v := value{inv.Kind, inv.Value}
+		now[v] = true
+		if w, waits := p.waits[v]; waits {
+			j.met = append(j.met, p.remove(w))
+			j.paced = append(j.paced, paced{w.value, w.every})
+		}
+	}
+	j.later = slices.DeleteFunc(j.later, func(d putOff) bool { return now[d.value] })
+}

@@ -1,0 +1,104 @@
+package delivery
+
+import (
+	"context"
+	"errors"
+
+	"github.com/walpurge/walpurge/rules"
+)
+
+// ErrPutOff is what a gate's Brief returns where it is held shut by nothing but
+// purges that another lane has put off, because of a rule's period.
+var ErrPutOff = errors.New("the purges that the gate waits for are put off")
+
+// Past blocks until this lane has purged what the stream holds before a message
+// of a lane that waits for it, and returns nil; or the context's cause. floor
+// does the same by the lane's acknowledgements alone, which stand still while
+// one value is put off. So what is put off is waited for only where it comes from
+// a transaction of the message: nothing else of the message depends on it. In
+// that case, if brief is set, Past returns ErrPutOff as soon as nothing but that
+// is left.
+func (l *Lane) Past(ctx context.Context, m rules.Message, brief bool, floor func(ctx context.Context, seq uint64) error) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	passed := make(chan error, 1)
+	go func() { passed <- floor(ctx, m.Seq) }()
+	var xids map[uint64]struct{}
+	for {
+		first, newer := l.tracker.before(m.Seq, xids)
+		switch {
+		case first == nil && newer == nil:
+			cancel()
+			<-passed
+			return nil
+		case first != nil && first.off && xids == nil:
+			xids = make(map[uint64]struct{}, len(m.Batch.Stamp.XIDs))
+			for _, x := range m.Batch.Stamp.XIDs {
+				xids[x] = struct{}{}
+			}
+			continue
+		case first != nil && first.off && brief:
+			cancel()
+			<-passed
+			return ErrPutOff
+		}
+		if first != nil {
+			newer = first.moved
+		}
+		select {
+		case <-newer:
+		case err := <-passed:
+			return err
+		}
+	}
+}
+
+// blocker is a message that another lane waits for. off is set where it is put off.
+type blocker struct {
+	off   bool
+	moved <-chan struct{}
+}
+
+// before finds the first message before seq that is not done; one that is put
+// off only if it comes from one of the transactions, or these are nil, and only
+// if there is no other. If messages before seq are not all known, newer is closed
+// when one more is.
+func (t *tracker) before(seq uint64, xids map[uint64]struct{}) (first *blocker, newer <-chan struct{}) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	watch := func(e *entry) *blocker {
+		if e.moved == nil {
+			e.moved = make(chan struct{})
+		}
+		return &blocker{off: e.putOff, moved: e.moved}
+	}
+	var off *entry
+	for _, e := range t.queue {
+		switch {
+		case e.seq >= seq || e.done || e.batch == nil:
+		case !e.putOff:
+			return watch(e), nil
+		case off == nil && (xids == nil || shares(e.batch, xids)):
+			off = e
+		}
+	}
+	if t.read < seq {
+		if t.newer == nil {
+			t.newer = make(chan struct{})
+		}
+		return nil, t.newer
+	}
+	if off != nil {
+		return watch(off), nil
+	}
+	return nil, nil
+}
+
+func shares(b *rules.Batch, xids map[uint64]struct{}) bool {
+	for _, x := range b.Stamp.XIDs {
+		if _, in := xids[x]; in {
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,93 @@
+package delivery
+
+import (
+	"context"
+	"sync"
+
+	"github.com/walpurge/walpurge/rules"
+)
+
+// maxQueued bounds the values in messages that wait for their turn, so that a
+// queue which is long enough for many small messages is not too long for large
+// ones.
+const maxQueued = 2 * maxValues
+
+// queue counts the values that wait for their turn. One message always fits.
+type queue struct {
+	mu     sync.Mutex
+	values int
+	left   chan struct{} // closed when some were taken
+}
+
+func newQueue() *queue { return &queue{left: make(chan struct{})} }
+
+// acquire waits until a message fits and reports whether the context lived
+// through it.
+func (q *queue) acquire(ctx context.Context, r ready) bool {
+	n := size(r)
+	for {
+		q.mu.Lock()
+		if q.values == 0 || q.values+n <= maxQueued {
+			q.values += n
+			q.mu.Unlock()
+			return true
+		}
+		left := q.left
+		q.mu.Unlock()
+		select {
+		case <-left:
+		case <-ctx.Done():
+			return false
+		}
+	}
+}
+
+func (q *queue) release(group []ready) {
+	n := 0
+	for _, r := range group {
+		n += size(r)
+	}
+	if n == 0 {
+		return
+	}
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.values -= n
+	close(q.left)
+	q.left = make(chan struct{})
+}
+
+// bytesOf is about what a message takes in the stream.
+func bytesOf(b *rules.Batch) int64 {
+	const envelope, quotes = 400, 3
+	n := envelope
+	add := func(values *[rules.NumKinds][]string) {
+		for _, texts := range values {
+			for _, text := range texts {
+				n += len(text) + quotes
+			}
+		}
+	}
+	if b != nil {
+		for i := range b.Items {
+			add(&b.Items[i].Values)
+			for s := range b.Items[i].Coarser {
+				add(&b.Items[i].Coarser[s].Values)
+			}
+		}
+	}
+	return int64(n)
+}
+
+// sizeOf is the number of values in a batch.
+func sizeOf(b *rules.Batch) int {
+	n := 0
+	if b != nil {
+		for i := range b.Items {
+			for _, values := range b.Items[i].Values {
+				n += len(values)
+			}
+		}
+	}
+	return n
+}
