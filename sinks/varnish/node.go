@@ -7,9 +7,10 @@ import (
 	"net"
 	"net/netip"
 	"net/url"
-	"regexp"
 	"slices"
 	"strings"
+
+	"github.com/walpurge/walpurge/sinks/internal/call"
 )
 
 // node is one entry of the configuration.
@@ -21,13 +22,11 @@ type node struct {
 	dns bool
 }
 
-var hostForm = regexp.MustCompile(`^([A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?$`)
-
 func parseNode(text string) (node, error) {
 	text, dns := strings.CutPrefix(text, "dns+")
 	u, err := url.Parse(text)
 	switch {
-	case err != nil || u.Scheme != "http" && u.Scheme != "https" || !hostForm.MatchString(u.Host):
+	case err != nil || u.Scheme != "http" && u.Scheme != "https" || !call.IsHost(u.Host):
 		return node{}, errors.New("write it as http://host:port, or dns+http://host:port for every address of the name")
 	case u.User != nil || u.RawQuery != "" || u.ForceQuery || u.Fragment != "" || u.Path != "" && u.Path != "/":
 		return node{}, errors.New("no user, password, path, query or fragment belongs here")

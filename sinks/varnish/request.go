@@ -12,6 +12,7 @@ import (
 
 	"github.com/walpurge/walpurge/rules"
 	"github.com/walpurge/walpurge/sinks"
+	"github.com/walpurge/walpurge/sinks/internal/call"
 )
 
 // request is what every node is sent.
@@ -151,38 +152,29 @@ func (c Config) urlRequest(value string) (request, error) {
 	if err := visible("a URL", value, ""); err != nil {
 		return request{}, err
 	}
-	u, err := url.Parse(value)
-	if err != nil || u.Scheme != "https" && u.Scheme != "http" || !hostForm.MatchString(u.Host) || u.User != nil {
-		return request{}, errors.New("a URL that is none; write it like https://shop.example/p/{slug}")
+	u, err := call.ParseURL(value)
+	if err != nil {
+		return request{}, err
 	}
-	_, sent, _ := strings.Cut(value, "://")
-	sent = sent[len(u.Host):]
-	if !strings.HasPrefix(sent, "/") {
-		sent = "/" + sent
-	}
-	if u.Path == "" {
-		u.Path = "/"
-	}
-	path := url.URL{Path: u.Path, RawPath: u.RawPath, RawQuery: u.RawQuery, ForceQuery: u.ForceQuery}
-	if (&url.URL{Scheme: "http", Host: "x", Path: path.Path, RawPath: path.RawPath, RawQuery: path.RawQuery, ForceQuery: path.ForceQuery}).RequestURI() != sent {
-		return request{}, errors.New("a URL that no browser would send like that: a fragment, or a character that has to be percent-encoded")
-	}
-	return c.soften(request{method: "PURGE", host: strings.ToLower(u.Host), path: path, header: http.Header{}}), nil
+	r := request{method: "PURGE", host: u.Host, header: http.Header{}}
+	u.Host, u.Scheme = "", ""
+	r.path = u
+	return c.soften(r), nil
 }
 
 // prefixPattern takes host and path prefix apart. A ban's text is cut at white
 // space alone, where a word's place says what it is: so what has none cannot
 // become an operator or a second condition, and what is escaped as a regular
 // expression matches itself only.
-func prefixPattern(value string) (host, pattern string, err error) {
+func prefixPattern(value string) (string, string, error) {
 	if err := visible("a URL prefix", value, ""); err != nil {
 		return "", "", err
 	}
-	host, path, slash := strings.Cut(value, "/")
-	if !slash || !hostForm.MatchString(host) {
-		return "", "", errors.New("a URL prefix without a host and a path; write it like shop.example/m/{merchant_id}/")
+	host, path, err := call.ParsePrefix(value)
+	if err != nil {
+		return "", "", err
 	}
-	return strings.ToLower(host), regexp.QuoteMeta("/" + path), nil
+	return host, regexp.QuoteMeta(path), nil
 }
 
 // http makes the request for one node.
