@@ -9,7 +9,10 @@ import (
 	"github.com/walpurge/walpurge/rules"
 	"github.com/walpurge/walpurge/rules/strictyaml"
 	"github.com/walpurge/walpurge/sinks/cloudflare"
+	"github.com/walpurge/walpurge/sinks/cloudfront"
 	"github.com/walpurge/walpurge/sinks/valkey"
+	"github.com/walpurge/walpurge/sinks/varnish"
+	"github.com/walpurge/walpurge/sinks/webhook"
 )
 
 // Config is a file that was read and found sound.
@@ -65,6 +68,9 @@ type Sink struct {
 	Pos        strictyaml.Pos
 	Valkey     *valkey.Config
 	Cloudflare *cloudflare.Config
+	CloudFront *cloudfront.Config
+	Varnish    *varnish.Config
+	Webhook    *webhook.Config
 
 	After   []string
 	MaxWait time.Duration
@@ -79,8 +85,15 @@ type Sink struct {
 
 // Kind names the kind as the file does.
 func (s Sink) Kind() string {
-	if s.Valkey != nil {
+	switch {
+	case s.Valkey != nil:
 		return "valkey"
+	case s.CloudFront != nil:
+		return "cloudfront"
+	case s.Varnish != nil:
+		return "varnish"
+	case s.Webhook != nil:
+		return "webhook"
 	}
 	return "cloudflare"
 }

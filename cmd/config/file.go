@@ -64,6 +64,9 @@ type rawStream struct {
 type rawSink struct {
 	Valkey     *valkeyBlock     `yaml:"valkey"`
 	Cloudflare *cloudflareBlock `yaml:"cloudflare"`
+	CloudFront *cloudfrontBlock `yaml:"cloudfront"`
+	Varnish    *varnishBlock    `yaml:"varnish"`
+	Webhook    *webhookBlock    `yaml:"webhook"`
 
 	After   []strictyaml.Text                 `yaml:"after"`
 	MaxWait strictyaml.Located[time.Duration] `yaml:"max_wait"`
@@ -78,10 +81,7 @@ type rawSink struct {
 	Formerly    strictyaml.Text                     `yaml:"formerly"`
 
 	// The other kinds of sink that the file format has.
-	Fastly     *strictyaml.Node `yaml:"fastly"`
-	CloudFront *strictyaml.Node `yaml:"cloudfront"`
-	Varnish    *strictyaml.Node `yaml:"varnish"`
-	Webhook    *strictyaml.Node `yaml:"webhook"`
+	Fastly *strictyaml.Node `yaml:"fastly"`
 }
 
 type rawFlush struct {
