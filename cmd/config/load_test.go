@@ -241,7 +241,13 @@ func FuzzLoad(f *testing.F) {
 		require.Positive(t, cfg.DrainTimeout)
 		for _, s := range cfg.Sinks {
 			require.Positive(t, s.MaxWait)
-			require.NotEqual(t, s.Valkey == nil, s.Cloudflare == nil)
+			kinds := 0
+			for _, given := range []bool{s.Valkey != nil, s.Cloudflare != nil, s.CloudFront != nil, s.Varnish != nil, s.Webhook != nil} {
+				if given {
+					kinds++
+				}
+			}
+			require.Equal(t, 1, kinds)
 		}
 	})
 }

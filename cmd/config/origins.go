@@ -59,6 +59,10 @@ func (l *loader) origins(s *Sink, raw *rawSink) (kinds int, can rules.KindSet) {
 		kinds++
 		s.Varnish, can = &b.Config, b.Config.Kinds()
 		l.varnish(b)
+		if f := raw.Flush; f != nil && f.Everything.Value && !b.Bans {
+			l.failf(f.Everything.Pos, "flush.everything: Varnish does that by a ban; add bans: true and the VCL for it, or write flush: {tags: [...]} with a tag that every object carries")
+			f.Everything.Value = false
+		}
 	}
 	if b := raw.CloudFront; b != nil {
 		kinds++
@@ -123,7 +127,16 @@ func (l *loader) webhook(b *webhookBlock) {
 	if b.JSON.Given() && b.JSON.Value == "" {
 		l.failf(b.JSON.Pos(), "webhook.json is empty; write an expression, or take it out for the body that the documentation has")
 	}
+	if l.unset(check.JSON) {
+		check.JSON = ""
+	}
+	// What the compiler says may quote what a variable holds.
+	expanded := b.JSON.String() != strictyaml.NewText(b.JSON.Value, b.JSON.Pos()).String()
 	for _, f := range webhook.CheckJSON(check.JSON) {
+		if expanded {
+			l.failf(b.JSON.Pos(), "webhook.json: %s: with its variables replaced, this is no expression that works; write them inside quotes", b.JSON)
+			break
+		}
 		l.failf(b.JSON.At(f.Offset), "webhook.json: %s", f.Text)
 	}
 	check.JSON = ""
