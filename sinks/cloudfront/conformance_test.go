@@ -112,7 +112,7 @@ func startRig(t *testing.T, env sinktest.Env, kind rules.Kind) sinktest.Rig {
 	}
 	return sinktest.Rig{
 		Open: func(t *testing.T) (sinks.Sink, func()) {
-			s := open(t, cfg, 1500*time.Millisecond, env.Logger)
+			s := open(t, cfg, time.Second, env.Logger)
 			return s, s.Close
 		},
 		Fill: func(_ *testing.T, values []string) {
@@ -123,7 +123,7 @@ func startRig(t *testing.T, env sinktest.Env, kind rules.Kind) sinktest.Rig {
 			a.fill(all)
 		},
 		Held: func(_ *testing.T, v string) bool { return a.holds(v) },
-		Faults: append(slow, []sinktest.Fault{
+		Faults: append([]sinktest.Fault{
 			fault("reset", sinks.Transient, func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }),
 			after(coded(sinks.Throttled, 400, "TooManyInvalidationsInProgress"), 10*time.Second),
 			coded(sinks.Throttled, 400, "Throttling"),
@@ -159,7 +159,7 @@ func startRig(t *testing.T, env sinktest.Env, kind rules.Kind) sinktest.Rig {
 				// Who has some already is told that they are no good.
 				a.set(func(w http.ResponseWriter, _ *http.Request) { refuse(w, 403, "ExpiredToken", "x") })
 			}},
-		}...),
+		}, slow...),
 		Heal: func(*testing.T) {
 			a.set(nil)
 			_ = os.Rename(file+".away", file)

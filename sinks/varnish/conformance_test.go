@@ -17,7 +17,7 @@ import (
 
 func openSink(t testing.TB, cfg Config, logger *slog.Logger) *Sink {
 	t.Helper()
-	s, err := newSink(cfg, 1500*time.Millisecond, systemLookup, logger)
+	s, err := newSink(cfg, time.Second, systemLookup, logger)
 	require.NoError(t, err)
 	t.Cleanup(s.Close)
 	return s

@@ -39,7 +39,7 @@ func startRig(t *testing.T, env sinktest.Env) sinktest.Rig {
 		require.Empty(t, bodies, "a redirect was followed")
 	})
 	cfg := DefaultConfig()
-	cfg.URL, cfg.HMACFile, cfg.Timeout = svc.URL+"/purge?token="+env.Secret, filepath.Join(t.TempDir(), "secret"), 1500*time.Millisecond
+	cfg.URL, cfg.HMACFile, cfg.Timeout = svc.URL+"/purge?token="+env.Secret, filepath.Join(t.TempDir(), "secret"), time.Second
 	cfg.Headers = map[string]string{"authorization": "Bearer " + env.Secret}
 	require.NoError(t, os.WriteFile(cfg.HMACFile, []byte(env.Secret+"\n"), 0o600))
 	fault := func(name string, class sinks.Class, h http.HandlerFunc) sinktest.Fault {
