@@ -17,9 +17,12 @@ import (
 	"github.com/walpurge/walpurge/rules/strictyaml"
 	"github.com/walpurge/walpurge/sinks"
 	"github.com/walpurge/walpurge/sinks/cloudflare"
+	"github.com/walpurge/walpurge/sinks/cloudfront"
 	"github.com/walpurge/walpurge/sinks/delivery"
 	"github.com/walpurge/walpurge/sinks/fastly"
 	"github.com/walpurge/walpurge/sinks/valkey"
+	"github.com/walpurge/walpurge/sinks/varnish"
+	"github.com/walpurge/walpurge/sinks/webhook"
 )
 
 // target is a sink with what the lane does not need to know of it.
@@ -57,6 +60,24 @@ func newTarget(spec config.Sink, log *slog.Logger) (target, error) {
 		}
 		t.sink, t.check, t.close, t.limits = s, s.Check, s.Close, spec.Fastly.Limits()
 		t.budgets = spec.Fastly.Budgets()
+	case spec.CloudFront != nil:
+		s, err := cloudfront.New(*spec.CloudFront, log)
+		if err != nil {
+			return t, fmt.Errorf("sink %s: %w", spec.Name, err)
+		}
+		t.sink, t.check, t.close, t.limits = s, s.Check, s.Close, spec.CloudFront.Limits()
+	case spec.Varnish != nil:
+		s, err := varnish.New(*spec.Varnish, log)
+		if err != nil {
+			return t, fmt.Errorf("sink %s: %w", spec.Name, err)
+		}
+		t.sink, t.check, t.close, t.limits = s, s.Check, s.Close, spec.Varnish.Limits()
+	case spec.Webhook != nil:
+		s, err := webhook.New(*spec.Webhook, log)
+		if err != nil {
+			return t, fmt.Errorf("sink %s: %w", spec.Name, err)
+		}
+		t.sink, t.check, t.close, t.limits = s, s.Check, s.Close, spec.Webhook.Limits()
 	}
 	if spec.Shadow {
 		t.sink = shadow{log: log}

@@ -9,8 +9,11 @@ import (
 	"github.com/walpurge/walpurge/rules"
 	"github.com/walpurge/walpurge/rules/strictyaml"
 	"github.com/walpurge/walpurge/sinks/cloudflare"
+	"github.com/walpurge/walpurge/sinks/cloudfront"
 	"github.com/walpurge/walpurge/sinks/fastly"
 	"github.com/walpurge/walpurge/sinks/valkey"
+	"github.com/walpurge/walpurge/sinks/varnish"
+	"github.com/walpurge/walpurge/sinks/webhook"
 )
 
 // Config is a file that was read and found sound.
@@ -68,6 +71,9 @@ type Sink struct {
 	Pos        strictyaml.Pos
 	Valkey     *valkey.Config
 	Cloudflare *cloudflare.Config
+	CloudFront *cloudfront.Config
+	Varnish    *varnish.Config
+	Webhook    *webhook.Config
 	Fastly     *fastly.Config
 
 	After   []string
@@ -90,6 +96,12 @@ func (s Sink) Kind() string {
 	switch {
 	case s.Valkey != nil:
 		return "valkey"
+	case s.CloudFront != nil:
+		return "cloudfront"
+	case s.Varnish != nil:
+		return "varnish"
+	case s.Webhook != nil:
+		return "webhook"
 	case s.Fastly != nil:
 		return "fastly"
 	}

@@ -66,6 +66,9 @@ type rawSink struct {
 	Valkey     *valkeyBlock     `yaml:"valkey"`
 	Cloudflare *cloudflareBlock `yaml:"cloudflare"`
 	Fastly     *fastlyBlock     `yaml:"fastly"`
+	CloudFront *cloudfrontBlock `yaml:"cloudfront"`
+	Varnish    *varnishBlock    `yaml:"varnish"`
+	Webhook    *webhookBlock    `yaml:"webhook"`
 
 	After   []strictyaml.Text                 `yaml:"after"`
 	MaxWait strictyaml.Located[time.Duration] `yaml:"max_wait"`
@@ -78,11 +81,6 @@ type rawSink struct {
 	Mode        strictyaml.Text                     `yaml:"mode"`
 	Rollout     strictyaml.Located[int]             `yaml:"rollout"`
 	Formerly    strictyaml.Text                     `yaml:"formerly"`
-
-	// The other kinds of sink that the file format has.
-	CloudFront *strictyaml.Node `yaml:"cloudfront"`
-	Varnish    *strictyaml.Node `yaml:"varnish"`
-	Webhook    *strictyaml.Node `yaml:"webhook"`
 }
 
 type rawFlush struct {

@@ -242,8 +242,8 @@ func FuzzLoad(f *testing.F) {
 		for _, s := range cfg.Sinks {
 			require.Positive(t, s.MaxWait)
 			kinds := 0
-			for _, set := range []bool{s.Valkey != nil, s.Cloudflare != nil, s.Fastly != nil} {
-				if set {
+			for _, given := range []bool{s.Valkey != nil, s.Cloudflare != nil, s.Fastly != nil, s.CloudFront != nil, s.Varnish != nil, s.Webhook != nil} {
+				if given {
 					kinds++
 				}
 			}

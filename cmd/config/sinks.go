@@ -107,14 +107,11 @@ func (l *loader) sink(name string, at strictyaml.Pos, raw *rawSink, names []stri
 			l.each(b.pos, err, "")
 		}
 	}
-	for kind, n := range map[string]*strictyaml.Node{"cloudfront": raw.CloudFront, "varnish": raw.Varnish, "webhook": raw.Webhook} {
-		if n != nil {
-			kinds++
-			l.laterNode(n, kind)
-		}
+	if n, c := l.origins(&s, raw); n > 0 {
+		kinds, can = kinds+n, c
 	}
 	if kinds != 1 {
-		l.failf(at, "sink %s has %d kinds; give it exactly one of valkey, cloudflare, fastly", name, kinds)
+		l.failf(at, "sink %s has %d kinds; give it exactly one of valkey, cloudflare, fastly, cloudfront, varnish, webhook", name, kinds)
 	}
 	s.Takes = l.takes(raw.Takes, can)
 	s.Flush = l.flush(raw.Flush, can, accepts)

@@ -2,7 +2,7 @@
 # deps.sh - makes sure that the servers which the tests and `walpurge demo`
 # start are installed: PostgreSQL 15 or newer and Valkey (or Redis 7 or newer).
 # It also looks for a Go new enough for go.mod. Group test: a C compiler, which
-# the race detector needs.
+# the race detector needs, and Varnish with its xkey module.
 #
 #   deps.sh [--check] [GROUP...]
 #
@@ -303,8 +303,23 @@ find_compiler() {
 
 install_compiler() { install gcc libc6-dev; }
 
+# varnishd lies in sbin, which a user's PATH may lack. The xkey module comes in
+# a package of its own.
+find_varnish() {
+  local path modules
+  path=$(PATH=$PATH:/usr/sbin:/usr/local/sbin command -v varnishd) || return 1
+  shopt -s nullglob
+  modules=(/usr/lib/varnish/vmods/libvmod_xkey.so /usr/lib*/*/varnish/vmods/libvmod_xkey.so /usr/local/lib/varnish/vmods/libvmod_xkey.so)
+  shopt -u nullglob
+  ((${#modules[@]} > 0)) || return 1
+  printf 'Varnish %s at %s\n' "$("$path" -V 2>&1 | sed -nE 's/.*varnish-([0-9.]+).*/\1/p; q')" "$path"
+}
+
+install_varnish() { install varnish varnish-modules; }
+
 group_test() {
   need "a C compiler" find_compiler install_compiler "apt-get install gcc libc6-dev"
+  need "Varnish with xkey" find_varnish install_varnish "apt-get install varnish varnish-modules"
 }
 
 # --- main --------------------------------------------------------------------

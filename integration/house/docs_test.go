@@ -116,7 +116,7 @@ func load(t *testing.T, text string) (*config.Config, error) {
 	require.NoError(t, os.WriteFile(filepath.Join(dir, "rules", "shop.yaml"), []byte("rules: []\n"), 0o600))
 	file := filepath.Join(dir, "walpurge.yaml")
 	require.NoError(t, os.WriteFile(file, []byte(text), 0o600))
-	env := map[string]string{"DATABASE_URL": "postgres://walpurge@db/shop", "VALKEY_URL": "valkey://cache"}
+	env := map[string]string{"DATABASE_URL": "postgres://walpurge@db/shop", "VALKEY_URL": "valkey://cache", "WEBHOOK_TOKEN": "t"}
 	return config.Load(file, config.Options{Env: func(name string) (string, bool) { v, ok := env[name]; return v, ok }})
 }
 

@@ -22,6 +22,7 @@ var (
 	rate   = "golang.org/x/time/rate"
 	errgrp = "golang.org/x/sync/errgroup"
 	unix   = "golang.org/x/sys/unix"
+	aws    = "github.com/aws/aws-sdk-go-v2/"
 )
 
 // pure packages have no network, no log, no goroutine.
@@ -60,11 +61,17 @@ var house = map[string]room{
 	"sinks/httpsink":         {[]string{"sinks"}, nil, false},
 	"sinks/fastly":           {[]string{"rules", "sinks", "sinks/httpsink"}, nil, false},
 	"sinks/cloudflare":       {[]string{"rules", "sinks", "sinks/httpsink"}, []string{"github.com/cloudflare/cloudflare-go/v7/cache", "github.com/cloudflare/cloudflare-go/v7/option"}, false},
-	"cmd/config":             {[]string{"cdc/postgres", "cdc/watermark", "rules", "rules/strictyaml", "sinks/cloudflare", "sinks/fastly", "sinks/valkey"}, nil, pure},
-	"cmd/admin":              {[]string{"cdc"}, []string{prom}, false},
+	"sinks/internal/call":    {[]string{"rules"}, nil, false},
+	"sinks/cloudfront":       {[]string{"rules", "sinks", "sinks/internal/call"}, []string{aws + "aws", aws + "config", aws + "service/cloudfront", "github.com/aws/smithy-go"}, false},
+	"sinks/varnish":          {[]string{"rules", "sinks", "sinks/internal/call"}, nil, false},
+	"sinks/webhook":          {[]string{"rules", "sinks", "sinks/internal/call"}, []string{cel, "google.golang.org/protobuf/types/known/structpb"}, false},
+	"cmd/config": {[]string{
+		"cdc/postgres", "cdc/watermark", "rules", "rules/strictyaml", "sinks/cloudflare", "sinks/cloudfront", "sinks/fastly", "sinks/valkey", "sinks/varnish", "sinks/webhook",
+	}, nil, pure},
+	"cmd/admin": {[]string{"cdc"}, []string{prom}, false},
 	"cmd/app": {[]string{
 		"cdc", "cdc/postgres", "cdc/visible", "cdc/watermark", "cmd/admin", "cmd/config", "router", "router/lookup", "router/stream", "router/stream/embedded",
-		"rules", "rules/draft", "rules/strictyaml", "sinks", "sinks/cloudflare", "sinks/delivery", "sinks/fastly", "sinks/valkey",
+		"rules", "rules/draft", "rules/strictyaml", "sinks", "sinks/cloudflare", "sinks/cloudfront", "sinks/delivery", "sinks/fastly", "sinks/valkey", "sinks/varnish", "sinks/webhook",
 	}, []string{pgx, nats, prom, errgrp, unix}, false},
 	"cmd/cli":                      {[]string{"cdc", "cdc/postgres", "cmd/admin", "cmd/app", "cmd/config", "integration/demo", "router/stream", "rules", "rules/draft", "rules/rulestest", "rules/strictyaml"}, []string{"github.com/spf13/cobra"}, false},
 	"cmd/walpurge":                 {[]string{"cmd/cli"}, nil, false},

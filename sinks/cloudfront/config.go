@@ -1,0 +1,100 @@
+package cloudfront
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"net/url"
+	"regexp"
+	"strings"
+
+	"github.com/walpurge/walpurge/rules"
+	"github.com/walpurge/walpurge/sinks"
+	"github.com/walpurge/walpurge/sinks/internal/call"
+)
+
+// Config is the `cloudfront:` block of a sink.
+type Config struct {
+	// DistributionID is the distribution's id, not its domain name.
+	DistributionID string `yaml:"distribution_id"`
+	// Region is what requests are signed for; CloudFront itself has none.
+	Region string `yaml:"region"`
+	// Tags allows purges by cache tag, which only a distribution with a
+	// CacheTagConfig carries out.
+	Tags bool `yaml:"tags"`
+	// Hosts are the distribution's own host names. If there are any, URLs and
+	// prefixes of other hosts are refused.
+	Hosts []string `yaml:"hosts"`
+	// BaseURL replaces CloudFront's endpoint, for tests and proxies.
+	BaseURL string `yaml:"base_url"`
+}
+
+// DefaultConfig returns the values of keys that the file leaves out. It is not
+// valid as it stands: distribution_id has no default.
+func DefaultConfig() Config { return Config{Region: "us-east-1"} }
+
+var (
+	distributionForm = regexp.MustCompile(`^[A-Z0-9]{8,32}$`)
+	regionForm       = regexp.MustCompile(`^[a-z]{2,5}(-[a-z]+)+-[0-9]{1,2}$`)
+)
+
+// Validate reports every key that cannot be used, without touching the network
+// or the credentials. It repeats no value, since a key may have been put into the
+// wrong place.
+func (c Config) Validate() error {
+	var errs []error
+	if !distributionForm.MatchString(c.DistributionID) {
+		errs = append(errs, errors.New("distribution_id: write the distribution's id, capital letters and digits such as E2EXAMPLE1234, not its domain name"))
+	}
+	if !regionForm.MatchString(c.Region) {
+		errs = append(errs, errors.New("region: write a region such as us-east-1, or leave it out"))
+	}
+	for i, h := range c.Hosts {
+		if !call.IsHost(h) {
+			errs = append(errs, fmt.Errorf("hosts: number %d: write a host name alone, such as shop.example", i+1))
+		}
+	}
+	if err := c.checkBaseURL(); err != nil {
+		errs = append(errs, fmt.Errorf("base_url: %w", err))
+	}
+	return errors.Join(errs...)
+}
+
+func (c Config) checkBaseURL() error {
+	if c.BaseURL == "" {
+		return nil
+	}
+	u, err := url.Parse(c.BaseURL)
+	switch {
+	case err != nil || u.Scheme != "https" && u.Scheme != "http" || !call.IsHost(u.Host):
+		return errors.New("write an absolute URL such as https://cloudfront.amazonaws.com")
+	case u.User != nil || u.RawQuery != "" || u.ForceQuery || u.Fragment != "" || strings.Trim(u.Path, "/") != "":
+		return errors.New("no user, password, path, query or fragment belongs here")
+	case u.Scheme == "http" && u.Hostname() != "localhost":
+		if ip, err := netip.ParseAddr(u.Hostname()); err != nil || !ip.IsLoopback() {
+			return errors.New("http:// is for this machine alone; write https://")
+		}
+	}
+	return nil
+}
+
+// Kinds returns what the sink carries out.
+func (c Config) Kinds() rules.KindSet {
+	k := rules.Kinds(rules.URL, rules.URLPrefix, rules.Everything)
+	if c.Tags {
+		k |= rules.Kinds(rules.Tag)
+	}
+	return k
+}
+
+// What a distribution may have in progress at a time: 3,000 paths without a
+// wildcard, and 15 with one (InvalidationLimits in the developer guide). One call
+// takes a third of the former, and as many requests as it needs for the latter.
+const (
+	maxItems     = 1000
+	maxWildcards = 15
+)
+
+// Limits returns what one call may carry. Calls are not paced: CloudFront limits
+// what is in progress, and says so.
+func (c Config) Limits() sinks.Limits { return sinks.Limits{Items: maxItems} }

@@ -1,0 +1,146 @@
+package cloudfront
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/walpurge/walpurge/rules"
+	"github.com/walpurge/walpurge/sinks"
+	"github.com/walpurge/walpurge/sinks/internal/call"
+)
+
+// request is one invalidation: paths, and the places in the batch that they are
+// for.
+type request struct {
+	paths  []string
+	places []int
+}
+
+// wholeSite is every path.
+const wholeSite = "/*"
+
+// requests turns a batch into invalidations. failed has the errors of values
+// that CloudFront cannot take, by place.
+func (c Config) requests(batch []rules.Invalidation) (out []request, failed map[int]error) {
+	failed = make(map[int]error)
+	for _, inv := range batch {
+		if inv.Kind == rules.Everything {
+			// It counts as one path and holds all others.
+			all := request{paths: []string{wholeSite}}
+			for i := range batch {
+				all.places = append(all.places, i)
+			}
+			return []request{all}, failed
+		}
+	}
+	var plain request
+	var wild []request
+	for i, inv := range batch {
+		path, err := c.path(inv)
+		if err != nil {
+			failed[i] = sinks.ItemError(fmt.Errorf("cloudfront: %w", err))
+			continue
+		}
+		if inv.Kind != rules.URLPrefix {
+			plain.add(path, i)
+			continue
+		}
+		n := len(wild) - 1
+		if n < 0 || len(wild[n].paths) == maxWildcards && !slices.Contains(wild[n].paths, path) {
+			wild = append(wild, request{})
+			n++
+		}
+		wild[n].add(path, i)
+	}
+	if len(plain.paths) > 0 {
+		out = append(out, plain)
+	}
+	return append(out, wild...), failed
+}
+
+// add puts a path into the request once: hosts are not part of paths, so two
+// URLs may be one path.
+func (r *request) add(path string, place int) {
+	r.places = append(r.places, place)
+	if !slices.Contains(r.paths, path) {
+		r.paths = append(r.paths, path)
+	}
+}
+
+// path is what an invalidation is called in Paths.Items. A * is a wildcard at the
+// end of a path and nowhere else, a # at its beginning a tag: so that no value
+// becomes more than it is, a path may hold no *, and begins with / anyway.
+func (c Config) path(inv rules.Invalidation) (string, error) {
+	switch {
+	case inv.Kind == rules.Tag && c.Tags:
+		return "#" + inv.Value, checkTag(inv.Value)
+	case inv.Kind == rules.URL:
+		if err := checkPath(inv.Value); err != nil {
+			return "", err
+		}
+		u, err := call.ParseURL(inv.Value)
+		if err != nil {
+			return "", err
+		}
+		return u.RequestURI(), c.checkHost(u.Host)
+	case inv.Kind == rules.URLPrefix:
+		if err := checkPath(inv.Value); err != nil {
+			return "", err
+		}
+		host, path, err := call.ParsePrefix(inv.Value)
+		if err != nil {
+			return "", err
+		}
+		return path + "*", c.checkHost(host)
+	case inv.Kind == rules.Tag:
+		return "", errors.New("cannot purge by tag; that takes tags: true, and a CacheTagConfig of the distribution")
+	}
+	return "", fmt.Errorf("cannot purge by %s", inv.Kind)
+}
+
+func (c Config) checkHost(host string) error {
+	if len(c.Hosts) == 0 || slices.ContainsFunc(c.Hosts, func(h string) bool { return strings.EqualFold(h, host) }) {
+		return nil
+	}
+	return errors.New("a URL of a host that is not among `hosts`; add it, or send such URLs to another sink")
+}
+
+// maxPath is the longest path that CloudFront takes.
+const maxPath = 4000
+
+func checkPath(v string) error {
+	if len(v) > maxPath {
+		return fmt.Errorf("a URL of %d bytes, at most %d fit", len(v), maxPath)
+	}
+	for i := range len(v) {
+		switch c := v[i]; {
+		case c <= ' ' || c > '~':
+			return fmt.Errorf("a URL with a space, a control or a non-ASCII character (byte %d); percent-encode it", i)
+		case c == '*':
+			return fmt.Errorf("a URL with a * (byte %d), which is a wildcard; percent-encode it, or name a URL prefix", i)
+		}
+	}
+	return nil
+}
+
+// maxTag is the longest tag that CloudFront stores.
+const maxTag = 256
+
+// checkTag tells whether CloudFront can have stored a tag of this name
+// (invalidation-specifying-tags in the developer guide).
+func checkTag(tag string) error {
+	if tag == "" {
+		return errors.New("an empty tag")
+	}
+	if len(tag) > maxTag {
+		return fmt.Errorf("a tag of %d bytes, at most %d fit; hash long tags in the rule and in the response's header alike", len(tag), maxTag)
+	}
+	for i := range len(tag) {
+		if c := tag[i]; c <= ' ' || c > '~' || c == ',' {
+			return fmt.Errorf("a tag with a space, a comma, a control or a non-ASCII character (byte %d), which no header with tags can carry; escape or hash it in the rule and in the header alike", i)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,241 @@
+package cloudfront
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"pgregory.net/rapid"
+
+	"github.com/walpurge/walpurge/rules"
+	"github.com/walpurge/walpurge/sinks"
+)
+
+func batchOf(k rules.Kind, vv ...string) (out []rules.Invalidation) {
+	for _, v := range vv {
+		out = append(out, rules.Invalidation{Kind: k, Value: v})
+	}
+	return out
+}
+
+func start(t *testing.T, change func(*Config)) (*api, *Sink) {
+	credentials(t, isolate(t), "hunter2hunter2")
+	a := startAPI(t, "hunter2hunter2")
+	cfg := tagged()
+	cfg.BaseURL = a.URL
+	if change != nil {
+		change(&cfg)
+	}
+	return a, open(t, cfg, 10*time.Second, slog.New(slog.DiscardHandler))
+}
+
+func TestPaths(t *testing.T) {
+	a, s := start(t, nil)
+	var batch []rules.Invalidation
+	batch = append(batch, batchOf(rules.URL, "https://shop.example/p/a?x=1", "https://shop.example", "http://Shop.de/p/a?x=1", "https://shop.example/%2A~!$&'()+,;=:@")...)
+	batch = append(batch, batchOf(rules.Tag, "Product-7", "#x", "a*b")...)
+	batch = append(batch, batchOf(rules.URLPrefix, "shop.example/m/7/", "shop.example/")...)
+	require.NoError(t, s.Purge(t.Context(), batch))
+	got := a.seen()
+	require.Len(t, got, 2)
+	require.Equal(t, []string{"/p/a?x=1", "/", "/%2A~!$&'()+,;=:@", "#Product-7", "##x", "#a*b"}, got[0].Paths.Items.Path)
+	require.Equal(t, []string{"/m/7/*", "/*"}, got[1].Paths.Items.Path)
+
+	require.NoError(t, s.Purge(t.Context(), append(batch, rules.Invalidation{Kind: rules.Everything})))
+	got = a.seen()
+	require.Len(t, got, 1, "everything is one path")
+	require.Equal(t, []string{"/*"}, got[0].Paths.Items.Path)
+	require.NoError(t, s.Check(t.Context()))
+	require.Equal(t, []string{"/walpurge-check"}, a.seen()[0].Paths.Items.Path)
+}
+
+// A path ends where its value ends: only a prefix has a wildcard, one, and at its end.
+func TestNoValueBecomesAWildcard(t *testing.T) {
+	cfg := tagged()
+	value := rapid.StringOfN(rapid.RuneFrom([]rune("a*#/?%2A .:é\x00")), 0, 20, -1)
+	rapid.Check(t, func(rt *rapid.T) {
+		v := value.Draw(rt, "value")
+		for _, inv := range []rules.Invalidation{{Kind: rules.URL, Value: "https://a/" + v}, {Kind: rules.URLPrefix, Value: "a/" + v}, {Kind: rules.Tag, Value: v}, {Kind: rules.URL, Value: v}, {Kind: rules.URLPrefix, Value: v}} {
+			path, err := cfg.path(inv)
+			if err != nil {
+				continue
+			}
+			switch inv.Kind {
+			case rules.Tag:
+				require.Equal(rt, "#"+v, path)
+			case rules.URL:
+				require.True(rt, strings.HasPrefix(path, "/"))
+				require.NotContains(rt, path, "*")
+			default:
+				require.True(rt, strings.HasPrefix(path, "/"))
+				require.Equal(rt, len(path)-1, strings.Index(path, "*"))
+			}
+		}
+	})
+}
+
+func TestWhatCannotBeSent(t *testing.T) {
+	a, s := start(t, func(c *Config) { c.Tags, c.Hosts = false, []string{"shop.example"} })
+	for says, batch := range map[string][]rules.Invalidation{
+		"takes tags: true":    batchOf(rules.Tag, "a"),
+		"cannot purge by key": batchOf(rules.Key, "a"),
+		"not among `hosts`":   append(batchOf(rules.URL, "https://other.example/"), batchOf(rules.URLPrefix, "other.example/a/")...),
+		"which is a wildcard": append(batchOf(rules.URL, "https://shop.example/*"), batchOf(rules.URLPrefix, "shop.example/a*/")...),
+		"percent-encode":      batchOf(rules.URL, "https://shop.example/ü", "https://shop.example/a\nb", "https://shop.example/#x"),
+		"at most 4000":        batchOf(rules.URL, "https://shop.example/"+strings.Repeat("x", 4000)),
+		"without a host":      batchOf(rules.URLPrefix, "shop.example", "/a/", "https://shop.example/"),
+		"1001 invalidations":  batchOf(rules.URL, make([]string, 1001)...),
+	} {
+		err := s.Purge(t.Context(), batch)
+		var be *sinks.BatchError
+		if errors.As(err, &be) {
+			require.Len(t, be.Failed, len(batch), says)
+			for _, ferr := range be.Failed {
+				require.ErrorContains(t, ferr, says)
+			}
+		}
+		require.ErrorContains(t, err, says)
+	}
+	require.Empty(t, a.seen())
+	require.NoError(t, s.Purge(t.Context(), batchOf(rules.URL, "https://SHOP.example/")))
+}
+
+func prefixes(n int) (out []rules.Invalidation) {
+	for i := range n {
+		out = append(out, batchOf(rules.URLPrefix, fmt.Sprintf("shop.example/%d/", i))...)
+	}
+	return out
+}
+
+// Fifteen wildcards may be in progress, so more go in several invalidations. What
+// was accepted is not sent, and not paid for, again.
+func TestManyWildcards(t *testing.T) {
+	a, s := start(t, nil)
+	batch := append(batchOf(rules.URL, "https://shop.example/a"), prefixes(40)...)
+	require.NoError(t, s.Purge(t.Context(), batch))
+	require.Len(t, a.seen(), 4)
+
+	a.mu.Lock()
+	a.wild = 10
+	a.mu.Unlock()
+	err := s.Purge(t.Context(), batch)
+	var be *sinks.BatchError
+	require.ErrorAs(t, err, &be)
+	require.Len(t, be.Failed, 40, "the URL was accepted, the prefixes were not")
+	for _, ferr := range be.Failed {
+		class, after := sinks.ClassOf(ferr)
+		require.Equal(t, sinks.Throttled, class)
+		require.Equal(t, busyPause, after)
+	}
+	require.Len(t, a.seen(), 1)
+	class, _ := sinks.ClassOf(s.Purge(t.Context(), prefixes(40)))
+	require.Equal(t, sinks.Throttled, class)
+}
+
+// A refusal of several paths at once says nothing about each of them.
+func TestARefusalOfManyGivesNothingUp(t *testing.T) {
+	a, s := start(t, nil)
+	n := 0
+	a.set(func(w http.ResponseWriter, r *http.Request) {
+		if n++; n > 1 {
+			refuse(w, 400, "InvalidArgument", "x")
+			return
+		}
+		a.accept(w, batchXML{})
+	})
+	err := s.Purge(t.Context(), append(batchOf(rules.URL, "https://shop.example/a"), prefixes(20)...))
+	var be *sinks.BatchError
+	require.ErrorAs(t, err, &be)
+	require.Len(t, be.Failed, 20)
+	for i, ferr := range be.Failed {
+		class, _ := sinks.ClassOf(ferr)
+		require.Equal(t, sinks.Transient, class, i)
+	}
+	require.Equal(t, 2, n)
+}
+
+// A repetition of a call without an answer has its reference, so that CloudFront
+// knows it. A later call of the same paths never does: it would be ignored.
+func TestReferences(t *testing.T) {
+	a, s := start(t, nil)
+	now := time.Now()
+	s.now = func() time.Time { now = now.Add(time.Millisecond); return now }
+	page := batchOf(rules.URL, "https://shop.example/a")
+	held := map[string]string{"x": "/a"}
+	fail := func(status int) http.HandlerFunc {
+		return func(w http.ResponseWriter, r *http.Request) { refuse(w, status, "Throttling", "x") }
+	}
+	lost := func(w http.ResponseWriter, r *http.Request) { panic(http.ErrAbortHandler) }
+
+	for name, between := range map[string]http.HandlerFunc{"nothing": nil, "throttled": fail(400)} {
+		a.fill(held)
+		require.NoError(t, s.Purge(t.Context(), page))
+		if between != nil {
+			a.set(between)
+			require.Error(t, s.Purge(t.Context(), page))
+			a.set(nil)
+		}
+		a.fill(held)
+		require.NoError(t, s.Purge(t.Context(), page))
+		require.False(t, a.holds("x"), name)
+		got := a.seen()
+		require.Len(t, got, 2)
+		require.NotEqual(t, got[0].CallerReference, got[1].CallerReference)
+	}
+
+	// Accepted, and the answer lost on its way.
+	s.references.Clear()
+	sum := sumOf([]string{"/a"})
+	a.set(lost)
+	require.Error(t, s.Purge(t.Context(), page))
+	first, ok := s.references.Recall(sum, now)
+	require.True(t, ok)
+	require.Error(t, s.Purge(t.Context(), page))
+	a.set(nil)
+	require.NoError(t, s.Purge(t.Context(), page))
+	got := a.seen()
+	require.Len(t, got, 1)
+	require.Equal(t, first, got[0].CallerReference)
+	_, ok = s.references.Recall(sum, now)
+	require.False(t, ok)
+}
+
+func TestErrorsTellWhatSupportAsksFor(t *testing.T) {
+	a, s := start(t, nil)
+	a.set(func(w http.ResponseWriter, _ *http.Request) {
+		refuse(w, 403, "AccessDenied", "User: arn:aws:iam::123456789012:user/hunter2 is not authorized")
+	})
+	err := s.Purge(t.Context(), batchOf(rules.URL, "https://shop.example/a"))
+	require.ErrorContains(t, err, "cloudfront: HTTP 403, code AccessDenied, request 0f3a8c1e-1111-2222-3333-444455556666: the credentials are refused")
+	require.NotContains(t, err.Error(), "hunter2")
+	a.set(func(w http.ResponseWriter, _ *http.Request) { refuse(w, 400, "hunter2 secret", "x") })
+	require.NotContains(t, s.Purge(t.Context(), batchOf(rules.URL, "https://shop.example/a")).Error(), "hunter2")
+}
+
+func TestValidateNamesTheKeyAndRepeatsNothing(t *testing.T) {
+	for says, change := range map[string]func(*Config){
+		"distribution_id: write the distribution's id": func(c *Config) { c.DistributionID = "hunter2.cloudfront.net" },
+		"region: write a region":                       func(c *Config) { c.Region = "hunter2" },
+		"hosts: number 2: write a host name":           func(c *Config) { c.Hosts = []string{"a", "https://hunter2"} },
+		"base_url: write an absolute URL":              func(c *Config) { c.BaseURL = "hunter2" },
+		"base_url: no user, password":                  func(c *Config) { c.BaseURL = "https://u:hunter2@a" },
+		"base_url: http:// is for this machine":        func(c *Config) { c.BaseURL = "http://hunter2" },
+	} {
+		c := tagged()
+		c.Hosts, c.BaseURL = []string{"shop.example", "localhost:8080"}, "http://127.0.0.1:1/"
+		require.NoError(t, c.Validate())
+		change(&c)
+		err := c.Validate()
+		require.ErrorContains(t, err, says)
+		require.NotContains(t, err.Error(), "hunter2")
+		_, err = New(c, nil)
+		require.ErrorContains(t, err, says)
+	}
+	require.Equal(t, rules.Kinds(rules.URL, rules.URLPrefix, rules.Everything), DefaultConfig().Kinds())
+	require.Equal(t, rules.Kinds(rules.Tag, rules.URL, rules.URLPrefix, rules.Everything), tagged().Kinds())
+}

@@ -1,0 +1,48 @@
+package call
+
+import (
+	"errors"
+	"net/url"
+	"regexp"
+	"strings"
+)
+
+var hostForm = regexp.MustCompile(`^([A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?$`)
+
+// IsHost reports whether a text is a host name or an address, with or without a
+// port.
+func IsHost(text string) bool { return hostForm.MatchString(text) }
+
+// ParseURL takes a URL of a page apart as a browser would ask for it: the host in
+// lower case, and a path that RequestURI prints byte for byte as it was given. It
+// refuses what no browser would send like that, since it would be another page
+// that is purged. Its errors do not repeat the URL.
+func ParseURL(text string) (url.URL, error) {
+	u, err := url.Parse(text)
+	if err != nil || u.Scheme != "https" && u.Scheme != "http" || !IsHost(u.Host) || u.User != nil {
+		return url.URL{}, errors.New("a URL that is none; write it like https://shop.example/p/{slug}")
+	}
+	_, sent, _ := strings.Cut(text, "://")
+	sent = sent[len(u.Host):]
+	if !strings.HasPrefix(sent, "/") {
+		sent = "/" + sent
+	}
+	if u.Path == "" {
+		u.Path = "/"
+	}
+	u.Host = strings.ToLower(u.Host)
+	if u.RequestURI() != sent {
+		return url.URL{}, errors.New("a URL that no browser would send like that: a fragment, or a character that has to be percent-encoded")
+	}
+	return *u, nil
+}
+
+// ParsePrefix takes a URL prefix, host and path without a scheme, apart. The path
+// begins with a slash.
+func ParsePrefix(text string) (host, path string, err error) {
+	host, path, slash := strings.Cut(text, "/")
+	if !slash || !IsHost(host) {
+		return "", "", errors.New("a URL prefix without a host and a path; write it like shop.example/m/{merchant_id}/")
+	}
+	return strings.ToLower(host), "/" + path, nil
+}

@@ -1,0 +1,82 @@
+package varnish
+
+import (
+	"errors"
+	"fmt"
+	"regexp"
+
+	"github.com/walpurge/walpurge/rules"
+	"github.com/walpurge/walpurge/sinks"
+)
+
+// Config is the `varnish:` block of a sink.
+type Config struct {
+	// Nodes are the Varnish servers, each as http://host:port or https://host,
+	// or as dns+http://host:port for all addresses that the name has at the
+	// moment of a purge. Every one is purged.
+	Nodes []string `yaml:"nodes"`
+	// Header is the request header that carries tags to the VCL.
+	Header string `yaml:"header"`
+	// Soft asks the VCL to expire objects rather than to drop them, so that they
+	// can be served while they are fetched anew.
+	Soft bool `yaml:"soft"`
+	// Bans allows purges by URL prefix and of everything, which Varnish does by
+	// bans.
+	Bans bool `yaml:"bans"`
+	// Confirm is the response header without which a 200 does not count.
+	Confirm string `yaml:"confirm"`
+}
+
+// DefaultConfig returns the values of keys that the file leaves out. It is not
+// valid as it stands: nodes has no default. Varnish puts X-Varnish into every
+// answer of its own, and into none that it only passes through as a pipe.
+func DefaultConfig() Config { return Config{Header: "xkey", Confirm: "X-Varnish"} }
+
+var headerForm = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9-]{0,63}$`)
+
+// reserved are headers that mean something else in these requests.
+var reserved = regexp.MustCompile(`(?i)^(host|connection|content-length|transfer-encoding|soft-purge|ban|te|trailer|upgrade|user-agent|accept-encoding)$`)
+
+// Validate reports every key that cannot be used, without touching the network.
+// It repeats no value, since a password may have been put into a URL.
+func (c Config) Validate() error {
+	var errs []error
+	if len(c.Nodes) == 0 {
+		errs = append(errs, errors.New(`nodes: name the Varnish servers, such as ["http://10.0.0.5:6081"] or ["dns+http://varnish:6081"]`))
+	}
+	seen := map[node]bool{}
+	for i, text := range c.Nodes {
+		n, err := parseNode(text)
+		if err == nil && seen[n] {
+			err = errors.New("the same node twice; remove one")
+		}
+		if err != nil {
+			errs = append(errs, fmt.Errorf("nodes: number %d: %w", i+1, err))
+		}
+		seen[n] = true
+	}
+	if !headerForm.MatchString(c.Header) || reserved.MatchString(c.Header) {
+		errs = append(errs, errors.New("header: write the name of the header that the VCL hands to xkey, such as xkey"))
+	}
+	if !headerForm.MatchString(c.Confirm) {
+		errs = append(errs, errors.New("confirm: write the name of a header that the VCL puts into its answers to purges, such as Walpurge-Purged"))
+	}
+	return errors.Join(errs...)
+}
+
+// Kinds returns what the sink carries out.
+func (c Config) Kinds() rules.KindSet {
+	k := rules.Kinds(rules.Tag, rules.URL)
+	if c.Bans {
+		k |= rules.Kinds(rules.URLPrefix, rules.Everything)
+	}
+	return k
+}
+
+// maxItems is what one call may carry: at worst a request each, one after the
+// other, in a few seconds on a slow network.
+const maxItems = 100
+
+// Limits returns what one call may carry. Calls are not paced: the nodes'
+// answers are the pace.
+func (c Config) Limits() sinks.Limits { return sinks.Limits{Items: maxItems} }

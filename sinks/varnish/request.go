@@ -1,0 +1,194 @@
+package varnish
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"regexp"
+	"slices"
+	"strings"
+
+	"github.com/walpurge/walpurge/rules"
+	"github.com/walpurge/walpurge/sinks"
+	"github.com/walpurge/walpurge/sinks/internal/call"
+)
+
+// request is what every node is sent.
+type request struct {
+	method string
+	// host is the Host header, empty for the node's own.
+	host string
+	// path is a path with its query, as it stands in the request line.
+	path   url.URL
+	header http.Header
+}
+
+// maxHeader bounds the header that carries values. Varnish takes lines of
+// 8 KiB by default (parameter http_req_hdr_len).
+const maxHeader = 4000
+
+// softHeader asks for expiry instead of removal, banHeader carries a ban.
+const (
+	softHeader = "Soft-Purge"
+	banHeader  = "Ban"
+)
+
+// everything holds for every object, whatever headers it has, and can be tested
+// by the ban lurker.
+const everything = "obj.status != 0"
+
+// requests turns a batch into requests. failed has the errors of values that no
+// request can carry, by place.
+func (c Config) requests(batch []rules.Invalidation) (out []request, failed map[int]error) {
+	failed = make(map[int]error)
+	var tags []string
+	prefixes := make(map[string][]string)
+	for i, inv := range batch {
+		var err error
+		switch {
+		case !c.Kinds().Has(inv.Kind):
+			err = fmt.Errorf("cannot purge by %s%s", inv.Kind, hint(inv.Kind))
+		case inv.Kind == rules.Everything:
+			return []request{ban(everything)}, nil
+		case inv.Kind == rules.Tag:
+			if err = checkTag(inv.Value); err == nil {
+				tags = append(tags, inv.Value)
+			}
+		case inv.Kind == rules.URL:
+			var r request
+			if r, err = c.urlRequest(inv.Value); err == nil {
+				out = append(out, r)
+			}
+		case inv.Kind == rules.URLPrefix:
+			var host, pattern string
+			if host, pattern, err = prefixPattern(inv.Value); err == nil {
+				prefixes[host] = append(prefixes[host], pattern)
+			}
+		}
+		if err != nil {
+			failed[i] = sinks.ItemError(fmt.Errorf("varnish: %w", err))
+		}
+	}
+	for _, joined := range join(tags, " ") {
+		r := request{method: "PURGE", path: url.URL{Path: "/"}, header: http.Header{http.CanonicalHeaderKey(c.Header): {joined}}}
+		out = append(out, c.soften(r))
+	}
+	for _, host := range sorted(prefixes) {
+		for _, joined := range join(prefixes[host], "|") {
+			out = append(out, ban("obj.http.Walpurge-Host == "+host+" && obj.http.Walpurge-Url ~ ^(?:"+joined+")"))
+		}
+	}
+	return out, failed
+}
+
+func hint(k rules.Kind) string {
+	if k == rules.URLPrefix || k == rules.Everything {
+		return "; that takes bans: true, and the VCL for it"
+	}
+	return ""
+}
+
+func (c Config) soften(r request) request {
+	if c.Soft {
+		r.header.Set(softHeader, "1")
+	}
+	return r
+}
+
+func ban(expression string) request {
+	return request{method: "BAN", path: url.URL{Path: "/"}, header: http.Header{banHeader: {expression}}}
+}
+
+// join puts values together into as few texts as their length allows.
+func join(values []string, separator string) (out []string) {
+	for _, v := range values {
+		if n := len(out) - 1; n >= 0 && len(out[n])+len(separator)+len(v) <= maxHeader {
+			out[n] += separator + v
+			continue
+		}
+		out = append(out, v)
+	}
+	return out
+}
+
+func sorted(m map[string][]string) (keys []string) {
+	for k := range m {
+		keys = append(keys, k)
+	}
+	slices.Sort(keys)
+	return keys
+}
+
+// maxValue is the longest value that is sent: a part of a header, or a path.
+const maxValue = 2048
+
+// checkTag tells whether the xkey module can have stored a tag of this name: it
+// takes keys apart at white space and commas.
+func checkTag(tag string) error {
+	if tag == "" {
+		return errors.New("an empty tag")
+	}
+	return visible("a tag", tag, ",")
+}
+
+// visible demands printable ASCII without spaces.
+func visible(what, v, without string) error {
+	if len(v) > maxValue {
+		return fmt.Errorf("%s of %d bytes, at most %d fit; hash long ones in the rule and in the application alike", what, len(v), maxValue)
+	}
+	for i := range len(v) {
+		if c := v[i]; c <= ' ' || c > '~' || strings.IndexByte(without, c) >= 0 {
+			return fmt.Errorf("%s with a space, a comma, a control or a non-ASCII character (byte %d), which cannot be told from the end of it; escape or hash it in the rule and in the application alike", what, i)
+		}
+	}
+	return nil
+}
+
+// urlRequest purges one URL: Varnish finds an object by its Host header, and by
+// path and query to the letter.
+func (c Config) urlRequest(value string) (request, error) {
+	if err := visible("a URL", value, ""); err != nil {
+		return request{}, err
+	}
+	u, err := call.ParseURL(value)
+	if err != nil {
+		return request{}, err
+	}
+	r := request{method: "PURGE", host: u.Host, header: http.Header{}}
+	u.Host, u.Scheme = "", ""
+	r.path = u
+	return c.soften(r), nil
+}
+
+// prefixPattern takes host and path prefix apart. A ban's text is cut at white
+// space alone, where a word's place says what it is: so what has none cannot
+// become an operator or a second condition, and what is escaped as a regular
+// expression matches itself only.
+func prefixPattern(value string) (string, string, error) {
+	if err := visible("a URL prefix", value, ""); err != nil {
+		return "", "", err
+	}
+	host, path, err := call.ParsePrefix(value)
+	if err != nil {
+		return "", "", err
+	}
+	return host, regexp.QuoteMeta(path), nil
+}
+
+// http makes the request for one node.
+func (r *request) http(ctx context.Context, s server) *http.Request {
+	u := r.path
+	u.Scheme, u.Host = s.scheme, s.host
+	h := r.header.Clone()
+	h.Set("User-Agent", "walpurge")
+	// An empty list sends nothing, and lets net/http repeat the request when the
+	// server has closed an idle connection.
+	h["Idempotency-Key"] = []string{}
+	host := r.host
+	if host == "" {
+		host = s.host
+	}
+	return (&http.Request{Method: r.method, URL: &u, Header: h, Host: host}).WithContext(ctx)
+}

@@ -1,0 +1,196 @@
+package varnish
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"net/http"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/walpurge/walpurge/rules"
+	"github.com/walpurge/walpurge/sinks"
+	"github.com/walpurge/walpurge/sinks/internal/call"
+)
+
+// callTimeout bounds one call, the answers of all nodes included.
+const callTimeout = 9 * time.Second
+
+// leaveAlone is how long a node that has carried out a batch is not asked again
+// because another node fails. The lane's longest pause is a third of it.
+const leaveAlone = 30 * time.Second
+
+var _ sinks.Sink = (*Sink)(nil)
+
+// Sink purges all nodes of a Varnish cache.
+type Sink struct {
+	cfg     Config
+	nodes   []node
+	log     *slog.Logger
+	http    *http.Client
+	find    lookup
+	timeout time.Duration
+	// done holds which servers have carried out a batch that failed at others.
+	done   *call.Memory[map[server]bool]
+	closed atomic.Bool
+}
+
+// New returns a sink that has not connected yet. The error is Validate's.
+func New(cfg Config, logger *slog.Logger) (*Sink, error) {
+	return newSink(cfg, callTimeout, systemLookup, logger)
+}
+
+func newSink(cfg Config, timeout time.Duration, find lookup, logger *slog.Logger) (*Sink, error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, fmt.Errorf("varnish: %w", err)
+	}
+	s := &Sink{
+		cfg: cfg, log: logger, find: find, timeout: timeout,
+		http: call.Client(call.Config{Idle: 1}),
+		done: call.NewMemory[map[server]bool](leaveAlone),
+	}
+	for _, text := range cfg.Nodes {
+		n, err := parseNode(text)
+		if err != nil {
+			return nil, fmt.Errorf("varnish: nodes: %w", err)
+		}
+		s.nodes = append(s.nodes, n)
+	}
+	return s, nil
+}
+
+var errClosed = errors.New("varnish: the sink is closed")
+
+// Purge asks all nodes at once and blocks until each has answered, at most ten
+// seconds. To a node, the requests of a batch go one after the other: all tags
+// in one, each URL in its own.
+//
+// Values that Varnish can never take are not sent and come back in a
+// *sinks.BatchError. If a node fails, that error stands for the whole batch; a
+// repetition of the very same call within half a minute leaves out the nodes
+// that have carried it out.
+func (s *Sink) Purge(ctx context.Context, batch []rules.Invalidation) error {
+	if s.closed.Load() {
+		return errClosed
+	}
+	if len(batch) == 0 {
+		return nil
+	}
+	if len(batch) > maxItems {
+		return sinks.ItemError(fmt.Errorf("varnish: %d invalidations in one call; split it, at most %d fit", len(batch), maxItems))
+	}
+	requests, failed := s.cfg.requests(batch)
+	if err := s.everywhere(ctx, call.SumOf(batch), requests); err != nil {
+		return err
+	}
+	if len(failed) > 0 {
+		return &sinks.BatchError{Failed: failed}
+	}
+	return nil
+}
+
+// everywhere sends the requests to all nodes. sum names what they carry.
+func (s *Sink) everywhere(ctx context.Context, sum call.Sum, requests []request) error {
+	if err := ctx.Err(); err != nil {
+		return fmt.Errorf("varnish: purge stopped: %w", err)
+	}
+	if len(requests) == 0 {
+		return nil
+	}
+	bounded, cancel := context.WithTimeout(ctx, s.timeout)
+	defer cancel()
+	servers, failures := s.resolve(bounded)
+	nodes := len(servers) + len(failures)
+	done, _ := s.done.Recall(sum, time.Now())
+	var open []server
+	for _, v := range servers {
+		if !done[v] {
+			open = append(open, v)
+		}
+	}
+	errs := make([]error, len(open))
+	var all sync.WaitGroup
+	for i, v := range open {
+		all.Go(func() { errs[i] = s.node(bounded, v, requests) })
+	}
+	all.Wait()
+	if err := ctx.Err(); err != nil {
+		s.done.Forget(sum)
+		return fmt.Errorf("varnish: purge stopped: %w", err)
+	}
+	now := maps.Clone(done)
+	if now == nil {
+		now = make(map[server]bool)
+	}
+	for i, err := range errs {
+		if err != nil {
+			failures = append(failures, failure{open[i].host, err})
+			continue
+		}
+		now[open[i]] = true
+	}
+	err := joined(failures, nodes)
+	if class, _ := sinks.ClassOf(err); err == nil || class == sinks.Item {
+		// The lane is done with this call. The next equal one is another change.
+		s.done.Forget(sum)
+		return err
+	}
+	s.done.Remember(sum, now, time.Now())
+	return err
+}
+
+// resolve finds all servers, and what kept a node from being found.
+func (s *Sink) resolve(ctx context.Context) (servers []server, failures []failure) {
+	for _, n := range s.nodes {
+		found, err := n.servers(ctx, s.find)
+		if err != nil {
+			failures = append(failures, failure{n.host, err})
+			continue
+		}
+		for _, v := range found {
+			if !slices.Contains(servers, v) {
+				servers = append(servers, v)
+			}
+		}
+	}
+	return servers, failures
+}
+
+// node sends the requests to one server, up to the first that fails.
+func (s *Sink) node(ctx context.Context, v server, requests []request) error {
+	for i := range requests {
+		a, err := call.Do(s.http, requests[i].http(ctx, v))
+		if err == nil {
+			err = s.cfg.verdict(a)
+		}
+		if err != nil {
+			s.log.Debug("varnish node failed", "node", v.host, "request", i, "of", len(requests), "err", err)
+			return err
+		}
+	}
+	return nil
+}
+
+// checkTagName is a tag that no application uses.
+const checkTagName = "walpurge-check"
+
+// Check reports whether every node answers purges, by purging the tag
+// "walpurge-check". It blocks like Purge.
+func (s *Sink) Check(ctx context.Context) error {
+	if s.closed.Load() {
+		return errClosed
+	}
+	probe := []rules.Invalidation{{Kind: rules.Tag, Value: checkTagName}}
+	requests, _ := s.cfg.requests(probe)
+	return s.everywhere(ctx, call.SumOf(probe), requests)
+}
+
+// Close closes idle connections. Calls that follow fail.
+func (s *Sink) Close() {
+	s.closed.Store(true)
+	s.http.CloseIdleConnections()
+}

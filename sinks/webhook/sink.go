@@ -1,0 +1,234 @@
+package webhook
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"strconv"
+	"sync/atomic"
+	"time"
+	"unicode/utf8"
+
+	"github.com/walpurge/walpurge/rules"
+	"github.com/walpurge/walpurge/sinks"
+	"github.com/walpurge/walpurge/sinks/internal/call"
+)
+
+// sameFor is how long a call that failed is recognised by its repetition.
+const sameFor = 10 * time.Minute
+
+var _ sinks.Sink = (*Sink)(nil)
+
+// Sink calls one URL.
+type Sink struct {
+	cfg    Config
+	json   *expression // nil for the fixed form
+	log    *slog.Logger
+	http   *http.Client
+	keys   *call.Memory[string]
+	now    func() time.Time
+	closed atomic.Bool
+}
+
+// New returns a sink that has not connected yet. The error is Validate's.
+func New(cfg Config, logger *slog.Logger) (*Sink, error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, fmt.Errorf("webhook: %w", err)
+	}
+	s := &Sink{
+		cfg: cfg, log: logger, now: time.Now,
+		http: call.Client(call.Config{Proxy: true, Idle: 2}),
+		keys: call.NewMemory[string](sameFor),
+	}
+	if cfg.JSON != "" {
+		x, found := compile(cfg.JSON)
+		if len(found) > 0 {
+			return nil, fmt.Errorf("webhook: json: %s", found[0].Text)
+		}
+		s.json = x
+	}
+	return s, nil
+}
+
+var errClosed = errors.New("webhook: the sink is closed")
+
+// Purge sends one request for the whole batch and blocks until it is answered,
+// at most for the configured timeout.
+//
+// With a `json:` expression, values that are not UTF-8 have no form and come
+// back in a *sinks.BatchError, the others being sent.
+func (s *Sink) Purge(ctx context.Context, batch []rules.Invalidation) error {
+	if s.closed.Load() {
+		return errClosed
+	}
+	if len(batch) == 0 {
+		return nil
+	}
+	if len(batch) > maxItems {
+		return sinks.ItemError(fmt.Errorf("webhook: %d invalidations in one call; split it, at most %d fit", len(batch), maxItems))
+	}
+	if err := ctx.Err(); err != nil {
+		return fmt.Errorf("webhook: call stopped: %w", err)
+	}
+	failed := make(map[int]error)
+	able := make([]rules.Invalidation, 0, len(batch))
+	for i, inv := range batch {
+		switch {
+		case !s.cfg.Kinds().Has(inv.Kind):
+			failed[i] = sinks.ItemError(fmt.Errorf("webhook: cannot hand on a %s", inv.Kind))
+		case s.json != nil && !utf8.ValidString(inv.Value):
+			failed[i] = sinks.ItemError(fmt.Errorf("webhook: a %s that is not UTF-8 has no form in JSON; encode it in the rule, or leave `json` out", inv.Kind))
+		default:
+			able = append(able, inv)
+		}
+	}
+	if len(able) > 0 {
+		if err := s.send(ctx, able); err != nil {
+			return err
+		}
+	}
+	if len(failed) > 0 {
+		return &sinks.BatchError{Failed: failed}
+	}
+	return nil
+}
+
+// send makes a body of the batch and posts it.
+func (s *Sink) send(ctx context.Context, batch []rules.Invalidation) error {
+	body, err := s.body(ctx, batch)
+	if err != nil {
+		return err
+	}
+	sum := call.SumOf(batch)
+	key := s.key(sum)
+	err = s.post(ctx, body, key)
+	if class, _ := sinks.ClassOf(err); err == nil || class == sinks.Item || ctx.Err() != nil {
+		// The lane is done with this call. The next equal one is another change.
+		s.keys.Forget(sum)
+	}
+	return err
+}
+
+func (s *Sink) body(ctx context.Context, batch []rules.Invalidation) ([]byte, error) {
+	if s.json == nil {
+		body, err := encode(batch)
+		if err != nil {
+			return nil, fmt.Errorf("webhook: write the body: %w", err)
+		}
+		return body, nil
+	}
+	body, err := s.json.body(ctx, batch)
+	if cause := ctx.Err(); cause != nil {
+		return nil, fmt.Errorf("webhook: call stopped: %w", cause)
+	}
+	if err != nil {
+		// A smaller batch may pass: the lane tries halves.
+		return nil, sinks.ItemError(fmt.Errorf("webhook: json: %w", err))
+	}
+	return body, nil
+}
+
+// key is the request's idempotency key. A call that failed is repeated under its
+// first key. A later call gets another one even if the same values are purged
+// again, or a service that looks at keys would drop it, and stay stale.
+func (s *Sink) key(sum call.Sum) string {
+	now := s.now()
+	if key, ok := s.keys.Recall(sum, now); ok {
+		return key
+	}
+	h := sha256.Sum256(strconv.AppendInt(sum[:], now.UnixNano(), 10))
+	key := hex.EncodeToString(h[:16])
+	s.keys.Remember(sum, key, now)
+	return key
+}
+
+func (s *Sink) post(ctx context.Context, body []byte, key string) error {
+	bounded, cancel := context.WithTimeout(ctx, s.cfg.Timeout)
+	defer cancel()
+	req, err := http.NewRequestWithContext(bounded, s.cfg.Method, s.cfg.URL, bytes.NewReader(body))
+	if err != nil {
+		return sinks.LaneError(errors.New("webhook: url or method cannot be used"))
+	}
+	now := s.now()
+	req.Header.Set("Content-Type", "application/json")
+	req.Header.Set("User-Agent", "walpurge")
+	for name, value := range s.cfg.Headers {
+		req.Header.Set(name, value)
+	}
+	req.Header.Set("Idempotency-Key", key)
+	req.Header.Set("X-Walpurge-Timestamp", strconv.FormatInt(now.Unix(), 10))
+	if s.cfg.HMACFile != "" {
+		secret, err := call.Secret(s.cfg.HMACFile)
+		if err != nil {
+			return sinks.LaneError(fmt.Errorf("webhook: hmac_file: %w", err))
+		}
+		req.Header.Set("X-Walpurge-Signature", signature(secret, now, body))
+	}
+	a, err := call.Do(s.http, req)
+	if err != nil {
+		return fmt.Errorf("webhook: %w", err)
+	}
+	err = verdict(a, now)
+	if err != nil {
+		s.log.Debug("webhook refused", "status", a.Status, "bytes", len(body))
+	}
+	return err
+}
+
+// verdict returns nil for a purge that the service says it has carried out.
+func verdict(a call.Answer, now time.Time) error {
+	errorf := func(meaning string) error { return fmt.Errorf("webhook: HTTP %d: %s", a.Status, meaning) }
+	switch a.Status {
+	case http.StatusUnauthorized, http.StatusForbidden:
+		return sinks.LaneError(errorf("the service refuses us; check headers, hmac_file and the clocks"))
+	case http.StatusNotFound, http.StatusGone, http.StatusMethodNotAllowed:
+		return sinks.LaneError(errorf("the service has nothing there; check url and method"))
+	case http.StatusBadRequest, http.StatusRequestEntityTooLarge, http.StatusUnprocessableEntity:
+		return sinks.ItemError(errorf("the service refuses what the request holds"))
+	case http.StatusTooManyRequests:
+		return sinks.ThrottledError(errorf("the service asks for a pause"), call.RetryAfter(a.Header, now))
+	}
+	switch {
+	case a.Status >= 200 && a.Status < 300:
+		return nil
+	case a.Status >= 300 && a.Status < 400:
+		return sinks.LaneError(errorf("a redirect, which is not followed; write the final address into url"))
+	}
+	return errorf("the service is out of order")
+}
+
+// Check reports whether the secret can be read and whether a server answers at
+// the URL. It sends no batch, since some services take an empty one for
+// everything: it asks by OPTIONS, without the configured headers, and takes any
+// answer. It blocks like Purge.
+func (s *Sink) Check(ctx context.Context) error {
+	if s.closed.Load() {
+		return errClosed
+	}
+	if s.cfg.HMACFile != "" {
+		if _, err := call.Secret(s.cfg.HMACFile); err != nil {
+			return sinks.LaneError(fmt.Errorf("webhook: hmac_file: %w", err))
+		}
+	}
+	bounded, cancel := context.WithTimeout(ctx, s.cfg.Timeout)
+	defer cancel()
+	req, err := http.NewRequestWithContext(bounded, http.MethodOptions, s.cfg.URL, nil)
+	if err != nil {
+		return sinks.LaneError(errors.New("webhook: url cannot be used"))
+	}
+	if _, err := call.Do(s.http, req); err != nil {
+		return fmt.Errorf("webhook: %w", err)
+	}
+	return nil
+}
+
+// Close closes idle connections. Calls that follow fail.
+func (s *Sink) Close() {
+	s.closed.Store(true)
+	s.http.CloseIdleConnections()
+}
