@@ -66,6 +66,8 @@ type source struct {
 type celEnv struct {
 	*cel.Env
 	functions []string
+	// typed is made when a catalog asks for it.
+	typed *cel.Env
 }
 
 func newCELEnv() (*celEnv, error) {
@@ -140,6 +142,9 @@ func (l *ruleLoader) expression(src source) *expression {
 	}
 	if out := checked.OutputType(); !src.template && !out.IsExactType(cel.BoolType) && !out.IsExactType(cel.DynType) {
 		l.fail(src.text.Pos(), "%sthe %s gives %s, want true or false", src.label, src.noun, out)
+		return nil
+	}
+	if !l.typed(src) {
 		return nil
 	}
 	root := tree.Expr()

@@ -25,6 +25,9 @@ type Options struct {
 	// Patterns allows captures in table names. Whoever sets it asks Set.Matches
 	// and Set.Patterns which tables are watched; Set.Tables has exact ones only.
 	Patterns bool
+	// Catalog, if there is one, has the columns and types that rules are checked
+	// against. What a Set does is the same with and without it.
+	Catalog *Catalog
 }
 
 // Set is all rules of a pipeline, compiled. It is immutable and safe for

@@ -46,6 +46,9 @@ func (l *ruleLoader) compile(kind Kind, text strictyaml.Text, label string) []*t
 			p.capture, p.column = p.column, ""
 			l.r.uses(p.capture)
 		}
+		if p.column != "" && !l.knows(p.column, text.At(p.at), fmt.Sprintf("%s%s %q: ", label, kind, text.Value)) {
+			failed = true
+		}
 		if p.source == "" {
 			continue
 		}
