@@ -19,6 +19,10 @@ type Need struct {
 	// HasUnknown reports that where the value is not known, unknown: gives
 	// every sink that the template goes to something to purge instead.
 	HasUnknown bool
+	// Large reports that even a value of more than 2 kB may lead to something that
+	// is purged when a row is updated: an expression in a template reads it. What
+	// is copied as it stands is too long for a key long before.
+	Large bool
 }
 
 // Needs lists the columns that rules with an exact table read, by rule and then in the order of
@@ -52,6 +56,7 @@ func (r *Rule) needs(table Table) []Need {
 			if out[i].Column == n.Column && out[i].When == n.When {
 				out[i].Old = out[i].Old || n.Old
 				out[i].HasUnknown = out[i].HasUnknown && n.HasUnknown
+				out[i].Large = out[i].Large || n.Large
 				return
 			}
 		}
@@ -69,7 +74,7 @@ func (r *Rule) needs(table Table) []Need {
 	for kind := range r.values {
 		for _, t := range r.values[kind] {
 			for _, c := range t.reads() {
-				add(Need{Line: t.line, Column: c.name, Old: c.image != newImage && oldRows, HasUnknown: r.unknownCovers(t)})
+				add(Need{Line: t.line, Column: c.name, Old: c.image != newImage && oldRows, HasUnknown: r.unknownCovers(t), Large: c.computed && r.ops[cdc.Update]})
 			}
 		}
 	}

@@ -9,9 +9,9 @@ import (
 func rulesCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "rules",
-		Short:   "Test rules, and ask what they make of a change",
-		Long:    "Look at rules without a database, a stream or a cache.",
-		Example: "  walpurge rules test rules_test.yaml\n  walpurge rules explain -c walpurge.yaml --change @change.json",
+		Short:   "Test rules, ask what they make of a change, and lock what they know of tables",
+		Long:    "Look at rules without a stream or a cache, and, but for lock, without a database.",
+		Example: "  walpurge rules test rules_test.yaml\n  walpurge rules explain -c walpurge.yaml --change @change.json\n  walpurge rules lock -c walpurge.yaml",
 		Args:    cobra.ArbitraryArgs,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if len(args) > 0 {
@@ -20,7 +20,7 @@ func rulesCommand() *cobra.Command {
 			return cmd.Help()
 		},
 	}
-	cmd.AddCommand(rulesTestCommand(), rulesExplainCommand())
+	cmd.AddCommand(rulesTestCommand(), rulesExplainCommand(), rulesLockCommand())
 	return cmd
 }
 
