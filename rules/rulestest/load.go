@@ -2,8 +2,10 @@ package rulestest
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"slices"
 
 	"github.com/walpurge/walpurge/cdc"
@@ -58,7 +60,7 @@ func Load(path string, opts Options) (*Suite, error) {
 		return nil, err
 	}
 	l := &loader{file: path}
-	l.later(raw.Catalog, "catalog")
+	l.lock(raw.Catalog)
 	files := l.rules(raw.Rules)
 	if len(raw.Tests) == 0 {
 		l.failf(strictyaml.Pos{}, "there are no tests; write some below `tests:`")
@@ -73,10 +75,11 @@ func Load(path string, opts Options) (*Suite, error) {
 		}
 		sinks = withExpected(sinks, raw.Tests)
 	}
-	set, err := rules.Load(files, rules.Options{Sinks: sinks})
+	set, err := rules.Load(files, rules.Options{Sinks: sinks, Catalog: l.catalog})
 	if err != nil {
 		return nil, err
 	}
+	l.set = set
 	s := &Suite{File: path, set: set, guessed: len(opts.Sinks) == 0}
 	for _, sink := range sinks {
 		s.sinks = append(s.sinks, sink.Name)
@@ -113,6 +116,24 @@ func withExpected(sinks []rules.SinkSpec, tests []rawTest) []rules.SinkSpec {
 	}
 	slices.SortFunc(sinks, func(a, b rules.SinkSpec) int { return cmp.Compare(a.Name, b.Name) })
 	return sinks
+}
+
+// lock reads the catalog that the file names, relative to it.
+func (l *loader) lock(name strictyaml.Text) {
+	if !name.Given() {
+		return
+	}
+	path := name.Value
+	if !filepath.IsAbs(path) {
+		path = filepath.Join(filepath.Dir(l.file), path)
+	}
+	var err error
+	if l.catalog, err = rules.LoadCatalog(path); err != nil {
+		if errors.Is(err, os.ErrNotExist) {
+			err = fmt.Errorf("catalog: %s is not there; write it with `walpurge rules lock`", path)
+		}
+		l.errs.Add(l.file, name.Pos(), err)
+	}
 }
 
 // rules finds the rules files; each pattern must match something.
@@ -154,7 +175,7 @@ func (l *loader) test(s *Suite, raw *rawTest, seen map[string]int) {
 	switch {
 	case t.repeat < 1 || t.repeat > maxRepeat:
 		l.failf(f.Repeat.Pos, "repeat: %d; write a number from 1 to %d", t.repeat, maxRepeat)
-	case t.repeat > 1 && (id < 0 || t.change.Rel.Columns[id].TypeOID != oidInt8):
+	case t.repeat > 1 && (id < 0 || !whole(t.change.Rel.Columns[id].TypeOID)):
 		l.failf(f.Repeat.Pos, "repeat counts the column `id` up, and the change has none with a whole number")
 	}
 	s.tests = append(s.tests, t)
