@@ -145,7 +145,7 @@ func TestOneTextFormEverywhere(t *testing.T) {
 	require.NoError(t, err)
 
 	g := &gatherer{ready: make(chan struct{})}
-	reader := postgres.NewReader(cfg, postgres.Options{StopGrace: 5 * time.Second, Board: watermark.NewBoard(), Confirm: watermark.ConfirmSynced,
+	reader := postgres.NewReader(cfg, postgres.Options{StopGrace: time.Millisecond, Board: watermark.NewBoard(), Confirm: watermark.ConfirmSynced,
 		Logger: slog.New(slog.DiscardHandler), Tables: func() []cdc.Table { return tables }})
 	ctx, stop := context.WithCancel(t.Context())
 	done := make(chan error, 1)
