@@ -104,8 +104,10 @@ SELECT a.attname, format_type(a.atttypid, a.atttypmod),
            AND (b.base NOT IN ('bit'::regtype, 'varbit'::regtype) OR b.mod < 0 OR b.mod > 16000)
            AND NOT EXISTS (SELECT FROM pg_range r JOIN pg_type s ON s.oid = r.rngsubtype WHERE r.rngtypid = b.base AND s.typlen > 0),
        a.attgenerated <> '',
-       coalesce((SELECT to_jsonb(p)->'attnames' ? a.attname FROM pg_publication_tables p -- a column since PostgreSQL 15
+       -- attnames is there since PostgreSQL 15, and right about generated columns since they can be published at all
+       coalesce((SELECT to_jsonb(p)->'attnames' ? a.attname FROM pg_publication_tables p
                  WHERE p.pubname = $2 AND p.schemaname = n.nspname AND p.tablename = c.relname), a.attgenerated = '')
+           AND (a.attgenerated = '' OR current_setting('server_version_num')::int >= 180000)
 FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid JOIN pg_namespace n ON n.oid = c.relnamespace
 JOIN pg_type t ON t.oid = a.atttypid JOIN pg_database d ON d.datname = current_database(),
 LATERAL (SELECT CASE t.typtype WHEN 'd' THEN t.typbasetype ELSE t.oid END AS base,

@@ -96,6 +96,7 @@ func (c *checker) database(ctx context.Context, cfg *config.Config, set *rules.S
 	_, _, err = loadRules(cfg, live)
 	c.add(true, err)
 	c.identities(set, infos)
+	c.unpublished(cfg.Postgres.Publication, set, infos)
 	c.prove(set, live, func(t cdc.Table) (*postgres.Identities, error) {
 		if !infos[t].Usable {
 			return nil, nil // which is a finding by itself
@@ -118,6 +119,22 @@ func (c *checker) identities(set *rules.Set, infos map[cdc.Table]*postgres.Table
 		if info.Differing != "" {
 			c.add(false, fmt.Errorf("partition %s of %s has another replica identity than the root (%s), so old rows of it are misread; "+
 				"ALTER TABLE %s REPLICA IDENTITY %s", info.Differing, t, info.Identity, info.Differing, info.Identity))
+		}
+	}
+}
+
+// unpublished finds columns that rules purge by and a column list keeps back.
+func (c *checker) unpublished(publication string, set *rules.Set, infos map[cdc.Table]*postgres.TableInfo) {
+	for _, t := range set.Tables() {
+		for _, n := range set.NeedsOf(t) {
+			if infos[t] == nil || n.When || n.HasUnknown {
+				continue
+			}
+			if col, found := infos[t].Column(n.Column); found && !col.Carried && !col.Generated {
+				c.add(false, fmt.Errorf("%s:%d: rule %q purges by %s of %s, which the column list of publication %s leaves out; "+
+					"ALTER PUBLICATION %s DROP TABLE %s; ALTER PUBLICATION %s ADD TABLE %s; or give the rule an unknown:",
+					n.File, n.Line, n.Rule, n.Column, t, publication, publication, t, publication, t))
+			}
 		}
 	}
 }
