@@ -113,22 +113,27 @@ func TestCatalogChangesNothing(t *testing.T) {
 	cat := testCatalog()
 	rel := cat.Table(Table{Schema: "public", Name: "t"}).Relation()
 	rules := []string{`price > 10`, `id in [7]`, `live ? id == 7 : slug == "a"`, `price == 10 || at == null`, `changed(slug)`, `data.n == 7`, `at > timestamp("2026-11-20T00:00:00Z")`}
-	rapid.Check(t, func(r *rapid.T) {
-		src := fmt.Sprintf("rules:\n  - name: a\n    table: public.t\n    when: '%s'\n    keys: ['k:{id}', '{live ? price : id}']\n    unknown: {keys: [all]}\n", rapid.SampledFrom(rules).Draw(r, "when"))
+	var plans [][2]*Plan
+	for _, when := range rules {
+		src := fmt.Sprintf("rules:\n  - name: a\n    table: public.t\n    when: '%s'\n    keys: ['k:{id}', '{live ? price : id}']\n    unknown: {keys: [all]}\n", when)
 		opts := testOptions()
 		plain, err := Parse("rules.yaml", []byte(src), opts)
-		require.NoError(r, err)
+		require.NoError(t, err)
 		opts.Catalog = cat
 		typed, err := Parse("rules.yaml", []byte(src), opts)
-		require.NoError(r, err)
+		require.NoError(t, err)
+		plans = append(plans, [2]*Plan{plain.Bind(rel), typed.Bind(rel)})
+	}
+	rapid.Check(t, func(r *rapid.T) {
+		plan := rapid.SampledFrom(plans).Draw(r, "rule")
 		values := make([]string, len(rel.Columns))
 		for i := range values {
 			values[i] = rapid.SampledFrom([]string{"NULL", "ABSENT", "7", "t", "10.00", "2026-11-21 00:00:00+00", "infinity", `{"n": 7}`, "a"}).Draw(r, "value")
 		}
 		c := cdc.Change{Op: cdc.Insert, Rel: rel, New: row(values...)}
 		var a, b recorder
-		plain.Bind(rel).Eval(&c, &a)
-		typed.Bind(rel).Eval(&c, &b)
+		plan[0].Eval(&c, &a)
+		plan[1].Eval(&c, &b)
 		require.Equal(r, a, b)
 	})
 }

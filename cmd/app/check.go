@@ -132,7 +132,7 @@ func (c *checker) unpublished(publication string, set *rules.Set, infos map[cdc.
 			}
 			if col, found := infos[t].Column(n.Column); found && !col.Carried && !col.Generated {
 				c.add(false, fmt.Errorf("%s:%d: rule %q purges by %s of %s, which the column list of publication %s leaves out; "+
-					"ALTER PUBLICATION %s DROP TABLE %s; ALTER PUBLICATION %s ADD TABLE %s; or give the rule an unknown:",
+					"ALTER PUBLICATION %s DROP TABLE %s; ALTER PUBLICATION %s ADD TABLE %s; or give the rule an `unknown`",
 					n.File, n.Line, n.Rule, n.Column, t, publication, publication, t, publication, t))
 			}
 		}

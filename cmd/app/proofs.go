@@ -27,7 +27,7 @@ func (c *checker) prove(set *rules.Set, catalog *rules.Catalog, identities func(
 			case !exists || n.When || n.HasUnknown:
 			case col.Generated:
 				c.add(false, fmt.Errorf("%s:%d: rule %q purges by %s of %s, a generated column, which PostgreSQL does not send; "+
-					"compute it in the rule from the columns that it is made of, or give the rule an unknown:", n.File, n.Line, n.Rule, n.Column, name))
+					"compute it in the rule from the columns that it is made of, or give the rule an `unknown`", n.File, n.Line, n.Rule, n.Column, name))
 			case n.Old && !col.Identity:
 				found = append(found, func(offer string) error {
 					return fmt.Errorf("%s:%d: rule %q purges by the old %s of %s, which replica identity %s does not carry, so a change of it leaves the old entry in the cache; %s",

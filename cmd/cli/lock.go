@@ -65,7 +65,7 @@ func replaceFile(file string, data []byte) error {
 	if err != nil {
 		return err
 	}
-	defer os.Remove(f.Name()) // is gone once it was renamed
+	defer func() { _ = os.Remove(f.Name()) }() // is gone once it was renamed
 	_, err = f.Write(data)
 	err = errors.Join(err, f.Chmod(0o644), f.Close())
 	if err != nil {
