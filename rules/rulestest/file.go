@@ -59,10 +59,11 @@ func (r *rawTest) UnmarshalYAML(n *strictyaml.Node) error {
 type loader struct {
 	file string
 	errs strictyaml.Errors
-	// catalog is nil where types are guessed. set has the rules, for what a row
-	// must hold with a catalog; without it a row may leave out anything.
+	// catalog is nil where types are guessed. set has the rules, for notes on what a
+	// row should hold with a catalog; without it there are none.
 	catalog *rules.Catalog
 	set     *rules.Set
+	notes   []string
 }
 
 func (l *loader) failf(at strictyaml.Pos, format string, args ...any) {

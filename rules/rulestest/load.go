@@ -41,6 +41,7 @@ type test struct {
 	change *cdc.Change
 	repeat int
 	expect bySink
+	notes  []string
 }
 
 // Load reads a rule test file and the rules that it names. Its errors are
@@ -157,7 +158,9 @@ func (l *loader) test(s *Suite, raw *rawTest, seen map[string]int) {
 		seen[f.Name.Value] = at.Line
 	}
 	l.later(f.Lookup, "lookup")
+	l.notes = nil
 	t := test{name: f.Name.Value, line: at.Line, repeat: 1, change: l.change(&f.Change, at), expect: l.expect(f.Expect, at, s.sinks)}
+	t.notes = l.notes
 	table := cdc.Table{Schema: t.change.Rel.Schema, Name: t.change.Rel.Name}
 	if table.Name != "" && !s.set.Matches(table) {
 		var names []string

@@ -38,6 +38,27 @@ func TestTypedUnusable(t *testing.T) {
 	}
 }
 
+// A row that leaves out what production would send makes rules guess, which is noted.
+func TestTypedNotes(t *testing.T) {
+	t.Chdir("testdata/typed")
+	s, err := Load("notes_test.yaml", Options{})
+	require.NoError(t, err)
+	var notes [][]string
+	for _, r := range s.Run() {
+		require.True(t, r.Passed(), "%s: %v", r.Name, r.Diff)
+		notes = append(notes, r.Notes)
+	}
+	lacks := func(row, column, rule string) string {
+		return "the " + row + " row lacks the column " + column + ", which the rule " + rule + " reads and PostgreSQL sends; so it counts as unknown"
+	}
+	require.Equal(t, [][]string{
+		nil,
+		{lacks("new", "price", "article"), lacks("new", "slug", "article")},
+		{lacks("old", "id", "tag")},
+		{lacks("new", "body", "digest")},
+	}, notes)
+}
+
 // valueOf is the text of a value as it is written in a file.
 func valueOf(yaml string, c rules.CatalogColumn) (string, error) {
 	doc, err := strictyaml.Parse("v.yaml", []byte("v: "+yaml+"\n"))
