@@ -34,8 +34,9 @@ func TestCheckIdentityLosesPurges(t *testing.T) {
 	r.config(freeAddr(t))
 	r.edit("rules/catalog.yaml", `["category:{id}"]`, `["category:{id}", "category:{name}"]`)
 	const advice = `rule "category" purges by the old name of public.categories, which replica identity USING INDEX does not carry, ` +
-		"so a change of it leaves the old entry in the cache; ALTER TABLE public.categories REPLICA IDENTITY USING INDEX (a unique index with it and the primary key), " +
-		"or REPLICA IDENTITY FULL, or give the rule an unknown:"
+		"so a change of it leaves the old entry in the cache; one of, cheapest first: (a) CREATE UNIQUE INDEX CONCURRENTLY categories_identity ON public.categories (id, name); " +
+		"ALTER TABLE public.categories REPLICA IDENTITY USING INDEX categories_identity; (an index holds no value over 2,700 bytes: no row may have one in name, now or later) " +
+		"(b) ALTER TABLE public.categories REPLICA IDENTITY FULL; which adds the whole old row to the WAL of each UPDATE and DELETE (c) an unknown: in the rule, something coarser to purge instead"
 	want := r.path("rules/catalog.yaml") + ":9: " + advice
 	o := r.call("check")
 	require.Equal(t, want+"\n", o.stdout)

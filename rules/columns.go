@@ -22,6 +22,13 @@ type resolver struct {
 	bound     map[string]int // variables of the comprehensions around
 	loops     bool
 	wrong     []mistake
+	uses      []columnNode
+}
+
+// columnNode is a node that reads a column.
+type columnNode struct {
+	node int64
+	columnUse
 }
 
 // mistake is a finding about one node.
@@ -52,11 +59,12 @@ func (r *resolver) fail(e celast.Expr, format string, args ...any) {
 	r.wrong = append(r.wrong, mistake{id: e.ID(), msg: fmt.Sprintf(format, args...)})
 }
 
-func (r *resolver) use(name string, from image) {
+func (r *resolver) use(e celast.Expr, name string, from image) {
 	if from == eachImage {
 		r.e.usesRow = true
 	}
 	use := columnUse{name: name, image: from}
+	r.uses = append(r.uses, columnNode{e.ID(), use})
 	for _, seen := range r.e.columns {
 		if seen == use {
 			return
@@ -95,7 +103,7 @@ func (r *resolver) walk(e celast.Expr) {
 			return
 		}
 		if from, ok := r.rowOf(s.Operand()); ok {
-			r.use(s.FieldName(), from)
+			r.use(e, s.FieldName(), from)
 			return
 		}
 		r.walk(s.Operand())
@@ -142,7 +150,7 @@ func (r *resolver) ident(e celast.Expr) {
 		r.fail(e, "%s is a lookup; name a column of it, like %s.id, or write row.%s for the column", name, name, name)
 		return
 	}
-	r.use(name, eachImage)
+	r.use(e, name, eachImage)
 	e.SetKindCase(r.factory.NewSelect(e.ID(), r.factory.NewIdent(r.id(), "row"), name))
 }
 
@@ -155,7 +163,7 @@ func (r *resolver) call(e celast.Expr, c celast.CallExpr) {
 			if r.rule.pattern.captures(name) {
 				r.fail(e, "changed(): {%s} is a part of the table's name, which does not change", name)
 			}
-			r.use(name, bothImages)
+			r.use(e, name, bothImages)
 		}
 		return
 	case "matches":
@@ -177,7 +185,7 @@ func (r *resolver) call(e celast.Expr, c celast.CallExpr) {
 		}
 		if from, ok := r.rowOf(args[0]); ok {
 			if name, ok := constantString(args[1]); ok {
-				r.use(name, from)
+				r.use(e, name, from)
 				return
 			}
 		}

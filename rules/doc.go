@@ -22,5 +22,8 @@
 // an answer holds, a value stays in the literal frame of its template, and what an
 // expression makes of it is bounded.
 //
+// A Catalog says what is known of tables before a row is seen. Rules are checked
+// against it when they are read; it only refuses, and changes nothing of what they do.
+//
 // The package is pure: no network, no clock, no goroutine, no log.
 package rules

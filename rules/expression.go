@@ -69,6 +69,8 @@ type source struct {
 type celEnv struct {
 	*cel.Env
 	functions []string
+	// typed is made when a catalog asks for it.
+	typed *cel.Env
 }
 
 func newCELEnv() (*celEnv, error) {
@@ -143,6 +145,10 @@ func (l *ruleLoader) expression(src source) *expression {
 	}
 	if out := checked.OutputType(); !src.template && !out.IsExactType(cel.BoolType) && !out.IsExactType(cel.DynType) {
 		l.fail(src.text.Pos(), "%sthe %s gives %s, want true or false", src.label, src.noun, out)
+		return nil
+	}
+	// Nothing is known of a lookup's answer before it is asked.
+	if e.lookup == "" && !l.typed(src) {
 		return nil
 	}
 	root := tree.Expr()

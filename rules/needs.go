@@ -22,6 +22,10 @@ type Need struct {
 	// Collapse reports that only a step of collapse: reads it: a row without the
 	// value takes something else, and no purge is lost.
 	Collapse bool
+	// Large reports that even a value of more than 2 kB may lead to something that
+	// is purged when a row is updated: an expression in a template reads it. What
+	// is copied as it stands is too long for a key long before.
+	Large bool
 }
 
 // Needs lists the columns that rules with an exact table read, by rule and then in the order of
@@ -55,6 +59,7 @@ func (r *Rule) needs(table Table) []Need {
 			if out[i].Column == n.Column && out[i].When == n.When && out[i].Collapse == n.Collapse {
 				out[i].Old = out[i].Old || n.Old
 				out[i].HasUnknown = out[i].HasUnknown && n.HasUnknown
+				out[i].Large = out[i].Large || n.Large
 				return
 			}
 		}
@@ -80,7 +85,7 @@ func (r *Rule) needs(table Table) []Need {
 	for kind := range r.values {
 		for _, t := range r.values[kind] {
 			for _, c := range t.reads() {
-				add(Need{Line: t.line, Column: c.name, Old: c.image != newImage && oldRows, HasUnknown: r.unknownCovers(t)})
+				add(Need{Line: t.line, Column: c.name, Old: c.image != newImage && oldRows, HasUnknown: r.unknownCovers(t), Large: c.computed && r.ops[cdc.Update]})
 			}
 		}
 	}

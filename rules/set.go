@@ -31,6 +31,9 @@ type Options struct {
 	// WholeRollout reads rollout: of rules and leaves it without effect, for those
 	// who judge what rules mean and not how far they are rolled out.
 	WholeRollout bool
+	// Catalog, if there is one, has the columns and types that rules are checked
+	// against. What a Set does is the same with and without it.
+	Catalog *Catalog
 }
 
 // Set is all rules of a pipeline, compiled. It is immutable and safe for

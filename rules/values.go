@@ -68,6 +68,9 @@ func (l *ruleLoader) expressions(t *template, text strictyaml.Text, label string
 			l.r.uses(p.capture)
 		}
 		ok = l.answered(t, p, text, label) && ok
+		if p.column != "" && !p.answer && !l.knows(p.column, text.At(p.at), label) {
+			ok = false
+		}
 		if p.source == "" {
 			continue
 		}
@@ -110,16 +113,24 @@ func (t *template) choose(choices []*variable, count int) []*template {
 	return out
 }
 
+// templateRead is a column that a template reads, as it stands or to compute with.
+type templateRead struct {
+	columnUse
+	computed bool
+}
+
 // reads lists the columns that the template reads.
-func (t *template) reads() []columnUse {
-	var out []columnUse
+func (t *template) reads() []templateRead {
+	var out []templateRead
 	for i := range t.parts {
 		p := &t.parts[i]
 		if p.column != "" && !p.answer {
-			out = append(out, columnUse{name: p.column, image: p.image})
+			out = append(out, templateRead{columnUse: columnUse{name: p.column, image: p.image}})
 		}
 		if p.expr != nil {
-			out = append(out, p.expr.columns...)
+			for _, c := range p.expr.columns {
+				out = append(out, templateRead{columnUse: c, computed: true})
+			}
 		}
 	}
 	return out

@@ -32,6 +32,8 @@ type TableInfo struct {
 	// the stream describes its old rows by the root's identity, so they would be
 	// misread. It is empty if there is none.
 	Differing string
+	// IdentityIndex names the index of identity USING INDEX.
+	IdentityIndex string
 }
 
 // ColumnInfo is one column.
@@ -40,6 +42,16 @@ type ColumnInfo struct {
 	Type string
 	// Identity reports that old rows carry the column.
 	Identity bool
+	OID      uint32
+	NotNull  bool
+	// Toastable reports that a value may be so large that it is stored apart from
+	// its row, and then is not sent with an UPDATE that leaves it as it was.
+	Toastable bool
+	// Generated reports that the server computes the column.
+	Generated bool
+	// Carried reports that the stream carries the column: the publication has
+	// neither a column list without it, nor leaves out what is generated.
+	Carried bool
 }
 
 // Column returns a column by name.
@@ -72,15 +84,34 @@ SELECT c.oid, c.relkind::text, c.relpersistence::text, c.relreplident::text,
        coalesce((SELECT h.oid::regclass::text FROM holds h WHERE NOT h.usable
                  AND (h.oid <> c.oid OR c.relkind = 'r' OR (SELECT count(*) FROM holds) = 1) ORDER BY 1 LIMIT 1), ''),
        coalesce((SELECT h.oid::regclass::text FROM holds h
-                 WHERE h.relreplident NOT IN (c.relreplident, 'f') ORDER BY 1 LIMIT 1), '')
+                 WHERE h.relreplident NOT IN (c.relreplident, 'f') ORDER BY 1 LIMIT 1), ''),
+       coalesce((SELECT x.relname::text FROM pg_index i JOIN pg_class x ON x.oid = i.indexrelid
+                 WHERE i.indrelid = c.oid AND i.indisreplident AND c.relreplident = 'i'), '')
 FROM c`
 
+// A value is moved out of a row that is larger than about 2 kB (src/include/access/
+// heaptoast.h, TOAST_TUPLE_THRESHOLD): so one can be that may be larger than that
+// itself. A numeric or inet is moved as the last resort only, which takes more than
+// 8 kB of them. In a very wide row shorter values may be moved as well.
 const columnQuery = `
 SELECT a.attname, format_type(a.atttypid, a.atttypmod),
        c.relreplident = 'f' OR EXISTS (SELECT FROM pg_index i
            WHERE i.indrelid = c.oid AND a.attnum = ANY ((i.indkey::int2[])[0:i.indnkeyatts - 1])
-           AND (c.relreplident = 'd' AND i.indisprimary OR c.relreplident = 'i' AND i.indisreplident))
-FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid
+           AND (c.relreplident = 'd' AND i.indisprimary OR c.relreplident = 'i' AND i.indisreplident)),
+       a.atttypid, a.attnotnull,
+       a.attstorage IN ('x', 'e')
+           AND (b.base NOT IN ('bpchar'::regtype, 'varchar'::regtype) OR b.mod < 0 OR (b.mod - 4) * pg_encoding_max_length(d.encoding) > 2000)
+           AND (b.base NOT IN ('bit'::regtype, 'varbit'::regtype) OR b.mod < 0 OR b.mod > 16000)
+           AND NOT EXISTS (SELECT FROM pg_range r JOIN pg_type s ON s.oid = r.rngsubtype WHERE r.rngtypid = b.base AND s.typlen > 0),
+       a.attgenerated <> '',
+       -- attnames is there since PostgreSQL 15, and right about generated columns since they can be published at all
+       coalesce((SELECT to_jsonb(p)->'attnames' ? a.attname FROM pg_publication_tables p
+                 WHERE p.pubname = $2 AND p.schemaname = n.nspname AND p.tablename = c.relname), a.attgenerated = '')
+           AND (a.attgenerated = '' OR current_setting('server_version_num')::int >= 180000)
+FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid JOIN pg_namespace n ON n.oid = c.relnamespace
+JOIN pg_type t ON t.oid = a.atttypid JOIN pg_database d ON d.datname = current_database(),
+LATERAL (SELECT CASE t.typtype WHEN 'd' THEN t.typbasetype ELSE t.oid END AS base,
+                CASE t.typtype WHEN 'd' THEN t.typtypmod ELSE a.atttypmod END AS mod) b
 WHERE a.attrelid = $1 AND a.attnum > 0 AND NOT a.attisdropped
 ORDER BY a.attnum`
 
@@ -105,7 +136,7 @@ func inspect(ctx context.Context, conn *pgx.Conn, publication string, t cdc.Tabl
 	var oid uint32
 	var kind, persistence, identity string
 	err := conn.QueryRow(ctx, tableQuery, t.Schema, t.Name, publication).
-		Scan(&oid, &kind, &persistence, &identity, &info.Root, &info.Owned, &info.Published, &info.Lacking, &info.Differing)
+		Scan(&oid, &kind, &persistence, &identity, &info.Root, &info.Owned, &info.Published, &info.Lacking, &info.Differing, &info.IdentityIndex)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return nil, missingTable(ctx, conn, t)
 	}
@@ -122,7 +153,7 @@ func inspect(ctx context.Context, conn *pgx.Conn, publication string, t cdc.Tabl
 	}
 	info.Usable = info.Lacking == ""
 	info.Identity = cdc.Identity(identity[0])
-	rows, err := conn.Query(ctx, columnQuery, oid)
+	rows, err := conn.Query(ctx, columnQuery, oid, publication)
 	if err != nil {
 		return nil, fmt.Errorf("read the columns of %s: %w", t, err)
 	}

@@ -85,14 +85,11 @@ func New(ctx context.Context, opts Options) (*App, error) {
 }
 
 func (a *App) open(ctx context.Context) error {
-	set, plans, err := loadRules(a.cfg)
+	set, plans, err := a.preflight(ctx, a.cfg)
 	if err != nil {
 		return err
 	}
 	a.use(set, plans)
-	if err := a.preflight(ctx, set); err != nil {
-		return err
-	}
 	a.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	if a.listener, err = net.Listen("tcp", a.cfg.HTTP.Listen); err != nil {
 		return fmt.Errorf("http.listen: %w; stop what uses the address, or choose another", err)

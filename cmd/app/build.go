@@ -123,9 +123,10 @@ func flushPlan(cfg *config.Config, set *rules.Set, i int) ([]rules.Invalidation,
 	return plan, nil
 }
 
-// loadRules reads the rules and makes sure that every sink can be flushed.
-func loadRules(cfg *config.Config) (*rules.Set, [][]rules.Invalidation, error) {
-	set, err := rules.Load(cfg.Rules, rules.Options{Sinks: cfg.Specs()})
+// loadRules reads the rules, checks them against the catalog if there is one, and
+// makes sure that every sink can be flushed.
+func loadRules(cfg *config.Config, catalog *rules.Catalog) (*rules.Set, [][]rules.Invalidation, error) {
+	set, err := rules.Load(cfg.Rules, rules.Options{Sinks: cfg.Specs(), Catalog: catalog})
 	if err != nil {
 		return nil, nil, err
 	}

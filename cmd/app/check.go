@@ -27,17 +27,26 @@ type Finding struct {
 }
 
 // Check finds what can be wrong before it is. Offline, it looks at the files
-// only. It creates nothing.
+// only, and takes what there is to know of tables from the lock file. It creates
+// nothing.
 func Check(ctx context.Context, cfg *config.Config, offline bool) []Finding {
 	var c checker
-	set, _, err := loadRules(cfg)
-	if err != nil {
-		return Findings(err)
-	}
+	lock, err := Locked(cfg)
+	c.add(true, err)
 	if offline {
+		set, _, err := loadRules(cfg, lock)
+		c.add(true, err)
+		if err == nil {
+			c.prove(set, lock, nil)
+		}
 		return c.findings
 	}
-	c.database(ctx, cfg, set)
+	set, _, err := loadRules(cfg, nil)
+	if err != nil {
+		c.add(true, err)
+		return c.findings
+	}
+	c.database(ctx, cfg, set, lock)
 	c.store(cfg)
 	for _, s := range cfg.Sinks {
 		c.sink(ctx, s)
@@ -73,7 +82,7 @@ func (c *checker) add(input bool, err error) {
 	})
 }
 
-func (c *checker) database(ctx context.Context, cfg *config.Config, set *rules.Set) {
+func (c *checker) database(ctx context.Context, cfg *config.Config, set *rules.Set, lock *rules.Catalog) {
 	conn, err := cfg.Postgres.Connect(ctx)
 	if err != nil {
 		c.add(false, fmt.Errorf("database: %w", err))
@@ -83,16 +92,26 @@ func (c *checker) database(ctx context.Context, cfg *config.Config, set *rules.S
 	c.add(false, cfg.Postgres.Ready(ctx, conn, set.Tables()))
 	// Inspect's own errors are in those of Ready.
 	infos, _ := postgres.Inspect(ctx, conn, cfg.Postgres.Publication, set.Tables())
-	c.add(true, missingColumns(set, infos))
+	live := catalogOf(infos)
+	_, _, err = loadRules(cfg, live)
+	c.add(true, err)
 	c.identities(set, infos)
 	unusable, other := unfitLookups(ctx, conn, set)
 	c.add(true, unusable.Err())
 	for _, err := range append(other, shadowed(set, infos)...) {
 		c.add(false, err)
 	}
+	c.unpublished(cfg.Postgres.Publication, set, infos)
+	c.prove(set, live, func(t cdc.Table) (*postgres.Identities, error) {
+		if !infos[t].Usable {
+			return nil, nil // which is a finding by itself
+		}
+		return postgres.InspectIdentities(ctx, conn, t)
+	})
+	c.drift(cfg, set, lock, live)
 }
 
-// identities finds old values that a rule needs and PostgreSQL will not send.
+// identities finds tables whose old rows are missing or misread.
 func (c *checker) identities(set *rules.Set, infos map[cdc.Table]*postgres.TableInfo) {
 	for _, t := range set.Tables() {
 		info := infos[t]
@@ -107,18 +126,21 @@ func (c *checker) identities(set *rules.Set, infos map[cdc.Table]*postgres.Table
 				"ALTER TABLE %s REPLICA IDENTITY %s", info.Differing, t, info.Identity, info.Differing, info.Identity))
 		}
 	}
-	for _, n := range set.Needs() {
-		info := infos[n.Table]
-		if info == nil || !info.Usable || !n.Old || n.When || n.HasUnknown || n.Collapse {
-			continue
+}
+
+// unpublished finds columns that rules purge by and a column list keeps back.
+func (c *checker) unpublished(publication string, set *rules.Set, infos map[cdc.Table]*postgres.TableInfo) {
+	for _, t := range set.Tables() {
+		for _, n := range set.NeedsOf(t) {
+			if infos[t] == nil || n.When || n.HasUnknown || n.Collapse {
+				continue
+			}
+			if col, found := infos[t].Column(n.Column); found && !col.Carried && !col.Generated {
+				c.add(false, fmt.Errorf("%s:%d: rule %q purges by %s of %s, which the column list of publication %s leaves out; "+
+					"ALTER PUBLICATION %s DROP TABLE %s; ALTER PUBLICATION %s ADD TABLE %s; or give the rule an `unknown`",
+					n.File, n.Line, n.Rule, n.Column, t, publication, publication, t, publication, t))
+			}
 		}
-		col, found := info.Column(n.Column)
-		if !found || col.Identity {
-			continue
-		}
-		c.add(false, fmt.Errorf("%s:%d: rule %q purges by the old %s of %s, which replica identity %s does not carry, so a change of it leaves the old entry in the cache; "+
-			"ALTER TABLE %s REPLICA IDENTITY USING INDEX (a unique index with it and the primary key), or REPLICA IDENTITY FULL, or give the rule an unknown:",
-			n.File, n.Line, n.Rule, n.Column, n.Table, info.Identity, n.Table))
 	}
 }
 

@@ -56,11 +56,8 @@ func (a *App) reload(ctx context.Context) error {
 	if err := reloadable(a.cfg, next); err != nil {
 		return err
 	}
-	set, plans, err := loadRules(next)
+	set, plans, err := a.preflight(ctx, next)
 	if err != nil {
-		return err
-	}
-	if err := a.preflight(ctx, set); err != nil {
 		return err
 	}
 	if a.reader.State().Phase == postgres.Streaming {

@@ -34,10 +34,10 @@ sinks:
 `)
 	cfg, err := config.Load(file, config.Options{})
 	require.NoError(t, err)
-	_, _, err = loadRules(cfg)
+	_, _, err = loadRules(cfg, nil)
 	require.EqualError(t, err, catalog+":4:1: rule \"page\": sink edge has no zone for shop.de; add it to `zones`, or send the rule to other sinks")
 	cfg.Sinks[0].Cloudflare.Zones["shop.de"] = "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"
-	_, plans, err := loadRules(cfg)
+	_, plans, err := loadRules(cfg, nil)
 	require.NoError(t, err)
 	require.Equal(t, cfg.Sinks[0].Flush, plans[0])
 }

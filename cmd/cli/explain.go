@@ -9,6 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/walpurge/walpurge/cmd/app"
 	"github.com/walpurge/walpurge/rules"
 	"github.com/walpurge/walpurge/rules/rulestest"
 	"github.com/walpurge/walpurge/rules/strictyaml"
@@ -42,11 +43,15 @@ func rulesExplainCommand() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		set, err := rules.Load(cfg.Rules, rules.Options{Sinks: cfg.Specs()})
+		lock, err := app.Locked(cfg)
 		if err != nil {
 			return unreadable(err)
 		}
-		c, err := live.change(cmd, cfg, set, *change)
+		set, err := rules.Load(cfg.Rules, rules.Options{Sinks: cfg.Specs(), Catalog: lock})
+		if err != nil {
+			return unreadable(err)
+		}
+		c, err := live.change(cmd, cfg, set, lock, *change)
 		if err != nil {
 			return err
 		}
@@ -72,7 +77,7 @@ func rulesExplainCommand() *cobra.Command {
 }
 
 // readChange reads the argument of --change.
-func readChange(arg string, stdin io.Reader) (*rulestest.Event, error) {
+func readChange(arg string, stdin io.Reader, lock *rules.Catalog) (*rulestest.Event, error) {
 	name, data := "--change", []byte(arg)
 	var err error
 	if file, named := strings.CutPrefix(arg, "@"); named {
@@ -85,7 +90,7 @@ func readChange(arg string, stdin io.Reader) (*rulestest.Event, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read the change: %w", err)
 	}
-	return rulestest.ParseChange(name, data)
+	return rulestest.ParseTypedChange(name, data, lock)
 }
 
 // printExplanation writes what one rule makes of the change, for people.

@@ -67,9 +67,9 @@ func (l *liveRow) check(cmd *cobra.Command) error {
 }
 
 // change is the one to explain: read from the database, or written in arg.
-func (l *liveRow) change(cmd *cobra.Command, cfg *config.Config, set *rules.Set, arg string) (*rulestest.Event, error) {
+func (l *liveRow) change(cmd *cobra.Command, cfg *config.Config, set *rules.Set, lock *rules.Catalog, arg string) (*rulestest.Event, error) {
 	if !l.db {
-		c, err := readChange(arg, cmd.InOrStdin())
+		c, err := readChange(arg, cmd.InOrStdin(), lock)
 		return c, unreadable(err)
 	}
 	// Before a database is asked.

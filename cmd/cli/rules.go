@@ -9,9 +9,9 @@ import (
 func rulesCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "rules",
-		Short:   "Draft rules, test them, and ask what they make of a change",
+		Short:   "Draft rules, test them, ask what they make of a change, and lock what they know of tables",
 		Long:    "Write rules and look at them, without a stream or a cache.",
-		Example: "  walpurge rules init --db postgres://app@localhost/shop --out rules/shop.yaml\n  walpurge rules test rules_test.yaml\n  walpurge rules explain -c walpurge.yaml --change @change.json",
+		Example: "  walpurge rules init --db postgres://app@localhost/shop --out rules/shop.yaml\n  walpurge rules test rules_test.yaml\n  walpurge rules explain -c walpurge.yaml --change @change.json\n  walpurge rules lock -c walpurge.yaml",
 		Args:    cobra.ArbitraryArgs,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if len(args) > 0 {
@@ -20,7 +20,7 @@ func rulesCommand() *cobra.Command {
 			return cmd.Help()
 		},
 	}
-	cmd.AddCommand(rulesTestCommand(), rulesExplainCommand())
+	cmd.AddCommand(rulesTestCommand(), rulesExplainCommand(), rulesLockCommand())
 	cmd.AddCommand(rulesInitCommand(), rulesSchemaCommand())
 	return cmd
 }

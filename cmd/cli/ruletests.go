@@ -104,6 +104,9 @@ func testFiles(args []string) ([]string, error) {
 
 func printResults(out io.Writer, results []rulestest.Result) (failed int) {
 	for _, r := range results {
+		for _, note := range r.Notes {
+			fmt.Fprintf(out, "note %s:%d: %s: %s\n", r.File, r.Line, r.Name, note)
+		}
 		if r.Passed() {
 			continue
 		}

@@ -45,7 +45,7 @@ func TestLinks(t *testing.T) {
 }
 
 // Every YAML block is a file that the daemon would take: one with a pipeline is
-// a configuration, any other one a rules file.
+// a configuration, one with tables a lock file, any other one a rules file.
 func TestYAMLBlocks(t *testing.T) {
 	sinks := []rules.SinkSpec{
 		{Name: "cache", Takes: rules.Kinds(rules.Key, rules.KeyPattern)},
@@ -63,7 +63,7 @@ func TestYAMLBlocks(t *testing.T) {
 			takers = every
 		}
 		found, _ := blocks(read(t, name))
-		rulesBefore := ""
+		rulesBefore, lockBefore := "", ""
 		for _, b := range found {
 			if b.lang != "yaml" {
 				continue
@@ -74,7 +74,10 @@ func TestYAMLBlocks(t *testing.T) {
 			case strings.Contains("\n"+b.text, "\npipeline:"):
 				_, err = load(t, b.text)
 			case strings.Contains("\n"+b.text, "\ntests:"):
-				err = runRuleTests(t, rulesBefore, b.text)
+				err = runRuleTests(t, rulesBefore, lockBefore, b.text)
+			case strings.Contains("\n"+b.text, "\ntables:"):
+				lockBefore = b.text
+				_, err = rules.ParseCatalog("block", []byte(b.text))
 			default:
 				rulesBefore = b.text
 				_, err = rules.Parse("block", []byte(b.text), rules.Options{Sinks: takers})
@@ -88,10 +91,11 @@ func TestYAMLBlocks(t *testing.T) {
 }
 
 // runRuleTests runs a rule test file of a document against the rules in the block
-// before it, which it calls shop.yaml.
-func runRuleTests(t *testing.T, rulesFile, text string) error {
+// before it, which it calls shop.yaml, and the lock file in the one before that.
+func runRuleTests(t *testing.T, rulesFile, lock, text string) error {
 	t.Helper()
 	dir := t.TempDir()
+	require.NoError(t, os.WriteFile(filepath.Join(dir, rules.LockFile), []byte(lock), 0o600))
 	require.NoError(t, os.WriteFile(filepath.Join(dir, "shop.yaml"), []byte(rulesFile), 0o600))
 	file := filepath.Join(dir, "rules_test.yaml")
 	require.NoError(t, os.WriteFile(file, []byte(text), 0o600))

@@ -13,7 +13,11 @@ import (
 // test: table, one of insert, update, delete and truncate, identity, and lookup; or
 // message. file is its name for messages.
 func ParseChange(file string, data []byte) (*Event, error) {
-	doc, err := strictyaml.Parse(file, data)
+	return parseChange(&loader{file: file}, data)
+}
+
+func parseChange(l *loader, data []byte) (*Event, error) {
+	doc, err := strictyaml.Parse(l.file, data)
 	if err != nil {
 		return nil, err
 	}
@@ -21,7 +25,6 @@ func ParseChange(file string, data []byte) (*Event, error) {
 	if err := doc.Decode(&raw); err != nil {
 		return nil, err
 	}
-	l := &loader{file: file}
 	at := strictyaml.Pos{Line: 1, Column: 1}
 	if doc.Root() != nil {
 		at = doc.Root().Pos
@@ -57,7 +60,12 @@ func (l *loader) change(raw *rawChange, at strictyaml.Pos) *cdc.Change {
 	case c.Op == cdc.Update && (before == nil || after == nil):
 		l.failf(at, "an update has both rows; write `update: {old: {..}, new: {..}}`, and `identity` if not all of the old row is sent")
 	}
-	c.Rel = l.relation(l.table(raw.Table, at), before, after)
+	table := l.table(raw.Table, at)
+	if shape := l.shape(table, raw.Table.Pos()); shape != nil {
+		l.typedChange(c, shape, before, after, raw.Identity, at)
+		return c
+	}
+	c.Rel = l.relation(table, before, after)
 	c.Old, c.New = l.tuple(c.Rel, before), l.tuple(c.Rel, after)
 	l.identify(c, raw.Identity)
 	return c
@@ -137,7 +145,7 @@ func (l *loader) identify(c *cdc.Change, n *strictyaml.Node) {
 	case n == nil || n.Kind == strictyaml.Scalar && n.Text == "full":
 		return
 	case n.Kind == strictyaml.Scalar && n.Text == "default":
-		l.errs = append(l.errs, n.Errorf("identity: default is the primary key, which only a catalog knows, and `catalog` is not supported by this version; list its columns, like identity: [id]"))
+		l.errs = append(l.errs, n.Errorf("identity: default is the primary key, which only a catalog knows; write one with `walpurge rules lock` and name it under `catalog`, or list the columns, like identity: [id]"))
 		return
 	case n.Kind == strictyaml.Sequence && len(n.Items) == 0:
 		l.errs = append(l.errs, n.Errorf("identity: an empty list; name the columns of the primary key or index, like [id]"))

@@ -3,8 +3,9 @@
 //
 // A change is given to the rules as the stream would carry it: values in
 // PostgreSQL's text, and of the old row no more than the replica identity holds.
-// Types are guessed from how values are written, because there is no database to
-// ask. Files are read strictly, and all that is wrong with one is told together.
+// Types and identities are those of a catalog, where the file names one: then a value
+// is brought into the form that the stream gives it, or refused. Without a catalog
+// types are guessed from how values are written. Files are read strictly, and all that is wrong with one is told together.
 //
 // The package opens no connection and starts nothing. It is part of the program
 // and no kit for Go tests, though Go tests may call it.

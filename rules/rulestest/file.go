@@ -1,6 +1,7 @@
 package rulestest
 
 import (
+	"github.com/walpurge/walpurge/rules"
 	"github.com/walpurge/walpurge/rules/strictyaml"
 )
 
@@ -8,7 +9,7 @@ import (
 // a meaning are fields too, so that they are refused by name.
 type rawFile struct {
 	Rules   []strictyaml.Text `yaml:"rules"`
-	Catalog *strictyaml.Node  `yaml:"catalog"`
+	Catalog strictyaml.Text   `yaml:"catalog"`
 	Tests   []rawTest         `yaml:"tests"`
 }
 
@@ -58,6 +59,11 @@ func (r *rawTest) UnmarshalYAML(n *strictyaml.Node) error {
 type loader struct {
 	file string
 	errs strictyaml.Errors
+	// catalog is nil where types are guessed. set has the rules, for notes on what a
+	// row should hold with a catalog; without it there are none.
+	catalog *rules.Catalog
+	set     *rules.Set
+	notes   []string
 }
 
 func (l *loader) failf(at strictyaml.Pos, format string, args ...any) {

@@ -2,8 +2,10 @@ package rulestest
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"slices"
 
 	"github.com/walpurge/walpurge/cdc"
@@ -39,6 +41,7 @@ type test struct {
 	event  *Event
 	repeat int
 	expect bySink
+	notes  []string
 }
 
 // Load reads a rule test file and the rules that it names. Its errors are
@@ -58,7 +61,7 @@ func Load(path string, opts Options) (*Suite, error) {
 		return nil, err
 	}
 	l := &loader{file: path}
-	l.later(raw.Catalog, "catalog")
+	l.lock(raw.Catalog)
 	files := l.rules(raw.Rules)
 	if len(raw.Tests) == 0 {
 		l.failf(strictyaml.Pos{}, "there are no tests; write some below `tests:`")
@@ -73,10 +76,11 @@ func Load(path string, opts Options) (*Suite, error) {
 		}
 		sinks = withExpected(sinks, raw.Tests)
 	}
-	set, err := rules.Load(files, rules.Options{Sinks: sinks, WholeRollout: true})
+	set, err := rules.Load(files, rules.Options{Sinks: sinks, Catalog: l.catalog, WholeRollout: true})
 	if err != nil {
 		return nil, err
 	}
+	l.set = set
 	s := &Suite{File: path, set: set, guessed: len(opts.Sinks) == 0}
 	for _, sink := range sinks {
 		s.sinks = append(s.sinks, sink.Name)
@@ -113,6 +117,24 @@ func withExpected(sinks []rules.SinkSpec, tests []rawTest) []rules.SinkSpec {
 	}
 	slices.SortFunc(sinks, func(a, b rules.SinkSpec) int { return cmp.Compare(a.Name, b.Name) })
 	return sinks
+}
+
+// lock reads the catalog that the file names, relative to it.
+func (l *loader) lock(name strictyaml.Text) {
+	if !name.Given() {
+		return
+	}
+	path := name.Value
+	if !filepath.IsAbs(path) {
+		path = filepath.Join(filepath.Dir(l.file), path)
+	}
+	var err error
+	if l.catalog, err = rules.LoadCatalog(path); err != nil {
+		if errors.Is(err, os.ErrNotExist) {
+			err = fmt.Errorf("catalog: %s is not there; write it with `walpurge rules lock`", path)
+		}
+		l.errs.Add(l.file, name.Pos(), err)
+	}
 }
 
 // rules finds the rules files; each pattern must match something.
@@ -159,7 +181,9 @@ func (l *loader) test(s *Suite, raw *rawTest, seen map[string]int) {
 	default:
 		seen[f.Name.Value] = at.Line
 	}
+	l.notes = nil
 	t := test{name: f.Name.Value, line: at.Line, repeat: 1, event: l.event(&f.Change, at), expect: l.expect(f.Expect, at, s.sinks)}
+	t.notes = l.notes
 	l.watched(s, &f.Change, t.event)
 	if f.Repeat.Pos.IsZero() {
 		s.tests = append(s.tests, t)
@@ -175,7 +199,7 @@ func (l *loader) test(s *Suite, raw *rawTest, seen map[string]int) {
 	switch {
 	case t.repeat < 1 || t.repeat > maxRepeat:
 		l.failf(f.Repeat.Pos, "repeat: %d; write a number from 1 to %d", t.repeat, maxRepeat)
-	case t.repeat > 1 && (id < 0 || rel.Columns[id].TypeOID != oidInt8):
+	case t.repeat > 1 && (id < 0 || !whole(rel.Columns[id].TypeOID)):
 		l.failf(f.Repeat.Pos, "repeat counts the column `id` up, and the change has none with a whole number")
 	}
 	s.tests = append(s.tests, t)

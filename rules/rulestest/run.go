@@ -22,6 +22,9 @@ type Result struct {
 	// Diff are the lines that tell expected and actual purges apart; none when
 	// the test passed. A value that is missing has a -, one too many a +.
 	Diff []string
+	// Notes say where the test differs from what production would see. They do
+	// not make it fail.
+	Notes []string
 }
 
 // Passed reports that the rules did what the test expects.
@@ -32,7 +35,7 @@ func (s *Suite) Run() []Result {
 	var out []Result
 	for i := range s.tests {
 		t := &s.tests[i]
-		out = append(out, Result{File: s.File, Line: t.line, Name: t.name, Diff: s.diff(t)})
+		out = append(out, Result{File: s.File, Line: t.line, Name: t.name, Diff: s.diff(t), Notes: t.notes})
 	}
 	return out
 }

@@ -148,3 +148,6 @@ func jsonText(b *bytes.Buffer, s string) {
 	_ = e.Encode(s) // a text can always be encoded
 	b.Truncate(b.Len() - 1)
 }
+
+// whole reports whether the type is one of whole numbers.
+func whole(oid uint32) bool { return oid == oidInt8 || oid == oidInt4 || oid == oidInt2 }

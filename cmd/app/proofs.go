@@ -1,0 +1,90 @@
+package app
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/walpurge/walpurge/cdc"
+	"github.com/walpurge/walpurge/cdc/postgres"
+	"github.com/walpurge/walpurge/cmd/config"
+	"github.com/walpurge/walpurge/rules"
+)
+
+// prove finds values that a rule purges by and that the stream will not carry,
+// where the rule has no unknown: for them. identities says how a table can be
+// helped; it is nil where no database can be asked, and what it returns may be nil
+// for a table that another finding is about.
+func (c *checker) prove(set *rules.Set, catalog *rules.Catalog, identities func(cdc.Table) (*postgres.Identities, error)) {
+	for _, name := range catalog.Tables() {
+		table := catalog.Table(name)
+		needs := set.NeedsOf(name)
+		var found []func(offer string) error
+		for _, n := range needs {
+			col, exists := table.Column(n.Column)
+			switch {
+			case !exists || n.When || n.HasUnknown:
+			case col.Generated:
+				c.add(false, fmt.Errorf("%s:%d: rule %q purges by %s of %s, a generated column, which PostgreSQL does not send; "+
+					"compute it in the rule from the columns that it is made of, or give the rule an `unknown`", n.File, n.Line, n.Rule, n.Column, name))
+			case n.Old && !col.Identity:
+				found = append(found, func(offer string) error {
+					return fmt.Errorf("%s:%d: rule %q purges by the old %s of %s, which replica identity %s does not carry, so a change of it leaves the old entry in the cache; %s",
+						n.File, n.Line, n.Rule, n.Column, name, table.Identity, offer)
+				})
+			case n.Large && col.Toastable && !col.Identity:
+				found = append(found, func(offer string) error {
+					return fmt.Errorf("%s:%d: rule %q computes with the new %s of %s (%s), of which PostgreSQL sends no value over about 2 kB with an UPDATE that leaves it as it was, "+
+						"unless the replica identity carries it, and %s does not; %s",
+						n.File, n.Line, n.Rule, n.Column, name, col.Type, table.Identity, offer)
+				})
+			}
+		}
+		if len(found) == 0 {
+			continue
+		}
+		offer, ok := c.offer(table, needs, identities)
+		for _, f := range found {
+			if ok {
+				c.add(false, f(offer))
+			}
+		}
+	}
+}
+
+// offer says what can be done, for all rules of the table together.
+func (c *checker) offer(table *rules.CatalogTable, needs []rules.Need, identities func(cdc.Table) (*postgres.Identities, error)) (string, bool) {
+	var columns []string
+	for _, n := range needs {
+		col, _ := table.Column(n.Column)
+		if lost := !n.When && !n.HasUnknown; (lost || col.Identity) && (n.Old || n.Large && col.Toastable) && !slices.Contains(columns, n.Column) {
+			columns = append(columns, n.Column)
+		}
+	}
+	if identities == nil {
+		return fmt.Sprintf("ALTER TABLE %s REPLICA IDENTITY USING INDEX (a unique index over NOT NULL columns with %s and the primary key), or REPLICA IDENTITY FULL, "+
+			"or give the rule an unknown:", table.Table, strings.Join(columns, ", ")), true
+	}
+	with, err := identities(table.Table)
+	if err != nil || with == nil {
+		c.add(false, err)
+		return "", false
+	}
+	offer := with.Offer(columns)
+	last := "(b)"
+	if strings.Contains(offer, "(b)") {
+		last = "(c)"
+	}
+	return fmt.Sprintf("one of, cheapest first: %s %s an unknown: in the rule, something coarser to purge instead", offer, last), true
+}
+
+// drift compares the lock file, if there is one, with the live catalog.
+func (c *checker) drift(cfg *config.Config, set *rules.Set, lock, live *rules.Catalog) {
+	if lock == nil {
+		return
+	}
+	for _, d := range lock.Drift(live, set) {
+		c.add(false, errors.New(lock.File+": "+d+"; rule tests are not about this database any more: walpurge rules lock -c "+cfg.File))
+	}
+}
