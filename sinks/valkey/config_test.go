@@ -83,7 +83,7 @@ scan: {enabled: true}
 		Scan: ScanConfig{Enabled: true, KeysPerSecond: 50000},
 	}, cfg)
 	require.NoError(t, cfg.Validate())
-	require.Equal(t, rules.Kinds(rules.Key, rules.KeyPattern), cfg.Kinds())
+	require.Equal(t, rules.Kinds(rules.Key, rules.KeyPattern, rules.Generation, rules.KeyPrefix), cfg.Kinds())
 	require.False(t, cfg.Limits().OneKind)
 	require.Zero(t, cfg.Limits().PerSecond)
 }

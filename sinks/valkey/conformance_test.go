@@ -14,8 +14,12 @@ import (
 	"github.com/walpurge/walpurge/sinks/sinktest"
 )
 
-// leastPrivilege is what the documentation tells to grant.
-var leastPrivilege = []string{"-@all", "+unlink", "+scan", "+ping", "+hello", "+auth", "~*"}
+// leastPrivilege is what errors and check tell to grant for everything but a cluster.
+func leastPrivilege() []string {
+	cfg := DefaultConfig()
+	cfg.TagSets = []TagSet{{Key: "tag:{tag}"}, {Layout: "laravel"}}
+	return append([]string{"-@all", "~*"}, cfg.commands(false)...)
+}
 
 // short keeps the tests of silence fast.
 var short = patience{dial: 500 * time.Millisecond, reply: 500 * time.Millisecond}
@@ -39,7 +43,7 @@ func startRig(t *testing.T, env sinktest.Env, prefix string) sinktest.Rig {
 	px := startProxy(t, srv.addr)
 	file := filepath.Join(t.TempDir(), "password")
 	setUser := func(t *testing.T, more ...string) {
-		do(t, srv.admin, append(append([]string{"ACL", "SETUSER", "walpurge", "reset", "on", ">" + env.Secret}, leastPrivilege...), more...)...)
+		do(t, srv.admin, append(append([]string{"ACL", "SETUSER", "walpurge", "reset", "on", ">" + env.Secret}, leastPrivilege()...), more...)...)
 	}
 	setUser(t)
 	require.NoError(t, os.WriteFile(file, []byte(env.Secret+"\n"), 0o600))
