@@ -15,6 +15,8 @@ type SinkSpec struct {
 	Name string
 	// Takes are the kinds that the sink can carry out.
 	Takes KindSet
+	// Hints say what would make the sink take a kind that it does not take.
+	Hints map[Kind]string
 }
 
 // Options are what a rules file is checked against.

@@ -101,17 +101,16 @@ func (c Config) Kinds() rules.KindSet {
 	return kinds
 }
 
-// Hint says what to write for the sink to take a kind, empty if it takes it or
-// never will.
-func (c Config) Hint(k rules.Kind) string {
-	switch {
-	case c.Kinds().Has(k):
-	case k == rules.KeyPrefix:
-		return "valkey takes key prefixes with scan: {enabled: true}: it looks at every key of the server for them"
-	case k == rules.Tag:
-		return `valkey takes tags with tag_sets: [{key: "tag:{tag}"}], where the application keeps the keys of each tag`
+// Hints say what to write for the sink to take kinds that it does not take.
+func (c Config) Hints() map[rules.Kind]string {
+	hints := map[rules.Kind]string{}
+	if !c.Kinds().Has(rules.KeyPrefix) {
+		hints[rules.KeyPrefix] = "valkey takes key prefixes with scan: {enabled: true}, and then looks at every key of the server for them"
 	}
-	return ""
+	if !c.Kinds().Has(rules.Tag) {
+		hints[rules.Tag] = `valkey takes tags with tag_sets: [{key: "tag:{tag}"}], where the application keeps the keys of each tag`
+	}
+	return hints
 }
 
 // Limits returns what one call may carry. Calls are not paced: the server's

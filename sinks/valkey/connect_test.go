@@ -25,6 +25,13 @@ func requireLane(t *testing.T, err error, says string) {
 	require.Equal(t, sinks.Lane, class, "%v", err)
 }
 
+func requireTransient(t *testing.T, err error) {
+	t.Helper()
+	require.Error(t, err)
+	class, _ := sinks.ClassOf(err)
+	require.Equal(t, sinks.Transient, class, "%v", err)
+}
+
 func requireItem(t *testing.T, err error, says string) {
 	t.Helper()
 	var be *sinks.BatchError

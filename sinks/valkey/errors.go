@@ -49,14 +49,15 @@ var codes = map[string]verdict{
 
 // phrases are parts of replies whose code is only ERR, in lower case.
 var phrases = map[string]verdict{
-	"unknown command":          {sinks.Lane, "the server does not know the command; Valkey or Redis 6 or newer is needed, with its commands not renamed"},
-	"db index is out of range": {sinks.Lane, "the server has no database of that number; mend the url"},
-	"select is not allowed":    {sinks.Lane, "a cluster has only database 0; take the database out of the url"},
-	"without any password":     {sinks.Lane, "the server's default user has no password; remove password_file, or name a user"},
-	"cluster support disabled": {sinks.Lane, "several hosts are nodes of one cluster, and the server is none; name one host in url"},
-	"acl failure in script":    {sinks.Lane, lacking},
-	"executing the script":     {sinks.Lane, lacking},
-	"invalid password":         {sinks.Lane, "the server refused the password; check password_file"},
+	"unknown command":            {sinks.Lane, "the server does not know the command; Valkey or Redis 6 or newer is needed, with its commands not renamed"},
+	"db index is out of range":   {sinks.Lane, "the server has no database of that number; mend the url"},
+	"select is not allowed":      {sinks.Lane, "a cluster has only database 0; take the database out of the url"},
+	"without any password":       {sinks.Lane, "the server's default user has no password; remove password_file, or name a user"},
+	"cluster support disabled":   {sinks.Lane, "several hosts are nodes of one cluster, and the server is none; name one host in url"},
+	"unknown command 'sentinel'": {sinks.Lane, "url names a server that is no sentinel; name the sentinels"},
+	"acl failure in script":      {sinks.Lane, lacking},
+	"executing the script":       {sinks.Lane, lacking},
+	"invalid password":           {sinks.Lane, "the server refused the password; check password_file"},
 }
 
 // classify turns what the client reports into an error that a lane can act on

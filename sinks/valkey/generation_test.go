@@ -136,6 +136,7 @@ func TestRaisesAreAtomic(t *testing.T) {
 }
 
 func TestGenerationsInACluster(t *testing.T) {
+	t.Parallel()
 	nodes := startCluster(t, 3)
 	admin := clusterAdmin(t, nodes[0])
 	s := openSink(t, "valkey://"+nodes[0].addr, nil, nil)

@@ -8,7 +8,8 @@ import (
 )
 
 // grant is the ACL line that allows what the configuration uses, and no more.
-// Subcommands are written as versions from 6 on all take them.
+// Subcommands are written as all versions take them; AUTH and HELLO are allowed
+// to everybody (since 6.2).
 func (c Config) grant(clustered bool) string {
 	user := c.Username
 	if user == "" {
@@ -43,7 +44,7 @@ func (c Config) uses(k rules.Kind) bool {
 }
 
 func (c Config) commands(clustered bool) []string {
-	words := []string{"+hello", "+ping", "+unlink"}
+	words := []string{"+ping", "+unlink"}
 	if c.uses(rules.KeyPattern) || c.uses(rules.KeyPrefix) || c.uses(rules.Everything) {
 		words = append(words, "+scan")
 	}

@@ -1,7 +1,7 @@
 package valkey
 
 import (
-	"fmt"
+	"errors"
 	"strings"
 
 	"github.com/valkey-io/valkey-go"
@@ -48,11 +48,11 @@ func (t TagSet) validate() error {
 	l, ok := t.kind()
 	switch {
 	case !ok:
-		return fmt.Errorf("layout: %q; write set, laravel or symfony", t.Layout)
+		return errors.New("layout: no such layout; write set, laravel or symfony")
 	case l.key == "":
-		return fmt.Errorf(`key is missing; write the name of a tag's set, such as "tag:{tag}"`)
+		return errors.New(`key is missing; write the name of a tag's set, such as "tag:{tag}"`)
 	case strings.Count(l.key, tagHole) != 1:
-		return fmt.Errorf(`key: %q; write {tag} in it, once, as in "tag:{tag}"`, l.key)
+		return errors.New(`key: write {tag} in it, once, as in "tag:{tag}"`)
 	}
 	return nil
 }

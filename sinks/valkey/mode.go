@@ -43,7 +43,7 @@ func (c Config) endpoint() (endpoint, error) {
 func (c Config) validateMode(ep endpoint, known bool) (errs []error) {
 	modes := []string{auto, standalone, cluster, sentinel}
 	if c.Mode != "" && !slices.Contains(modes, c.Mode) {
-		return []error{fmt.Errorf("mode: %q; write one of %s", c.Mode, strings.Join(modes, ", "))}
+		return []error{fmt.Errorf("mode: no such mode; write one of %s", strings.Join(modes, ", "))}
 	}
 	switch mode := c.mode(); {
 	case mode == sentinel && c.SentinelMaster == "":

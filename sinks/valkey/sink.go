@@ -158,7 +158,7 @@ func (s *Sink) cannot(inv rules.Invalidation) error {
 	case inv.Kind == rules.KeyPrefix && inv.Value == "":
 		return sinks.ItemError(errors.New("valkey: an empty key prefix would purge everything; name one with text in it"))
 	}
-	why := s.cfg.Hint(inv.Kind)
+	why := s.cfg.Hints()[inv.Kind]
 	if why == "" {
 		why = "send keys, generations or key patterns"
 	}

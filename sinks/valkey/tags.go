@@ -236,5 +236,5 @@ func isWrongType(err error) bool {
 // isNoKey is what RENAMENX says of a key that is not there.
 func isNoKey(err error) bool {
 	reply, ok := valkey.IsValkeyErr(err)
-	return ok && strings.EqualFold(reply.Error(), "ERR no such key")
+	return ok && reply.Error() == "no such key" // the library takes the ERR away
 }

@@ -164,6 +164,7 @@ func TestTagPurgedByTwo(t *testing.T) {
 }
 
 func TestTagSetsInACluster(t *testing.T) {
+	t.Parallel()
 	nodes := startCluster(t, 3)
 	admin := clusterAdmin(t, nodes[0])
 	s := openSink(t, "valkey://"+nodes[0].addr, nil, withTags("", TagSet{Key: "tag:{tag}"}))
@@ -185,6 +186,7 @@ func TestTagSetsInACluster(t *testing.T) {
 // Whatever a set is called, its aside lies in the same slot, is another key, has
 // always the same name, and is covered by the same ACL pattern.
 func TestAsidesShareTheSlot(t *testing.T) {
+	t.Parallel()
 	srv := startCluster(t, 1)[0]
 	a := newAsides()
 	letters := rapid.SampledFrom([]byte{'a', 'b', ':', '{', '}', '{', '}', 0, 0xff})
