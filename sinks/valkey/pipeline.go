@@ -6,13 +6,17 @@ import (
 	"github.com/valkey-io/valkey-go"
 )
 
-// replies sends commands in pipelines of commandsPerPipeline and returns the
-// reply of each. Once the connection is of no use, the commands not yet sent
+// repliesPerPipeline is less than commandsPerPipeline: a script or a portion of a
+// set takes the server longer than an UNLINK.
+const repliesPerPipeline = 200
+
+// replies sends commands in pipelines of repliesPerPipeline and returns the reply
+// of each. Once the connection is of no use, the commands not yet sent
 // are given its error: each would wait for the same silence.
 func (s *Sink) replies(ctx context.Context, client valkey.Client, cmds valkey.Commands) (out []valkey.ValkeyResult, broken error) {
 	out = make([]valkey.ValkeyResult, 0, len(cmds))
 	for len(cmds) > 0 && broken == nil {
-		n := min(len(cmds), commandsPerPipeline)
+		n := min(len(cmds), repliesPerPipeline)
 		for _, r := range s.pipeline(ctx, client, cmds[:n]) {
 			if err := r.NonValkeyError(); err != nil {
 				broken = err

@@ -70,10 +70,12 @@ func TestSentinelFailover(t *testing.T) {
 	require.Eventually(t, func() bool {
 		return s.Purge(t.Context(), append(keysOf("b"), ofKind(rules.Generation, "g")...)) == nil
 	}, 60*time.Second, 50*time.Millisecond)
-	fill(t, replica.admin, "b")
+	// A sentinel that promotes a server ends its clients' connections.
+	promoted := adminOf(t, replica.addr, "")
+	fill(t, promoted, "b")
 	require.NoError(t, s.Purge(t.Context(), keysOf("b")))
-	require.False(t, held(t, replica.admin, "b"))
-	require.True(t, held(t, replica.admin, "g"))
+	require.False(t, held(t, promoted, "b"))
+	require.True(t, held(t, promoted, "g"))
 }
 
 // A primary that is demoted and goes on answering is left, and one that says
