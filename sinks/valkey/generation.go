@@ -59,7 +59,9 @@ func (s *Sink) raise(ctx context.Context, client valkey.Client, counters work, f
 		return client.B().Evalsha().Sha1(s.raiseSHA).Numkeys(1).Key(key).Build()
 	})
 	// A server that has restarted, or was told SCRIPT FLUSH, is given the text.
-	if broken == nil && len(unknown.keys) > 0 {
+	if broken != nil {
+		failed.all(unknown, s.classify("raising a generation", broken))
+	} else if len(unknown.keys) > 0 {
 		_, broken = s.raiseBy(ctx, client, unknown, failed, func(key string) valkey.Completed {
 			return client.B().Eval().Script(raiseScript).Numkeys(1).Key(key).Build()
 		})

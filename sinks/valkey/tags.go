@@ -78,15 +78,23 @@ func (s *Sink) purgeTags(ctx context.Context, client valkey.Client, tags work, f
 	for sets := range slices.Chunk(s.tagSets(tags), setsAtOnce) {
 		if broken == nil {
 			broken = s.purgeSets(ctx, client, sets, failed)
+		}
+		if broken == nil {
 			continue
 		}
+		// How far each set of the chunk had come is not worth knowing: a purge
+		// that was done is only done again.
 		for _, t := range sets {
-			failed.set(t, s.classify("purging a tag", broken))
+			if !t.dead {
+				failed.set(t, s.classify("purging a tag", broken))
+			}
 		}
 	}
 	return broken
 }
 
+// purgeSets returns the error of a connection that is of no use any more; what
+// each set has come to is then open.
 func (s *Sink) purgeSets(ctx context.Context, client valkey.Client, sets []*tagSet, failed failures) error {
 	// What an earlier purge left.
 	if err := s.walkSets(ctx, client, sets, failed); err != nil {
@@ -170,11 +178,7 @@ func (s *Sink) walkSets(ctx context.Context, client valkey.Client, sets []*tagSe
 			}
 		}
 		if broken != nil {
-			// What was read is not unlinked: the sets aside stay, and are found.
-			for _, t := range left {
-				failed.set(t, s.classify("purging a tag", broken))
-			}
-			return broken
+			return broken // the sets aside stay, and are found
 		}
 		broken = s.unlinkFor(ctx, client, left, members, failed)
 		var done work
@@ -187,9 +191,6 @@ func (s *Sink) walkSets(ctx context.Context, client valkey.Client, sets []*tagSe
 			broken = s.unlinkFor(ctx, client, left, done, failed)
 		}
 		if broken != nil {
-			for _, t := range left {
-				failed.set(t, broken)
-			}
 			return broken
 		}
 		left = slices.DeleteFunc(left, func(t *tagSet) bool { return t.cursor == 0 || t.dead })
