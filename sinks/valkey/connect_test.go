@@ -159,3 +159,11 @@ func TestSeveralHostsMustBeACluster(t *testing.T) {
 	s := openSink(t, "valkey://"+a.addr+","+b.addr, nil, nil)
 	requireLane(t, s.Purge(t.Context(), keysOf("a")), "name one host")
 }
+
+func TestModeThatIsNot(t *testing.T) {
+	srv := startServer(t)
+	s := openSink(t, "valkey://"+srv.addr, nil, func(c *Config) { c.Mode = "cluster" })
+	requireLane(t, s.Purge(t.Context(), keysOf("a")), "mode is cluster, and the server is none")
+	s = openSink(t, "valkey://"+srv.addr, nil, func(c *Config) { c.Mode = "standalone" })
+	require.NoError(t, s.Purge(t.Context(), keysOf("a")))
+}
