@@ -1,10 +1,12 @@
 package valkey
 
 import (
+	"bytes"
 	"log/slog"
 	"net"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -155,6 +157,7 @@ func startRig(t *testing.T, env sinktest.Env, f form) sinktest.Rig {
 				require.NoError(t, r.Error())
 			}
 		},
+		Rest: untilRested,
 		Held: func(t *testing.T, value string) bool {
 			got, err := srv.admin.Do(t.Context(), srv.admin.B().Get().Key(prefix+f.entry(value)).Build()).ToString()
 			if valkey.IsValkeyNil(err) {
@@ -212,6 +215,15 @@ func startRig(t *testing.T, env sinktest.Env, f form) sinktest.Rig {
 		})
 	}
 	return rig
+}
+
+// untilRested waits for what Close says may outlive it for a second: the client
+// of a cluster sleeping before it would have read the slot table again.
+func untilRested(t *testing.T) {
+	stacks := make([]byte, 1<<20)
+	require.Eventually(t, func() bool {
+		return !bytes.Contains(stacks[:runtime.Stack(stacks, true)], []byte("DelayDo"))
+	}, 20*time.Second, 10*time.Millisecond)
 }
 
 func openSink(t testing.TB, url string, logger *slog.Logger, change func(*Config)) *Sink {
