@@ -203,7 +203,7 @@ func TestCheckLookups(t *testing.T) {
 		{"SELECT store_id", "SELECT store_id AS store", `lookup "m": values name its column "store_id", which the answer does not have; it has store`, 2},
 		{"SELECT store_id FROM menu_stores", "DELETE FROM menu_stores", `lookup "m": it is not one SELECT that changes nothing`, 2},
 		{"SELECT store_id FROM menu_stores WHERE menu_id = $1", "SELECT 1; SELECT 2", "it has several statements", 2},
-		{"{menu_id}", "{menu}", `rule "menu": table public.menu_items has no column "menu"`, 2},
+		{"{menu_id}", "{menu}", `rule "menu": lookup "m": argument "{menu}": table public.menu_items has no column "menu"; it has id, menu_id, name`, 2},
 		{"lookup: {m:", "lookup: {name:", `lookup "name" is called like a column of public.menu_items`, 1},
 	} {
 		r.write("rules/catalog.yaml", menuRules)

@@ -50,7 +50,7 @@ func (l *ruleLoader) route(f *rawFields, rule strictyaml.Pos, defaults []int) {
 	unrouted := func(prefix string, values *rawValues) {
 		for _, list := range values.lists() {
 			if len(list.texts) > 0 && len(l.r.routes[list.kind]) == 0 {
-				l.fail(list.texts[0].Pos(), "`%s%s`: none of %s (%s) takes a %s", prefix, list.key, from, l.sinkNames(sinks), list.kind)
+				l.fail(list.texts[0].Pos(), "`%s%s`: none of %s (%s) takes a %s%s", prefix, list.key, from, l.sinkNames(sinks), list.kind, l.hint(sinks, list.kind))
 			}
 		}
 	}
@@ -78,7 +78,7 @@ func (l *ruleLoader) routeTo(to *strictyaml.Entry[rawBlock], sinks []int, from s
 	}
 	for _, list := range to.Value.f.lists() {
 		if len(list.texts) > 0 && !l.opts.Sinks[sink].Takes.Has(list.kind) {
-			l.fail(list.texts[0].Pos(), "`to.%s.%s`: %s does not take a %s", to.Key, list.key, to.Key, list.kind)
+			l.fail(list.texts[0].Pos(), "`to.%s.%s`: %s does not take a %s%s", to.Key, list.key, to.Key, list.kind, l.hint([]int{sink}, list.kind))
 		}
 	}
 }
@@ -97,4 +97,15 @@ func (l *loader) sinkNames(sinks []int) string {
 		names[i] = l.names[s]
 	}
 	return strings.Join(names, ", ")
+}
+
+// hint is what the first of the sinks that knows one says would make it take a
+// kind, as the end of a message.
+func (l *loader) hint(sinks []int, k Kind) string {
+	for _, i := range sinks {
+		if text := l.opts.Sinks[i].Hints[k]; text != "" {
+			return "; " + l.names[i] + ": " + text
+		}
+	}
+	return ""
 }

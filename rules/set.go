@@ -18,6 +18,8 @@ type SinkSpec struct {
 	Takes KindSet
 	// Withheld is the percentage of values that the sink's rollout keeps from it.
 	Withheld int
+	// Hints say what would make the sink take a kind that it does not take.
+	Hints map[Kind]string
 }
 
 // Options are what a rules file is checked against.

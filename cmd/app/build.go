@@ -112,6 +112,9 @@ func flushPlan(cfg *config.Config, set *rules.Set, i int) ([]rules.Invalidation,
 	if !s.Takes.Has(rules.KeyPattern) {
 		return nil, refuse("add flush: {everything: true}, or flush: {tags: [...]} with a tag that every object carries")
 	}
+	if s.Valkey != nil && set.Kinds(i).Has(rules.Tag) {
+		return nil, refuse("only the cache knows which keys have a tag; add flush: {key_patterns: [...]} that match them all")
+	}
 	patterns, err := set.FlushPatterns(i)
 	if err != nil {
 		return nil, refuse("%v; add flush: {key_patterns: [...]}", err)

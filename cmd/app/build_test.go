@@ -8,6 +8,7 @@ import (
 	"github.com/walpurge/walpurge/cmd/config"
 	"github.com/walpurge/walpurge/rules"
 	"github.com/walpurge/walpurge/rules/strictyaml"
+	"github.com/walpurge/walpurge/sinks/valkey"
 )
 
 const catalog = `rules:
@@ -51,4 +52,27 @@ func TestReloadableNamesWhatNeedsARestart(t *testing.T) {
 	require.NoError(t, reloadable(old, &next))
 	next.DataDir = "y"
 	require.EqualError(t, reloadable(old, &next), "walpurge.yaml: `data_dir` changed, and that needs a restart; a reload takes rules and the log level")
+}
+
+// Which keys have a tag is not in the rules, so a flush cannot be derived.
+func TestFlushPlanOfTagSets(t *testing.T) {
+	cfg := &config.Config{File: "walpurge.yaml", Sinks: []config.Sink{
+		{Name: "cache", Valkey: &valkey.Config{}, Takes: rules.Kinds(rules.Key, rules.Tag, rules.KeyPattern)},
+	}}
+	set, err := rules.Parse("rules.yaml", []byte(catalog+"    tags: [\"p-{id}\"]\n"), rules.Options{Sinks: cfg.Specs()})
+	require.NoError(t, err)
+	_, err = flushPlan(cfg, set, 0)
+	require.ErrorContains(t, err, "only the cache knows which keys have a tag; add flush: {key_patterns")
+	cfg.Sinks[0].Flush = []rules.Invalidation{{Kind: rules.KeyPattern, Value: "product:*"}}
+	_, err = flushPlan(cfg, set, 0)
+	require.NoError(t, err)
+}
+
+// A check asks for the permissions of what the rules and the flush need.
+func TestUsedKinds(t *testing.T) {
+	s := config.Sink{Valkey: &valkey.Config{}}
+	generations := rules.Kinds(rules.Generation)
+	require.Equal(t, generations, used(s, generations, []rules.Invalidation{{Kind: rules.Generation}}).Valkey.Uses)
+	require.Equal(t, rules.Kinds(rules.Key, rules.KeyPattern), used(s, rules.Kinds(rules.Key), nil).Valkey.Uses)
+	require.Zero(t, s.Valkey.Uses, "what the daemon runs is left alone")
 }

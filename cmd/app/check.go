@@ -41,15 +41,15 @@ func Check(ctx context.Context, cfg *config.Config, offline bool) []Finding {
 		}
 		return c.findings
 	}
-	set, _, err := loadRules(cfg, nil)
+	set, plans, err := loadRules(cfg, nil)
 	if err != nil {
 		c.add(true, err)
 		return c.findings
 	}
 	c.database(ctx, cfg, set, lock)
 	c.store(cfg)
-	for _, s := range cfg.Sinks {
-		c.sink(ctx, s)
+	for i, s := range cfg.Sinks {
+		c.sink(ctx, used(s, set.Kinds(i), plans[i]))
 	}
 	return c.findings
 }
@@ -175,6 +175,24 @@ func (c *checker) store(cfg *config.Config) {
 		}
 		dir = parent
 	}
+}
+
+// used is the sink with the kinds that its rules and its flush need, so that the
+// check asks for the permissions of these only.
+func used(s config.Sink, kinds rules.KindSet, plan []rules.Invalidation) config.Sink {
+	if s.Valkey == nil {
+		return s
+	}
+	if kinds.Has(rules.Key) || kinds.Has(rules.KeyPrefix) {
+		kinds |= rules.Kinds(rules.KeyPattern) // a TRUNCATE
+	}
+	for _, inv := range plan {
+		kinds |= rules.Kinds(inv.Kind)
+	}
+	one := *s.Valkey
+	one.Uses = kinds
+	s.Valkey = &one
+	return s
 }
 
 func (c *checker) sink(ctx context.Context, s config.Sink) {

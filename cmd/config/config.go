@@ -80,6 +80,8 @@ type Sink struct {
 	MaxWait time.Duration
 	// Takes are the kinds that rules may send it.
 	Takes rules.KindSet
+	// Hints say what to write in the sink's block for it to take a kind.
+	Hints map[rules.Kind]string
 	// Shadow counts and logs purges without carrying them out.
 	Shadow bool
 	// Withheld is the percentage of values that its rollout keeps from it.
@@ -124,7 +126,7 @@ type Log struct {
 func (c *Config) Specs() []rules.SinkSpec {
 	out := make([]rules.SinkSpec, len(c.Sinks))
 	for i, s := range c.Sinks {
-		out[i] = rules.SinkSpec{Name: s.Name, Takes: s.Takes, Withheld: s.Withheld}
+		out[i] = rules.SinkSpec{Name: s.Name, Takes: s.Takes, Hints: s.Hints, Withheld: s.Withheld}
 	}
 	return out
 }

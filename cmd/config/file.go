@@ -111,11 +111,7 @@ type valkeyBlock struct {
 }
 
 type valkeyKeys struct {
-	valkey.Config  `yaml:",inline"`
-	Mode           strictyaml.Text  `yaml:"mode"`
-	SentinelMaster strictyaml.Text  `yaml:"sentinel_master"`
-	TagSets        *strictyaml.Node `yaml:"tag_sets"`
-	TLS            *strictyaml.Node `yaml:"tls"`
+	valkey.Config `yaml:",inline"`
 }
 
 // UnmarshalYAML reads the block over the defaults.

@@ -15,6 +15,7 @@ import (
 	"github.com/walpurge/walpurge/cdc/watermark"
 	"github.com/walpurge/walpurge/rules"
 	"github.com/walpurge/walpurge/rules/strictyaml"
+	"github.com/walpurge/walpurge/sinks/valkey"
 )
 
 // env is what variables tests have.
@@ -73,7 +74,7 @@ func TestDefaults(t *testing.T) {
 	require.False(t, s.Shadow)
 	require.Equal(t, s.Valkey.Kinds(), s.Takes)
 	require.Empty(t, s.Flush)
-	require.Equal(t, []rules.SinkSpec{{Name: "cache", Takes: s.Takes}}, cfg.Specs())
+	require.Equal(t, []rules.SinkSpec{{Name: "cache", Takes: s.Takes, Hints: s.Hints}}, cfg.Specs())
 }
 
 func TestEverythingSaid(t *testing.T) {
@@ -94,10 +95,14 @@ func TestEverythingSaid(t *testing.T) {
 	require.Equal(t, 5*time.Second, cfg.DrainTimeout)
 	require.Equal(t, []string{"cache", "edge"}, cfg.SinkNames(), "what another waits for goes first")
 	cache, edge := cfg.Sinks[0], cfg.Sinks[1]
-	require.Equal(t, "valkey://cache.internal:6379/0", cache.Valkey.URL)
+	require.Equal(t, "valkeys://cache.internal:6379/0", cache.Valkey.URL)
+	require.Equal(t, "sentinel shop", cache.Valkey.Mode+" "+cache.Valkey.SentinelMaster)
+	require.Equal(t, []valkey.TagSet{{Layout: "set", Key: "tag:{tag}"}, {Layout: "laravel"}}, cache.Valkey.TagSets)
+	require.Equal(t, valkey.TLSConfig{CAFile: "ca.pem", CertFile: "cert.pem", KeyFile: "key.pem", ServerName: "cache.test"}, cache.Valkey.TLS)
 	require.True(t, cache.Valkey.Scan.Enabled)
 	require.Equal(t, []rules.Invalidation{
 		{Kind: rules.KeyPattern, Value: "product:*", Rule: "flush"}, {Kind: rules.KeyPattern, Value: "menu:*", Rule: "flush"},
+		{Kind: rules.Tag, Value: "all", Rule: "flush"}, {Kind: rules.Generation, Value: "catalog", Rule: "flush"},
 	}, cache.Flush)
 	require.Equal(t, "cloudflare", edge.Kind())
 	require.Equal(t, []string{"cache"}, edge.After)
@@ -173,11 +178,11 @@ func TestSecretsAreNeverInErrors(t *testing.T) {
 	const secret = "hunter2hunter2"
 	withSecret := func(string) (string, bool) { return secret, true }
 	places := []string{"pipeline", "rules", "data_dir", "postgres.url", "postgres.url_in_url", "slot", "on_gap", "nats", "confirm", "max_bytes", "heartbeat",
-		"valkey.url", "valkey.url_in_url", "after", "takes", "mode", "zone_id", "base_url", "plan", "listen", "level"}
+		"valkey.url", "valkey.url_in_url", "valkey.mode", "valkey.key", "after", "takes", "mode", "zone_id", "base_url", "plan", "listen", "level"}
 	rapid.Check(t, func(t *rapid.T) {
 		v := map[string]string{
 			"pipeline": "shop", "rules": "small.yaml", "data_dir": "/d", "postgres.url": "postgres://db", "slot": "s", "on_gap": "flush", "nats": "nats://a",
-			"confirm": "synced", "max_bytes": "1GiB", "heartbeat": "1s", "valkey.url": "valkey://c", "after": "cache", "takes": "tags", "mode": "purge",
+			"confirm": "synced", "max_bytes": "1GiB", "heartbeat": "1s", "valkey.url": "valkey://c", "valkey.mode": "auto", "valkey.key": "t:{tag}", "after": "cache", "takes": "tags", "mode": "purge",
 			"zone_id": strings.Repeat("0", 32), "base_url": "https://b", "plan": "pro", "listen": "127.0.0.1:1", "level": "info", "extra": "",
 		}
 		for _, p := range rapid.SliceOfNDistinct(rapid.SampledFrom(places), 1, 4, rapid.ID[string]).Draw(t, "places") {
@@ -198,7 +203,7 @@ postgres: {url: "<postgres.url>", slot: "<slot>", on_gap: "<on_gap>", heartbeat:
 nats: {url: "<nats>"}
 stream: {confirm: "<confirm>", max_bytes: "<max_bytes>"}
 sinks:
-  cache: {valkey: {url: "<valkey.url>"}}
+  cache: {valkey: {url: "<valkey.url>", mode: "<valkey.mode>", tag_sets: [{key: "<valkey.key>"}]}}
   edge:
     cloudflare: {zone_id: "<zone_id>", api_token_file: t, base_url: "<base_url>", plan: "<plan>"}
     after: ["<after>"]

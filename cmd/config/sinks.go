@@ -61,13 +61,10 @@ func (l *loader) sink(name string, at strictyaml.Pos, raw *rawSink, names []stri
 	if b := raw.Valkey; b != nil {
 		kinds++
 		s.Valkey, can = &b.Config, b.Config.Kinds()
-		l.later(b.Mode.Pos(), b.Mode.Given() && b.Mode.Value != "auto", "valkey.mode")
-		l.later(b.SentinelMaster.Pos(), b.SentinelMaster.Given(), "valkey.sentinel_master")
-		l.laterNode(b.TagSets, "valkey.tag_sets")
-		l.laterNode(b.TLS, "valkey.tls")
+		s.Hints = b.Hints()
 		check := b.Config
 		if l.unset(check.URL) {
-			check.URL = "valkey://offline"
+			check.URL = "valkeys://offline"
 		}
 		if err := check.Validate(); err != nil {
 			l.each(b.pos, err, check.URL)
@@ -113,7 +110,7 @@ func (l *loader) sink(name string, at strictyaml.Pos, raw *rawSink, names []stri
 	if kinds != 1 {
 		l.failf(at, "sink %s has %d kinds; give it exactly one of valkey, cloudflare, fastly, cloudfront, varnish, webhook", name, kinds)
 	}
-	s.Takes = l.takes(raw.Takes, can)
+	s.Takes = l.takes(raw.Takes, can, s.Hints)
 	s.Flush = l.flush(raw.Flush, can, accepts)
 	if s.Fastly != nil {
 		s.Fastly.FlushesAll = slices.ContainsFunc(s.Flush, func(inv rules.Invalidation) bool { return inv.Kind == rules.Everything })
@@ -153,7 +150,7 @@ func (l *loader) sink(name string, at strictyaml.Pos, raw *rawSink, names []stri
 // kindWords are the plural names that files use, in the order of rules.Kind.
 var kindWords = []string{"keys", "tags", "urls", "url_prefixes", "key_prefixes", "generations"}
 
-func (l *loader) takes(words []strictyaml.Text, can rules.KindSet) rules.KindSet {
+func (l *loader) takes(words []strictyaml.Text, can rules.KindSet, hints map[rules.Kind]string) rules.KindSet {
 	if len(words) == 0 {
 		return can
 	}
@@ -164,6 +161,8 @@ func (l *loader) takes(words []strictyaml.Text, can rules.KindSet) rules.KindSet
 		switch {
 		case k < 0:
 			l.failf(w.Pos(), "takes: %s; write some of %s", w, strings.Join(kindWords, ", "))
+		case !can.Has(rules.Kind(k)) && hints[rules.Kind(k)] != "":
+			l.failf(w.Pos(), "takes: %s: %s", kindWords[k], hints[rules.Kind(k)])
 		case !can.Has(rules.Kind(k)):
 			l.failf(w.Pos(), "takes: this kind of sink cannot purge %s", kindWords[k])
 		default:
@@ -181,9 +180,6 @@ func (l *loader) flush(raw *rawFlush, can rules.KindSet, accepts func(rules.Inva
 	}
 	l.later(raw.Pace.Pos, raw.Pace.Value != 0, "flush.pace")
 	l.later(raw.AtMost.Pos, raw.AtMost.Value != 0, "flush.at_most")
-	if len(raw.Generations) > 0 {
-		l.later(raw.Generations[0].Pos(), true, "flush.generations")
-	}
 	var out []rules.Invalidation
 	add := func(k rules.Kind, key string, values ...strictyaml.Text) {
 		if len(values) > 0 && !can.Has(k) {
@@ -206,6 +202,7 @@ func (l *loader) flush(raw *rawFlush, can rules.KindSet, accepts func(rules.Inva
 	add(rules.KeyPattern, "key_patterns", raw.KeyPatterns...)
 	add(rules.Tag, "tags", raw.Tags...)
 	add(rules.URLPrefix, "url_prefixes", raw.URLPrefixes...)
+	add(rules.Generation, "generations", raw.Generations...)
 	return out
 }
 

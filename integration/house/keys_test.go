@@ -16,19 +16,14 @@ import (
 // refusedKeys are the keys of walpurge.yaml that are known and not supported, each
 // with a value that asks for something, as lines below the part it belongs to.
 var refusedKeys = map[string]string{
-	"postgres.column_lists":  "postgres: {url: $URL, column_lists: true}",
-	"postgres.max_retained":  "postgres: {url: $URL, max_retained: 20GiB}",
-	"postgres.replicas":      "postgres: {url: $URL, replicas: [postgres://replica]}",
-	"second_purge":           "sinks: {cache: {valkey: {url: 'valkey://c'}, second_purge: 2s}}",
-	"max_backlog":            "sinks: {cache: {valkey: {url: 'valkey://c'}, max_backlog: 1GiB}}",
-	"on_overflow":            "sinks: {cache: {valkey: {url: 'valkey://c'}, on_overflow: flush}}",
-	"flush.pace":             "sinks: {cache: {valkey: {url: 'valkey://c'}, flush: {key_patterns: ['a:*'], pace: 10m}}}",
-	"flush.at_most":          "sinks: {cache: {valkey: {url: 'valkey://c'}, flush: {key_patterns: ['a:*'], at_most: 5m}}}",
-	"flush.generations":      "sinks: {cache: {valkey: {url: 'valkey://c'}, flush: {generations: ['a']}}}",
-	"valkey.mode":            "sinks: {cache: {valkey: {url: 'valkey://c', mode: sentinel}}}",
-	"valkey.sentinel_master": "sinks: {cache: {valkey: {url: 'valkey://c', sentinel_master: a}}}",
-	"valkey.tag_sets":        "sinks: {cache: {valkey: {url: 'valkey://c', tag_sets: [{layout: set}]}}}",
-	"valkey.tls":             "sinks: {cache: {valkey: {url: 'valkey://c', tls: {ca_file: a}}}}",
+	"postgres.column_lists": "postgres: {url: $URL, column_lists: true}",
+	"postgres.max_retained": "postgres: {url: $URL, max_retained: 20GiB}",
+	"postgres.replicas":     "postgres: {url: $URL, replicas: [postgres://replica]}",
+	"second_purge":          "sinks: {cache: {valkey: {url: 'valkey://c'}, second_purge: 2s}}",
+	"max_backlog":           "sinks: {cache: {valkey: {url: 'valkey://c'}, max_backlog: 1GiB}}",
+	"on_overflow":           "sinks: {cache: {valkey: {url: 'valkey://c'}, on_overflow: flush}}",
+	"flush.pace":            "sinks: {cache: {valkey: {url: 'valkey://c'}, flush: {key_patterns: ['a:*'], pace: 10m}}}",
+	"flush.at_most":         "sinks: {cache: {valkey: {url: 'valkey://c'}, flush: {key_patterns: ['a:*'], at_most: 5m}}}",
 }
 
 // docs/config.md lists the keys that are refused, and they are, by name.
@@ -75,7 +70,7 @@ var tagForm = regexp.MustCompile("`yaml:\"([a-z_]+)\"`")
 // Every key that a file may hold is in the document about it.
 func TestEveryKeyIsDocumented(t *testing.T) {
 	for doc, decoders := range map[string][]string{
-		"docs/config.md": {"cmd/config/file.go", "sinks/valkey/config.go", "sinks/cloudflare/config.go", "sinks/cloudflare/limits.go", "sinks/fastly/config.go",
+		"docs/config.md": {"cmd/config/file.go", "sinks/valkey/config.go", "sinks/valkey/layout.go", "sinks/valkey/tls.go", "sinks/cloudflare/config.go", "sinks/cloudflare/limits.go", "sinks/fastly/config.go",
 			"cmd/config/origins.go", "sinks/cloudfront/config.go", "sinks/varnish/config.go", "sinks/webhook/config.go"},
 		"docs/rules.md": {"rules/file.go", "rules/steps.go", "rules/lookupfile.go", "rules/rulestest/file.go", "rules/rulestest/event.go"},
 	} {

@@ -147,12 +147,12 @@ func (s Subject) closes(t *testing.T) {
 	closeSink()
 	closeSink()
 	require.Error(t, sink.Purge(t.Context(), s.batch(vv)), "a closed sink purges nothing")
-	goleak.VerifyNone(t, before)
+	w.rested(t, before)
 
 	w.open(t)
 	require.NoError(t, w.purge(t, t.Context(), s.batch(vv)))
 	w.close()
-	goleak.VerifyNone(t, before)
+	w.rested(t, before)
 
 	if len(w.Faults) == 0 {
 		return
@@ -162,5 +162,14 @@ func (s Subject) closes(t *testing.T) {
 	require.Error(t, w.purge(t, t.Context(), s.batch(vv)))
 	w.close()
 	w.Heal(t)
+	w.rested(t, before)
+}
+
+// rested demands that nothing is running that was not running before.
+func (w *watch) rested(t *testing.T, before goleak.Option) {
+	t.Helper()
+	if w.Rest != nil {
+		w.Rest(t)
+	}
 	goleak.VerifyNone(t, before)
 }

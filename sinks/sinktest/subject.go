@@ -40,6 +40,9 @@ type Rig struct {
 	// Open makes a sink on the backend. The second result closes the sink, not
 	// the backend, and may be called twice.
 	Open func(t *testing.T) (sinks.Sink, func())
+	// Rest waits until what the sink's documentation lets outlive its Close for a
+	// moment is gone. Nil says that nothing may.
+	Rest func(t *testing.T)
 	// Fill stores one entry per value behind the sink's back.
 	Fill func(t *testing.T, values []string)
 	// Held tells whether the backend still serves the entry of value.

@@ -20,10 +20,13 @@ type endpoint struct {
 
 const urlShape = "write valkey://host:6379/0, valkeys:// for TLS, valkey://a:6379,b:6379 for a cluster, or unix:///path/to/socket"
 
-// parseURL reads Config.URL. net/url is not used for the whole: it refuses
+// parseURL reads a URL of servers; see parse.
+func parseURL(s string) (endpoint, error) { return parse(s, serverPort) }
+
+// parse reads Config.URL. port is that of hosts without one. net/url is not used for the whole: it refuses
 // host lists, and its errors repeat the text they are about. Errors here never
 // do, since a badly escaped password can end up in any part.
-func parseURL(s string) (endpoint, error) {
+func parse(s, port string) (endpoint, error) {
 	scheme, rest, ok := strings.Cut(s, "://")
 	if !ok {
 		return endpoint{}, errors.New("no scheme; " + urlShape)
@@ -66,7 +69,7 @@ func parseURL(s string) (endpoint, error) {
 		return ep, ep.options(query)
 	}
 	for i, host := range strings.Split(authority, ",") {
-		addr, err := hostPort(host)
+		addr, err := hostPort(host, port)
 		if err != nil {
 			return endpoint{}, errors.New("host " + strconv.Itoa(i+1) + " is not host or host:port; " + urlShape)
 		}
@@ -114,9 +117,13 @@ func database(s string) (int, error) {
 	return n, nil
 }
 
-const defaultPort = "6379"
+// The ports that servers and sentinels listen on by default.
+const (
+	serverPort   = "6379"
+	sentinelPort = "26379"
+)
 
-func hostPort(s string) (string, error) {
+func hostPort(s, defaultPort string) (string, error) {
 	host, port, err := net.SplitHostPort(s)
 	if err != nil {
 		host, port = s, defaultPort

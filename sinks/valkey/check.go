@@ -3,17 +3,21 @@ package valkey
 import (
 	"context"
 	"fmt"
+	"strings"
 
 	"github.com/valkey-io/valkey-go"
+
+	"github.com/walpurge/walpurge/rules"
 )
 
 // checkKey cannot be a key of an application: nobody names keys with a NUL.
 const checkKey = "\x00walpurge-check"
 
 // Check reports whether purges would work now: the server answers, is no
-// replica, and lets the user run UNLINK and, which every flush by pattern
-// needs, SCAN; in a cluster on every primary. It changes nothing: the key it
-// unlinks does not exist. It blocks like a short Purge and may run beside one.
+// replica, and lets the user run every command that Config.Uses needs, SCAN on
+// every primary of a cluster. It changes nothing: the keys that it touches do not
+// exist. It blocks like a short Purge and may run beside one. What is missing is
+// reported with the ACL line that grants it.
 //
 // A user who is limited to some keys passes even if the limit leaves out what
 // the rules name; that is logged, because only the rules know.
@@ -36,23 +40,66 @@ func (s *Sink) check(ctx context.Context, client valkey.Client) error {
 	if err != nil {
 		return err
 	}
+	walks := s.cfg.uses(rules.KeyPattern) || s.cfg.uses(rules.KeyPrefix) || s.cfg.uses(rules.Everything)
 	for _, node := range t.nodes {
 		if err := s.ping(ctx, node); err != nil {
 			return err
+		}
+		if !walks {
+			continue
 		}
 		if _, err := s.scan(ctx, node, 0, escapeGlob(s.cfg.KeyPrefix+checkKey), 1); err != nil {
 			return s.classify("SCAN", err)
 		}
 	}
-	err = s.send(ctx, client, []work{{keys: []string{s.cfg.KeyPrefix + checkKey}}})[0]
-	if isKeyDenied(err) {
-		s.log.Warn("valkey user may run UNLINK on some keys only; make sure that they are those of the rules", "key_prefix", s.cfg.KeyPrefix)
-		return nil
+	limited := false
+	for _, p := range s.probes(client) {
+		err := s.pipeline(ctx, client, valkey.Commands{p.command})[0].Error()
+		switch {
+		case err == nil || isNoKey(err) && p.name == "RENAMENX":
+		case isNoScript(err):
+		case isKeyDenied(err):
+			limited = true
+		default:
+			return s.classify(p.name, err)
+		}
 	}
-	if err != nil {
-		return s.classify("UNLINK", err)
+	if limited {
+		s.log.Warn("valkey user may purge some keys only; make sure that they are those of the rules", "key_prefix", s.cfg.KeyPrefix)
 	}
 	return nil
+}
+
+type probe struct {
+	name    string
+	command valkey.Completed
+}
+
+// probes are the commands of what the configuration uses, on a key that does not
+// exist.
+func (s *Sink) probes(client valkey.Client) []probe {
+	key, b := s.cfg.KeyPrefix+checkKey, client.B()
+	out := []probe{{"UNLINK", b.Unlink().Key(key).Build()}}
+	if s.cfg.uses(rules.Generation) {
+		out = append(out,
+			probe{"EVAL", b.Eval().Script(probeScript).Numkeys(1).Key(key).Build()},
+			// A script that nobody has: what counts is that it is looked for.
+			probe{"EVALSHA", b.Evalsha().Sha1(strings.Repeat("0", 40)).Numkeys(1).Key(key).Build()})
+	}
+	if s.cfg.uses(rules.Tag) {
+		for _, l := range s.layouts {
+			out = append(out,
+				probe{"counting a tag set", l.count(b, key)},
+				probe{"scanning a tag set", l.scan(b, key, 0)},
+				probe{"RENAMENX", b.Renamenx().Key(key).Newkey(s.asides.of(key)).Build()})
+		}
+	}
+	return out
+}
+
+func isNoScript(err error) bool {
+	reply, ok := valkey.IsValkeyErr(err)
+	return ok && reply.IsNoScript()
 }
 
 func (s *Sink) ping(ctx context.Context, node valkey.Client) error {

@@ -13,17 +13,30 @@ type Config struct {
 	// URL says where: valkey://, valkeys://, redis://, rediss://
 	// [user:password@]host[:port][,host[:port]...][/database], or
 	// unix:///path/to/socket[?db=database]. Several hosts are nodes of one
-	// cluster.
+	// cluster, or the sentinels that watch SentinelMaster.
 	URL string `yaml:"url"`
+	// Mode is auto, standalone, cluster or sentinel. With auto, which is also
+	// what empty means, SentinelMaster makes it sentinel, several hosts make it
+	// cluster, and a single host is asked.
+	Mode string `yaml:"mode"`
+	// SentinelMaster is the name by which sentinels know the primary.
+	SentinelMaster string `yaml:"sentinel_master"`
 	// Username is the ACL user; empty is the server's default user.
 	Username string `yaml:"username"`
 	// PasswordFile is read again at every connect; white space at its end is
 	// dropped.
 	PasswordFile string `yaml:"password_file"`
-	// KeyPrefix is put before every key as it is, and before every pattern
-	// with its glob characters escaped.
-	KeyPrefix string     `yaml:"key_prefix"`
-	Scan      ScanConfig `yaml:"scan"`
+	// KeyPrefix is put before every key, counter and tag set as it is, and before
+	// every pattern with its glob characters escaped.
+	KeyPrefix string `yaml:"key_prefix"`
+	// TagSets say how the application keeps the keys of a tag. With none the sink
+	// takes no tags.
+	TagSets []TagSet   `yaml:"tag_sets"`
+	Scan    ScanConfig `yaml:"scan"`
+	TLS     TLSConfig  `yaml:"tls"`
+	// Uses are the kinds that Check makes sure of; 0 stands for all of Kinds. It
+	// follows from the rules, not from the file.
+	Uses rules.KindSet `yaml:"-"`
 }
 
 // ScanConfig bounds what walking the key space may cost the server.
@@ -50,9 +63,19 @@ func DefaultConfig() Config {
 // password.
 func (c Config) Validate() error {
 	var errs []error
-	ep, err := parseURL(c.URL)
+	ep, err := c.endpoint()
 	if err != nil {
 		errs = append(errs, fmt.Errorf("url: %w", err))
+	}
+	errs = append(errs, c.validateMode(ep, err == nil)...)
+	if err == nil && !ep.tls && c.TLS != (TLSConfig{}) {
+		errs = append(errs, errors.New("tls: the url asks for a connection without TLS; write valkeys:// in it"))
+	}
+	errs = append(errs, c.TLS.validate()...)
+	for i, t := range c.TagSets {
+		if err := t.validate(); err != nil {
+			errs = append(errs, fmt.Errorf("tag_sets[%d].%w", i, err))
+		}
 	}
 	if ep.username != "" && c.Username != "" {
 		errs = append(errs, errors.New("username: the url names a user as well; keep one of the two"))
@@ -68,7 +91,26 @@ func (c Config) Validate() error {
 
 // Kinds returns what the sink carries out.
 func (c Config) Kinds() rules.KindSet {
-	return rules.Kinds(rules.Key, rules.KeyPattern)
+	kinds := rules.Kinds(rules.Key, rules.KeyPattern, rules.Generation)
+	if c.Scan.Enabled {
+		kinds |= rules.Kinds(rules.KeyPrefix)
+	}
+	if len(c.TagSets) > 0 {
+		kinds |= rules.Kinds(rules.Tag)
+	}
+	return kinds
+}
+
+// Hints say what to write for the sink to take kinds that it does not take.
+func (c Config) Hints() map[rules.Kind]string {
+	hints := map[rules.Kind]string{}
+	if !c.Kinds().Has(rules.KeyPrefix) {
+		hints[rules.KeyPrefix] = "valkey takes key prefixes with scan: {enabled: true}, and then looks at every key of the server for them"
+	}
+	if !c.Kinds().Has(rules.Tag) {
+		hints[rules.Tag] = `valkey takes tags with tag_sets: [{key: "tag:{tag}"}], where the application keeps the keys of each tag`
+	}
+	return hints
 }
 
 // Limits returns what one call may carry. Calls are not paced: the server's

@@ -83,7 +83,7 @@ scan: {enabled: true}
 		Scan: ScanConfig{Enabled: true, KeysPerSecond: 50000},
 	}, cfg)
 	require.NoError(t, cfg.Validate())
-	require.Equal(t, rules.Kinds(rules.Key, rules.KeyPattern), cfg.Kinds())
+	require.Equal(t, rules.Kinds(rules.Key, rules.KeyPattern, rules.Generation, rules.KeyPrefix), cfg.Kinds())
 	require.False(t, cfg.Limits().OneKind)
 	require.Zero(t, cfg.Limits().PerSecond)
 }
@@ -95,4 +95,61 @@ func TestValidateNamesTheKey(t *testing.T) {
 	require.ErrorContains(t, err, "password_file: ")
 	require.ErrorContains(t, err, "scan.keys_per_second: 0; write a number from 1")
 	require.NotContains(t, err.Error(), "hunter2")
+}
+
+func TestModes(t *testing.T) {
+	for _, c := range []struct {
+		url, mode, master string
+		want, says        string
+	}{
+		{url: "valkey://a", want: auto},
+		{url: "valkey://a", mode: "auto", want: auto},
+		{url: "valkey://a,b", want: cluster},
+		{url: "valkey://a", mode: "cluster", want: cluster},
+		{url: "valkey://a", master: "shop", want: sentinel},
+		{url: "valkey://a,b/3", mode: "sentinel", master: "shop", want: sentinel},
+		{url: "unix:///s", mode: "standalone", want: standalone},
+		{url: "valkey://a", mode: "master", says: "mode: no such mode; write one of auto, standalone, cluster, sentinel"},
+		{url: "valkey://a", mode: "sentinel", says: "sentinel_master is missing"},
+		{url: "valkey://a", mode: "cluster", master: "shop", says: "sentinel_master: mode is cluster"},
+		{url: "valkey://a,b", mode: "standalone", says: "there are several hosts"},
+		{url: "valkey://a,b/1", says: "a cluster has only database 0"},
+		{url: "unix:///s", master: "shop", says: "sentinels are reached by host and port"},
+	} {
+		cfg := DefaultConfig()
+		cfg.URL, cfg.Mode, cfg.SentinelMaster = c.url, c.mode, c.master
+		if c.says != "" {
+			require.ErrorContains(t, cfg.Validate(), c.says)
+			continue
+		}
+		require.NoError(t, cfg.Validate(), "%+v", c)
+		require.Equal(t, c.want, cfg.mode(), "%+v", c)
+	}
+	cfg := Config{URL: "valkey://a,b:1", SentinelMaster: "shop"}
+	ep, err := cfg.endpoint()
+	require.NoError(t, err)
+	require.Equal(t, []string{"a:26379", "b:1"}, ep.addrs, "the port of sentinels")
+}
+
+func TestKindsAndHints(t *testing.T) {
+	cfg := DefaultConfig()
+	require.Equal(t, rules.Kinds(rules.Key, rules.KeyPattern, rules.Generation), cfg.Kinds())
+	require.Contains(t, cfg.Hints()[rules.KeyPrefix], "scan: {enabled: true}")
+	require.Contains(t, cfg.Hints()[rules.Tag], "tag_sets")
+	cfg.Scan.Enabled, cfg.TagSets = true, []TagSet{{Layout: "laravel"}}
+	require.Equal(t, rules.Kinds(rules.Key, rules.KeyPattern, rules.Generation, rules.KeyPrefix, rules.Tag), cfg.Kinds())
+	require.Empty(t, cfg.Hints())
+}
+
+func TestValidateTagSetsAndTLS(t *testing.T) {
+	cfg := DefaultConfig()
+	cfg.URL, cfg.TLS = "valkey://a", TLSConfig{CertFile: "c"}
+	cfg.TagSets = []TagSet{{Key: "tag:{tag}"}, {}, {Key: "tag:"}, {Key: "{tag}{tag}"}, {Layout: "django"}, {Layout: "symfony", Key: "x"}}
+	require.EqualError(t, cfg.Validate(), `tls: the url asks for a connection without TLS; write valkeys:// in it
+tls.key_file is missing; tls.cert_file needs its key
+tag_sets[1].key is missing; write the name of a tag's set, such as "tag:{tag}"
+tag_sets[2].key: write {tag} in it, once, as in "tag:{tag}"
+tag_sets[3].key: write {tag} in it, once, as in "tag:{tag}"
+tag_sets[4].layout: no such layout; write set, laravel or symfony
+tag_sets[5].key: write {tag} in it, once, as in "tag:{tag}"`)
 }

@@ -1,91 +1,196 @@
 package valkey
 
 import (
+	"bytes"
 	"log/slog"
+	"net"
 	"os"
 	"path/filepath"
+	"runtime"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
+	"github.com/valkey-io/valkey-go"
 
 	"github.com/walpurge/walpurge/rules"
 	"github.com/walpurge/walpurge/sinks"
 	"github.com/walpurge/walpurge/sinks/sinktest"
 )
 
-// leastPrivilege is what the documentation tells to grant.
-var leastPrivilege = []string{"-@all", "+unlink", "+scan", "+ping", "+hello", "+auth", "~*"}
+// leastPrivilege is what errors and check tell to grant for everything.
+func leastPrivilege() []string {
+	cfg := DefaultConfig()
+	cfg.TagSets = []TagSet{{Key: "tag:{tag}"}, {Layout: "laravel"}}
+	return append([]string{"-@all", "~*"}, cfg.commands(true)...)
+}
 
 // short keeps the tests of silence fast.
 var short = patience{dial: 500 * time.Millisecond, reply: 500 * time.Millisecond}
 
+// form is one way to use the sink under the suite.
+type form struct {
+	kind   rules.Kind
+	config Config // changes over the defaults: KeyPrefix, TagSets
+	// entry is where the entry of a value lies, and index what Fill adds to it.
+	entry func(value string) string
+	index func(b valkey.Builder, value string) valkey.Completed
+	// commands are what a purge is made of.
+	commands []string
+	// backend brings up a server and a proxy before it.
+	backend func(t *testing.T) (srv *server, px *proxy, url string)
+	// replicas: the server can be made a read-only replica, and how that is
+	// reported.
+	replicas bool
+	readOnly sinks.Class
+	moved    sinks.Class // how MOVED is reported
+}
+
+func forms(t *testing.T) map[string]form {
+	node := startCluster(t, 1)[0]
+	keys := form{
+		kind: rules.Key, commands: []string{"UNLINK"}, backend: proxied, replicas: true, readOnly: sinks.Lane, moved: sinks.Lane,
+		entry: func(v string) string { return v },
+	}
+	prefixed, clustered, watched, tagged, raised := keys, keys, keys, keys, keys
+	prefixed.config.KeyPrefix = "a[p]*:"
+
+	clustered.backend, clustered.replicas, clustered.moved = announced(node), false, sinks.Transient
+
+	watched.backend, watched.readOnly, watched.config.SentinelMaster = behindSentinel, sinks.Transient, masterName
+
+	tagged.kind, tagged.commands = rules.Tag, []string{"SSCAN", "SCARD", "RENAMENX", "UNLINK"}
+	tagged.config.TagSets = []TagSet{{Key: "tag:{tag}"}}
+	tagged.entry = func(v string) string { return "entry:" + v }
+	tagged.index = func(b valkey.Builder, v string) valkey.Completed {
+		return b.Sadd().Key("tag:" + v).Member("entry:" + v).Build()
+	}
+
+	// An entry that was stored under a generation is served until the counter has
+	// another number.
+	raised.kind, raised.commands = rules.Generation, []string{"EVALSHA", "EVAL"}
+	return map[string]form{
+		"keys": keys, "keys, prefix that looks like a glob": prefixed, "keys, cluster": clustered, "keys, sentinel": watched,
+		"tags": tagged, "generations": raised,
+	}
+}
+
 func TestConformance(t *testing.T) {
-	for name, prefix := range map[string]string{"no prefix": "", "prefix that looks like a glob": "a[p]*:"} {
+	for name, f := range forms(t) {
 		t.Run(name, func(t *testing.T) {
-			cfg := DefaultConfig()
+			cfg := f.apply(DefaultConfig())
 			sinktest.Run(t, sinktest.Subject{
 				Kinds:  cfg.Kinds(),
 				Limits: cfg.Limits(),
-				Kind:   rules.Key,
-				Start:  func(t *testing.T, env sinktest.Env) sinktest.Rig { return startRig(t, env, prefix) },
+				Kind:   f.kind,
+				Start:  func(t *testing.T, env sinktest.Env) sinktest.Rig { return startRig(t, env, f) },
 			})
 		})
 	}
 }
 
-func startRig(t *testing.T, env sinktest.Env, prefix string) sinktest.Rig {
+func (f form) apply(c Config) Config {
+	c.KeyPrefix, c.TagSets, c.SentinelMaster = f.config.KeyPrefix, f.config.TagSets, f.config.SentinelMaster
+	return c
+}
+
+func proxied(t *testing.T) (*server, *proxy, string) {
 	srv := startServer(t)
 	px := startProxy(t, srv.addr)
+	return srv, px, "valkey://" + px.addr()
+}
+
+// announced is a cluster of one that says it is where the proxy is.
+func announced(node *server) func(*testing.T) (*server, *proxy, string) {
+	return func(t *testing.T) (*server, *proxy, string) {
+		px := startProxy(t, node.addr)
+		_, port, _ := net.SplitHostPort(px.addr())
+		do(t, node.admin, "FLUSHALL")
+		do(t, node.admin, "CONFIG", "SET", "cluster-announce-port", port)
+		return node, px, "valkey://" + px.addr()
+	}
+}
+
+func behindSentinel(t *testing.T) (*server, *proxy, string) {
+	srv := startServer(t)
+	px := startProxy(t, srv.addr)
+	watch := startProxy(t, startSentinel(t, srv.addr).addr)
+	watch.set(script{replies: sentinelSays(px.addr())})
+	return srv, px, "valkey://" + watch.addr()
+}
+
+func startRig(t *testing.T, env sinktest.Env, f form) sinktest.Rig {
+	srv, px, url := f.backend(t)
+	prefix := f.config.KeyPrefix
 	file := filepath.Join(t.TempDir(), "password")
 	setUser := func(t *testing.T, more ...string) {
-		do(t, srv.admin, append(append([]string{"ACL", "SETUSER", "walpurge", "reset", "on", ">" + env.Secret}, leastPrivilege...), more...)...)
+		do(t, srv.admin, append(append([]string{"ACL", "SETUSER", "walpurge", "reset", "on", ">" + env.Secret}, leastPrivilege()...), more...)...)
 	}
 	setUser(t)
 	require.NoError(t, os.WriteFile(file, []byte(env.Secret+"\n"), 0o600))
+	scripted := func(name, reply string, class sinks.Class) sinktest.Fault {
+		return sinktest.Fault{Name: name, Class: class, Arm: func(*testing.T) { px.instead(f.commands, reply) }}
+	}
+	var denied []string
+	for _, c := range f.commands {
+		denied = append(denied, "-"+strings.ToLower(c))
+	}
 
-	return sinktest.Rig{
+	rig := sinktest.Rig{
 		Open: func(t *testing.T) (sinks.Sink, func()) {
-			s := openSink(t, "valkey://"+px.addr(), env.Logger, func(c *Config) {
-				c.Username, c.PasswordFile, c.KeyPrefix = "walpurge", file, prefix
+			s := openSink(t, url, env.Logger, func(c *Config) {
+				*c = f.apply(*c)
+				c.Username, c.PasswordFile = "walpurge", file
 			})
 			return s, s.Close
 		},
 		Fill: func(t *testing.T, values []string) {
-			keys := make([]string, len(values))
-			for i, v := range values {
-				keys[i] = prefix + v
+			var cmds valkey.Commands
+			for _, v := range values {
+				cmds = append(cmds, srv.admin.B().Set().Key(prefix+f.entry(v)).Value("1").Build())
+				if f.index != nil {
+					cmds = append(cmds, f.index(srv.admin.B(), v))
+				}
 			}
-			fill(t, srv.admin, keys...)
+			for _, r := range srv.admin.DoMulti(t.Context(), cmds...) {
+				require.NoError(t, r.Error())
+			}
 		},
-		Held: func(t *testing.T, value string) bool { return held(t, srv.admin, prefix+value) },
+		Rest: untilRested,
+		Held: func(t *testing.T, value string) bool {
+			got, err := srv.admin.Do(t.Context(), srv.admin.B().Get().Key(prefix+f.entry(value)).Build()).ToString()
+			if valkey.IsValkeyNil(err) {
+				return false
+			}
+			require.NoError(t, err)
+			return got == "1"
+		},
 		Faults: []sinktest.Fault{
 			{Name: "down", Arm: func(*testing.T) { px.set(script{refuse: true}) }},
 			{Name: "silent", Arm: func(*testing.T) { px.set(script{silent: make(chan struct{})}) }},
-			scripted(px, "loading", "-LOADING Redis is loading the dataset in memory\r\n", sinks.Transient),
-			scripted(px, "out of memory", "-OOM command not allowed when used memory > 'maxmemory'.\r\n", sinks.Transient),
-			scripted(px, "cluster down", "-CLUSTERDOWN The cluster is down\r\n", sinks.Transient),
-			scripted(px, "an error nobody knows", "-ERR "+env.Secret+" conformance-0\r\n", sinks.Transient),
-			scripted(px, "no count", "+OK\r\n", sinks.Transient),
-			scripted(px, "null", "_\r\n", sinks.Transient),
-			scripted(px, "not the protocol", "HTTP/1.1 400 Bad Request\r\n\r\n", sinks.Transient),
-			scripted(px, "no authentication", "-NOAUTH Authentication required.\r\n", sinks.Lane),
-			scripted(px, "another node's key", "-MOVED 1 127.0.0.1:1\r\n", sinks.Lane),
-			scripted(px, "cannot save", "-MISCONF Errors writing to the AOF file\r\n", sinks.Lane),
-			scripted(px, "unknown command", "-ERR unknown command 'UNLINK', with args beginning with: 'conformance-0' '"+env.Secret+"'\r\n", sinks.Lane),
-			{
-				Name: "read-only replica", Class: sinks.Lane,
-				Arm: func(t *testing.T) { do(t, srv.admin, "REPLICAOF", "127.0.0.1", "1") },
-			},
+			scripted("loading", "-LOADING Redis is loading the dataset in memory\r\n", sinks.Transient),
+			scripted("out of memory", "-OOM command not allowed when used memory > 'maxmemory'.\r\n", sinks.Transient),
+			scripted("cluster down", "-CLUSTERDOWN The cluster is down\r\n", sinks.Transient),
+			scripted("an error nobody knows", "-ERR "+env.Secret+" conformance-0\r\n", sinks.Transient),
+			scripted("no count", "+OK\r\n", sinks.Transient),
+			scripted("null", "_\r\n", sinks.Transient),
+			scripted("not the protocol", "HTTP/1.1 400 Bad Request\r\n\r\n", sinks.Transient),
+			scripted("no authentication", "-NOAUTH Authentication required.\r\n", sinks.Lane),
+			scripted("another node's key", "-MOVED 1 127.0.0.1:1\r\n", f.moved),
+			scripted("cannot save", "-MISCONF Errors writing to the AOF file\r\n", sinks.Lane),
+			scripted("unknown command", "-ERR unknown command 'UNLINK', with args beginning with: 'conformance-0' '"+env.Secret+"'\r\n", sinks.Lane),
 			{
 				Name: "no permission", Class: sinks.Lane,
-				Arm: func(t *testing.T) { setUser(t, "-unlink") },
+				Arm: func(t *testing.T) { setUser(t, denied...) },
 			},
 		},
 		Heal: func(t *testing.T) {
 			px.set(script{})
 			setUser(t)
-			do(t, srv.admin, "REPLICAOF", "NO", "ONE")
+			if f.replicas {
+				do(t, srv.admin, "REPLICAOF", "NO", "ONE")
+			}
 		},
 		Hang: func(*testing.T) <-chan struct{} {
 			arrived := make(chan struct{})
@@ -94,11 +199,8 @@ func startRig(t *testing.T, env sinktest.Env, prefix string) sinktest.Rig {
 		},
 		Partial: func(t *testing.T) ([]rules.Invalidation, map[int]sinks.Class) {
 			setUser(t, "resetkeys", "~*allowed-*")
-			var batch []rules.Invalidation
-			for _, v := range []string{"allowed-one", "forbidden-one", "allowed-two", "allowed-three", "forbidden-two"} {
-				batch = append(batch, rules.Invalidation{Kind: rules.Key, Value: v})
-			}
-			return batch, map[int]sinks.Class{1: sinks.Lane, 4: sinks.Lane}
+			return ofKind(f.kind, "allowed-one", "forbidden-one", "allowed-two", "allowed-three", "forbidden-two"),
+				map[int]sinks.Class{1: sinks.Lane, 4: sinks.Lane}
 		},
 		Rotate: func(t *testing.T, secret string) {
 			do(t, srv.admin, "ACL", "SETUSER", "walpurge", "resetpass", ">"+secret)
@@ -106,10 +208,22 @@ func startRig(t *testing.T, env sinktest.Env, prefix string) sinktest.Rig {
 			do(t, srv.admin, "CLIENT", "KILL", "USER", "walpurge")
 		},
 	}
+	if f.replicas {
+		rig.Faults = append(rig.Faults, sinktest.Fault{
+			Name: "read-only replica", Class: f.readOnly,
+			Arm: func(t *testing.T) { do(t, srv.admin, "REPLICAOF", "127.0.0.1", "1") },
+		})
+	}
+	return rig
 }
 
-func scripted(px *proxy, name, reply string, class sinks.Class) sinktest.Fault {
-	return sinktest.Fault{Name: name, Class: class, Arm: func(*testing.T) { px.unlinks(reply) }}
+// untilRested waits for what Close says may outlive it for a second: the client
+// of a cluster sleeping before it would have read the slot table again.
+func untilRested(t *testing.T) {
+	stacks := make([]byte, 1<<20)
+	require.Eventually(t, func() bool {
+		return !bytes.Contains(stacks[:runtime.Stack(stacks, true)], []byte("DelayDo"))
+	}, 20*time.Second, 10*time.Millisecond)
 }
 
 func openSink(t testing.TB, url string, logger *slog.Logger, change func(*Config)) *Sink {

@@ -3,10 +3,12 @@ package valkey
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
 	"os"
+	"time"
 
 	"github.com/valkey-io/valkey-go"
 
@@ -27,7 +29,12 @@ func (s *Sink) connected(ctx context.Context) (*link, error) {
 		return nil, errClosed
 	}
 	if s.link != nil {
-		return s.link, nil
+		if s.current(ctx, s.link) {
+			return s.link, nil
+		}
+		s.link.kill()
+		s.link.Client.Close()
+		s.link = nil
 	}
 	l, err := s.connect(ctx)
 	if err != nil {
@@ -39,6 +46,26 @@ func (s *Sink) connected(ctx context.Context) (*link, error) {
 	s.link = l
 	s.log.Debug("valkey connected", "mode", string(l.Mode()))
 	return l, nil
+}
+
+// current reports whether a link still leads to the primary that the sentinels
+// name. They are asked every patience.ask: a server that was the primary may go
+// on answering. If none of them answers, the link is as good as before.
+func (s *Sink) current(ctx context.Context, l *link) bool {
+	if l.primary == "" || time.Since(l.asked) < s.patience.ask {
+		return true
+	}
+	addr, err := s.primary(ctx)
+	if err != nil {
+		s.log.Debug("valkey sentinels do not answer, staying with the primary they last named", "err", err)
+		return true
+	}
+	l.asked = time.Now()
+	if addr != l.primary {
+		s.log.Info("valkey has another primary", "address", addr)
+		return false
+	}
+	return true
 }
 
 // drop closes a link that failed, so that the next call dials anew: behind a
@@ -76,7 +103,7 @@ func (s *Sink) connect(ctx context.Context) (*link, error) {
 	life, kill := context.WithCancel(context.Background())
 	// valkey.NewClient takes no context; what ends with ctx is what it dials.
 	release := context.AfterFunc(ctx, kill)
-	client, err := s.client(ctx, life)
+	client, primary, err := s.client(ctx, life)
 	if !release() && err == nil {
 		client.Close()
 		err = ctx.Err()
@@ -85,68 +112,87 @@ func (s *Sink) connect(ctx context.Context) (*link, error) {
 		kill()
 		return nil, err
 	}
-	return &link{Client: client, kill: kill}, nil
+	return &link{Client: client, kill: kill, primary: primary, asked: time.Now()}, nil
 }
 
-func (s *Sink) client(ctx, life context.Context) (valkey.Client, error) {
-	if len(s.ep.addrs) > 1 {
-		return valkey.NewClient(s.options(life))
+// client connects as the mode says. primary is the address that sentinels named.
+func (s *Sink) client(ctx, life context.Context) (client valkey.Client, primary string, err error) {
+	switch s.cfg.mode() {
+	case sentinel:
+		return s.followSentinels(ctx, life)
+	case cluster:
+		client, err = s.cluster(life)
+		return client, "", err
+	case standalone:
+		client, err = s.single(life, s.ep.addrs[0])
+		return client, "", err
 	}
 	// A plain connection asks first. Left to find out by itself, the client
 	// begins as one of a cluster and may dial again after it has failed.
-	opt := s.options(life)
-	opt.ForceSingleClient = true
-	single, err := valkey.NewClient(opt)
+	s.clustered.Store(false)
+	client, err = s.single(life, s.ep.addrs[0])
 	if err != nil {
-		if single != nil {
-			single.Close()
+		return nil, "", err
+	}
+	mode, _, err := s.hello(ctx, client)
+	if err == nil && mode == standalone {
+		return client, "", nil
+	}
+	client.Close()
+	switch {
+	case err != nil:
+		return nil, "", err
+	case mode == sentinel:
+		return nil, "", sinks.LaneError(errors.New("valkey: the server is a sentinel; set sentinel_master to the name of the primary that it watches"))
+	case mode != cluster:
+		return nil, "", sinks.LaneError(fmt.Errorf("valkey: the server says that it is a %q; point url at a primary, a cluster or sentinels", mode))
+	}
+	client, err = s.cluster(life)
+	return client, "", err
+}
+
+// single connects to one server.
+func (s *Sink) single(life context.Context, addr string) (valkey.Client, error) {
+	opt := s.options(life)
+	opt.ForceSingleClient, opt.InitAddress = true, []string{addr}
+	client, err := valkey.NewClient(opt)
+	if err != nil {
+		if client != nil {
+			client.Close()
 		}
 		return nil, err
 	}
-	mode, err := s.mode(ctx, single)
-	if err == nil && mode == "standalone" {
-		return single, nil
-	}
-	single.Close()
+	return client, nil
+}
+
+func (s *Sink) cluster(life context.Context) (valkey.Client, error) {
+	s.clustered.Store(true)
+	client, err := valkey.NewClient(s.options(life))
 	if err != nil {
 		return nil, err
 	}
-	if mode != "cluster" {
-		return nil, sinks.LaneError(fmt.Errorf("valkey: the server says that it is a %q; point url at a primary or at a cluster", mode))
+	if client.Mode() == valkey.ClientModeCluster {
+		return client, nil
 	}
-	cluster, err := valkey.NewClient(s.options(life))
-	if err != nil {
-		return nil, err
+	client.Close()
+	if s.cfg.Mode == cluster {
+		return nil, errNoCluster
 	}
-	if cluster.Mode() != valkey.ClientModeCluster {
-		cluster.Close()
-		return nil, errNoSlotTable
-	}
-	return cluster, nil
+	return nil, errNoSlotTable
 }
 
-var errNoSlotTable = sinks.LaneError(errors.New(
-	"valkey: the server is a cluster, and the user may not read its slot table; grant +cluster|slots +cluster|shards"))
-
-// mode asks the server what it is. HELLO without arguments changes nothing, and
-// the client needs the right to it anyway.
-func (s *Sink) mode(ctx context.Context, client valkey.Client) (string, error) {
-	ctx, cancel := context.WithTimeout(ctx, s.patience.reply)
-	defer cancel()
-	info, err := client.Do(ctx, client.B().Arbitrary("HELLO").Build()).AsMap()
-	if err != nil {
-		return "", err
-	}
-	mode := info["mode"]
-	return mode.ToString()
-}
+var (
+	errNoSlotTable = sinks.LaneError(errors.New(
+		"valkey: the server is a cluster, and the user may not read its slot table; grant +cluster|slots +cluster|shards"))
+	errNoCluster = sinks.LaneError(errors.New(
+		"valkey: mode is cluster, and the server is none, or the user may not read its slot table; write mode: auto, or grant +cluster|slots +cluster|shards"))
+)
 
 func (s *Sink) options(life context.Context) valkey.ClientOption {
-	return valkey.ClientOption{
+	opt := valkey.ClientOption{
 		InitAddress:       s.ep.addrs,
 		SelectDB:          s.ep.database,
-		TLSConfig:         s.tls,
-		DialCtxFn:         dialer(life, s.ep.network),
+		DialCtxFn:         dialer(life, s.ep.network, s.cfg.TLS.load),
 		Dialer:            net.Dialer{Timeout: s.patience.dial},
 		ConnWriteTimeout:  s.patience.reply,
 		AuthCredentialsFn: s.credentials,
@@ -160,6 +206,11 @@ func (s *Sink) options(life context.Context) valkey.ClientOption {
 		PipelineMultiplex: -1,
 		ClusterOption:     valkey.ClusterOption{MaxMovedRedirections: 8},
 	}
+	if s.ep.tls {
+		// Only a sign, to the library and to the dialer, which reads the files.
+		opt.TLSConfig = &tls.Config{MinVersion: tls.VersionTLS12}
+	}
+	return opt
 }
 
 // credentials is called at every connect, so a rotated password needs no restart.

@@ -3,15 +3,8 @@ package valkey
 import (
 	"bytes"
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
-	"crypto/tls"
-	"crypto/x509"
-	"crypto/x509/pkix"
-	"io"
+	"errors"
 	"log/slog"
-	"math/big"
 	"net"
 	"os"
 	"path/filepath"
@@ -30,6 +23,25 @@ func requireLane(t *testing.T, err error, says string) {
 	require.ErrorContains(t, err, says)
 	class, _ := sinks.ClassOf(err)
 	require.Equal(t, sinks.Lane, class, "%v", err)
+}
+
+func requireTransient(t *testing.T, err error) {
+	t.Helper()
+	require.Error(t, err)
+	class, _ := sinks.ClassOf(err)
+	require.Equal(t, sinks.Transient, class, "%v", err)
+}
+
+func requireItem(t *testing.T, err error, says string) {
+	t.Helper()
+	var be *sinks.BatchError
+	require.True(t, errors.As(err, &be), "%v", err)
+	require.Len(t, be.Failed, 1)
+	for _, ferr := range be.Failed {
+		require.ErrorContains(t, ferr, says)
+		class, _ := sinks.ClassOf(ferr)
+		require.Equal(t, sinks.Item, class, "%v", ferr)
+	}
 }
 
 func TestCredentials(t *testing.T) {
@@ -58,7 +70,7 @@ func TestCredentials(t *testing.T) {
 func TestCheck(t *testing.T) {
 	srv := startServer(t)
 	user := func(more ...string) {
-		do(t, srv.admin, append(append([]string{"ACL", "SETUSER", "walpurge", "reset", "on", ">pw"}, leastPrivilege...), more...)...)
+		do(t, srv.admin, append(append([]string{"ACL", "SETUSER", "walpurge", "reset", "on", ">pw"}, leastPrivilege()...), more...)...)
 	}
 	var logged bytes.Buffer
 	s := openSink(t, "valkey://walpurge:pw@"+srv.addr, slog.New(slog.NewTextHandler(&logged, nil)), nil)
@@ -131,7 +143,7 @@ func TestCancellationIsPrompt(t *testing.T) {
 func TestConnectionsEndWithTheirLink(t *testing.T) {
 	srv := startServer(t)
 	life, kill := context.WithCancel(t.Context())
-	dial := dialer(life, "tcp")
+	dial := dialer(life, "tcp", nil)
 	conn, err := dial(t.Context(), srv.addr, &net.Dialer{}, nil)
 	require.NoError(t, err)
 	require.NoError(t, conn.SetReadDeadline(time.Now().Add(5*time.Second)))
@@ -148,57 +160,10 @@ func TestSeveralHostsMustBeACluster(t *testing.T) {
 	requireLane(t, s.Purge(t.Context(), keysOf("a")), "name one host")
 }
 
-func TestTLS(t *testing.T) {
-	trusted, untrusted := certificate(t), certificate(t)
-	root, err := x509.ParseCertificate(trusted.Certificate[0])
-	require.NoError(t, err)
-	roots := x509.NewCertPool()
-	roots.AddCert(root)
-
+func TestModeThatIsNot(t *testing.T) {
 	srv := startServer(t)
-	fill(t, srv.admin, "a")
-	s := openSink(t, "valkeys://"+terminateTLS(t, srv.addr, trusted), nil, nil)
-	s.tls.RootCAs = roots
+	s := openSink(t, "valkey://"+srv.addr, nil, func(c *Config) { c.Mode = "cluster" })
+	requireLane(t, s.Purge(t.Context(), keysOf("a")), "mode is cluster, and the server is none")
+	s = openSink(t, "valkey://"+srv.addr, nil, func(c *Config) { c.Mode = "standalone" })
 	require.NoError(t, s.Purge(t.Context(), keysOf("a")))
-	require.False(t, held(t, srv.admin, "a"))
-
-	s = openSink(t, "rediss://"+terminateTLS(t, srv.addr, untrusted), nil, nil)
-	s.tls.RootCAs = roots
-	requireLane(t, s.Purge(t.Context(), keysOf("a")), "its issuer trusted")
-}
-
-func certificate(t *testing.T) tls.Certificate {
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	require.NoError(t, err)
-	template := &x509.Certificate{
-		SerialNumber: big.NewInt(time.Now().UnixNano()), Subject: pkix.Name{CommonName: "test"},
-		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
-		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, IsCA: true, BasicConstraintsValid: true,
-	}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
-	require.NoError(t, err)
-	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}
-}
-
-// terminateTLS puts a TLS listener before a server.
-func terminateTLS(t *testing.T, upstream string, cert tls.Certificate) string {
-	l, err := tls.Listen("tcp", "127.0.0.1:0", &tls.Config{Certificates: []tls.Certificate{cert}})
-	require.NoError(t, err)
-	t.Cleanup(func() { _ = l.Close() })
-	go func() {
-		for {
-			c, err := l.Accept()
-			if err != nil {
-				return
-			}
-			up, err := net.Dial("tcp", upstream)
-			if err != nil {
-				_ = c.Close()
-				continue
-			}
-			go func() { _, _ = io.Copy(up, c); _ = up.Close() }()
-			go func() { _, _ = io.Copy(c, up); _ = c.Close() }()
-		}
-	}()
-	return l.Addr().String()
 }

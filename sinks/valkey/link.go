@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"net"
+	"time"
 
 	"github.com/valkey-io/valkey-go"
 )
@@ -14,6 +15,10 @@ import (
 type link struct {
 	valkey.Client
 	kill context.CancelFunc
+	// primary is the address that sentinels named, and asked when they last did;
+	// empty without sentinels.
+	primary string
+	asked   time.Time
 }
 
 func (l *link) close() {
@@ -23,8 +28,9 @@ func (l *link) close() {
 
 type dialFunc = func(context.Context, string, *net.Dialer, *tls.Config) (net.Conn, error)
 
-// dialer dials connections that close when life ends.
-func dialer(life context.Context, network string) dialFunc {
+// dialer dials connections that close when life ends. Where TLS is asked for, by
+// a configuration that is not nil, what it needs is loaded for each connection.
+func dialer(life context.Context, network string, load func() (*tls.Config, error)) dialFunc {
 	return func(ctx context.Context, addr string, d *net.Dialer, tc *tls.Config) (net.Conn, error) {
 		if life.Err() != nil {
 			return nil, errClosed
@@ -35,6 +41,9 @@ func dialer(life context.Context, network string) dialFunc {
 		var conn net.Conn
 		var err error
 		if tc != nil {
+			if tc, err = load(); err != nil {
+				return nil, err
+			}
 			td := tls.Dialer{NetDialer: d, Config: tc}
 			conn, err = td.DialContext(ctx, network, addr)
 		} else {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -66,10 +67,10 @@ func (p *proxy) set(s script) {
 	}
 }
 
-// unlinks makes every UNLINK get this reply.
-func (p *proxy) unlinks(reply string) {
+// instead makes every such command get this reply.
+func (p *proxy) instead(commands []string, reply string) {
 	p.set(script{replies: func(args []string) string {
-		if args[0] == "UNLINK" {
+		if slices.Contains(commands, args[0]) {
 			return reply
 		}
 		return ""

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strings"
 
 	"github.com/valkey-io/valkey-go"
 )
@@ -15,21 +14,39 @@ func scanCount(keysPerSecond int) int {
 	return min(max(keysPerSecond/20, 1), 1000)
 }
 
-// walk unlinks every key that matches the glob, on all primaries. SCAN finds
-// each key that is there from beginning to end; a key that is written while
-// the walk runs may stay, and was written after the purge began.
+// walk goes once over the key space of all primaries and unlinks every key that
+// one of the globs matches; what failed is put into failed, by place.
+//
+// SCAN finds each key that is there from beginning to end. A key that is written
+// while the walk runs may be missed: it was written after the purge began, so
+// its writer could see the change.
 //
 // In a cluster the slots must not move meanwhile, or keys could move from a
 // node not yet walked to one already walked; if the slot table differs at the
 // end the walk fails and is to be made again. Keys that are migrated one by one
 // (MIGRATE) within a walk, without the table changing in it, go unnoticed.
-func (s *Sink) walk(ctx context.Context, client valkey.Client, pattern string) error {
+func (s *Sink) walk(ctx context.Context, client valkey.Client, all []glob, failed failures) {
+	if len(all) == 0 {
+		return
+	}
+	g := newGlobs(all)
+	err := s.walkAll(ctx, client, g, failed)
+	if err == nil {
+		return
+	}
+	for _, one := range all {
+		failed[one.place] = err
+	}
+}
+
+// walkAll returns what makes the whole walk worthless.
+func (s *Sink) walkAll(ctx context.Context, client valkey.Client, g *globs, failed failures) error {
 	before, err := s.primaries(ctx, client)
 	if err != nil {
 		return err
 	}
 	for _, node := range before.nodes {
-		if err := s.walkNode(ctx, node, client, pattern); err != nil {
+		if err := s.walkNode(ctx, node, client, g, failed); err != nil {
 			return err
 		}
 	}
@@ -44,18 +61,19 @@ func (s *Sink) walk(ctx context.Context, client valkey.Client, pattern string) e
 }
 
 // walkNode scans node and unlinks what it finds through client.
-func (s *Sink) walkNode(ctx context.Context, node, client valkey.Client, pattern string) error {
+func (s *Sink) walkNode(ctx context.Context, node, client valkey.Client, g *globs, failed failures) error {
 	count := s.pace.Burst()
 	cursor := uint64(0)
+	ask := g.ask()
 	for {
 		if err := s.pace.WaitN(ctx, count); err != nil {
 			return fmt.Errorf("valkey: SCAN: %w", err)
 		}
-		entry, err := s.scan(ctx, node, cursor, pattern, count)
+		entry, err := s.scan(ctx, node, cursor, ask, count)
 		if err != nil {
 			return s.classify("SCAN", err)
 		}
-		if err := s.unlinkFound(ctx, client, entry.Elements); err != nil {
+		if err := s.unlinkFound(ctx, client, entry.Elements, g, failed); err != nil {
 			return err
 		}
 		if cursor = entry.Cursor; cursor == 0 {
@@ -70,22 +88,28 @@ func (s *Sink) scan(ctx context.Context, node valkey.Client, cursor uint64, patt
 	return node.Do(ctx, node.B().Scan().Cursor(cursor).Match(pattern).Count(int64(count)).Build()).AsScanEntry()
 }
 
-func (s *Sink) unlinkFound(ctx context.Context, client valkey.Client, found []string) error {
+// unlinkFound fails the patterns that match a key which may not be touched, and
+// returns any other error: that of the walk.
+func (s *Sink) unlinkFound(ctx context.Context, client valkey.Client, found []string, g *globs, failed failures) error {
 	var keys work
-	for i, key := range found {
-		keys.add(i, key)
+	var matching [][]int
+	for _, key := range found {
+		if places := g.match(key); len(places) > 0 {
+			keys.add(len(matching), key)
+			matching = append(matching, places)
+		}
 	}
-	failed := failures{}
-	s.unlink(ctx, client, keys, failed)
-	for _, err := range failed {
+	lost := failures{}
+	if err := s.unlink(ctx, client, keys, lost); err != nil {
 		return err
+	}
+	for i, err := range lost {
+		if !errors.Is(err, errKeyDenied) {
+			return err
+		}
+		for _, place := range matching[i] {
+			failed[place] = err
+		}
 	}
 	return nil
 }
-
-// escapeGlob makes a literal text match itself in a glob, byte for byte.
-func escapeGlob(s string) string {
-	return globEscaper.Replace(s)
-}
-
-var globEscaper = strings.NewReplacer(`\`, `\\`, `*`, `\*`, `?`, `\?`, `[`, `\[`, `]`, `\]`)

@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -22,9 +23,16 @@ type server struct {
 	addr   string
 	socket string
 	admin  valkey.Client // as the default user, who may do everything
+	kill   func()        // and wait until it is gone
 }
 
 func startServer(t testing.TB, args ...string) *server {
+	t.Helper()
+	return startAs(t, nil, append([]string{"--save", "", "--appendonly", "no"}, args...))
+}
+
+// startAs starts a server with arguments before and behind those of its place.
+func startAs(t testing.TB, first, last []string) *server {
 	t.Helper()
 	binary := ""
 	for _, name := range []string{"valkey-server", "redis-server"} {
@@ -47,11 +55,11 @@ func startServer(t testing.TB, args ...string) *server {
 			addr:   net.JoinHostPort("127.0.0.1", strconv.Itoa(port)),
 			socket: filepath.Join(dir, "s.sock"),
 		}
-		if s.run(t, binary, dir, append([]string{
+		if s.run(t, binary, dir, slices.Concat(first, []string{
 			"--port", strconv.Itoa(port), "--bind", "127.0.0.1", "--unixsocket", s.socket,
-			"--save", "", "--appendonly", "no", "--dir", dir, "--daemonize", "no", "--logfile", "",
-		}, args...)) {
-			s.admin = adminOf(t, s.addr)
+			"--dir", dir, "--daemonize", "no", "--logfile", "",
+		}, last)) {
+			s.admin = adminOf(t, s.addr, passwordIn(slices.Concat(first, last)))
 			return s
 		}
 	}
@@ -67,16 +75,17 @@ func (s *server) run(t testing.TB, binary, dir string, args []string) bool {
 	require.NoError(t, err)
 	require.NoError(t, cmd.Start())
 	done := make(chan struct{})
-	t.Cleanup(func() {
+	s.kill = func() {
 		_ = cmd.Process.Kill()
 		<-done
-	})
+	}
+	t.Cleanup(s.kill)
 	ready := make(chan bool, 1)
 	go func() {
 		defer close(done)
 		lines := bufio.NewScanner(out)
 		for lines.Scan() {
-			if strings.Contains(lines.Text(), "Ready to accept connections") {
+			if strings.Contains(lines.Text(), "Ready to accept connections") || strings.Contains(lines.Text(), "Sentinel ID is") {
 				ready <- true
 				break
 			}
@@ -103,11 +112,27 @@ func freePort(t testing.TB) int {
 	return l.Addr().(*net.TCPAddr).Port
 }
 
-func adminOf(t testing.TB, addr string) valkey.Client {
-	c, err := valkey.NewClient(valkey.ClientOption{InitAddress: []string{addr}, ForceSingleClient: true, DisableCache: true})
+func adminOf(t testing.TB, addr, password string) valkey.Client {
+	c, err := valkey.NewClient(valkey.ClientOption{InitAddress: []string{addr}, Password: password, ForceSingleClient: true, DisableCache: true})
 	require.NoError(t, err)
 	t.Cleanup(c.Close)
 	return c
+}
+
+// passwordIn finds the default user's password in a server's arguments or, for a
+// sentinel, in its file.
+func passwordIn(args []string) string {
+	if i := slices.Index(args, "--requirepass"); i >= 0 {
+		return args[i+1]
+	}
+	if len(args) > 0 && strings.HasSuffix(args[0], ".conf") {
+		text, _ := os.ReadFile(args[0])
+		if _, after, found := strings.Cut(string(text), "\nrequirepass "); found {
+			password, _, _ := strings.Cut(after, "\n")
+			return strings.Trim(password, `"`)
+		}
+	}
+	return ""
 }
 
 func do(t testing.TB, c valkey.Client, args ...string) valkey.ValkeyResult {

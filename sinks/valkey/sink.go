@@ -2,7 +2,6 @@ package valkey
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -21,6 +20,7 @@ import (
 type patience struct {
 	dial  time.Duration // connecting, and separately the greeting
 	reply time.Duration // one pipeline of commands
+	ask   time.Duration // how long to believe what a sentinel said
 }
 
 var _ sinks.Sink = (*Sink)(nil)
@@ -29,16 +29,21 @@ var _ sinks.Sink = (*Sink)(nil)
 type Sink struct {
 	cfg      Config
 	ep       endpoint
-	tls      *tls.Config // nil without TLS
 	patience patience
 	log      *slog.Logger
 	pace     *rate.Limiter // tokens are keys looked at by SCAN
+	layouts  []layout      // of tag sets
+	asides   asides
+	raiseSHA string // of raiseScript
 
 	// lock is a mutex that a context can stop waiting for; it guards link and
 	// closed.
 	lock   chan struct{}
 	link   *link
 	closed bool
+
+	// clustered is set once the server is known to be a cluster.
+	clustered atomic.Bool
 
 	// password is the one of the latest connect, kept to strike it from debug
 	// lines.
@@ -48,14 +53,14 @@ type Sink struct {
 // New returns a sink that has not connected yet: a server that is down does
 // not keep the daemon from starting. The error is Validate's.
 func New(cfg Config, logger *slog.Logger) (*Sink, error) {
-	return newSink(cfg, patience{dial: 4 * time.Second, reply: 5 * time.Second}, logger)
+	return newSink(cfg, patience{dial: 4 * time.Second, reply: 5 * time.Second, ask: time.Second}, logger)
 }
 
 func newSink(cfg Config, p patience, logger *slog.Logger) (*Sink, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, fmt.Errorf("valkey: %w", err)
 	}
-	ep, err := parseURL(cfg.URL)
+	ep, err := cfg.endpoint()
 	if err != nil {
 		return nil, fmt.Errorf("valkey: url: %w", err)
 	}
@@ -65,22 +70,26 @@ func newSink(cfg Config, p patience, logger *slog.Logger) (*Sink, error) {
 		patience: p,
 		log:      logger,
 		pace:     rate.NewLimiter(rate.Limit(cfg.Scan.KeysPerSecond), scanCount(cfg.Scan.KeysPerSecond)),
+		asides:   newAsides(),
+		raiseSHA: digest(raiseScript),
 		lock:     make(chan struct{}, 1),
 	}
-	if ep.tls {
-		// No ServerName: each node of a cluster is verified by its own name.
-		s.tls = &tls.Config{MinVersion: tls.VersionTLS12}
+	for _, t := range cfg.TagSets {
+		l, _ := t.kind() // validated
+		s.layouts = append(s.layouts, l)
 	}
 	return s, nil
 }
 
-// Purge unlinks keys in pipelines, then walks the key space once for every
-// pattern, which takes (number of keys / scan.keys_per_second) each. It blocks
-// until the server has answered for all, ctx is over, or the server is silent
-// for some seconds.
+// Purge carries out, in this order: keys, by UNLINK in pipelines; generations, by
+// raising their counters; tags, by unlinking the members of their sets; and in one
+// walk over the key space all key prefixes and patterns, which takes (number of
+// keys / scan.keys_per_second). It blocks until the server has answered for all,
+// ctx is over, or the server is silent for some seconds.
 //
 // Everything is carried out as the pattern key_prefix*; without a key_prefix
-// it is a lane error, because the server may hold what is not ours.
+// it is a lane error, because the server may hold what is not ours. So is a key
+// prefix without text an item error.
 func (s *Sink) Purge(ctx context.Context, batch []rules.Invalidation) error {
 	if len(batch) == 0 {
 		return nil
@@ -91,32 +100,43 @@ func (s *Sink) Purge(ctx context.Context, batch []rules.Invalidation) error {
 	}
 
 	failed := failures{}
-	var keys work
+	var keys, counters, tags work
+	var patterns []glob
 	for i, inv := range batch {
-		switch inv.Kind {
-		case rules.Key:
+		switch {
+		case inv.Kind == rules.Key:
 			keys.add(i, s.cfg.KeyPrefix+inv.Value)
-		case rules.KeyPattern:
-		case rules.Everything:
-			if s.cfg.KeyPrefix == "" {
-				failed[i] = errNoFlush
-			}
+		case inv.Kind == rules.Generation:
+			counters.add(i, s.cfg.KeyPrefix+inv.Value)
+		case inv.Kind == rules.Tag && len(s.layouts) > 0:
+			tags.add(i, inv.Value)
+		case inv.Kind == rules.KeyPrefix && s.cfg.Scan.Enabled && inv.Value != "":
+			patterns = append(patterns, newGlob(i, escapeGlob(s.cfg.KeyPrefix+inv.Value)+"*"))
+		case inv.Kind == rules.KeyPattern:
+			patterns = append(patterns, newGlob(i, escapeGlob(s.cfg.KeyPrefix)+inv.Value))
+		case inv.Kind == rules.Everything && s.cfg.KeyPrefix != "":
+			patterns = append(patterns, newGlob(i, escapeGlob(s.cfg.KeyPrefix)+"*"))
 		default:
-			failed[i] = sinks.ItemError(fmt.Errorf("valkey: cannot purge by %s; send keys or key patterns", inv.Kind))
+			failed[i] = s.cannot(inv)
 		}
 	}
-	s.unlink(ctx, l, keys, failed)
-
-	for i, inv := range batch {
-		if failed[i] != nil || inv.Kind != rules.KeyPattern && inv.Kind != rules.Everything {
-			continue
-		}
-		pattern := escapeGlob(s.cfg.KeyPrefix) + inv.Value
-		if inv.Kind == rules.Everything {
-			pattern = escapeGlob(s.cfg.KeyPrefix) + "*"
-		}
-		if err := s.walk(ctx, l, pattern); err != nil {
-			failed[i] = err
+	broken := s.unlink(ctx, l, keys, failed)
+	if broken == nil {
+		broken = s.raise(ctx, l, counters, failed)
+	} else {
+		failed.all(counters, broken)
+	}
+	if broken == nil {
+		broken = s.purgeTags(ctx, l, tags, failed)
+	} else {
+		failed.all(tags, s.classify("purging a tag", broken))
+	}
+	if broken == nil {
+		s.walk(ctx, l, patterns, failed)
+	}
+	for _, g := range patterns {
+		if broken != nil {
+			failed[g.place] = s.classify("SCAN", broken)
 		}
 	}
 
@@ -128,6 +148,21 @@ func (s *Sink) Purge(ctx context.Context, batch []rules.Invalidation) error {
 		return fmt.Errorf("valkey: purge stopped: %w", ctx.Err())
 	}
 	return err
+}
+
+// cannot says why an invalidation is refused whatever the server holds.
+func (s *Sink) cannot(inv rules.Invalidation) error {
+	switch {
+	case inv.Kind == rules.Everything:
+		return errNoFlush
+	case inv.Kind == rules.KeyPrefix && inv.Value == "":
+		return sinks.ItemError(errors.New("valkey: an empty key prefix would purge everything; name one with text in it"))
+	}
+	why := s.cfg.Hints()[inv.Kind]
+	if why == "" {
+		why = "send keys, generations or key patterns"
+	}
+	return sinks.ItemError(fmt.Errorf("valkey: cannot purge by %s; %s", inv.Kind, why))
 }
 
 var errNoFlush = sinks.LaneError(errors.New(

@@ -1,6 +1,7 @@
 package valkey
 
 import (
+	"cmp"
 	"context"
 
 	"github.com/valkey-io/valkey-go"
@@ -13,16 +14,17 @@ const (
 	commandsPerPipeline = 1000
 )
 
-// unlink unlinks the keys and puts what failed into failed, by place.
+// unlink unlinks the keys and puts what failed into failed, by place. It returns
+// the error of a connection that is of no use any more.
 //
 // A cluster gets one key per command: keys of several slots may not share one,
 // and the client sorts commands by node.
-func (s *Sink) unlink(ctx context.Context, client valkey.Client, keys work, failed failures) {
+func (s *Sink) unlink(ctx context.Context, client valkey.Client, keys work, failed failures) (broken error) {
 	per := keysPerCommand
 	if client.Mode() == valkey.ClientModeCluster {
 		per = 1
 	}
-	denied := s.pipelines(ctx, client, keys.chunks(per), failed)
+	denied, broken := s.pipelines(ctx, client, keys.chunks(per), failed)
 
 	// A command is refused whole when one of its keys is not allowed. Alone,
 	// the other keys go through and the refused ones are named.
@@ -30,18 +32,18 @@ func (s *Sink) unlink(ctx context.Context, client valkey.Client, keys work, fail
 	for _, c := range denied {
 		alone = append(alone, c.chunks(1)...)
 	}
-	for _, c := range s.pipelines(ctx, client, alone, failed) {
+	denied, lost := s.pipelines(ctx, client, alone, failed)
+	for _, c := range denied {
 		failed[c.places[0]] = s.classify("UNLINK", errKeyDenied)
 	}
+	return cmp.Or(broken, lost)
 }
 
 // pipelines sends one UNLINK per chunk and returns the chunks that were refused
 // because of a key's name.
-func (s *Sink) pipelines(ctx context.Context, client valkey.Client, chunks []work, failed failures) []work {
-	var denied []work
+func (s *Sink) pipelines(ctx context.Context, client valkey.Client, chunks []work, failed failures) (denied []work, broken error) {
 	for len(chunks) > 0 {
 		n := min(len(chunks), commandsPerPipeline)
-		broken := error(nil)
 		for i, err := range s.send(ctx, client, chunks[:n]) {
 			switch {
 			case err == nil:
@@ -50,21 +52,20 @@ func (s *Sink) pipelines(ctx context.Context, client valkey.Client, chunks []wor
 				denied = append(denied, chunks[i])
 				continue
 			case !isReply(err):
-				broken = err
+				broken = s.classify("UNLINK", err)
 			}
 			failed.all(chunks[i], s.classify("UNLINK", err))
 		}
 		chunks = chunks[n:]
 		if broken != nil {
 			// The rest would each wait for the same silence.
-			err := s.classify("UNLINK", broken)
 			for _, c := range chunks {
-				failed.all(c, err)
+				failed.all(c, broken)
 			}
-			return denied
+			return denied, broken
 		}
 	}
-	return denied
+	return denied, nil
 }
 
 func (f failures) all(chunk work, err error) {

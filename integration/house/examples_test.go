@@ -1,0 +1,58 @@
+package house
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+// Every whole Go file in a document compiles, against the modules that we use.
+func TestGoBlocks(t *testing.T) {
+	seen := 0
+	for _, name := range files(t, ".md") {
+		found, _ := blocks(read(t, name))
+		for _, b := range found {
+			if b.lang != "go" || !strings.HasPrefix(b.text, "package ") {
+				continue
+			}
+			seen++
+			file := filepath.Join(t.TempDir(), "main.go")
+			require.NoError(t, os.WriteFile(file, []byte(b.text), 0o600))
+			cmd := exec.Command("go", "vet", file)
+			cmd.Dir = top
+			out, err := cmd.CombinedOutput()
+			if err != nil {
+				t.Errorf("%s:%d: the Go does not compile: %s", name, b.line, out)
+			}
+			formatted, err := exec.Command("gofmt", "-l", file).CombinedOutput()
+			require.NoError(t, err)
+			require.Empty(t, string(formatted), "%s:%d: gofmt would change it", name, b.line)
+		}
+	}
+	require.GreaterOrEqual(t, seen, 3)
+}
+
+// JavaScript in documents parses, where there is something to parse it with.
+func TestScriptBlocks(t *testing.T) {
+	node, err := exec.LookPath("node")
+	if err != nil {
+		return
+	}
+	for _, name := range files(t, ".md") {
+		found, _ := blocks(read(t, name))
+		for _, b := range found {
+			if b.lang != "js" {
+				continue
+			}
+			file := filepath.Join(t.TempDir(), "block"+strconv.Itoa(b.line)+".mjs")
+			require.NoError(t, os.WriteFile(file, []byte(b.text), 0o600))
+			out, err := exec.Command(node, "--check", file).CombinedOutput()
+			require.NoError(t, err, "%s:%d: %s", name, b.line, out)
+		}
+	}
+}

@@ -1,0 +1,69 @@
+package valkey
+
+import (
+	"slices"
+	"strings"
+
+	"github.com/walpurge/walpurge/rules"
+)
+
+// grant is the ACL line that allows what the configuration uses, and no more.
+// Subcommands are written as all versions take them; AUTH and HELLO are allowed
+// to everybody (since 6.2).
+func (c Config) grant(clustered bool) string {
+	user := c.Username
+	if user == "" {
+		ep, _ := c.endpoint()
+		user = ep.username
+	}
+	words := []string{"ACL", "SETUSER"}
+	if user == "" {
+		words = append(words, "default")
+	} else {
+		words = append(words, user, "on", "'>the password'")
+	}
+	return strings.Join(append(append(words, c.keyPattern()), c.commands(clustered)...), " ")
+}
+
+// keyPattern allows all keys of the sink. With a space in it, it is quoted for
+// the command line of the server's own client.
+func (c Config) keyPattern() string {
+	pattern := "~" + escapeGlob(c.KeyPrefix) + "*"
+	if strings.ContainsAny(pattern, " \t\n\"'\\") {
+		return `"` + strings.NewReplacer(`\`, `\\`, `"`, `\"`, "\n", `\n`, "\t", `\t`).Replace(pattern) + `"`
+	}
+	return pattern
+}
+
+// uses reports whether the rules, as far as they are known, need a kind.
+func (c Config) uses(k rules.Kind) bool {
+	if c.Uses == 0 {
+		return c.Kinds().Has(k)
+	}
+	return c.Uses.Has(k)
+}
+
+func (c Config) commands(clustered bool) []string {
+	words := []string{"+ping", "+unlink"}
+	if c.uses(rules.KeyPattern) || c.uses(rules.KeyPrefix) || c.uses(rules.Everything) {
+		words = append(words, "+scan")
+	}
+	if c.uses(rules.Generation) {
+		words = append(words, "+eval", "+evalsha", "+get", "+set", "+time")
+	}
+	if c.uses(rules.Tag) {
+		words = append(words, "+renamenx")
+		for _, t := range c.TagSets {
+			if l, _ := t.kind(); l.scores {
+				words = append(words, "+zcard", "+zscan")
+			} else {
+				words = append(words, "+scard", "+sscan")
+			}
+		}
+	}
+	if clustered {
+		words = append(words, "+cluster|slots", "+cluster|shards")
+	}
+	slices.Sort(words)
+	return slices.Compact(words)
+}

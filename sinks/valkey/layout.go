@@ -1,0 +1,93 @@
+package valkey
+
+import (
+	"errors"
+	"strings"
+
+	"github.com/valkey-io/valkey-go"
+)
+
+// TagSet is one kind of tag set that the application keeps: under a key made
+// from the tag, the keys of the entries that have the tag.
+type TagSet struct {
+	// Layout is set (the default), laravel or symfony.
+	Layout string `yaml:"layout"`
+	// Key is the set's key, with {tag} for the tag; all other braces are what
+	// they are. The sink's key_prefix is put before it.
+	Key string `yaml:"key"`
+}
+
+// layout is how the members of a tag set are kept.
+type layout struct {
+	key    string // where Key is not given
+	scores bool   // a sorted set
+}
+
+// layouts: a plain set; a sorted set by time of expiry (Laravel's RedisTagSet);
+// and a plain set under a name with NULs (Symfony's RedisTagAwareAdapter).
+var layouts = map[string]layout{
+	"set":     {},
+	"laravel": {key: "tag:{tag}:entries", scores: true},
+	"symfony": {key: "\x00tags\x00{tag}"},
+}
+
+const tagHole = "{tag}"
+
+func (t TagSet) kind() (layout, bool) {
+	if t.Layout == "" {
+		t.Layout = "set"
+	}
+	l, ok := layouts[t.Layout]
+	if t.Key != "" {
+		l.key = t.Key
+	}
+	return l, ok
+}
+
+func (t TagSet) validate() error {
+	l, ok := t.kind()
+	switch {
+	case !ok:
+		return errors.New("layout: no such layout; write set, laravel or symfony")
+	case l.key == "":
+		return errors.New(`key is missing; write the name of a tag's set, such as "tag:{tag}"`)
+	case strings.Count(l.key, tagHole) != 1:
+		return errors.New(`key: write {tag} in it, once, as in "tag:{tag}"`)
+	}
+	return nil
+}
+
+// name is the key of a tag's set, without key_prefix. A tag is put in as it is:
+// the application wrote it raw.
+func (l layout) name(tag string) string {
+	before, after, _ := strings.Cut(l.key, tagHole)
+	return before + tag + after
+}
+
+// count asks how many members a set has, and so whether it is one.
+func (l layout) count(b valkey.Builder, set string) valkey.Completed {
+	if l.scores {
+		return b.Zcard().Key(set).Build()
+	}
+	return b.Scard().Key(set).Build()
+}
+
+// scan asks for members from a cursor on.
+func (l layout) scan(b valkey.Builder, set string, cursor uint64) valkey.Completed {
+	if l.scores {
+		return b.Zscan().Key(set).Cursor(cursor).Count(membersPerScan).Build()
+	}
+	return b.Sscan().Key(set).Cursor(cursor).Count(membersPerScan).Build()
+}
+
+// members takes the answer to scan apart.
+func (l layout) members(elements []string) []string {
+	if !l.scores {
+		return elements
+	}
+	out := make([]string, 0, len(elements)/2)
+	for i := 0; i < len(elements); i += 2 {
+		out = append(out, elements[i]) // the score follows
+	}
+	return out
+}
