@@ -47,7 +47,7 @@ type Config struct {
 type Router struct {
 	cfg      Config
 	set      *rules.Set
-	plans    map[*cdc.Relation]boundPlan
+	plans    map[uint32]boundPlan // by the table's OID
 	builders []*builder
 	counters *counters
 
@@ -60,6 +60,9 @@ type Router struct {
 	claimed   cdc.LSN
 	claimedAt time.Time
 
+	problems problems
+	entered  entered
+
 	mu      sync.Mutex
 	pending *reload
 }
@@ -67,6 +70,7 @@ type Router struct {
 // boundPlan is what is known of one version of a table's shape; rules is nil if
 // none watches the table.
 type boundPlan struct {
+	rel     *cdc.Relation
 	rules   *rules.Plan
 	changes *opCounters
 }
@@ -74,11 +78,13 @@ type boundPlan struct {
 type reload struct {
 	set  *rules.Set
 	done chan struct{}
+	// held: the rules wait until their tables are published.
+	held bool
 }
 
 // New returns a router with its first rules.
 func New(cfg Config) *Router {
-	r := &Router{cfg: cfg}
+	r := &Router{cfg: cfg, problems: newProblems(cfg.Metrics, cfg.Logger)}
 	r.use(cfg.Rules)
 	return r
 }
@@ -86,7 +92,8 @@ func New(cfg Config) *Router {
 // use takes a set of rules into service.
 func (r *Router) use(set *rules.Set) {
 	r.set = set
-	r.plans = make(map[*cdc.Relation]boundPlan)
+	r.plans = make(map[uint32]boundPlan)
+	r.problems.use(set)
 	names := make([]string, 0, len(set.Rules()))
 	for _, rule := range set.Rules() {
 		names = append(names, rule.Name)
@@ -98,23 +105,34 @@ func (r *Router) use(set *rules.Set) {
 	r.counters = r.cfg.Metrics.counters(set, r.cfg.Sinks)
 }
 
-// Reload replaces the rules at the next boundary between transactions, and
-// returns once the new ones are in service. When the context ends first, the old
-// ones stay.
-func (r *Router) Reload(ctx context.Context, set *rules.Set) error {
-	next := r.Replace(set)
-	select {
-	case <-next:
-		return nil
-	case <-ctx.Done():
+// Reload has the tables of new rules published, replaces the rules at the next
+// boundary between transactions, and returns once the new ones are in service.
+// When publish fails or the context ends first, the old ones stay. From before
+// publish on, a table that enters the publication counts as the new rules' too.
+func (r *Router) Reload(ctx context.Context, set *rules.Set, publish func(context.Context) error) error {
+	next := &reload{set: set, done: make(chan struct{}), held: true}
+	r.mu.Lock()
+	r.pending = next
+	r.mu.Unlock()
+	err := publish(ctx)
+	if err == nil {
+		r.mu.Lock()
+		next.held = false
+		r.mu.Unlock()
+		select {
+		case <-next.done:
+			return nil
+		case <-ctx.Done():
+			err = fmt.Errorf("the reader did not come to the end of a transaction: %w", context.Cause(ctx))
+		}
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.pending == nil || r.pending.done != next {
+	if r.pending != next {
 		return nil
 	}
 	r.pending = nil
-	return fmt.Errorf("the reader did not come to the end of a transaction: %w", context.Cause(ctx))
+	return err
 }
 
 // Replace has the rules replaced at the next boundary between transactions, or
@@ -129,7 +147,7 @@ func (r *Router) Replace(set *rules.Set) <-chan struct{} {
 
 // Start opens an epoch, and flushes every sink if the line is broken.
 func (r *Router) Start(ctx context.Context, s cdc.Session) error {
-	r.plans = make(map[*cdc.Relation]boundPlan)
+	r.plans = make(map[uint32]boundPlan)
 	for _, b := range r.builders {
 		if !b.empty() {
 			b.take(s.Start) // an unfinished transaction: it comes again whole
@@ -204,10 +222,10 @@ func (r *Router) Change(ctx context.Context, tx *cdc.Txn, c *cdc.Change) error {
 		r.swap()
 	}
 	r.tx = tx
-	plan, known := r.plans[c.Rel]
-	if !known {
-		plan = boundPlan{r.set.Bind(c.Rel), r.counters.tables[c.Rel.String()]}
-		r.plans[c.Rel] = plan
+	plan, known := r.plans[c.Rel.OID]
+	if !known || plan.rel != c.Rel {
+		plan = r.bind(c.Rel)
+		r.plans[c.Rel.OID] = plan
 	}
 	if plan.rules == nil {
 		return nil
@@ -219,6 +237,20 @@ func (r *Router) Change(ctx context.Context, tx *cdc.Txn, c *cdc.Change) error {
 	}
 	return nil
 }
+
+// bind makes the plan of a new version of a table's shape, and tells what the
+// rules find wrong with it.
+func (r *Router) bind(rel *cdc.Relation) boundPlan {
+	plan := boundPlan{rel: rel, rules: r.set.Bind(rel)}
+	if plan.rules != nil {
+		name, _ := r.set.Named(tableOf(rel))
+		plan.changes = r.counters.tables[name]
+		r.problems.look(r.set, rel, plan.rules)
+	}
+	return plan
+}
+
+func tableOf(rel *cdc.Relation) cdc.Table { return cdc.Table{Schema: rel.Schema, Name: rel.Name} }
 
 // Invalidate implements rules.Output.
 func (r *Router) Invalidate(rule, sink int, k rules.Kind, value []byte) {
@@ -262,6 +294,9 @@ func (r *Router) Rest(ctx context.Context, rest cdc.Rest) error {
 	}
 	if !r.open {
 		r.swap()
+		if err := r.forgetEntered(ctx); err != nil {
+			return err
+		}
 	}
 	at, committed := r.end, r.committed
 	if rest.Idle > at && (rest.Urgent || time.Since(r.claimedAt) >= idleClaim) {
@@ -295,7 +330,7 @@ func (r *Router) publish(ctx context.Context) error {
 func (r *Router) swap() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.pending == nil || slices.ContainsFunc(r.builders, func(b *builder) bool { return !b.empty() }) {
+	if r.pending == nil || r.pending.held || slices.ContainsFunc(r.builders, func(b *builder) bool { return !b.empty() }) {
 		return
 	}
 	r.use(r.pending.set)

@@ -17,7 +17,7 @@ type Plan struct {
 	index map[string]int
 	used  []int // columns that any rule reads, ascending
 	// problems is what Problems says.
-	problems []error
+	problems []Problem
 
 	// The images of the change at hand; nil where it has none. They point to
 	// the tuples below.

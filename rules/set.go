@@ -22,9 +22,6 @@ type Options struct {
 	// Sinks are the configured sinks; a place in this list is the sink index
 	// everywhere in this package.
 	Sinks []SinkSpec
-	// Patterns allows captures in table names. Whoever sets it asks Set.Matches
-	// and Set.Patterns which tables are watched; Set.Tables has exact ones only.
-	Patterns bool
 }
 
 // Set is all rules of a pipeline, compiled. It is immutable and safe for
@@ -72,7 +69,8 @@ type literals struct {
 // rule index of Output. The caller must not change what it points to.
 func (s *Set) Rules() []*Rule { return slices.Clone(s.rules) }
 
-// Tables lists the tables that rules name exactly, sorted, each once.
+// Tables lists the tables that rules name exactly, sorted, each once. Which
+// others are watched, by patterns, is for Matches and Patterns to say.
 func (s *Set) Tables() []Table {
 	out := make([]Table, 0, len(s.byTable))
 	for t := range s.byTable {

@@ -30,6 +30,7 @@ func (c *calls) Change(context.Context, *cdc.Txn, *cdc.Change) error {
 	c.said = append(c.said, "change")
 	return nil
 }
+func (c *calls) TableGap(context.Context, *cdc.Txn, cdc.TableGap) error { return nil }
 func (c *calls) Commit(context.Context, *cdc.Txn) error {
 	c.said = append(c.said, "commit")
 	return nil

@@ -13,7 +13,6 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 
-	"github.com/walpurge/walpurge/cdc"
 	"github.com/walpurge/walpurge/cdc/postgres"
 	"github.com/walpurge/walpurge/cdc/visible"
 	"github.com/walpurge/walpurge/cdc/watermark"
@@ -150,7 +149,7 @@ func (a *App) openReader() {
 	})
 	a.reader = postgres.NewReader(a.cfg.Postgres, postgres.Options{
 		Board: a.board, Confirm: a.cfg.Confirm, StopGrace: a.cfg.DrainTimeout, Logger: a.log.With("component", "reader"),
-		Tables: func() []cdc.Table { return a.set.Load().Tables() },
+		Watch: func() postgres.Watch { return watch(a.set.Load()) },
 	})
 }
 

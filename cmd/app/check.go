@@ -7,12 +7,12 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
 
-	"github.com/walpurge/walpurge/cdc"
 	"github.com/walpurge/walpurge/cdc/postgres"
 	"github.com/walpurge/walpurge/cmd/config"
 	"github.com/walpurge/walpurge/rules"
@@ -80,40 +80,24 @@ func (c *checker) database(ctx context.Context, cfg *config.Config, set *rules.S
 		return
 	}
 	defer conn.Close(context.WithoutCancel(ctx))
-	c.add(false, cfg.Postgres.Ready(ctx, conn, set.Tables()))
-	// Inspect's own errors are in those of Ready.
-	infos, _ := postgres.Inspect(ctx, conn, cfg.Postgres.Publication, set.Tables())
-	c.add(true, missingColumns(set, infos))
-	c.identities(set, infos)
-}
-
-// identities finds old values that a rule needs and PostgreSQL will not send.
-func (c *checker) identities(set *rules.Set, infos map[cdc.Table]*postgres.TableInfo) {
-	for _, t := range set.Tables() {
-		info := infos[t]
-		if info == nil {
-			continue
-		}
-		if info.Published && !info.Usable {
-			c.add(false, info.IdentityFault())
-		}
-		if info.Differing != "" {
-			c.add(false, fmt.Errorf("partition %s of %s has another replica identity than the root (%s), so old rows of it are misread; "+
-				"ALTER TABLE %s REPLICA IDENTITY %s", info.Differing, t, info.Identity, info.Differing, info.Identity))
-		}
+	cat, err := readCatalog(ctx, conn, cfg.Postgres, set)
+	if err != nil {
+		c.add(false, err)
+		return
 	}
-	for _, n := range set.Needs() {
-		info := infos[n.Table]
-		if info == nil || !info.Usable || !n.Old || n.When || n.HasUnknown {
-			continue
-		}
-		col, found := info.Column(n.Column)
-		if !found || col.Identity {
-			continue
-		}
-		c.add(false, fmt.Errorf("%s:%d: rule %q purges by the old %s of %s, which replica identity %s does not carry, so a change of it leaves the old entry in the cache; "+
-			"ALTER TABLE %s REPLICA IDENTITY USING INDEX (a unique index with it and the primary key), or REPLICA IDENTITY FULL, or give the rule an unknown:",
-			n.File, n.Line, n.Rule, n.Column, n.Table, info.Identity, n.Table))
+	for _, left := range cat.left {
+		c.add(false, left)
+	}
+	for _, p := range cat.empty() {
+		c.add(false, fmt.Errorf("no table matches the pattern %s yet; make one, or correct the rule's table", p))
+	}
+	c.add(false, cfg.Postgres.Ready(ctx, conn, cat.tables))
+	// Inspect's own errors are in those of Ready.
+	cat.infos, _ = postgres.Inspect(ctx, conn, cfg.Postgres.Publication, cat.tables)
+	fatal, some := cat.missingColumns()
+	c.add(true, fatal)
+	for _, err := range slices.Concat(some, cat.identities(), cat.ambiguous()) {
+		c.add(false, err)
 	}
 }
 

@@ -3,14 +3,11 @@ package app
 import (
 	"context"
 	"errors"
-	"strings"
 
 	"github.com/jackc/pgx/v5"
 
-	"github.com/walpurge/walpurge/cdc"
 	"github.com/walpurge/walpurge/cdc/postgres"
 	"github.com/walpurge/walpurge/rules"
-	"github.com/walpurge/walpurge/rules/strictyaml"
 )
 
 // preflight compares the rules with the live catalog before anything is
@@ -26,14 +23,27 @@ func (a *App) preflight(ctx context.Context, set *rules.Set) error {
 		return nil
 	}
 	defer conn.Close(context.WithoutCancel(ctx))
-	if err := a.cfg.Postgres.Ready(ctx, conn, set.Tables()); err != nil {
-		return err
-	}
-	infos, err := postgres.Inspect(ctx, conn, a.cfg.Postgres.Publication, set.Tables())
+	cat, err := readCatalog(ctx, conn, a.cfg.Postgres, set)
 	if err != nil {
 		return err
 	}
-	return missingColumns(set, infos)
+	for _, left := range cat.left {
+		a.log.Error("a table that a pattern matches is not published", "err", left)
+	}
+	for _, p := range cat.empty() {
+		a.log.Warn("no table matches the pattern yet", "table", p)
+	}
+	if err := a.cfg.Postgres.Ready(ctx, conn, cat.tables); err != nil {
+		return err
+	}
+	if cat.infos, err = postgres.Inspect(ctx, conn, a.cfg.Postgres.Publication, cat.tables); err != nil {
+		return err
+	}
+	fatal, some := cat.missingColumns()
+	for _, err := range some {
+		a.log.Error("a table does not fit its rules", "err", err)
+	}
+	return fatal
 }
 
 func isFault(err error) bool {
@@ -42,48 +52,32 @@ func isFault(err error) bool {
 	return errors.As(err, &f) || errors.As(err, &m)
 }
 
-// missingColumns reports columns that rules name and tables do not have.
-func missingColumns(set *rules.Set, infos map[cdc.Table]*postgres.TableInfo) error {
-	var errs strictyaml.Errors
-	for _, n := range set.Needs() {
-		info := infos[n.Table]
-		if info == nil {
-			continue
-		}
-		if _, found := info.Column(n.Column); found {
-			continue
-		}
-		names := make([]string, len(info.Columns))
-		for i, c := range info.Columns {
-			names[i] = c.Name
-		}
-		errs.Addf(n.File, strictyaml.Pos{Line: n.Line, Column: 1}, "rule %q: table %s has no column %q; it has %s%s",
-			n.Rule, n.Table, n.Column, strings.Join(names, ", "), strictyaml.DidYouMean(n.Column, names))
-	}
-	return errs.Err()
-}
-
 // Setup creates what the pipeline needs in the database, or only returns the
-// statements. Unlike a running daemon it also narrows the publication.
-func Setup(ctx context.Context, cfg postgres.Config, set *rules.Set, apply bool) ([]postgres.Step, error) {
+// statements. Unlike a running daemon it also narrows the publication. Tables
+// that patterns match and that must not be published are left out, and left says
+// why.
+func Setup(ctx context.Context, cfg postgres.Config, set *rules.Set, apply bool) (steps []postgres.Step, left []error, err error) {
 	conn, err := cfg.Connect(ctx)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	defer conn.Close(context.WithoutCancel(ctx))
-	steps, err := cfg.Plan(ctx, conn, set.Tables())
+	tables, left, err := cfg.ResolveAll(ctx, conn, watch(set))
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	extra, err := cfg.Extra(ctx, conn, set.Tables())
+	if steps, err = cfg.Plan(ctx, conn, tables); err != nil {
+		return nil, left, err
+	}
+	extra, err := cfg.Extra(ctx, conn, tables)
 	if err != nil {
-		return nil, err
+		return nil, left, err
 	}
 	steps = append(extra, steps...)
 	if !apply {
-		return steps, nil
+		return steps, left, nil
 	}
-	return steps, postgres.Apply(ctx, conn, steps)
+	return steps, left, cfg.Apply(ctx, conn, steps)
 }
 
 // Drop removes slot and publication.

@@ -64,10 +64,8 @@ func (a *App) reload(ctx context.Context) error {
 		return err
 	}
 	if a.reader.State().Phase == postgres.Streaming {
-		if err := a.reader.Widen(ctx, set.Tables()); err != nil {
-			return err
-		}
-		if err := a.router.Reload(ctx, set); err != nil {
+		publish := func(ctx context.Context) error { return a.reader.Widen(ctx, watch(set)) }
+		if err := a.router.Reload(ctx, set, publish); err != nil {
 			return err
 		}
 	} else {
