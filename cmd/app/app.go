@@ -33,6 +33,8 @@ type Options struct {
 	Level *slog.LevelVar
 	// Reload reads the configuration file again.
 	Reload func() (*config.Config, error)
+	// WatchFiles reloads when the file or a rules file changes.
+	WatchFiles bool
 }
 
 // App is a daemon. Make it with New, Run it once.
@@ -62,6 +64,7 @@ type App struct {
 
 	reloading sync.Mutex
 	reloads   reloadMetrics
+	files     files
 
 	undo []func()
 }
@@ -72,6 +75,7 @@ type App struct {
 // a sink that does not answer is not an error; one that refuses is.
 func New(ctx context.Context, opts Options) (*App, error) {
 	a := &App{opts: opts, cfg: opts.Config, log: opts.Logger, registry: prometheus.NewRegistry(), started: time.Now()}
+	a.files.note(opts.Config)
 	a.metrics = prometheus.WrapRegistererWith(prometheus.Labels{"pipeline": opts.Config.Pipeline}, a.registry)
 	if err := a.open(ctx); err != nil {
 		a.close()

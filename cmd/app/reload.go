@@ -49,10 +49,12 @@ func (a *App) Reload(ctx context.Context) error {
 func (a *App) reload(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()
+	a.files.reading()
 	next, err := a.opts.Reload()
 	if err != nil {
 		return err
 	}
+	a.files.note(next)
 	if err := reloadable(a.cfg, next); err != nil {
 		return err
 	}

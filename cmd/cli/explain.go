@@ -50,7 +50,7 @@ func rulesExplainCommand() *cobra.Command {
 			return unreadable(err)
 		}
 		if table := (cdc.Table{Schema: c.Rel.Schema, Name: c.Rel.Name}); !set.Matches(table) {
-			var names []string
+			names := set.Patterns()
 			for _, t := range set.Tables() {
 				names = append(names, t.String())
 			}

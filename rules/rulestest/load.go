@@ -139,7 +139,7 @@ func (l *loader) test(s *Suite, raw *rawTest, seen map[string]int) {
 	t := test{name: f.Name.Value, line: at.Line, repeat: 1, change: l.change(&f.Change, at), expect: l.expect(f.Expect, at, s.sinks)}
 	table := cdc.Table{Schema: t.change.Rel.Schema, Name: t.change.Rel.Name}
 	if table.Name != "" && !s.set.Matches(table) {
-		var names []string
+		names := s.set.Patterns()
 		for _, t := range s.set.Tables() {
 			names = append(names, t.String())
 		}
