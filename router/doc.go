@@ -5,5 +5,6 @@
 // Batches form by draining: what one read brought is evaluated, deduplicated
 // per sink and published when the reader rests, so a quiet database is answered
 // at once and a busy one in large batches, without a timer. A claim never
-// covers more than whole transactions.
+// covers more than whole transactions. A table that entered or left the
+// publication is forgotten: what its rules can have made of it is purged.
 package router

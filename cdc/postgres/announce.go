@@ -20,17 +20,17 @@ const tablesPrefix = "walpurge.tables"
 
 // announcement is the content of such a message. Everybody may write one, so it
 // is not believed: what entered the publication is read from the catalog, by the
-// transaction's id, and for the rest Nonce must be one of this process.
+// transaction's id, and for Tables Nonce must be one of this process.
 type announcement struct {
 	Publication string      `json:"publication"`
-	Tables      []cdc.Table `json:"tables"`
+	Tables      []cdc.Table `json:"tables,omitempty"`
 	Nonce       string      `json:"nonce,omitempty"`
 }
 
 // announce has the step write its tables into the log in its own transaction.
 func (s *Step) announce(publication string, tables []cdc.Table) {
 	s.tables = tables
-	s.message = encode(announcement{Publication: publication, Tables: tables})
+	s.message = encode(announcement{Publication: publication})
 }
 
 // encode cannot fail: the type holds text only.

@@ -58,8 +58,9 @@ var house = map[string]room{
 	"sinks/cloudflare":       {[]string{"rules", "sinks"}, []string{"github.com/cloudflare/cloudflare-go/v7/cache", "github.com/cloudflare/cloudflare-go/v7/option"}, false},
 	"cmd/config":             {[]string{"cdc/postgres", "cdc/watermark", "rules", "rules/strictyaml", "sinks/cloudflare", "sinks/valkey"}, nil, pure},
 	"cmd/admin":              {[]string{"cdc"}, []string{prom}, false},
+	"cmd/filewatch":          {nil, []string{"github.com/fsnotify/fsnotify"}, false},
 	"cmd/app": {[]string{
-		"cdc", "cdc/postgres", "cdc/visible", "cdc/watermark", "cmd/admin", "cmd/config", "router", "router/stream", "router/stream/embedded",
+		"cdc", "cdc/postgres", "cdc/visible", "cdc/watermark", "cmd/admin", "cmd/config", "cmd/filewatch", "router", "router/stream", "router/stream/embedded",
 		"rules", "rules/strictyaml", "sinks", "sinks/cloudflare", "sinks/delivery", "sinks/valkey",
 	}, []string{pgx, nats, prom, rate, errgrp, unix}, false},
 	"cmd/cli":                  {[]string{"cdc", "cdc/postgres", "cmd/app", "cmd/config", "integration/demo", "rules", "rules/rulestest", "rules/strictyaml"}, []string{"github.com/spf13/cobra"}, false},
