@@ -179,15 +179,15 @@ func TestWhyTablesAreRefused(t *testing.T) {
 	}
 }
 
-// post calls the daemon as an operator would.
-func (d *daemon) post(path string) (int, string) {
+// post calls the daemon as an operator would, with a body or none.
+func (d *daemon) post(path string, body ...string) (int, string) {
 	d.t.Helper()
-	resp, err := http.Post("http://"+d.addr+path, "application/json", nil)
+	resp, err := http.Post("http://"+d.addr+path, "application/json", strings.NewReader(strings.Join(body, "")))
 	require.NoError(d.t, err)
 	defer resp.Body.Close()
-	body, err := io.ReadAll(resp.Body)
+	answer, err := io.ReadAll(resp.Body)
 	require.NoError(d.t, err)
-	return resp.StatusCode, string(body)
+	return resp.StatusCode, string(answer)
 }
 
 // hangup sends SIGHUP and waits for one more line with the text in the log.

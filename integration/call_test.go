@@ -29,7 +29,7 @@ func call(t *testing.T, env []string, args ...string) outcome {
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
 	began := time.Now()
 	require.NoError(t, cmd.Start())
-	timer := time.AfterFunc(30*time.Second, func() { _ = cmd.Process.Kill() })
+	timer := time.AfterFunc(90*time.Second, func() { _ = cmd.Process.Kill() })
 	defer timer.Stop()
 	if err := cmd.Wait(); err != nil {
 		var exit *exec.ExitError

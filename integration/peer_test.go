@@ -202,6 +202,9 @@ func (g *gatherer) TableGap(context.Context, *cdc.Txn, cdc.TableGap) error {
 	return errors.New("the tables were published from the start")
 }
 func (g *gatherer) Rest(context.Context, cdc.Rest) error { return nil }
+func (g *gatherer) Message(context.Context, *cdc.Txn, string, []byte) error {
+	return nil
+}
 
 func (g *gatherer) count() int {
 	g.mu.Lock()

@@ -146,7 +146,7 @@ sinks:
     valkey: {url: %q}
 %s
   edge:
-    cloudflare: {zone_id: %s, api_token_file: %s, plan: enterprise, base_url: %q, limits: {requests_per_second: 1000, burst: 1000}}
+    cloudflare: {zone_id: %s, api_token_file: %s, plan: enterprise, base_url: %q, limits: {requests_per_second: 1000, burst: 1000, api_requests: 1000000}}
     after: [cache]
     flush: {everything: true}
 %s

@@ -2,7 +2,6 @@ package router
 
 import (
 	"slices"
-	"time"
 
 	"github.com/walpurge/walpurge/cdc"
 	"github.com/walpurge/walpurge/rules"
@@ -18,6 +17,7 @@ const (
 // builder collects the invalidations for one sink since the last batch, each
 // value of a rule once.
 type builder struct {
+	stamped
 	sink  string
 	names []string // rule names by index
 	seen  map[string]struct{}
@@ -27,10 +27,6 @@ type builder struct {
 	bytes int
 	flush bool
 	key   []byte
-
-	xids        []uint64
-	first, last time.Time
-	at          cdc.LSN
 }
 
 func newBuilder(sink string, names []string) *builder {
@@ -39,16 +35,12 @@ func newBuilder(sink string, names []string) *builder {
 
 // add takes a value; it is copied only if it is new in this batch.
 func (b *builder) add(rule int, kind rules.Kind, value []byte, tx *cdc.Txn) {
-	if n := len(b.xids); n == 0 || b.xids[n-1] != tx.XID {
-		b.xids = append(b.xids, tx.XID)
-	}
-	if b.first.IsZero() || tx.Time.Before(b.first) {
-		b.first = tx.Time
-	}
-	if tx.Time.After(b.last) {
-		b.last = tx.Time
-	}
-	b.at = max(b.at, tx.Commit)
+	b.note(tx)
+	b.put(rule, kind, value)
+}
+
+// put takes a value of transactions that are noted already.
+func (b *builder) put(rule int, kind rules.Kind, value []byte) {
 	if kind == rules.Everything {
 		b.flush = true
 		return
@@ -78,20 +70,9 @@ func (b *builder) full() bool {
 	return b.count >= maxValues || b.bytes >= maxBytes || len(b.xids) >= maxXIDs
 }
 
-// commit notes that the transaction of the newest values ended.
-func (b *builder) commit(tx *cdc.Txn) {
-	if n := len(b.xids); n > 0 && b.xids[n-1] == tx.XID {
-		b.at = max(b.at, tx.End)
-	}
-}
-
 // take returns the batch and starts a new one.
 func (b *builder) take(start cdc.Position) *rules.Batch {
-	start.LSN = b.at
-	out := &rules.Batch{
-		Sink: b.sink, Origin: rules.FromWAL, Items: b.items, Flush: b.flush,
-		Stamp: cdc.Stamp{Position: start, XIDs: b.xids, FirstCommit: b.first, LastCommit: b.last},
-	}
+	out := &rules.Batch{Sink: b.sink, Origin: rules.FromWAL, Items: b.items, Flush: b.flush, Stamp: b.stamp(start)}
 	if b.flush {
 		out.Reason = "truncate"
 	}
@@ -100,7 +81,7 @@ func (b *builder) take(start cdc.Position) *rules.Batch {
 	// What was handed on is the publisher's now, and sizes hint at the next.
 	*b = builder{
 		sink: b.sink, names: b.names, seen: b.seen, place: b.place, key: b.key,
-		items: make([]rules.Item, 0, len(b.items)), xids: slices.Grow([]uint64(nil), min(len(b.xids), 64)),
+		items: make([]rules.Item, 0, len(b.items)), stamped: stamped{xids: slices.Grow([]uint64(nil), min(len(b.xids), 64))},
 	}
 	return out
 }

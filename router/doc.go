@@ -5,6 +5,8 @@
 // Batches form by draining: what one read brought is evaluated, deduplicated
 // per sink and published when the reader rests, so a quiet database is answered
 // at once and a busy one in large batches, without a timer. A claim never
-// covers more than whole transactions. A table that entered or left the
-// publication is forgotten: what its rules can have made of it is purged.
+// covers more than whole transactions. What rules ask the database is asked at the
+// same moment, before the batch, and what has no answer is unknown. A table that
+// entered or left the publication is forgotten: what its rules can have made of it
+// is purged.
 package router

@@ -18,6 +18,7 @@ type Metrics struct {
 	invalidations *prometheus.CounterVec
 	gaps          *prometheus.CounterVec
 	problems      *prometheus.GaugeVec
+	lookups       prometheus.Histogram
 }
 
 // NewMetrics registers the router's metrics.
@@ -30,15 +31,19 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 	m := &Metrics{
 		changes:       vec("changes_total", "Row changes read of tables that rules watch.", "table", "op"),
 		matches:       vec("rule_matches_total", "Changes that a rule matched.", "rule"),
-		errors:        vec("rule_errors_total", "Changes for which a rule's condition failed; they count as matched.", "rule"),
-		unknown:       vec("rule_unknown_total", "Changes for which a rule needed a value that the stream did not carry.", "rule"),
+		errors:        vec("rule_errors_total", "Changes for which a rule's condition or value failed, and messages with something that cannot be purged.", "rule"),
+		unknown:       vec("rule_unknown_total", "Changes for which a rule needed a value that the stream did not carry or a lookup did not find.", "rule"),
 		perRule:       vec("rule_invalidations_total", "Values that a rule invalidated at a sink, before deduplication.", "rule", "sink"),
 		invalidations: vec("invalidations_total", "Values invalidated at a sink, before deduplication.", "sink", "kind"),
 		gaps:          vec("gaps_total", "Breaks in the line after which sinks were flushed; reason table: only what rules derive from some tables.", "reason"),
 		problems: prometheus.NewGaugeVec(prometheus.GaugeOpts{Namespace: "walpurge", Name: "rule_problems",
 			Help: "Disagreements between a rule and the tables that it watches, as the stream describes them."}, []string{"rule"}),
 	}
-	reg.MustRegister(m.problems)
+	m.lookups = prometheus.NewHistogram(prometheus.HistogramOpts{
+		Namespace: "walpurge", Name: "lookup_seconds", Help: "How long the reader waited for the answers to one batch of lookups.",
+		Buckets: prometheus.ExponentialBuckets(0.0005, 4, 9),
+	})
+	reg.MustRegister(m.problems, m.lookups)
 	for _, reason := range []cdc.GapReason{cdc.GapSlotLost, cdc.GapStreamBehind, cdc.GapSystemChanged, cdc.GapTable} {
 		m.gaps.WithLabelValues(string(reason))
 	}

@@ -38,8 +38,10 @@ type Config struct {
 	Ledger    Ledger
 	// StopOnGap ends the daemon at a gap instead of flushing.
 	StopOnGap bool
-	Metrics   *Metrics
-	Logger    *slog.Logger
+	// Lookups answers the rules that ask the database.
+	Lookups Lookups
+	Metrics *Metrics
+	Logger  *slog.Logger
 }
 
 // Router implements the reader's handler. Reload may be called from another
@@ -49,6 +51,7 @@ type Router struct {
 	set      *rules.Set
 	plans    map[uint32]boundPlan // by the table's OID
 	builders []*builder
+	waiting  waiting
 	counters *counters
 
 	start     cdc.Position
@@ -59,6 +62,9 @@ type Router struct {
 	committed time.Time
 	claimed   cdc.LSN
 	claimedAt time.Time
+	// complaints counts messages with something wrong since the log last said so.
+	complaints int
+	complained time.Time
 
 	problems problems
 	entered  entered
@@ -84,7 +90,7 @@ type reload struct {
 
 // New returns a router with its first rules.
 func New(cfg Config) *Router {
-	r := &Router{cfg: cfg, problems: newProblems(cfg.Metrics, cfg.Logger)}
+	r := &Router{cfg: cfg, waiting: newWaiting(), problems: newProblems(cfg.Metrics, cfg.Logger)}
 	r.use(cfg.Rules)
 	return r
 }
@@ -153,6 +159,7 @@ func (r *Router) Start(ctx context.Context, s cdc.Session) error {
 			b.take(s.Start) // an unfinished transaction: it comes again whole
 		}
 	}
+	r.waiting = newWaiting()
 	r.swap()
 	r.start, r.open, r.owed, r.end = s.Start, false, false, 0
 	// Claims of the session before may still be on their way.
@@ -217,10 +224,7 @@ func (r *Router) bridge(ctx context.Context, gap cdc.Gap, last cdc.Claim, seq ui
 
 // Change evaluates one row event.
 func (r *Router) Change(ctx context.Context, tx *cdc.Txn, c *cdc.Change) error {
-	if !r.open {
-		r.open = true
-		r.swap()
-	}
+	r.enter()
 	r.tx = tx
 	plan, known := r.plans[c.Rel.OID]
 	if !known || plan.rel != c.Rel {
@@ -232,7 +236,7 @@ func (r *Router) Change(ctx context.Context, tx *cdc.Txn, c *cdc.Change) error {
 	}
 	plan.changes[c.Op].Inc()
 	plan.rules.Eval(c, r)
-	if slices.ContainsFunc(r.builders, (*builder).full) {
+	if r.full() {
 		return r.publish(ctx)
 	}
 	return nil
@@ -252,6 +256,19 @@ func (r *Router) bind(rel *cdc.Relation) boundPlan {
 
 func tableOf(rel *cdc.Relation) cdc.Table { return cdc.Table{Schema: rel.Schema, Name: rel.Name} }
 
+// enter notes that a transaction is open; its first change may find new rules.
+func (r *Router) enter() {
+	if !r.open {
+		r.open = true
+		r.swap()
+	}
+}
+
+// full reports that something should be published before more is added.
+func (r *Router) full() bool {
+	return r.waiting.full() || slices.ContainsFunc(r.builders, (*builder).full)
+}
+
 // Invalidate implements rules.Output.
 func (r *Router) Invalidate(rule, sink int, k rules.Kind, value []byte) {
 	r.counters.invalidation(rule, sink, k)
@@ -270,6 +287,7 @@ func (r *Router) Commit(ctx context.Context, tx *cdc.Txn) error {
 	for _, b := range r.builders {
 		b.commit(tx)
 	}
+	r.waiting.commit(tx)
 	if r.owed {
 		return r.Rest(ctx, cdc.Rest{})
 	}
@@ -311,15 +329,26 @@ func (r *Router) Rest(ctx context.Context, rest cdc.Rest) error {
 	return r.cfg.Publisher.Claim(ctx, p, committed)
 }
 
-// publish sends what every sink has, in the order of the sinks, so that a batch
-// never overtakes what the same rows mean for a sink before it.
+// publish sends what every sink has, once what waits for the database has its
+// answers: a claim of the same transactions comes after both.
 func (r *Router) publish(ctx context.Context) error {
+	if err := r.resolve(ctx); err != nil {
+		return err
+	}
+	return r.send(ctx)
+}
+
+// send publishes in the order of the sinks, so that a batch never overtakes what
+// the same rows mean for a sink before it.
+func (r *Router) send(ctx context.Context) error {
 	for _, b := range r.builders {
 		if b.empty() {
 			continue
 		}
-		if err := r.cfg.Publisher.Publish(ctx, b.take(r.start)); err != nil {
-			return err
+		for _, part := range split(b.take(r.start)) {
+			if err := r.cfg.Publisher.Publish(ctx, part); err != nil {
+				return err
+			}
 		}
 	}
 	return nil
@@ -330,7 +359,7 @@ func (r *Router) publish(ctx context.Context) error {
 func (r *Router) swap() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.pending == nil || r.pending.held || slices.ContainsFunc(r.builders, func(b *builder) bool { return !b.empty() }) {
+	if r.pending == nil || r.pending.held || len(r.waiting.pending) > 0 || slices.ContainsFunc(r.builders, func(b *builder) bool { return !b.empty() }) {
 		return
 	}
 	r.use(r.pending.set)

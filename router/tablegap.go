@@ -100,3 +100,6 @@ func (f *forgetting) Invalidate(rule, sink int, k rules.Kind, value []byte) {
 
 // Verdict implements rules.Output.
 func (f *forgetting) Verdict(int, rules.Verdict) {}
+
+// Lookup implements rules.Output. What is forgotten has no row to ask about.
+func (f *forgetting) Lookup(*rules.Pending) {}

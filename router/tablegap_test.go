@@ -37,8 +37,8 @@ func tables(rels ...*cdc.Relation) (out []cdc.Table) {
 	return out
 }
 
-// values lists what the batches purge, sink by sink.
-func values(f *fake) (out []string) {
+// purged lists what the batches purge, sink by sink.
+func purged(f *fake) (out []string) {
 	for _, b := range f.batches {
 		if b.Flush {
 			out = append(out, b.Sink+" everything")
@@ -55,7 +55,7 @@ func TestTableGap(t *testing.T) {
 	tx := begin(50, 200)
 	require.NoError(t, r.TableGap(t.Context(), tx, cdc.TableGap{Tables: tables(orders("a"), products), Open: []uint64{48, 49}}))
 	// The fake cache takes no patterns, so all of it must go.
-	require.Equal(t, []string{"cache everything", "edge tag a-orders"}, values(f))
+	require.Equal(t, []string{"cache everything", "edge tag a-orders"}, purged(f))
 	for _, b := range f.batches {
 		require.Equal(t, rules.FromGap, b.Origin)
 		require.Equal(t, "table", b.Reason)
@@ -89,7 +89,7 @@ func TestTableGapDuringAReload(t *testing.T) {
 	}
 	tx := begin(50, 200)
 	require.NoError(t, r.TableGap(t.Context(), tx, cdc.TableGap{Tables: tables(orders("a")), Open: []uint64{49}}))
-	require.Equal(t, []string{"cache everything", "edge tag a-orders"}, values(f))
+	require.Equal(t, []string{"cache everything", "edge tag a-orders"}, purged(f))
 	require.NoError(t, r.Commit(t.Context(), end(tx)))
 	require.NoError(t, r.Rest(t.Context(), cdc.Rest{}))
 	f.reset()
@@ -106,7 +106,7 @@ func TestTableGapDuringAReload(t *testing.T) {
 		}
 	}
 	require.NoError(t, r.Rest(t.Context(), cdc.Rest{}))
-	require.Equal(t, []string{"cache everything", "edge tag a-orders"}, values(f), "and once more, now that they are in service")
+	require.Equal(t, []string{"cache everything", "edge tag a-orders"}, purged(f), "and once more, now that they are in service")
 	require.Equal(t, []uint64{50, 49}, f.batches[0].Stamp.XIDs)
 	f.reset()
 	require.NoError(t, r.Rest(t.Context(), cdc.Rest{}))
@@ -207,7 +207,7 @@ rules:
 	require.Equal(t, 2, strings.Count(log.String(), "level=ERROR"), "told once")
 	require.NoError(t, r.Commit(t.Context(), end(begin(5, 200))))
 	require.NoError(t, r.Rest(t.Context(), cdc.Rest{}))
-	require.Contains(t, values(f), "cache key products", "purging goes on")
+	require.Contains(t, purged(f), "cache key products", "purging goes on")
 
 	change(shape(cdc.IdentityFull, idColumn, slug))
 	require.Zero(t, count("product")+count("moved"))

@@ -23,6 +23,9 @@ type Batch struct {
 	// Flush asks the sink to carry out its flush plan; Reason says why.
 	Flush  bool
 	Reason string
+	// Supersedes is set for a batch by hand whose values cover everything that
+	// lies at or before this place in the sink's lane.
+	Supersedes uint64
 }
 
 // Item is one rule's share of a batch: its values by kind, each once.

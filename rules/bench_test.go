@@ -9,7 +9,10 @@ import (
 )
 
 // counter is the cheapest Output.
-type counter struct{ values, verdicts int }
+type counter struct {
+	noLookups
+	values, verdicts int
+}
 
 func (c *counter) Invalidate(int, int, Kind, []byte) { c.values++ }
 func (c *counter) Verdict(int, Verdict)              { c.verdicts++ }

@@ -1,6 +1,8 @@
 package rules
 
 import (
+	"slices"
+
 	"cel.dev/cel-go/common/types"
 	"cel.dev/cel-go/common/types/ref"
 	"cel.dev/cel-go/interpreter"
@@ -38,6 +40,8 @@ type boundRule struct {
 	*Rule
 	id     int
 	values []boundTemplate
+	// lookups have the templates that wait for an answer.
+	lookups []boundLookup
 	// captured holds the captures of the table's name for expressions.
 	captured ref.Val
 }
@@ -65,6 +69,7 @@ type boundPart struct {
 	form    form
 	expr    *expression
 	escape  bool
+	answer  bool // a part of a lookup's answer
 }
 
 // Bind resolves the rules' columns in rel. It is nil when no rule watches the
@@ -123,28 +128,45 @@ func (p *Plan) bindRule(id int, r *Rule, table Table, reads []bool) {
 	}
 	for kind := range r.values {
 		for _, t := range r.values[kind] {
-			bt := boundTemplate{source: t.source, kind: Kind(kind), max: maxLen(Kind(kind)), sinks: t.sinks, limit: t.limit}
-			for _, part := range t.parts {
-				bp := boundPart{literal: []byte(part.literal), name: part.column, column: -1, image: part.image, expr: part.expr, escape: part.escape}
-				if part.expr != nil {
-					expression(part.expr)
-					bt.expressions = true
-					bt.each = bt.each || part.expr.usesRow
-				}
-				if part.column != "" {
-					i, ok := read(part.column)
-					bp.missing = !ok
-					if ok {
-						bp.column, bp.form = i, formOf(p.rel.Columns[i].TypeOID)
-					}
-					bt.each = bt.each || part.image == eachImage
-				}
-				bt.parts = append(bt.parts, bp)
+			bt := p.bindTemplate(t, Kind(kind), read, expression)
+			if t.lookup == "" {
+				b.values = append(b.values, bt)
+				continue
 			}
-			b.values = append(b.values, bt)
+			i := slices.IndexFunc(b.lookups, func(l boundLookup) bool { return l.Name == t.lookup })
+			if i < 0 {
+				i = len(b.lookups)
+				b.lookups = append(b.lookups, p.bindLookup(r.lookup(t.lookup), read, expression))
+			}
+			b.lookups[i].templates = append(b.lookups[i].templates, bt)
+			b.lookups[i].each = b.lookups[i].each || bt.each
 		}
 	}
 	p.rules = append(p.rules, b)
+}
+
+// bindTemplate finds the template's columns; read and expression note what is read.
+func (p *Plan) bindTemplate(t *template, kind Kind, read func(string) (int, bool), expression func(*expression)) boundTemplate {
+	bt := boundTemplate{source: t.source, kind: kind, max: maxLen(kind), sinks: t.sinks, limit: t.limit}
+	for _, part := range t.parts {
+		bp := boundPart{literal: []byte(part.literal), name: part.column, column: -1, image: part.image, expr: part.expr, escape: part.escape, answer: part.answer}
+		switch {
+		case part.answer:
+		case part.expr != nil:
+			expression(part.expr)
+			bt.expressions = true
+			bt.each = bt.each || part.expr.usesRow
+		case part.column != "":
+			i, ok := read(part.column)
+			bp.missing = !ok
+			if ok {
+				bp.column, bp.form = i, formOf(p.rel.Columns[i].TypeOID)
+			}
+			bt.each = bt.each || part.image == eachImage
+		}
+		bt.parts = append(bt.parts, bp)
+	}
+	return bt
 }
 
 // activation gives an expression its variables.

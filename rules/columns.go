@@ -17,6 +17,7 @@ type resolver struct {
 	e         *expression
 	vars      vars
 	rule      *Rule
+	template  bool // what stands between braces
 	functions func(name string) bool
 	bound     map[string]int // variables of the comprehensions around
 	loops     bool
@@ -29,13 +30,16 @@ type mistake struct {
 	msg string
 }
 
-func (l *ruleLoader) resolve(tree *celast.AST, e *expression) *resolver {
-	r := &resolver{factory: celast.NewExprFactory(), e: e, vars: l.vars, rule: l.r, functions: l.env.HasFunction, bound: map[string]int{}}
+func (l *ruleLoader) resolve(tree *celast.AST, e *expression, template bool) *resolver {
+	r := &resolver{factory: celast.NewExprFactory(), e: e, vars: l.vars, rule: l.r, template: template, functions: l.env.HasFunction, bound: map[string]int{}}
 	celast.PostOrderVisit(tree.Expr(), celast.NewExprVisitor(func(e celast.Expr) { r.nextID = max(r.nextID, e.ID()) }))
 	for id := range tree.SourceInfo().OffsetRanges() {
 		r.nextID = max(r.nextID, id)
 	}
 	r.walk(tree.Expr())
+	if e.lookup != "" && (len(e.columns) > 0 || e.wholeRow) {
+		r.fail(tree.Expr(), "an expression reads either the row or the lookup %q, because they are known at different times; write two pairs of braces", e.lookup)
+	}
 	return r
 }
 
@@ -87,6 +91,9 @@ func (r *resolver) walk(e celast.Expr) {
 			r.putVar(e, s.FieldName())
 			return
 		}
+		if r.answer(e, s.Operand(), s.FieldName()) {
+			return
+		}
 		if from, ok := r.rowOf(s.Operand()); ok {
 			r.use(s.FieldName(), from)
 			return
@@ -131,6 +138,10 @@ func (r *resolver) ident(e celast.Expr) {
 		e.SetKindCase(r.factory.NewSelect(e.ID(), r.factory.NewIdent(r.id(), captureVariable), name))
 		return
 	}
+	if r.rule.lookup(name) != nil {
+		r.fail(e, "%s is a lookup; name a column of it, like %s.id, or write row.%s for the column", name, name, name)
+		return
+	}
 	r.use(name, eachImage)
 	e.SetKindCase(r.factory.NewSelect(e.ID(), r.factory.NewIdent(r.id(), "row"), name))
 }
@@ -159,6 +170,9 @@ func (r *resolver) call(e celast.Expr, c celast.CallExpr) {
 	case "_[_]":
 		if name, ok := constantString(args[1]); ok && r.isVars(args[0]) {
 			r.putVar(e, name)
+			return
+		}
+		if name, ok := constantString(args[1]); ok && r.answer(e, args[0], name) {
 			return
 		}
 		if from, ok := r.rowOf(args[0]); ok {
@@ -203,6 +217,31 @@ func (r *resolver) putVar(e celast.Expr, name string) {
 		return
 	}
 	e.SetKindCase(literals[0])
+}
+
+// answer makes a column of a lookup's answer one of the row that the expression
+// will be shown. of is what stands before the column's name.
+func (r *resolver) answer(e, of celast.Expr, column string) bool {
+	if of.Kind() != celast.IdentKind || r.bound[of.AsIdent()] > 0 || r.rule.lookup(of.AsIdent()) == nil {
+		return false
+	}
+	name := of.AsIdent()
+	switch {
+	case !r.template:
+		r.fail(e, "a condition cannot read the lookup %q, which is asked once the rule has matched; put the condition into its `sql`", name)
+	case r.e.lookup != "" && r.e.lookup != name:
+		r.fail(e, "it reads the lookups %q and %q; a value can wait for one", r.e.lookup, name)
+	}
+	r.e.lookup = name
+	r.rule.lookup(name).reads(column)
+	test := e.Kind() == celast.SelectKind && e.AsSelect().IsTestOnly()
+	row := r.factory.NewIdent(r.id(), "row")
+	if test {
+		e.SetKindCase(r.factory.NewPresenceTest(e.ID(), row, column))
+	} else {
+		e.SetKindCase(r.factory.NewSelect(e.ID(), row, column))
+	}
+	return true
 }
 
 func (r *resolver) comprehension(c celast.ComprehensionExpr) {

@@ -38,9 +38,12 @@ func (l *loader) rule(file string, raw *rawRule, defaults []int) {
 	if f.Vars != nil {
 		rl.fail(f.Vars.Key, "`vars` belongs to the top of the file, beside `rules`")
 	}
-	if f.Message == nil {
-		rl.table(f.Table, raw.node.Pos)
+	if f.Message.Given() {
+		rl.message(f, raw.node.Pos, defaults)
+		return
 	}
+	rl.table(f.Table, raw.node.Pos)
+	rl.lookups(&f.Lookup)
 	rl.ops(f.Ops)
 	for _, list := range f.Values.lists() {
 		rl.templates(list.kind, list.texts)
@@ -55,6 +58,9 @@ func (l *loader) rule(file string, raw *rawRule, defaults []int) {
 		rl.fail(raw.node.Pos, "it has no `keys`, `tags` or other values, so nothing would be purged; add some")
 	}
 	rl.route(f, raw.node.Pos, defaults)
+	if len(l.errs) == before {
+		rl.answerable(&f.Lookup)
+	}
 	l.rules = append(l.rules, r)
 }
 

@@ -12,8 +12,10 @@
 //     replaced by what the rule's unknown: names;
 //   - per sink: what one sink cannot take falls back to what it can.
 //
-// Whatever a row holds, a value stays in the literal frame of its template, and
-// what an expression makes of a row is bounded.
+// A rule that asks the database hands over its question with what the row makes
+// of the values (Pending), and is given the answer later (Fill). Whatever a row or
+// an answer holds, a value stays in the literal frame of its template, and what an
+// expression makes of it is bounded.
 //
 // The package is pure: no network, no clock, no goroutine, no log.
 package rules

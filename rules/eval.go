@@ -41,6 +41,10 @@ func (p *Plan) evalRule(b *boundRule, op cdc.Op, out Output) {
 		out.Verdict(b.id, UnknownCondition)
 	}
 	lacking, wrong := p.emit(b, op, out)
+	if len(b.lookups) > 0 {
+		unasked, alsoWrong := p.ask(b, op, out)
+		lacking, wrong = lacking || unasked, wrong || alsoWrong
+	}
 	if failed || wrong {
 		out.Verdict(b.id, Failed)
 	}
@@ -152,7 +156,7 @@ func (p *Plan) appendColumn(buf []byte, t *boundTemplate, part *boundPart, row c
 	}
 	if part.escape {
 		p.rawBuf = appendText(p.rawBuf[:0], v.Data, part.form)
-		return appendEscaped(buf, p.rawBuf), isValue
+		return appendFor(t.kind, buf, p.rawBuf), isValue
 	}
 	return appendText(buf, v.Data, part.form), isValue
 }

@@ -13,6 +13,7 @@ import (
 
 // recorder keeps what Eval hands over, as "sink kind value" and "rule verdict".
 type recorder struct {
+	noLookups
 	values   []string
 	verdicts []string
 }

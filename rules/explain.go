@@ -8,24 +8,28 @@ import (
 )
 
 // Explain tells for each rule of the change's table what Eval makes of it and
-// why. It is nil where no rule watches the table. It is slow, and for people.
-func (s *Set) Explain(c *cdc.Change) []Explanation {
+// why. It is nil where no rule watches the table. Lookups are answered by answer;
+// where that is nil they have no answer. It is slow, and for people.
+func (s *Set) Explain(c *cdc.Change, answer func(Query) Answer) []Explanation {
 	p := s.Bind(c.Rel)
 	if p == nil || c.Op < cdc.Insert || c.Op > cdc.Truncate {
 		return nil
 	}
 	p.images(c)
+	if answer == nil {
+		answer = func(Query) Answer { return Answer{Err: errNotAsked} }
+	}
 	out := make([]Explanation, 0, len(p.rules))
 	for i := range p.rules {
-		out = append(out, s.explain(p, &p.rules[i], c.Op))
+		out = append(out, s.explain(p, &p.rules[i], c.Op, answer))
 	}
 	return out
 }
 
-func (s *Set) explain(p *Plan, b *boundRule, op cdc.Op) Explanation {
+func (s *Set) explain(p *Plan, b *boundRule, op cdc.Op, answer func(Query) Answer) Explanation {
 	e := Explanation{Rule: b.Name, File: b.File, Line: b.Line}
 	p.vars.captured, p.fills.captured = b.captured, b.captured
-	purges := purgeList{set: s}
+	purges := purgeList{set: s, answer: answer}
 	switch {
 	case op == cdc.Truncate:
 		e.Matched, e.Why = true, "a truncate is handled whatever the condition says"
@@ -46,6 +50,9 @@ func (s *Set) explain(p *Plan, b *boundRule, op cdc.Op) Explanation {
 	p.fill(op)
 	for i := range b.values {
 		e.Templates = append(e.Templates, s.explainTemplate(p, &b.values[i])...)
+	}
+	for i := range b.lookups {
+		s.explainLookup(p, b, &b.lookups[i], op, answer, &e)
 	}
 	p.evalRule(b, op, &purges)
 	e.Purges = purges.purges
@@ -178,6 +185,8 @@ func (p *Plan) noColumn(t *boundTemplate, part *boundPart, row cdc.Tuple) string
 		return part.name + " is NULL"
 	case state == "no such row":
 		return fmt.Sprintf("%s: %v", part.name, errNoImage)
+	case state == "no such column" && part.answer:
+		return fmt.Sprintf("the lookup has no column %q", part.name)
 	case state == "no such column":
 		return fmt.Sprintf("the table has no column %q", part.name)
 	case state == "value" && len(value) <= t.max:
@@ -191,6 +200,7 @@ func (p *Plan) noColumn(t *boundTemplate, part *boundPart, row cdc.Tuple) string
 // purgeList gathers what a rule hands over.
 type purgeList struct {
 	set    *Set
+	answer func(Query) Answer
 	purges []Purge
 }
 
@@ -198,6 +208,9 @@ type purgeList struct {
 func (l *purgeList) Invalidate(_, sink int, k Kind, value []byte) {
 	l.purges = append(l.purges, Purge{Sink: l.set.sinks[sink].Name, Kind: k, Value: string(value)})
 }
+
+// Lookup implements Output.
+func (l *purgeList) Lookup(p *Pending) { l.set.Fill(p, l.answer(p.Query), l) }
 
 // Verdict implements Output.
 func (l *purgeList) Verdict(int, Verdict) {}

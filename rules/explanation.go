@@ -15,6 +15,8 @@ type Explanation struct {
 	// Templates are what the rule's templates come to, image by image; none for
 	// a TRUNCATE and where the rule does not match.
 	Templates []Expansion
+	// Lookups are the rule's questions to the database, image by image.
+	Lookups []Asked
 	// Purges are what Eval hands over for the change, sink by sink.
 	Purges []Purge
 }
@@ -58,6 +60,20 @@ type Expansion struct {
 	Values   []string
 	// Skipped says why there is no value, or not every one; Unknown that unknown:
 	// stands in for it.
+	Skipped string
+	Unknown bool
+}
+
+// Asked is a lookup for one image; Image is empty where no image matters.
+type Asked struct {
+	Lookup string
+	Image  string
+	SQL    string
+	// Args are those of the statement, where all could be built.
+	Args []string
+	// Rows is how many rows the answer has. Skipped says why nothing was asked, or
+	// why the answer gives no values; Unknown that unknown: stands in for them.
+	Rows    int
 	Skipped string
 	Unknown bool
 }

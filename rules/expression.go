@@ -42,6 +42,9 @@ type expression struct {
 	// urlpath is set where the result is that of urlpath(), so that it needs no
 	// further escaping in a URL; innerPath where another call of it is inside.
 	urlpath, innerPath bool
+	// lookup names the lookup whose answer is the row here; then no other row is
+	// read.
+	lookup string
 	// conjunction is set where the outermost operator is &&.
 	conjunction bool
 }
@@ -123,7 +126,7 @@ func (l *ruleLoader) expression(src source) *expression {
 	}
 	tree := parsed.NativeRep()
 	e := &expression{source: src.expr}
-	r := l.resolve(tree, e)
+	r := l.resolve(tree, e, src.template)
 	at := func(id int64) strictyaml.Pos {
 		return src.place(offset(src.expr, tree.SourceInfo().GetStartLocation(id)))
 	}

@@ -20,6 +20,8 @@ type fanout struct {
 	// unknown is set where a value could not be built, failed where the reason
 	// was another than something not carried.
 	unknown, failed bool
+	// given are the texts of parts that are known before; nil where there are none.
+	given [][]string
 	// notes, where it is not nil, gathers why there is no value.
 	notes *[]string
 }
@@ -66,7 +68,7 @@ func (f *fanout) image(row cdc.Tuple, view *rowView) {
 	choices := make([][]string, len(parts))
 	count, unknown, failed := 1, false, false
 	for i := range parts {
-		texts, is, err := f.part(&parts[i], row)
+		texts, is, err := f.known(i, row)
 		if is == isNothing {
 			return
 		}
@@ -160,7 +162,7 @@ func (f *fanout) fit(part *boundPart, text string) (string, outcome) {
 		return "", isUnknown
 	}
 	if part.escape {
-		text = string(appendEscaped(nil, []byte(text)))
+		text = string(appendFor(f.template.kind, nil, []byte(text)))
 	}
 	return text, isValue
 }

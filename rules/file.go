@@ -33,12 +33,12 @@ type rawFields struct {
 	Unknown    rawBlock          `yaml:"unknown"`
 	OnTruncate rawBlock          `yaml:"on_truncate"`
 	To         rawTo             `yaml:"to"`
+	Lookup     rawLookups        `yaml:"lookup"`
+	Message    strictyaml.Text   `yaml:"message"`
 
 	Collapse *strictyaml.Node `yaml:"collapse"`
 	Every    *strictyaml.Node `yaml:"every"`
 	Rollout  *strictyaml.Node `yaml:"rollout"`
-	Lookup   *strictyaml.Node `yaml:"lookup"`
-	Message  *strictyaml.Node `yaml:"message"`
 	Vars     *strictyaml.Node `yaml:"vars"`
 }
 
@@ -116,6 +116,6 @@ type later struct {
 
 func (f *rawFields) later() []later {
 	return []later{
-		{"collapse", f.Collapse}, {"every", f.Every}, {"rollout", f.Rollout}, {"lookup", f.Lookup}, {"message", f.Message},
+		{"collapse", f.Collapse}, {"every", f.Every}, {"rollout", f.Rollout},
 	}
 }

@@ -34,6 +34,23 @@ func TestForget(t *testing.T) {
 	require.Equal(t, []string{"0 key_pattern *:order:*", "0 key orders", "0 key_pattern item:*", "0 key front"}, out.values)
 }
 
+// TestForgetWhatWasAskedFor: with no row there is nothing to ask, so all that
+// answers can have named goes; and messages have no table to forget.
+func TestForgetWhatWasAskedFor(t *testing.T) {
+	s := parsePatterns(t, `
+rules:
+  - {name: item, table: "tenant_{tenant}.items", sinks: [cache], keys: ["{tenant}:menu:{m.x}"], unknown: {keys: [menus]}, lookup: {m: {sql: "SELECT $1, $2", args: ["{tenant}", "{id}"]}}}
+  - {name: hand, message: cache.purge, sinks: [cache]}
+`)
+	out := asker{set: s}
+	s.Forget([]Table{{Schema: "tenant_a", Name: "items"}, {}}, &out)
+	require.Equal(t, []string{"0 key_pattern a:menu:*"}, out.values)
+	require.Empty(t, out.asked)
+	require.Equal(t, []string{"tenant_{tenant}.items"}, s.Patterns())
+	require.Empty(t, s.Tables(), "a rule of messages watches none")
+	require.False(t, s.Matches(Table{}))
+}
+
 func TestNamed(t *testing.T) {
 	s := parsePatterns(t, tenantRules+`  - {name: one, table: tenant_a.orders, sinks: [cache], keys: ["a:{id}"]}`)
 	for table, want := range map[Table]string{

@@ -18,15 +18,24 @@ func (t *template) frame(kind Kind) error {
 		return t.prefixFrame()
 	case KeyPrefix:
 		return t.keyPrefixFrame()
+	case Tag:
+		return t.tagFrame()
 	}
 	return nil
 }
 
 const host = `[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?(:[0-9]+)?`
 
+// Compiled once: a message may have thousands of values to be checked.
+var (
+	urlHead    = regexp.MustCompile(`^https?://` + host)
+	prefixHead = regexp.MustCompile(`^` + host + `/`)
+	noURL      = regexp.MustCompile(`[^!$%-)+-~]|[\\^` + "`" + `{|}"<>]|%([^0-9A-Fa-f]|.[^0-9A-Fa-f]|.?$)`)
+)
+
 func (t *template) urlFrame() error {
 	head, more := t.head()
-	m := regexp.MustCompile(`^https?://` + host).FindString(head)
+	m := urlHead.FindString(head)
 	switch {
 	case m == "":
 		return errors.New("want scheme and host as literal text, like https://shop.example/p/{slug}")
@@ -39,7 +48,7 @@ func (t *template) urlFrame() error {
 
 func (t *template) prefixFrame() error {
 	head, _ := t.head()
-	m := regexp.MustCompile(`^` + host + `/`).FindString(head)
+	m := prefixHead.FindString(head)
 	switch {
 	case strings.Contains(head, "://"):
 		return errors.New("a prefix has no scheme; write it like shop.example/m/{merchant_id}/")
@@ -68,7 +77,7 @@ func (t *template) webFrame() error {
 			continue
 		}
 		shape.WriteString(p.literal)
-		if bad := regexp.MustCompile(`[^!$%-)+-~]|[\\^` + "`" + `{|}"<>]|%([^0-9A-Fa-f]|.[^0-9A-Fa-f]|.?$)`).FindString(p.literal); bad != "" {
+		if bad := noURL.FindString(p.literal); bad != "" {
 			return fmt.Errorf("%q in the literal text has no place in a URL; percent-encode it", bad)
 		}
 	}

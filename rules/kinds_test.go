@@ -45,7 +45,8 @@ func TestKinds(t *testing.T) {
 		`key_prefixes: ["product:{id}:"]`:                             {"key_prefix product:7:"},
 		`key_prefixes: ["product:{slug}:", "all:"]`:                   {"key_prefix product:a/b ü?:", "key_prefix all:"},
 		`generations: ["catalog:{slug}", home]`:                       {"generation catalog:a/b ü?", "generation home"},
-		`tags: ["t {slug}"]`:                                          {"tag t a/b ü?"},
+		`tags: ["t%20{slug}", "{lower(slug)}"]`:                       {"tag t%20a/b%20%C3%BC?", "tag a/b%20%C3%BC?"},
+		`tags: ["t:{tags + []}"]`:                                     {"tag t:x/y", "tag t:z"},
 	} {
 		out := eval(t, allRule(t, rule+"\nunknown: {generations: [all]}"), insert)
 		for i := range want {
@@ -184,6 +185,7 @@ func TestPropertyCopyAndExpressionAgree(t *testing.T) {
 }
 
 type kindCollector struct {
+	noLookups
 	values  [NumKinds][]string
 	unknown bool
 }

@@ -53,8 +53,12 @@ func (l *loader) finish() (*Set, error) {
 	if err := l.errs.Err(); err != nil {
 		return nil, err
 	}
-	s := &Set{rules: l.rules, byTable: map[Table][]int{}, sinks: slices.Clone(l.opts.Sinks)}
+	s := &Set{rules: l.rules, byTable: map[Table][]int{}, byMessage: map[string][]int{}, sinks: slices.Clone(l.opts.Sinks)}
 	for i, r := range l.rules {
+		if r.Message != "" {
+			s.byMessage[r.Message] = append(s.byMessage[r.Message], i)
+			continue
+		}
 		if r.pattern != nil {
 			s.patterns = append(s.patterns, i)
 			continue

@@ -163,13 +163,11 @@ func TestBad(t *testing.T) {
 		"when_bad_pattern":       `4:24: rule "x": when: the pattern of matches() is not a regular expression (RE2 syntax)`,
 		"changed_nothing":        `4:11: rule "x": when: changed() wants at least one column, like changed(price, stock)`,
 		"changed_expression":     `4:35: rule "x": when: changed() wants column names only, like changed(price, stock)`,
-		"later_message":          "3:5: rule \"x\": `message` is not supported by this version",
 		"later_all": strings.Join([]string{
 			"5:5: rule \"x\": `collapse` is not supported by this version",
 			"6:5: rule \"x\": `every` is not supported by this version",
 			"7:5: rule \"x\": `rollout` is not supported by this version",
-			"8:5: rule \"x\": `lookup` is not supported by this version",
-			"9:5: rule \"x\": `vars` belongs to the top of the file, beside `rules`",
+			"8:5: rule \"x\": `vars` belongs to the top of the file, beside `rules`",
 		}, "\n"),
 		"kinds_not_taken": strings.Join([]string{
 			"5:12: rule \"x\": `urls`: none of its sinks (keysonly) takes a url",

@@ -28,7 +28,7 @@ type Need struct {
 func (s *Set) Needs() []Need {
 	var out []Need
 	for _, r := range s.rules {
-		if r.pattern == nil {
+		if r.pattern == nil && r.Message == "" {
 			out = append(out, r.needs(r.Table)...)
 		}
 	}
@@ -64,6 +64,14 @@ func (r *Rule) needs(table Table) []Need {
 			// changed() is true for a delete whatever the old row holds.
 			old := c.image == oldImage && oldRows || c.image == eachImage && oldRows || c.image == bothImages && r.ops[cdc.Update]
 			add(Need{Line: r.when.line, Column: c.name, Old: old, When: true, HasUnknown: r.unknown.given})
+		}
+	}
+	for _, l := range r.lookups {
+		for _, t := range l.args {
+			for _, c := range t.reads() {
+				// Without the argument there is no answer, and unknown: covers that.
+				add(Need{Line: t.line, Column: c.name, Old: c.image != newImage && oldRows, HasUnknown: true})
+			}
 		}
 	}
 	for kind := range r.values {

@@ -8,6 +8,8 @@ type Output interface {
 	// is valid during the call only; for Everything it is empty. For one change
 	// a template gives each value once, but two templates may give the same.
 	Invalidate(rule, sink int, k Kind, value []byte)
+	// Lookup hands over values that wait for the database's answer; see Fill.
+	Lookup(p *Pending)
 	// Verdict says what became of a rule, at most once per rule and verdict.
 	// Rules that do not match say nothing.
 	Verdict(rule int, v Verdict)

@@ -88,9 +88,9 @@ func (r *Rule) in(t Table) (rule *Rule, captured ref.Val) {
 	}
 	one := *r
 	one.Table = t
-	for kind := range r.values {
-		one.values[kind] = make([]*template, len(r.values[kind]))
-		for i, t := range r.values[kind] {
+	in := func(tt []*template) []*template {
+		out := make([]*template, len(tt))
+		for i, t := range tt {
 			here := *t
 			here.parts = nil
 			for _, p := range t.parts {
@@ -99,8 +99,18 @@ func (r *Rule) in(t Table) (rule *Rule, captured ref.Val) {
 				}
 				here.add(p)
 			}
-			one.values[kind][i] = &here
+			out[i] = &here
 		}
+		return out
+	}
+	for kind := range r.values {
+		one.values[kind] = in(r.values[kind])
+	}
+	one.lookups = nil
+	for _, l := range r.lookups {
+		here := *l
+		here.args = in(l.args)
+		one.lookups = append(one.lookups, &here)
 	}
 	return &one, types.DefaultTypeAdapter.NativeToValue(texts)
 }

@@ -31,14 +31,20 @@ type Set struct {
 	byTable map[Table][]int
 	// patterns are the rules whose table is a pattern, ascending.
 	patterns []int
-	sinks    []SinkSpec
+	// byMessage are the rules of a prefix of messages.
+	byMessage map[string][]int
+	sinks     []SinkSpec
 }
 
 // Rule is one compiled rule. It is immutable.
 type Rule struct {
 	Name string
-	// Table is as written: a pattern where it has braces.
+	// Table is as written: a pattern where it has braces. It is empty for a rule
+	// of messages.
 	Table Table
+	// Message is the prefix of the messages that the rule carries out, empty for
+	// a rule of a table.
+	Message string
 	// File and Line are where the rule begins.
 	File string
 	Line int
@@ -57,6 +63,7 @@ type Rule struct {
 	// names, for the check against columns of the same name.
 	pattern *pattern
 	used    []string
+	lookups []*Lookup
 }
 
 // literals are fixed values by kind; given tells an absent block from an empty one.
@@ -68,6 +75,15 @@ type literals struct {
 // Rules lists the rules in the order of files and lines; a place in it is the
 // rule index of Output. The caller must not change what it points to.
 func (s *Set) Rules() []*Rule { return slices.Clone(s.rules) }
+
+// RulesOf lists the rules that watch a table, by name or by pattern.
+func (s *Set) RulesOf(t Table) []*Rule {
+	var out []*Rule
+	for _, id := range s.watching(t) {
+		out = append(out, s.rules[id])
+	}
+	return out
+}
 
 // Tables lists the tables that rules name exactly, sorted, each once. Which
 // others are watched, by patterns, is for Matches and Patterns to say.

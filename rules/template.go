@@ -29,6 +29,8 @@ type template struct {
 	// sinks are those that it goes to.
 	only  int
 	sinks []int
+	// lookup names the lookup whose answer the template waits for.
+	lookup string
 }
 
 // part is a literal, a column where column is set, or an expression: first as
@@ -46,6 +48,9 @@ type part struct {
 	capture string
 	// escape is set where the text is to be percent-encoded.
 	escape bool
+	// answer is set where the column, or the columns of the expression, are those
+	// of a lookup's answer.
+	answer bool
 }
 
 // fills reports whether the part's text comes from the row, or from the table's

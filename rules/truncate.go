@@ -87,6 +87,10 @@ func (s *Set) FlushPatterns(sink int) (patterns []string, err error) {
 		return nil, fmt.Errorf("flush patterns: there is no sink %d", sink)
 	}
 	for _, r := range s.rules {
+		if r.Message != "" && slices.Contains(r.Sinks, sink) {
+			return nil, fmt.Errorf("%s:%d: rule %q: messages %q may name any key, so no flush pattern follows from it; give sink %q a `flush:`",
+				r.File, r.Line, r.Name, r.Message, s.sinks[sink].Name)
+		}
 		for _, kind := range []Kind{Key, KeyPrefix, Generation} {
 			for _, t := range r.values[kind] {
 				if !slices.Contains(t.sinks, sink) {

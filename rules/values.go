@@ -38,38 +38,8 @@ func (l *ruleLoader) compile(kind Kind, text strictyaml.Text, label string) []*t
 		return nil
 	}
 	t.line = text.Pos().Line
-	choices := make([]*variable, len(t.parts))
-	count, failed := 1, false
-	for i := range t.parts {
-		p := &t.parts[i]
-		if p.lone && l.r.pattern.captures(p.column) {
-			p.capture, p.column = p.column, ""
-			l.r.uses(p.capture)
-		}
-		if p.source == "" {
-			continue
-		}
-		if name, ok := loneVar(p.source); ok {
-			v, found := l.vars.Get(name)
-			if !found {
-				l.fail(text.At(p.at), "%s%s %q: %s", label, kind, text.Value, missingVar(l.vars, name))
-				failed = true
-				continue
-			}
-			choices[i] = &v
-			if count *= len(v.values); count > MaxValues {
-				l.fail(text.Pos(), "%s%s %q: its lists make more than %d values", label, kind, text.Value, MaxValues)
-				return nil
-			}
-			continue
-		}
-		p.expr = l.expression(source{
-			text: text, at: p.at, expr: p.source, template: true,
-			label: fmt.Sprintf("%s%s %q: ", label, kind, text.Value), noun: "expression",
-		})
-		failed = failed || p.expr == nil
-	}
-	if failed {
+	choices, count, ok := l.expressions(t, text, fmt.Sprintf("%s%s %q: ", label, kind, text.Value))
+	if !ok {
 		return nil
 	}
 	out := t.choose(choices, count)
@@ -85,12 +55,48 @@ func (l *ruleLoader) compile(kind Kind, text strictyaml.Text, label string) []*t
 	return out
 }
 
+// expressions compiles what stands between the braces of a template, and finds
+// the file's vars in it: choices has one entry per part, and count is how many
+// templates they make.
+func (l *ruleLoader) expressions(t *template, text strictyaml.Text, label string) (choices []*variable, count int, ok bool) {
+	choices = make([]*variable, len(t.parts))
+	count, ok = 1, true
+	for i := range t.parts {
+		p := &t.parts[i]
+		if p.lone && l.r.pattern.captures(p.column) {
+			p.capture, p.column = p.column, ""
+			l.r.uses(p.capture)
+		}
+		ok = l.answered(t, p, text, label) && ok
+		if p.source == "" {
+			continue
+		}
+		if name, lone := loneVar(p.source); lone {
+			v, found := l.vars.Get(name)
+			if !found {
+				l.fail(text.At(p.at), "%s%s", label, missingVar(l.vars, name))
+				ok = false
+				continue
+			}
+			choices[i] = &v
+			if count *= len(v.values); count > MaxValues {
+				l.fail(text.Pos(), "%sits lists make more than %d values", label, MaxValues)
+				return nil, 0, false
+			}
+			continue
+		}
+		p.expr = l.expression(source{text: text, at: p.at, expr: p.source, template: true, label: label, noun: "expression"})
+		ok = p.expr != nil && l.answered(t, p, text, label) && ok
+	}
+	return choices, count, ok
+}
+
 // choose makes a template of each choice of vars. Together they may have as many
 // values as one.
 func (t *template) choose(choices []*variable, count int) []*template {
 	out := make([]*template, count)
 	for n := range out {
-		one := &template{source: t.source, line: t.line, limit: MaxValues / count, only: t.only}
+		one := &template{source: t.source, line: t.line, limit: MaxValues / count, only: t.only, lookup: t.lookup}
 		rest := n
 		for i, p := range t.parts {
 			if v := choices[i]; v != nil {
@@ -109,7 +115,7 @@ func (t *template) reads() []columnUse {
 	var out []columnUse
 	for i := range t.parts {
 		p := &t.parts[i]
-		if p.column != "" {
+		if p.column != "" && !p.answer {
 			out = append(out, columnUse{name: p.column, image: p.image})
 		}
 		if p.expr != nil {

@@ -24,6 +24,8 @@ type Sink interface {
 type Limits struct {
 	// Items is the largest number of invalidations in one call.
 	Items int
+	// ByKind replaces Items for the kinds where it is not 0; it needs OneKind.
+	ByKind [rules.NumKinds]int
 	// OneKind asks that all invalidations of one call have the same Kind.
 	OneKind bool
 	// PerSecond and Burst are the token bucket that calls are taken from, one

@@ -87,6 +87,28 @@ func (c Config) Connect(ctx context.Context) (*pgx.Conn, error) {
 	return conn, nil
 }
 
+// ConnectReading opens an ordinary connection to the primary that can change
+// nothing, and on which values print as they do in the stream.
+func (c Config) ConnectReading(ctx context.Context) (*pgx.Conn, error) {
+	cfg, err := c.parse()
+	if err != nil {
+		return nil, err
+	}
+	maps.Copy(cfg.RuntimeParams, pins)
+	cfg.RuntimeParams["standard_conforming_strings"] = "on"
+	conn, err := pgx.ConnectConfig(ctx, cfg)
+	if err != nil {
+		return nil, c.explain(err)
+	}
+	// Not among the parameters above: a server is known for the primary by being
+	// read-write.
+	if _, err := conn.Exec(ctx, "SET default_transaction_read_only = on"); err != nil {
+		_ = conn.Close(context.WithoutCancel(ctx)) // the error at hand says why
+		return nil, fmt.Errorf("make the connection read-only: %w", err)
+	}
+	return conn, nil
+}
+
 // connectReplication opens a connection to a walsender. The reader returned is
 // the one that the connection's own protocol code reads from: bytes must be
 // taken from it and from nowhere else, since pgconn may have read ahead into it.

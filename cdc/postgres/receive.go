@@ -31,6 +31,7 @@ type receiver struct {
 	r     io.Reader
 	free  chan []byte
 	gulps chan []byte
+	pace  pace
 }
 
 func newReceiver(conn net.Conn, r io.Reader) *receiver {
@@ -56,6 +57,7 @@ func (rc *receiver) run(ctx context.Context) error {
 		}
 		slab = append(slab[:0], rest...)
 		end, err := 0, error(nil)
+		time.Sleep(rc.pace.nap)
 		for end == 0 {
 			if slab, err = rc.read(ctx, slab); err != nil {
 				if ctx.Err() != nil {
@@ -82,7 +84,9 @@ func (rc *receiver) read(ctx context.Context, slab []byte) ([]byte, error) {
 	if ctx.Err() != nil {
 		return slab, ctx.Err()
 	}
+	began := time.Now()
 	n, err := rc.r.Read(slab[len(slab):cap(slab)])
+	rc.pace.read(time.Since(began))
 	if n > 0 {
 		return slab[:len(slab)+n], nil
 	}

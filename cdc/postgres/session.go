@@ -31,6 +31,9 @@ type Handler interface {
 	// been committed and not streamed. What it publishes must be safe before the
 	// transaction's end is.
 	TableGap(ctx context.Context, tx *cdc.Txn, gap cdc.TableGap) error
+	// Message hands over a transactional message that is not the reader's own, in
+	// its place among the changes. content is valid during the call only.
+	Message(ctx context.Context, tx *cdc.Txn, prefix string, content []byte) error
 	// Commit closes the transaction.
 	Commit(ctx context.Context, tx *cdc.Txn) error
 	// Rest is called when all that one read brought has been handed over.
@@ -180,6 +183,7 @@ func (s *session) wal(ctx context.Context, data []byte) error {
 			}
 		}
 	case pgoutput.LogicalType:
+		// The others come at once, whatever becomes of their transaction.
 		switch m := &s.decoder.Logical; {
 		case !m.Transactional:
 		case m.Prefix == heartbeatPrefix:
@@ -190,6 +194,8 @@ func (s *session) wal(ctx context.Context, data []byte) error {
 				return err
 			}
 			return s.handler.TableGap(ctx, &s.tx, gap)
+		default:
+			return s.handler.Message(ctx, &s.tx, m.Prefix, m.Content)
 		}
 	}
 	return nil

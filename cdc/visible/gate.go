@@ -17,7 +17,9 @@ type Config struct {
 	// Connect opens a connection to the server that the readers of the
 	// application use. It is called again after every failure.
 	Connect func(ctx context.Context) (*pgx.Conn, error)
-	Logger  *slog.Logger
+	// Lazy leaves the first connection until somebody waits.
+	Lazy   bool
+	Logger *slog.Logger
 }
 
 // Gate tells when transactions are visible on the primary. Run must be running
@@ -96,6 +98,12 @@ func (g *Gate) open(w *waiter) bool {
 // Run serves Wait until the context ends and returns nil. It keeps one
 // connection while there is work for it, and reconnects with back-off.
 func (g *Gate) Run(ctx context.Context) error {
+	if g.cfg.Lazy {
+		select {
+		case <-g.wake:
+		case <-ctx.Done():
+		}
+	}
 	failures := 0
 	said := ""
 	for ctx.Err() == nil {

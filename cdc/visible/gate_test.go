@@ -59,6 +59,31 @@ func TestWaitReturnsAtOnceWhereItCan(t *testing.T) {
 	require.Empty(t, g.wake, "nobody need look")
 }
 
+// A lazy gate leaves the server alone until somebody waits.
+func TestLazyGate(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		connects := 0
+		g := New(Config{Lazy: true, Logger: slog.New(slog.DiscardHandler), Connect: func(context.Context) (*pgx.Conn, error) {
+			connects++
+			return nil, errors.New("no server here")
+		}})
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan error, 1)
+		go func() { done <- g.Run(ctx) }()
+		time.Sleep(time.Hour)
+		require.Zero(t, connects)
+		waiting, giveUp := context.WithTimeout(t.Context(), time.Minute)
+		defer giveUp()
+		require.Error(t, g.Wait(waiting, stamp("a", 2, 15)))
+		require.Positive(t, connects)
+		cancel()
+		require.NoError(t, <-done)
+
+		idle := New(Config{Lazy: true, Logger: slog.New(slog.DiscardHandler)})
+		require.NoError(t, idle.Run(ctx), "it ends without ever having been asked")
+	})
+}
+
 func TestACancelledWaitLeavesNothingBehind(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := gate()

@@ -26,8 +26,9 @@ type Config struct {
 	// Reload returns why the old configuration goes on, or nil.
 	Reload func(ctx context.Context) error
 	// Wait blocks until the sink ("" for all) has purged up to lsn, or returns
-	// the context's error or a *NotFoundError.
+	// the context's error, a *NotFoundError, or a *ParkedError.
 	Wait     func(ctx context.Context, lsn cdc.LSN, sink string) error
+	Hand     Hand
 	Registry *prometheus.Registry
 	// TokenFile holds the token for calls that change something; it is read
 	// again for each. Empty allows them from loopback only.
@@ -40,6 +41,18 @@ type NotFoundError struct{ What string }
 
 // Error says what.
 func (e *NotFoundError) Error() string { return "there is no " + e.What }
+
+// ParkedError says that a sink has passed a position, but refused some of what
+// lies below it.
+type ParkedError struct {
+	Sink  string
+	Count int
+}
+
+// Error says how many, and where to look.
+func (e *ParkedError) Error() string {
+	return fmt.Sprintf("%d messages below are parked at sink %s; see walpurge parked list", e.Count, e.Sink)
+}
 
 // Server answers requests.
 type Server struct {
@@ -94,6 +107,7 @@ func (s *Server) routes() http.Handler {
 		reply(w, http.StatusOK, s.cfg.Status(r.Context()))
 	})
 	mux.HandleFunc("GET /api/v1/wait", s.wait)
+	s.handRoutes(mux)
 	return mux
 }
 
@@ -117,7 +131,8 @@ func (s *Server) reload(w http.ResponseWriter, r *http.Request) {
 	reply(w, http.StatusOK, map[string]bool{"reloaded": true})
 }
 
-// wait answers 200 when the purge has passed, 504 when the time is up.
+// wait answers 200 when the purge has passed, 409 when it has but for parked
+// items, 504 when the time is up.
 func (s *Server) wait(w http.ResponseWriter, r *http.Request) {
 	q := r.URL.Query()
 	lsn, err := cdc.ParseLSN(q.Get("lsn"))
@@ -135,11 +150,14 @@ func (s *Server) wait(w http.ResponseWriter, r *http.Request) {
 	ctx, cancel := context.WithTimeout(r.Context(), timeout)
 	defer cancel()
 	var missing *NotFoundError
+	var parked *ParkedError
 	switch err := s.cfg.Wait(ctx, lsn, q.Get("sink")); {
 	case err == nil:
 		reply(w, http.StatusOK, map[string]any{"purged": true, "lsn": lsn})
 	case errors.As(err, &missing):
 		fail(w, http.StatusNotFound, err)
+	case errors.As(err, &parked):
+		fail(w, http.StatusConflict, err)
 	default:
 		fail(w, http.StatusGatewayTimeout, fmt.Errorf("not purged up to %s within %s", lsn, timeout))
 	}

@@ -31,6 +31,7 @@ type daemon struct {
 	reloads                           int
 	wait                              func(ctx context.Context, lsn cdc.LSN, sink string) error
 	token                             string
+	hand                              hand
 }
 
 func (d *daemon) server() *Server {
@@ -42,6 +43,7 @@ func (d *daemon) server() *Server {
 		Streaming: func() error { return d.notStreaming },
 		Reload:    func(context.Context) error { d.reloads++; return d.reloadErr },
 		Wait:      func(ctx context.Context, lsn cdc.LSN, sink string) error { return d.wait(ctx, lsn, sink) },
+		Hand:      &d.hand,
 		Registry:  reg, TokenFile: d.token, Logger: slog.New(slog.DiscardHandler),
 	})
 }

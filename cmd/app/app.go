@@ -19,6 +19,7 @@ import (
 	"github.com/walpurge/walpurge/cmd/admin"
 	"github.com/walpurge/walpurge/cmd/config"
 	"github.com/walpurge/walpurge/router"
+	"github.com/walpurge/walpurge/router/lookup"
 	"github.com/walpurge/walpurge/router/stream"
 	"github.com/walpurge/walpurge/router/stream/embedded"
 	"github.com/walpurge/walpurge/rules"
@@ -58,6 +59,7 @@ type App struct {
 	publisher *stream.Publisher
 	lanes     []*lane
 	gate      *visible.Gate
+	lookups   *lookup.Resolver
 	reader    *postgres.Reader
 	router    *router.Router
 	admin     *admin.Server
@@ -144,12 +146,13 @@ func (a *App) openReader() {
 	}
 	a.board = watermark.NewBoard(marks...)
 	a.publisher = stream.NewPublisher(a.stream, a.board, a.log.With("component", "publisher"))
-	if a.cfg.Visible {
-		a.gate = visible.New(visible.Config{Connect: a.cfg.Postgres.Connect, Logger: a.log.With("component", "visible")})
-	}
+	// Lookups wait for visibility whether purges do or not, and a reload may bring some.
+	a.gate = visible.New(visible.Config{Connect: a.cfg.Postgres.Connect, Lazy: !a.cfg.Visible, Logger: a.log.With("component", "visible")})
+	a.lookups = lookup.New(lookup.Config{Connect: a.cfg.Postgres.ConnectReading, Visible: a.gate.Wait, Logger: a.log.With("component", "lookup")})
+	a.onClose(func() { a.lookups.Close(context.Background()) })
 	a.router = router.New(router.Config{
 		Rules: a.set.Load(), Sinks: a.cfg.SinkNames(), Publisher: a.publisher, Ledger: a.stream,
-		StopOnGap: a.cfg.StopOnGap, Metrics: router.NewMetrics(a.metrics), Logger: a.log.With("component", "router"),
+		StopOnGap: a.cfg.StopOnGap, Lookups: a.lookups, Metrics: router.NewMetrics(a.metrics), Logger: a.log.With("component", "router"),
 	})
 	a.reader = postgres.NewReader(a.cfg.Postgres, postgres.Options{
 		Board: a.board, Confirm: a.cfg.Confirm, StopGrace: a.cfg.DrainTimeout, Logger: a.log.With("component", "reader"),

@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go"
-	"golang.org/x/time/rate"
 
 	"github.com/walpurge/walpurge/cdc/watermark"
 	"github.com/walpurge/walpurge/cmd/config"
@@ -19,6 +18,7 @@ import (
 	"github.com/walpurge/walpurge/sinks"
 	"github.com/walpurge/walpurge/sinks/cloudflare"
 	"github.com/walpurge/walpurge/sinks/delivery"
+	"github.com/walpurge/walpurge/sinks/fastly"
 	"github.com/walpurge/walpurge/sinks/valkey"
 )
 
@@ -27,8 +27,8 @@ type target struct {
 	spec   config.Sink
 	sink   sinks.Sink
 	limits sinks.Limits
-	// account names the budget that it shares; empty for one of its own.
-	account string
+	// budgets are further ones than that of the limits.
+	budgets []sinks.Budget
 	check   func(ctx context.Context) error
 	close   func()
 }
@@ -49,7 +49,14 @@ func newTarget(spec config.Sink, log *slog.Logger) (target, error) {
 			return t, fmt.Errorf("sink %s: %w", spec.Name, err)
 		}
 		t.sink, t.check, t.close, t.limits = s, s.Check, s.Close, spec.Cloudflare.Limits()
-		t.account = spec.Cloudflare.Budget.Account
+		t.budgets = spec.Cloudflare.Budgets()
+	case spec.Fastly != nil:
+		s, err := fastly.New(*spec.Fastly, log)
+		if err != nil {
+			return t, fmt.Errorf("sink %s: %w", spec.Name, err)
+		}
+		t.sink, t.check, t.close, t.limits = s, s.Check, s.Close, spec.Fastly.Limits()
+		t.budgets = spec.Fastly.Budgets()
 	}
 	if spec.Shadow {
 		t.sink = shadow{log: log}
@@ -108,8 +115,22 @@ func loadRules(cfg *config.Config) (*rules.Set, [][]rules.Invalidation, error) {
 		if plans[i], err = flushPlan(cfg, set, i); err != nil {
 			errs = append(errs, err)
 		}
+		errs = append(errs, hostsWithoutZone(cfg.Sinks[i], set.Hosts(i))...)
 	}
 	return set, plans, errors.Join(errs...)
+}
+
+// hostsWithoutZone finds URLs that a sink with a zone for each host could only
+// park.
+func hostsWithoutZone(s config.Sink, uses []rules.HostUse) []error {
+	var errs []error
+	for _, u := range uses {
+		if s.Cloudflare != nil && !s.Cloudflare.HasZone(u.Host) {
+			errs = append(errs, strictyaml.Errors{{File: u.File, Line: u.Line, Column: 1, Text: u.Host,
+				Msg: fmt.Sprintf("rule %q: sink %s has no zone for %s; add it to `zones`, or send the rule to other sinks", u.Rule, s.Name, u.Host)}})
+		}
+	}
+	return errs
 }
 
 // connectNATS opens the server that holds the stream. The server is nil when it
@@ -149,7 +170,7 @@ func connectNATS(cfg *config.Config, log *slog.Logger) (*embedded.Server, *nats.
 // gates are what a sink's purges wait for: visibility, then the inner sinks.
 func (a *App) gates(s config.Sink, consumers map[string]*stream.Consumer) []delivery.Gate {
 	var gates []delivery.Gate
-	if a.gate != nil {
+	if a.cfg.Visible {
 		gates = append(gates, delivery.Gate{Name: "visible", Wait: func(ctx context.Context, m rules.Message) error {
 			return a.gate.Wait(ctx, m.Batch.Stamp)
 		}})
@@ -167,6 +188,8 @@ type lane struct {
 	target
 	*delivery.Lane
 	consumer *stream.Consumer
+	// byHand is where its purges by hand lie.
+	byHand *stream.HandConsumer
 }
 
 // newLanes opens a lane for every sink, at the place where it left off.
@@ -179,30 +202,31 @@ func (a *App) newLanes(ctx context.Context) error {
 	if found {
 		a.board.Advance(watermark.Mark{Stage: watermark.Published}, claim.Position)
 	}
+	if err := a.settleFormer(ctx); err != nil {
+		return err
+	}
 	consumers := make(map[string]*stream.Consumer, len(a.targets))
 	for _, t := range a.targets {
-		c, err := a.stream.Consumer(ctx, t.spec.Name, a.log.With("sink", t.spec.Name))
+		c, err := a.stream.Consumer(ctx, t.spec.Name, t.spec.Formerly, a.log.With("sink", t.spec.Name))
 		if err != nil {
 			return err
 		}
 		consumers[t.spec.Name] = c
 	}
-	buckets := make(map[string]*rate.Limiter)
+	buckets := delivery.NewBuckets()
 	for i, t := range a.targets {
 		log, consumer := a.log.With("sink", t.spec.Name), consumers[t.spec.Name]
 		if found && consumer.Floor() >= seq {
 			a.board.Advance(watermark.Mark{Stage: watermark.Purged, Target: t.spec.Name}, claim.Position)
 			a.board.Advance(watermark.Mark{Stage: watermark.Settled, Target: t.spec.Name}, claim.Position)
 		}
-		bucket := delivery.NewBucket(t.limits)
-		if t.account != "" {
-			if shared, known := buckets[t.account]; known {
-				bucket = shared
-			}
-			buckets[t.account] = bucket
+		pace := buckets.Pace(append(t.budgets, t.limits.Budget(""))...)
+		byHand, err := a.stream.HandConsumer(ctx, t.spec.Name, log)
+		if err != nil {
+			return err
 		}
-		a.lanes = append(a.lanes, &lane{target: t, consumer: consumer, Lane: delivery.New(delivery.Config{
-			Name: t.spec.Name, Sink: t.sink, Limits: t.limits, Bucket: bucket, Source: consumer,
+		a.lanes = append(a.lanes, &lane{target: t, consumer: consumer, byHand: byHand, Lane: delivery.New(delivery.Config{
+			Name: t.spec.Name, Sink: t.sink, Limits: t.limits, Pace: pace, Source: consumer, Hand: byHand,
 			Gates: a.gates(t.spec, consumers), MaxWait: t.spec.MaxWait,
 			Flush: func() []rules.Invalidation { return (*a.plans.Load())[i] },
 			Park:  a.stream.Park, Board: a.board, Metrics: metrics, Logger: log,

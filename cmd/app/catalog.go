@@ -112,7 +112,13 @@ func (c *liveCatalog) missingColumns() (fatal error, some []error) {
 		for i, col := range info.Columns {
 			names[i] = col.Name
 		}
-		msg := fmt.Sprintf("rule %q: table %s has no column %q; it has %s%s", n.Rule, n.table(), n.Column, strings.Join(names, ", "), strictyaml.DidYouMean(n.Column, names))
+		has := strings.Join(names, ", ")
+		for _, l := range c.set.Lookups() {
+			if l.Rule == n.Rule {
+				names = append(names, l.Name)
+			}
+		}
+		msg := fmt.Sprintf("rule %q: table %s has no column %q; it has %s%s", n.Rule, n.table(), n.Column, has, strictyaml.DidYouMean(n.Column, names))
 		if n.pattern && len(n.lacking) < n.tables {
 			some = append(some, fmt.Errorf("%s:%d: %s; there it counts as unknown", n.File, n.Line, msg))
 			continue

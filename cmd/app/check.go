@@ -96,7 +96,9 @@ func (c *checker) database(ctx context.Context, cfg *config.Config, set *rules.S
 	cat.infos, _ = postgres.Inspect(ctx, conn, cfg.Postgres.Publication, cat.tables)
 	fatal, some := cat.missingColumns()
 	c.add(true, fatal)
-	for _, err := range slices.Concat(some, cat.identities(), cat.ambiguous()) {
+	unusable, other := unfitLookups(ctx, conn, set)
+	c.add(true, unusable.Err())
+	for _, err := range slices.Concat(some, cat.identities(), cat.ambiguous(), other, cat.shadowed()) {
 		c.add(false, err)
 	}
 }

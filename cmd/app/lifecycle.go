@@ -46,9 +46,7 @@ func (a *App) Run(ctx context.Context) error {
 	if a.opts.WatchFiles {
 		spawn(&under, func() error { return a.watchFiles(intake) })
 	}
-	if a.gate != nil {
-		spawn(&under, func() error { return a.gate.Run(core) })
-	}
+	spawn(&under, func() error { return a.gate.Run(core) })
 	for _, l := range a.lanes {
 		spawn(&over, func() error { return l.Run(intake, work) })
 	}
@@ -59,6 +57,7 @@ func (a *App) Run(ctx context.Context) error {
 	a.log.Info("stopping", "err", err)
 	for _, l := range a.lanes {
 		l.consumer.Close()
+		l.byHand.Close()
 	}
 	// Acknowledgements given last are on their way.
 	if ferr := a.nc.FlushTimeout(5 * time.Second); ferr != nil {

@@ -43,7 +43,11 @@ func (a *App) preflight(ctx context.Context, set *rules.Set) error {
 	for _, err := range some {
 		a.log.Error("a table does not fit its rules", "err", err)
 	}
-	return fatal
+	unusable, other := unfitLookups(ctx, conn, set)
+	for _, err := range other {
+		a.log.Warn("a lookup may leave stale entries", "err", err)
+	}
+	return errors.Join(fatal, unusable.Err())
 }
 
 func isFault(err error) bool {

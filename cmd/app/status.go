@@ -173,6 +173,7 @@ func (a *App) adminConfig() admin.Config {
 		Streaming: a.streaming,
 		Reload:    a.Reload,
 		Wait:      a.wait,
+		Hand:      a,
 		Registry:  a.registry,
 		TokenFile: a.cfg.HTTP.TokenFile,
 		Logger:    a.log.With("component", "http"),
@@ -202,32 +203,6 @@ func (a *App) streaming() error {
 		if l.Status().State == delivery.Flushing {
 			return fmt.Errorf("sink %s is being flushed", l.spec.Name)
 		}
-	}
-	return nil
-}
-
-// wait blocks until the sink, or every sink, has purged up to lsn on the
-// present timeline.
-func (a *App) wait(ctx context.Context, lsn cdc.LSN, sink string) error {
-	found := false
-	received := watermark.Mark{Stage: watermark.Received}
-	// Until the reader has begun, the timeline that lsn is meant on is unknown.
-	if err := a.board.Wait(ctx, received, cdc.Position{Timeline: 1}); err != nil {
-		return err
-	}
-	p := a.board.Get(received)
-	p.LSN = lsn
-	for _, l := range a.lanes {
-		if sink != "" && sink != l.spec.Name {
-			continue
-		}
-		found = true
-		if err := a.board.Wait(ctx, watermark.Mark{Stage: watermark.Purged, Target: l.spec.Name}, p); err != nil {
-			return err
-		}
-	}
-	if !found {
-		return &admin.NotFoundError{What: "sink " + sink}
 	}
 	return nil
 }

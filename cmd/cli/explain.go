@@ -9,7 +9,6 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/walpurge/walpurge/cdc"
 	"github.com/walpurge/walpurge/rules"
 	"github.com/walpurge/walpurge/rules/rulestest"
 	"github.com/walpurge/walpurge/rules/strictyaml"
@@ -20,24 +19,26 @@ func rulesExplainCommand() *cobra.Command {
 		Use:   "explain",
 		Short: "Say which rules match a change, what they purge, and why not",
 		Long: "Show what every rule of a table makes of one change: whether it matches, what its templates come\n" +
-			"to, and what each sink gets. The change is written in the words of a rule test, as JSON or YAML.\n" +
+			"to, and what each sink gets. The change is written in the words of a rule test, as JSON or YAML; or\n" +
+			"it is a live row, read in a transaction that cannot write, as the log would carry it.\n" +
 			"The output holds values of the row.",
 		Example: "  walpurge rules explain -c walpurge.yaml --change '{\"table\": \"public.products\", \"insert\": {\"id\": 7}}'\n" +
-			"  walpurge rules explain -c walpurge.yaml --change @change.json --json",
+			"  walpurge rules explain -c walpurge.yaml --change @change.json --json\n" +
+			"  walpurge rules explain -c walpurge.yaml --db --table public.products --where \"id = 7\" --op delete",
 		Args: cobra.NoArgs,
 	}
 	path := configFlag(cmd)
 	change := cmd.Flags().String("change", "", "the change as `JSON`; - reads it from stdin, @FILE from a file")
 	asJSON := cmd.Flags().Bool("json", false, "print the explanation as JSON")
-	db := cmd.Flags().Bool("db", false, "read a live row; not supported by this version")
+	live := liveFlags(cmd)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		switch {
-		case *db:
-			return usage(errors.New("--db is not supported by this version; write the row into --change"))
-		case *change == "":
-			return usage(errors.New(`--change is missing; write one like --change '{"table": "public.products", "insert": {"id": 7}}'`))
+		if err := live.check(cmd); err != nil {
+			return usage(err)
 		}
-		cfg, err := load(*path, true)
+		if *change == "" && !live.db {
+			return usage(errors.New(`--change is missing; write one like --change '{"table": "public.products", "insert": {"id": 7}}', or read a live row by --db`))
+		}
+		cfg, err := load(*path, !live.db)
 		if err != nil {
 			return err
 		}
@@ -45,18 +46,17 @@ func rulesExplainCommand() *cobra.Command {
 		if err != nil {
 			return unreadable(err)
 		}
-		c, err := readChange(*change, cmd.InOrStdin())
+		c, err := live.change(cmd, cfg, set, *change)
 		if err != nil {
-			return unreadable(err)
+			return err
 		}
-		if table := (cdc.Table{Schema: c.Rel.Schema, Name: c.Rel.Name}); !set.Matches(table) {
-			names := set.Patterns()
-			for _, t := range set.Tables() {
-				names = append(names, t.String())
-			}
-			return usage(fmt.Errorf("no rule watches the table %q%s", table, strictyaml.DidYouMean(table.String(), names)))
+		if err := c.Unwatched(set); err != nil {
+			return usage(err)
 		}
-		explained := set.Explain(c)
+		if live.db && !*asJSON {
+			printLive(cmd.OutOrStdout(), c.Change)
+		}
+		explained := c.Explain(set)
 		if *asJSON {
 			return writeExplanations(cmd.OutOrStdout(), explained)
 		}
@@ -72,7 +72,7 @@ func rulesExplainCommand() *cobra.Command {
 }
 
 // readChange reads the argument of --change.
-func readChange(arg string, stdin io.Reader) (*cdc.Change, error) {
+func readChange(arg string, stdin io.Reader) (*rulestest.Event, error) {
 	name, data := "--change", []byte(arg)
 	var err error
 	if file, named := strings.CutPrefix(arg, "@"); named {
@@ -104,6 +104,9 @@ func printExplanation(out io.Writer, e rules.Explanation) {
 			}
 		}
 	}
+	for _, q := range e.Lookups {
+		fmt.Fprintln(out, "  "+lookupLine(q))
+	}
 	for _, x := range e.Templates {
 		from := ""
 		if x.Image != "" {
@@ -126,6 +129,23 @@ func printExplanation(out io.Writer, e rules.Explanation) {
 	for _, p := range e.Purges {
 		fmt.Fprintf(out, "  -> %s: %s\n", p.Sink, strings.TrimSpace(p.Kind.String()+" "+valueOf(p)))
 	}
+}
+
+// lookupLine says what is asked for one image, and what came of it.
+func lookupLine(q rules.Asked) string {
+	from := ""
+	if q.Image != "" {
+		from = " for the " + q.Image + " row"
+	}
+	args := make([]string, len(q.Args))
+	for i, a := range q.Args {
+		args[i] = rulestest.Printable(a)
+	}
+	unknown := ""
+	if q.Unknown {
+		unknown = "; `unknown` stands in"
+	}
+	return fmt.Sprintf("lookup %s%s: %s with (%s): %d rows%s%s", q.Lookup, from, strings.Join(strings.Fields(q.SQL), " "), strings.Join(args, ", "), q.Rows, reason(q.Skipped), unknown)
 }
 
 func valueOf(p rules.Purge) string {

@@ -37,6 +37,15 @@ func writeExplanations(out io.Writer, explained []rules.Explanation) error {
 		Skipped  string   `json:"skipped,omitempty"`
 		Unknown  bool     `json:"unknown"`
 	}
+	type asked struct {
+		Lookup  string   `json:"lookup"`
+		Image   string   `json:"image,omitempty"`
+		SQL     string   `json:"sql"`
+		Args    []string `json:"args"`
+		Rows    int      `json:"rows"`
+		Skipped string   `json:"skipped,omitempty"`
+		Unknown bool     `json:"unknown"`
+	}
 	type purge struct {
 		Sink  string `json:"sink"`
 		Kind  string `json:"kind"`
@@ -50,6 +59,7 @@ func writeExplanations(out io.Writer, explained []rules.Explanation) error {
 		Why       string     `json:"why"`
 		Tried     []tried    `json:"tried"`
 		Templates []template `json:"templates"`
+		Lookups   []asked    `json:"lookups,omitempty"`
 		Purges    []purge    `json:"purges"`
 	}
 	all := []explanation{}
@@ -68,6 +78,9 @@ func writeExplanations(out io.Writer, explained []rules.Explanation) error {
 		}
 		for _, t := range e.Templates {
 			x.Templates = append(x.Templates, template{t.Kind.String(), t.Template, append([]string{}, t.Sinks...), t.Image, append([]string{}, t.Values...), t.Skipped, t.Unknown})
+		}
+		for _, q := range e.Lookups {
+			x.Lookups = append(x.Lookups, asked{q.Lookup, q.Image, q.SQL, append([]string{}, q.Args...), q.Rows, q.Skipped, q.Unknown})
 		}
 		for _, p := range e.Purges {
 			x.Purges = append(x.Purges, purge{p.Sink, p.Kind.String(), p.Value})

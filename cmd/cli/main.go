@@ -57,7 +57,11 @@ func Main(args []string, version string, stdin io.Reader, stdout, stderr io.Writ
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return usage(fmt.Errorf("%w; see %s --help", err, cmd.CommandPath()))
 	})
-	root.AddCommand(runCommand(version), checkCommand(), setupCommand(), rulesCommand(), demoCommand(version), versionCommand(version))
+	root.AddCommand(runCommand(version), checkCommand(), setupCommand(), rulesCommand(), demoCommand(version), versionCommand(version),
+		statusCommand(), waitCommand(), tailCommand(), purgeCommand(), replayCommand(), parkedCommand(),
+		pauseCommand("pause", "Hold a lane: its invalidations wait",
+			"Hold a sink's lane: what is in flight is finished, the rest waits. Purges by hand go on. A restart of\nthe daemon resumes it."),
+		pauseCommand("resume", "Let a lane go on", "End a pause."))
 	err := root.Execute()
 	if err == nil {
 		return 0

@@ -9,9 +9,9 @@ import (
 func rulesCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "rules",
-		Short:   "Test rules, and ask what they make of a change",
-		Long:    "Look at rules without a database, a stream or a cache.",
-		Example: "  walpurge rules test rules_test.yaml\n  walpurge rules explain -c walpurge.yaml --change @change.json",
+		Short:   "Draft rules, test them, and ask what they make of a change",
+		Long:    "Write rules and look at them, without a stream or a cache.",
+		Example: "  walpurge rules init --db postgres://app@localhost/shop --out rules/shop.yaml\n  walpurge rules test rules_test.yaml\n  walpurge rules explain -c walpurge.yaml --change @change.json",
 		Args:    cobra.ArbitraryArgs,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if len(args) > 0 {
@@ -21,6 +21,7 @@ func rulesCommand() *cobra.Command {
 		},
 	}
 	cmd.AddCommand(rulesTestCommand(), rulesExplainCommand())
+	cmd.AddCommand(rulesInitCommand(), rulesSchemaCommand())
 	return cmd
 }
 

@@ -159,10 +159,21 @@ rule stock (shop.yaml:8) matches: a truncate is handled whatever the condition s
 
 func TestRulesUsage(t *testing.T) {
 	t.Chdir("testdata")
+	t.Setenv("DATABASE_URL", "postgres://127.0.0.1:1/shop")
 	for args, want := range map[string]string{
 		"rules tset":         "there is no command \"rules tset\"; see walpurge rules --help",
 		"rules explain":      `--change is missing; write one like --change '{"table": "public.products", "insert": {"id": 7}}'`,
-		"rules explain --db": "--db is not supported by this version; write the row into --change",
+		"rules explain --db": "--table is missing; name it with its schema, like --table public.products",
+		"rules explain --db --table products --where id=7":                      `--table "products": want schema.name, like public.products`,
+		"rules explain --db --table public.products":                            `--where is missing; write a condition that one row meets, like --where "id = 7"`,
+		"rules explain --db --table public.products --where id=7 --op truncate": `--op "truncate": want insert, update or delete`,
+		"rules explain --db --change {} --table public.products --where id=7":   "--change and --db do not go together; a change is written or read",
+		"rules explain --table public.products":                                 "--table is about a live row; add --db",
+		"rules explain --db --table public.product --where id=7":                `no rule watches the table "public.product"; did you mean "public.products"?`,
+		"rules init": "--db is missing; name the database like --db postgres://user@host/database",
+		"rules init --db postgres://db --kinds urls":                           `--kinds: "urls" is not a kind that a draft has; write keys, tags or both`,
+		"rules init --db postgres://u:geheim@db:port/x":                        "--db: postgres.url cannot be parsed (not shown, it may hold a password)",
+		"rules init --db postgres://db --schema":                               "flag needs an argument: --schema; see walpurge rules init --help",
 		"rules explain --change {table:\u00a0public.t}":                        `--change:1:1: `,
 		"rules explain --change @gone.json":                                    "read the change: open gone.json: no such file or directory",
 		`rules explain --change {"table":"public.product","insert":{"id":1}}`:  `no rule watches the table "public.product"; did you mean "public.products"?`,

@@ -9,6 +9,7 @@ import (
 	"github.com/walpurge/walpurge/rules"
 	"github.com/walpurge/walpurge/rules/strictyaml"
 	"github.com/walpurge/walpurge/sinks/cloudflare"
+	"github.com/walpurge/walpurge/sinks/fastly"
 	"github.com/walpurge/walpurge/sinks/valkey"
 )
 
@@ -33,8 +34,10 @@ type Config struct {
 	// Sinks are in the order of the file, but for inner ones before those that
 	// wait for them.
 	Sinks []Sink
-	HTTP  HTTP
-	Log   Log
+	// Retired are sinks of former days whose backlog may be dropped.
+	Retired []string
+	HTTP    HTTP
+	Log     Log
 
 	DrainTimeout time.Duration
 }
@@ -67,6 +70,7 @@ type Sink struct {
 	Pos        strictyaml.Pos
 	Valkey     *valkey.Config
 	Cloudflare *cloudflare.Config
+	Fastly     *fastly.Config
 
 	After   []string
 	MaxWait time.Duration
@@ -77,12 +81,17 @@ type Sink struct {
 	// Flush is what the file says to purge when everything must go, empty if it
 	// says nothing.
 	Flush []rules.Invalidation
+	// Formerly is the name whose lane this sink goes on with, if any.
+	Formerly string
 }
 
 // Kind names the kind as the file does.
 func (s Sink) Kind() string {
-	if s.Valkey != nil {
+	switch {
+	case s.Valkey != nil:
 		return "valkey"
+	case s.Fastly != nil:
+		return "fastly"
 	}
 	return "cloudflare"
 }

@@ -5,6 +5,7 @@ import (
 
 	"github.com/walpurge/walpurge/rules/strictyaml"
 	"github.com/walpurge/walpurge/sinks/cloudflare"
+	"github.com/walpurge/walpurge/sinks/fastly"
 	"github.com/walpurge/walpurge/sinks/valkey"
 )
 
@@ -64,6 +65,7 @@ type rawStream struct {
 type rawSink struct {
 	Valkey     *valkeyBlock     `yaml:"valkey"`
 	Cloudflare *cloudflareBlock `yaml:"cloudflare"`
+	Fastly     *fastlyBlock     `yaml:"fastly"`
 
 	After   []strictyaml.Text                 `yaml:"after"`
 	MaxWait strictyaml.Located[time.Duration] `yaml:"max_wait"`
@@ -78,7 +80,6 @@ type rawSink struct {
 	Formerly    strictyaml.Text                     `yaml:"formerly"`
 
 	// The other kinds of sink that the file format has.
-	Fastly     *strictyaml.Node `yaml:"fastly"`
 	CloudFront *strictyaml.Node `yaml:"cloudfront"`
 	Varnish    *strictyaml.Node `yaml:"varnish"`
 	Webhook    *strictyaml.Node `yaml:"webhook"`
@@ -104,7 +105,7 @@ type rawLog struct {
 	Format strictyaml.Text `yaml:"format"`
 }
 
-// valkeyBlock and cloudflareBlock begin with their package's defaults. Beside
+// The blocks of the kinds begin with their package's defaults. Beside
 // the packages' own keys they know those of the format that come later.
 type valkeyBlock struct {
 	pos strictyaml.Pos
@@ -127,16 +128,22 @@ func (b *valkeyBlock) UnmarshalYAML(n *strictyaml.Node) error {
 
 type cloudflareBlock struct {
 	pos strictyaml.Pos
-	cloudflareKeys
-}
-
-type cloudflareKeys struct {
-	cloudflare.Config `yaml:",inline"`
-	Zones             *strictyaml.Node `yaml:"zones"`
+	cloudflare.Config
 }
 
 // UnmarshalYAML reads the block over the defaults.
 func (b *cloudflareBlock) UnmarshalYAML(n *strictyaml.Node) error {
 	b.pos, b.Config = n.Pos, cloudflare.DefaultConfig()
-	return n.Decode(&b.cloudflareKeys)
+	return n.Decode(&b.Config)
+}
+
+type fastlyBlock struct {
+	pos strictyaml.Pos
+	fastly.Config
+}
+
+// UnmarshalYAML reads the block over the defaults.
+func (b *fastlyBlock) UnmarshalYAML(n *strictyaml.Node) error {
+	b.pos, b.Config = n.Pos, fastly.DefaultConfig()
+	return n.Decode(&b.Config)
 }

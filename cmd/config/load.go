@@ -128,8 +128,11 @@ func (l *loader) build(raw *rawFile) *Config {
 	if cfg.DrainTimeout <= 0 {
 		l.failf(raw.DrainTimeout.Pos, "drain_timeout: %s; write a time above 0", cfg.DrainTimeout)
 	}
-	if len(raw.Retired) > 0 {
-		l.later(raw.Retired[0].Pos(), true, "retired")
+	for _, t := range raw.Retired {
+		if _, is := raw.Sinks.Get(t.Value); is {
+			l.failf(t.Pos(), "retired: %s is still a sink; take one of the two out", t)
+		}
+		cfg.Retired = append(cfg.Retired, t.Value)
 	}
 	cfg.Rules = l.rules(raw.Rules)
 	for _, p := range raw.Rules {

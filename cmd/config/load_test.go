@@ -241,7 +241,13 @@ func FuzzLoad(f *testing.F) {
 		require.Positive(t, cfg.DrainTimeout)
 		for _, s := range cfg.Sinks {
 			require.Positive(t, s.MaxWait)
-			require.NotEqual(t, s.Valkey == nil, s.Cloudflare == nil)
+			kinds := 0
+			for _, set := range []bool{s.Valkey != nil, s.Cloudflare != nil, s.Fastly != nil} {
+				if set {
+					kinds++
+				}
+			}
+			require.Equal(t, 1, kinds)
 		}
 	})
 }

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"maps"
 	"regexp"
 	"slices"
 	"strings"
@@ -56,6 +57,7 @@ func (l *loader) sink(name string, at strictyaml.Pos, raw *rawSink, names []stri
 	s := Sink{Name: name, Pos: at, MaxWait: 30 * time.Second}
 	kinds := 0
 	var can rules.KindSet
+	var accepts func(rules.Invalidation) error
 	if b := raw.Valkey; b != nil {
 		kinds++
 		s.Valkey, can = &b.Config, b.Config.Kinds()
@@ -73,11 +75,16 @@ func (l *loader) sink(name string, at strictyaml.Pos, raw *rawSink, names []stri
 	}
 	if b := raw.Cloudflare; b != nil {
 		kinds++
-		s.Cloudflare, can = &b.Config, b.Config.Kinds()
-		l.laterNode(b.Zones, "cloudflare.zones")
+		s.Cloudflare, can, accepts = &b.Config, b.Config.Kinds(), b.Config.Accepts
 		check := b.Config
 		if l.unset(check.ZoneID) {
 			check.ZoneID = strings.Repeat("0", 32)
+		}
+		check.Zones = maps.Clone(check.Zones)
+		for host, id := range check.Zones {
+			if l.unset(id) {
+				check.Zones[host] = strings.Repeat("0", 32)
+			}
 		}
 		if l.unset(check.BaseURL) {
 			check.BaseURL = ""
@@ -86,17 +93,34 @@ func (l *loader) sink(name string, at strictyaml.Pos, raw *rawSink, names []stri
 			l.each(b.pos, err, "")
 		}
 	}
-	for kind, n := range map[string]*strictyaml.Node{"fastly": raw.Fastly, "cloudfront": raw.CloudFront, "varnish": raw.Varnish, "webhook": raw.Webhook} {
+	if b := raw.Fastly; b != nil {
+		kinds++
+		s.Fastly, can, accepts = &b.Config, b.Config.Kinds(), b.Config.Accepts
+		check := b.Config
+		if l.unset(check.ServiceID) {
+			check.ServiceID = "0"
+		}
+		if l.unset(check.BaseURL) {
+			check.BaseURL = ""
+		}
+		if err := check.Validate(); err != nil {
+			l.each(b.pos, err, "")
+		}
+	}
+	for kind, n := range map[string]*strictyaml.Node{"cloudfront": raw.CloudFront, "varnish": raw.Varnish, "webhook": raw.Webhook} {
 		if n != nil {
 			kinds++
 			l.laterNode(n, kind)
 		}
 	}
 	if kinds != 1 {
-		l.failf(at, "sink %s has %d kinds; give it exactly one of valkey, cloudflare", name, kinds)
+		l.failf(at, "sink %s has %d kinds; give it exactly one of valkey, cloudflare, fastly", name, kinds)
 	}
 	s.Takes = l.takes(raw.Takes, can)
-	s.Flush = l.flush(raw.Flush, can)
+	s.Flush = l.flush(raw.Flush, can, accepts)
+	if s.Fastly != nil {
+		s.Fastly.FlushesAll = slices.ContainsFunc(s.Flush, func(inv rules.Invalidation) bool { return inv.Kind == rules.Everything })
+	}
 	for _, t := range raw.After {
 		switch {
 		case !slices.Contains(names, t.Value):
@@ -118,7 +142,9 @@ func (l *loader) sink(name string, at strictyaml.Pos, raw *rawSink, names []stri
 	l.later(raw.OnOverflow.Pos(), raw.OnOverflow.Given(), "on_overflow")
 	s.Shadow = l.oneOf(raw.Mode, "mode", "purge", "shadow") == "shadow"
 	l.later(raw.Rollout.Pos, !raw.Rollout.Pos.IsZero() && raw.Rollout.Value != 100, "rollout")
-	l.later(raw.Formerly.Pos(), raw.Formerly.Value != "", "formerly")
+	if s.Formerly = raw.Formerly.Value; slices.Contains(names, s.Formerly) {
+		l.failf(raw.Formerly.Pos(), "formerly: %s is still a sink; rename it, or leave `formerly` out", s.Formerly)
+	}
 	return s
 }
 
@@ -145,24 +171,31 @@ func (l *loader) takes(words []strictyaml.Text, can rules.KindSet) rules.KindSet
 	return out
 }
 
-func (l *loader) flush(raw *rawFlush, can rules.KindSet) []rules.Invalidation {
+// flush reads what empties a sink; accepts, where a kind of sink has it, says why
+// a value can never be carried out.
+func (l *loader) flush(raw *rawFlush, can rules.KindSet, accepts func(rules.Invalidation) error) []rules.Invalidation {
 	if raw == nil {
 		return nil
 	}
 	l.later(raw.Pace.Pos, raw.Pace.Value != 0, "flush.pace")
 	l.later(raw.AtMost.Pos, raw.AtMost.Value != 0, "flush.at_most")
-	for key, list := range map[string][]strictyaml.Text{"flush.url_prefixes": raw.URLPrefixes, "flush.generations": raw.Generations} {
-		if len(list) > 0 {
-			l.later(list[0].Pos(), true, key)
-		}
+	if len(raw.Generations) > 0 {
+		l.later(raw.Generations[0].Pos(), true, "flush.generations")
 	}
 	var out []rules.Invalidation
 	add := func(k rules.Kind, key string, values ...strictyaml.Text) {
 		if len(values) > 0 && !can.Has(k) {
 			l.failf(values[0].Pos(), "flush.%s: this kind of sink cannot do that", key)
+			return
 		}
 		for _, v := range values {
-			out = append(out, rules.Invalidation{Kind: k, Value: v.Value, Rule: "flush"})
+			inv := rules.Invalidation{Kind: k, Value: v.Value, Rule: "flush"}
+			if accepts != nil && !l.unset(v.Value) {
+				if err := accepts(inv); err != nil {
+					l.failf(v.Pos(), "flush.%s: %v", key, err)
+				}
+			}
+			out = append(out, inv)
 		}
 	}
 	if raw.Everything.Value {
@@ -170,6 +203,7 @@ func (l *loader) flush(raw *rawFlush, can rules.KindSet) []rules.Invalidation {
 	}
 	add(rules.KeyPattern, "key_patterns", raw.KeyPatterns...)
 	add(rules.Tag, "tags", raw.Tags...)
+	add(rules.URLPrefix, "url_prefixes", raw.URLPrefixes...)
 	return out
 }
 

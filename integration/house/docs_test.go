@@ -49,7 +49,7 @@ func TestLinks(t *testing.T) {
 func TestYAMLBlocks(t *testing.T) {
 	sinks := []rules.SinkSpec{
 		{Name: "cache", Takes: rules.Kinds(rules.Key, rules.KeyPattern)},
-		{Name: "edge", Takes: rules.Kinds(rules.Tag, rules.Everything)},
+		{Name: "edge", Takes: rules.Kinds(rules.Tag, rules.URL, rules.URLPrefix, rules.Everything)},
 	}
 	// The language is larger than what the sinks take so far.
 	every := []rules.SinkSpec{

@@ -28,6 +28,8 @@ type payload struct {
 	Items    []item    `json:"items"`
 	Flush    bool      `json:"flush"`
 	Reason   string    `json:"reason,omitempty"`
+
+	Supersedes uint64 `json:"supersedes,omitempty"`
 }
 
 // item holds values by kind. Values that are not UTF-8 travel in base64 in a
@@ -119,6 +121,7 @@ func encode(pipeline string, b *rules.Batch) ([]byte, error) {
 		Epoch: b.Stamp.Epoch, XIDs: make([]int64, len(b.Stamp.XIDs)),
 		First: b.Stamp.FirstCommit.UTC(), Last: b.Stamp.LastCommit.UTC(),
 		Items: make([]item, len(b.Items)), Flush: b.Flush, Reason: b.Reason,
+		Supersedes: b.Supersedes,
 	}
 	before := uint64(0)
 	for i, x := range b.Stamp.XIDs {
@@ -141,7 +144,7 @@ func Decode(data []byte) (*rules.Batch, error) {
 		return nil, fmt.Errorf("payload version %d, this program knows version 1", p.V)
 	}
 	b := &rules.Batch{
-		Sink: p.Sink, Origin: rules.Origin(p.Origin), Flush: p.Flush, Reason: p.Reason,
+		Sink: p.Sink, Origin: rules.Origin(p.Origin), Flush: p.Flush, Reason: p.Reason, Supersedes: p.Supersedes,
 		Stamp: cdc.Stamp{
 			Epoch:       p.Epoch,
 			Position:    cdc.Position{SystemID: p.SystemID, Timeline: p.Timeline, LSN: p.LSN},

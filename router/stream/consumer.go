@@ -25,17 +25,26 @@ import (
 // deliveries, and starts over from the floor when one was skipped.
 type Consumer struct {
 	s    *Stream
+	from jetstream.Stream
 	sink string
 	log  *slog.Logger
 	cons jetstream.Consumer
 
-	next  uint64 // expected delivery number
+	next uint64 // expected delivery number
+	// owed is why the sink must be flushed with the next message; counted is the
+	// newest claim seen, at countedSeq. They belong to the goroutine of Next.
+	owed       string
+	answer     acceptance
+	counted    cdc.Claim
+	countedSeq uint64
+
 	floor atomic.Uint64
 
 	mu sync.Mutex
 	// acked is closed when the floor moves.
-	acked chan struct{}
-	iter  jetstream.MessagesContext
+	acked  chan struct{}
+	iter   jetstream.MessagesContext
+	accept acceptance
 	// held are the messages delivered and not acknowledged, in order.
 	held []held
 }
@@ -52,32 +61,41 @@ type held struct {
 // takes, and it starts from its floor by itself after a restart, so this is long.
 const ackWait = 24 * time.Hour
 
+// maxUnacked is how many messages a lane may hold unacknowledged.
+const maxUnacked = 4096
+
 // pullAhead is how many messages wait in memory for their turn.
 const pullAhead = 128
 
-// Consumer opens the durable consumer of a sink, creating it if it is new, and
-// sets it back to its acknowledged floor.
-func (s *Stream) Consumer(ctx context.Context, sink string, log *slog.Logger) (*Consumer, error) {
-	cons, err := s.stream.CreateOrUpdateConsumer(ctx, jetstream.ConsumerConfig{
-		Durable:        sink,
-		FilterSubjects: []string{purgeSubject(s.cfg.Pipeline, sink), progressSubject(s.cfg.Pipeline)},
-		AckPolicy:      jetstream.AckAllPolicy,
-		AckWait:        ackWait,
-		MaxAckPending:  4096,
-		DeliverPolicy:  jetstream.DeliverAllPolicy,
-	})
-	if err != nil {
-		return nil, fmt.Errorf("create the consumer of sink %s: %w", sink, err)
+// Consumer opens the lane of a sink where it left off; a new one begins with the
+// stream. One that had another name formerly goes on with the backlog of that.
+func (s *Stream) Consumer(ctx context.Context, sink, formerly string, log *slog.Logger) (*Consumer, error) {
+	if formerly != "" {
+		if err := s.adopt(ctx, sink, formerly, log); err != nil {
+			return nil, err
+		}
 	}
-	c := &Consumer{s: s, sink: sink, log: log, cons: cons, acked: make(chan struct{})}
-	c.floor.Store(cons.CachedInfo().AckFloor.Stream)
-	return c, c.reset(ctx)
+	return s.consumer(ctx, s.stream, sink, log, purgeSubject(s.cfg.Pipeline, sink), progressSubject(s.cfg.Pipeline))
 }
 
-// reset makes the server deliver again from the floor.
-func (c *Consumer) reset(ctx context.Context) error {
+func (s *Stream) consumer(ctx context.Context, from jetstream.Stream, sink string, log *slog.Logger, subjects ...string) (*Consumer, error) {
+	cons, known, err := s.openLane(ctx, from, sink, subjects)
+	if err != nil {
+		return nil, fmt.Errorf("open the consumer of sink %s: %w", sink, err)
+	}
+	c := &Consumer{s: s, from: from, sink: sink, log: log, cons: cons, acked: make(chan struct{})}
+	c.floor.Store(cons.CachedInfo().AckFloor.Stream)
+	return c, c.reset(ctx, known)
+}
+
+// reset makes the server deliver again from the floor. known tells a lane that
+// was there before from a new one, which begins with the stream.
+func (c *Consumer) reset(ctx context.Context, known bool) error {
 	c.drain(ctx)
-	_, err := c.s.js.ResetConsumer(ctx, streamName(c.s.cfg.Pipeline), c.sink)
+	if err := c.inspect(ctx, known); err != nil {
+		return err
+	}
+	_, err := c.s.js.ResetConsumer(ctx, c.from.CachedInfo().Config.Name, c.sink)
 	if err != nil {
 		return fmt.Errorf("set consumer %s back to its floor: %w", c.sink, err)
 	}
@@ -139,7 +157,7 @@ func (c *Consumer) Next(ctx context.Context) (rules.Message, error) {
 			return rules.Message{}, context.Cause(ctx)
 		}
 		pause = min(2*pause, 5*time.Second)
-		if err := c.reset(ctx); err != nil && ctx.Err() == nil {
+		if err := c.reset(ctx, true); err != nil && ctx.Err() == nil {
 			c.log.Warn("starting over failed", "sink", c.sink, "err", err)
 		}
 	}
@@ -167,6 +185,10 @@ func (c *Consumer) read(ctx context.Context) (rules.Message, error) {
 	}
 	c.next = meta.Sequence.Consumer + 1
 	m, payload := c.decode(msg, meta)
+	if m.Claim != nil {
+		c.count(*m.Claim, m.Seq)
+	}
+	payload = c.settleDebt(&m, payload)
 	c.mu.Lock()
 	// A message that the server grew tired of waiting for comes again, and is held already.
 	if n := len(c.held); n == 0 || c.held[n-1].seq < meta.Sequence.Stream {
@@ -191,7 +213,7 @@ func (c *Consumer) decode(msg jetstream.Msg, meta *jetstream.MsgMetadata) (m rul
 	}
 	c.log.Error("unreadable message in the stream, flushing the sink instead", "sink", c.sink, "seq", m.Seq)
 	m.Batch = &rules.Batch{
-		Sink: c.sink, Origin: rules.FromGap, Flush: true, Reason: "unreadable_message",
+		Sink: c.sink, Origin: rules.FromGap, Flush: true, Reason: reasonUnreadable,
 		Stamp: cdc.Stamp{FirstCommit: meta.Timestamp, LastCommit: meta.Timestamp},
 	}
 	payload, err := encode(c.s.cfg.Pipeline, m.Batch)
@@ -220,7 +242,7 @@ func (c *Consumer) Ack(seq uint64) error {
 	c.floor.Store(seq)
 	close(c.acked)
 	c.acked = make(chan struct{})
-	return nil
+	return c.acknowledged(seq)
 }
 
 // Past blocks until this lane has acknowledged everything that lies before seq,

@@ -104,7 +104,7 @@ func TestASkippedDeliveryIsNoticed(t *testing.T) {
 			require.NoError(t, err)
 			c.iter, c.next, c.held = iter, 1, nil
 		} else {
-			require.NoError(t, c.reset(t.Context()))
+			require.NoError(t, c.reset(t.Context(), true))
 			for range first {
 				next(t, c)
 			}

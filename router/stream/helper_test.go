@@ -84,7 +84,7 @@ func keyed(sink, key string, more int) *rules.Batch {
 // consumer returns a lane's reader, closed at the end of the test.
 func consumer(t *testing.T, s *Stream, sink string) *Consumer {
 	t.Helper()
-	c, err := s.Consumer(t.Context(), sink, quiet)
+	c, err := s.Consumer(t.Context(), sink, "", quiet)
 	require.NoError(t, err)
 	t.Cleanup(c.Close)
 	return c

@@ -32,6 +32,7 @@ type Stream struct {
 	nc     *nats.Conn
 	js     jetstream.JetStream
 	stream jetstream.Stream
+	hand   jetstream.Stream
 }
 
 // Open creates the pipeline's streams or brings them to the configured limits.
@@ -61,26 +62,40 @@ func Open(ctx context.Context, nc *nats.Conn, cfg Config) (*Stream, error) {
 	if err != nil {
 		return nil, explainOpen(name, err)
 	}
-	_, err = js.CreateOrUpdateStream(ctx, jetstream.StreamConfig{
-		Name:      parkedName(cfg.Pipeline),
-		Subjects:  []string{parkedSubject(cfg.Pipeline, "*")},
+	s := &Stream{cfg: cfg, nc: nc, js: js, stream: st}
+	if _, err = s.aside(ctx, parkedName(cfg.Pipeline), parkedSubject(cfg.Pipeline, "*")); err != nil {
+		return nil, err
+	}
+	if s.hand, err = s.aside(ctx, handName(cfg.Pipeline), handSubject(cfg.Pipeline, "*"),
+		trimmedSubject(cfg.Pipeline), acceptedSubject(cfg.Pipeline, "*", "*")); err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
+// aside opens a small stream that has room when the large one is full.
+func (s *Stream) aside(ctx context.Context, name string, subjects ...string) (jetstream.Stream, error) {
+	st, err := s.js.CreateOrUpdateStream(ctx, jetstream.StreamConfig{
+		Name:      name,
+		Subjects:  subjects,
 		Retention: jetstream.LimitsPolicy,
 		Discard:   jetstream.DiscardNew,
 		Storage:   jetstream.FileStorage,
-		MaxBytes:  parkedBytes(cfg.MaxBytes),
-		Replicas:  cfg.Replicas,
+		MaxBytes:  asideBytes(s.cfg.MaxBytes),
+		Replicas:  s.cfg.Replicas,
 	})
 	if err != nil {
-		return nil, explainOpen(parkedName(cfg.Pipeline), err)
+		return nil, explainOpen(name, err)
 	}
-	return &Stream{cfg: cfg, nc: nc, js: js, stream: st}, nil
+	return st, nil
 }
 
-// parkedBytes is the room for parked invalidations beside a stream of a size.
-func parkedBytes(maxBytes int64) int64 { return max(maxBytes/16, 1<<20) }
+// asideBytes is the room for parked invalidations, and that for purges by hand,
+// beside a stream of a size.
+func asideBytes(maxBytes int64) int64 { return max(maxBytes/16, 1<<20) }
 
 // StoreBytes is the room that a pipeline's streams may take together.
-func StoreBytes(maxBytes int64) int64 { return maxBytes + parkedBytes(maxBytes) }
+func StoreBytes(maxBytes int64) int64 { return maxBytes + 2*asideBytes(maxBytes) }
 
 func explainOpen(name string, err error) error {
 	if errors.Is(err, jetstream.ErrJetStreamNotEnabled) {

@@ -34,12 +34,7 @@ func (s *Stream) Park(ctx context.Context, b *rules.Batch, cause error) error {
 	if _, err := s.js.PublishMsg(ctx, &nats.Msg{Subject: parkedSubject(s.cfg.Pipeline, b.Sink), Data: data}); err != nil {
 		return fmt.Errorf("park: %w", err)
 	}
-	if s.cfg.Sync != nil {
-		if err := s.cfg.Sync(); err != nil {
-			return fmt.Errorf("park: %w", err)
-		}
-	}
-	return nil
+	return s.sync()
 }
 
 // Parked counts the parked messages of every sink.

@@ -4,8 +4,16 @@ package stream
 // restricts to [a-z0-9_]; no data ever enters a subject.
 
 func purgeSubject(pipeline, sink string) string  { return "walpurge." + pipeline + ".purge." + sink }
+func handSubject(pipeline, sink string) string   { return "walpurge." + pipeline + ".hand." + sink }
+func trimmedSubject(pipeline string) string      { return "walpurge." + pipeline + ".note.trimmed" }
 func parkedSubject(pipeline, sink string) string { return "walpurge." + pipeline + ".parked." + sink }
 func progressSubject(pipeline string) string     { return "walpurge." + pipeline + ".progress" }
+
+// acceptedSubject is where a lane notes which loss it has answered for: of the
+// head, or of a hole.
+func acceptedSubject(pipeline, what, sink string) string {
+	return "walpurge." + pipeline + ".note." + what + "." + sink
+}
 
 // PurgedSubject is the core NATS subject on which a lane repeats what it has
 // purged; sink may be "*".
@@ -13,3 +21,4 @@ func PurgedSubject(pipeline, sink string) string { return "walpurge." + pipeline
 
 func streamName(pipeline string) string { return "walpurge_" + pipeline }
 func parkedName(pipeline string) string { return "walpurge_" + pipeline + "_parked" }
+func handName(pipeline string) string   { return "walpurge_" + pipeline + "_hand" }

@@ -80,6 +80,10 @@ func (t *Trimmer) trim(ctx context.Context) error {
 	if keep <= state.FirstSeq {
 		return nil
 	}
+	// First the note, so that a head beyond it is known to be nobody's of ours.
+	if err := t.s.note(ctx, trimmedSubject(t.s.cfg.Pipeline), keep); err != nil {
+		return err
+	}
 	if err := t.s.stream.Purge(ctx, jetstream.WithPurgeSequence(keep)); err != nil {
 		return fmt.Errorf("purge below %d: %w", keep, err)
 	}

@@ -9,10 +9,10 @@ import (
 	"github.com/walpurge/walpurge/rules/strictyaml"
 )
 
-// ParseChange reads one change, written as YAML or JSON in the words of a rule
-// test: table, one of insert, update, delete and truncate, and identity. file is
-// its name for messages.
-func ParseChange(file string, data []byte) (*cdc.Change, error) {
+// ParseChange reads one event, written as YAML or JSON in the words of a rule
+// test: table, one of insert, update, delete and truncate, identity, and lookup; or
+// message. file is its name for messages.
+func ParseChange(file string, data []byte) (*Event, error) {
 	doc, err := strictyaml.Parse(file, data)
 	if err != nil {
 		return nil, err
@@ -26,13 +26,12 @@ func ParseChange(file string, data []byte) (*cdc.Change, error) {
 	if doc.Root() != nil {
 		at = doc.Root().Pos
 	}
-	c := l.change(&raw, at)
-	return c, l.errs.Err()
+	e := l.event(&raw, at)
+	return e, l.errs.Err()
 }
 
 // change builds what the stream would carry; at is the place of the whole.
 func (l *loader) change(raw *rawChange, at strictyaml.Pos) *cdc.Change {
-	l.later(raw.Message, "message")
 	c := &cdc.Change{}
 	var before, after row
 	given := 0
@@ -53,9 +52,8 @@ func (l *loader) change(raw *rawChange, at strictyaml.Pos) *cdc.Change {
 		given++
 	}
 	switch {
-	case given == 0 && raw.Message != nil:
 	case given != 1:
-		l.failf(at, "want exactly one of `insert`, `update`, `delete` and `truncate: true`, here are %d", given)
+		l.failf(at, "want exactly one of `insert`, `update`, `delete`, `truncate: true` and `message`, here are %d", given)
 	case c.Op == cdc.Update && (before == nil || after == nil):
 		l.failf(at, "an update has both rows; write `update: {old: {..}, new: {..}}`, and `identity` if not all of the old row is sent")
 	}

@@ -21,7 +21,6 @@ type rawTest struct {
 type rawFields struct {
 	Name   strictyaml.Text         `yaml:"name"`
 	Change rawChange               `yaml:",inline"`
-	Lookup *strictyaml.Node        `yaml:"lookup"`
 	Repeat strictyaml.Located[int] `yaml:"repeat"`
 	Expect *strictyaml.Node        `yaml:"expect"`
 }
@@ -33,8 +32,9 @@ type rawChange struct {
 	Update   *rawUpdate               `yaml:"update"`
 	Delete   row                      `yaml:"delete"`
 	Truncate strictyaml.Located[bool] `yaml:"truncate"`
-	Message  *strictyaml.Node         `yaml:"message"`
+	Message  *rawMessage              `yaml:"message"`
 	Identity *strictyaml.Node         `yaml:"identity"`
+	Lookup   strictyaml.Map[[]row]    `yaml:"lookup"`
 }
 
 type rawUpdate struct {

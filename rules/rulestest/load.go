@@ -36,7 +36,7 @@ type Suite struct {
 type test struct {
 	name   string
 	line   int
-	change *cdc.Change
+	event  *Event
 	repeat int
 	expect bySink
 }
@@ -125,6 +125,30 @@ func (l *loader) rules(patterns []strictyaml.Text) []string {
 	return files
 }
 
+// watched makes sure that rules have to do with the event, and with its lookups.
+func (l *loader) watched(s *Suite, raw *rawChange, e *Event) {
+	if e.Message != nil {
+		if err := e.Unwatched(s.set); err != nil && e.Message.Prefix != "" {
+			l.failf(raw.Message.Prefix.Pos(), "%v", err)
+		}
+		return
+	}
+	table := cdc.Table{Schema: e.Change.Rel.Schema, Name: e.Change.Rel.Name}
+	if table.Name == "" {
+		return
+	}
+	if err := e.Unwatched(s.set); err != nil {
+		l.failf(raw.Table.Pos(), "%v", err)
+		return
+	}
+	names := lookupsOf(s.set, table)
+	for _, given := range raw.Lookup {
+		if !slices.Contains(names, given.Key) {
+			l.failf(given.Pos, "lookup: no rule of %s has a lookup %q%s", table, given.Key, strictyaml.DidYouMean(given.Key, names))
+		}
+	}
+}
+
 func (l *loader) test(s *Suite, raw *rawTest, seen map[string]int) {
 	f, at := &raw.f, raw.node.Pos
 	switch first, taken := seen[f.Name.Value]; {
@@ -135,26 +159,23 @@ func (l *loader) test(s *Suite, raw *rawTest, seen map[string]int) {
 	default:
 		seen[f.Name.Value] = at.Line
 	}
-	l.later(f.Lookup, "lookup")
-	t := test{name: f.Name.Value, line: at.Line, repeat: 1, change: l.change(&f.Change, at), expect: l.expect(f.Expect, at, s.sinks)}
-	table := cdc.Table{Schema: t.change.Rel.Schema, Name: t.change.Rel.Name}
-	if table.Name != "" && !s.set.Matches(table) {
-		names := s.set.Patterns()
-		for _, t := range s.set.Tables() {
-			names = append(names, t.String())
-		}
-		l.failf(f.Change.Table.Pos(), "no rule watches the table %s%s", f.Change.Table, strictyaml.DidYouMean(f.Change.Table.Value, names))
-	}
+	t := test{name: f.Name.Value, line: at.Line, repeat: 1, event: l.event(&f.Change, at), expect: l.expect(f.Expect, at, s.sinks)}
+	l.watched(s, &f.Change, t.event)
 	if f.Repeat.Pos.IsZero() {
 		s.tests = append(s.tests, t)
 		return
 	}
 	t.repeat = f.Repeat.Value
-	id := t.change.Rel.Index("id")
+	if t.event.Message != nil {
+		l.failf(f.Repeat.Pos, "repeat counts a column up, and a message has none")
+		return
+	}
+	rel := t.event.Change.Rel
+	id := rel.Index("id")
 	switch {
 	case t.repeat < 1 || t.repeat > maxRepeat:
 		l.failf(f.Repeat.Pos, "repeat: %d; write a number from 1 to %d", t.repeat, maxRepeat)
-	case t.repeat > 1 && (id < 0 || t.change.Rel.Columns[id].TypeOID != oidInt8):
+	case t.repeat > 1 && (id < 0 || rel.Columns[id].TypeOID != oidInt8):
 		l.failf(f.Repeat.Pos, "repeat counts the column `id` up, and the change has none with a whole number")
 	}
 	s.tests = append(s.tests, t)

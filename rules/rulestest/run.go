@@ -39,6 +39,8 @@ func (s *Suite) Run() []Result {
 
 // gathered implements rules.Output.
 type gathered struct {
+	set     *rules.Set
+	event   *Event
 	rules   []*rules.Rule
 	sinks   []string
 	overall bool
@@ -54,18 +56,25 @@ func (g *gathered) Invalidate(rule, sink int, k rules.Kind, value []byte) {
 	g.got.of(name).add(k, string(value), g.rules[rule].Name)
 }
 
+// Lookup implements rules.Output.
+func (g *gathered) Lookup(p *rules.Pending) { g.set.Fill(p, g.event.Answer(p.Query), g) }
+
 // Verdict implements rules.Output.
 func (g *gathered) Verdict(int, rules.Verdict) {}
 
 func (s *Suite) diff(t *test) []string {
 	_, overall := t.expect[""]
-	g := &gathered{rules: s.set.Rules(), sinks: s.sinks, overall: overall, got: bySink{}}
-	plan := s.set.Bind(t.change.Rel)
-	id := t.change.Rel.Index("id")
+	g := &gathered{set: s.set, event: t.event, rules: s.set.Rules(), sinks: s.sinks, overall: overall, got: bySink{}}
+	if m := t.event.Message; m != nil {
+		_ = s.set.Message(m.Prefix, m.Content, g) // what is wrong with it shows in what is purged
+		return s.compare(t, g.got)
+	}
+	plan := s.set.Bind(t.event.Change.Rel)
+	id := t.event.Change.Rel.Index("id")
 	for n := range t.repeat {
-		c := t.change
+		c := t.event.Change
 		if n > 0 {
-			c = counted(t.change, id, n)
+			c = counted(t.event.Change, id, n)
 		}
 		plan.Eval(c, g)
 	}

@@ -3,19 +3,22 @@ package cloudflare
 import (
 	"errors"
 	"fmt"
-	"net/url"
+	"maps"
 	"regexp"
-	"strings"
+	"slices"
 
 	"github.com/walpurge/walpurge/rules"
-	"github.com/walpurge/walpurge/sinks"
+	"github.com/walpurge/walpurge/sinks/httpsink"
 )
 
 // Config is the `cloudflare:` block of a sink.
 type Config struct {
 	// ZoneID is the 32 hex digits that the zone's overview page shows.
 	ZoneID string `yaml:"zone_id"`
-	// APITokenFile holds a token with the zone's Cache Purge permission. It is
+	// Zones are ids by host, instead of ZoneID: a host is in the zone of the
+	// longest name here that it is, or ends in after a dot.
+	Zones map[string]string `yaml:"zones"`
+	// APITokenFile holds a token with the zones' Cache Purge permission. It is
 	// read again for every request.
 	APITokenFile string `yaml:"api_token_file"`
 	// Plan is the zone's plan: free, pro, business or enterprise. It presets
@@ -28,50 +31,39 @@ type Config struct {
 	Budget Budget `yaml:"limits"`
 }
 
-// Budget is the `limits:` block.
-type Budget struct {
-	RequestsPerSecond float64 `yaml:"requests_per_second"`
-	Burst             int     `yaml:"burst"`
-	// ItemsPerRequest is at most 100 (Cloudflare's limit on every plan).
-	ItemsPerRequest int `yaml:"items_per_request"`
-	// Account names the budget; sinks that name the same one share it.
-	Account string `yaml:"account"`
-}
-
-const maxItems = 100
-
-// presets are the plans' purge limits for tags and everything, per account
-// (developers.cloudflare.com/cache/how-to/purge-cache, as of April 2025: 5 a
-// minute, 5/s, 10/s, 50/s; buckets of 25, 25, 50, 500), cut down so that the
-// API-wide limit of 1,200 requests in five minutes is never met: crossing it
-// blocks the token from the whole API for five minutes. That limit leaves
-// (1200 - burst) / 300s, just under 4/s, and no room for Enterprise's bucket.
-// Whoever has had it raised sets the limits by hand.
-var presets = map[string]sinks.Limits{
-	"free":       {PerSecond: 5.0 / 60, Burst: 25},
-	"pro":        {PerSecond: 3.9, Burst: 25},
-	"business":   {PerSecond: 3.8, Burst: 50},
-	"enterprise": {PerSecond: 3.8, Burst: 50},
-}
-
 // DefaultConfig returns the values of keys that the file leaves out. The plan is
-// the smallest paid one, whose pace is that of the API-wide limit: an account
-// with more loses little, and a free one is told to wait and does. The free
-// plan's own pace would let a paying account go stale for want of one line. It
-// is not valid as it stands: zone_id and api_token_file have no default.
+// the smallest paid one, whose pace is close to that of the API-wide limit: an
+// account with more loses little, and a free one is told to wait and does. The
+// free plan's own pace would let a paying account go stale for want of one line.
+// It is not valid as it stands: the zone and api_token_file have no default.
 func DefaultConfig() Config {
-	return Config{Plan: "pro", Budget: Budget{ItemsPerRequest: maxItems}}
+	return Config{Plan: "pro"}
 }
 
-var zoneShape = regexp.MustCompile(`^[0-9a-fA-F]{32}$`)
+var (
+	zoneShape = regexp.MustCompile(`^[0-9a-fA-F]{32}$`)
+	hostShape = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)*$`)
+)
 
 // Validate reports every key that cannot be used, without touching the network
 // or the token file. It repeats no value, since a token may have been put into
 // the wrong key.
 func (c Config) Validate() error {
 	var errs []error
-	if !zoneShape.MatchString(c.ZoneID) {
+	switch {
+	case c.ZoneID != "" && len(c.Zones) > 0:
+		errs = append(errs, errors.New("zone_id and zones: write one of them"))
+	case len(c.Zones) == 0 && !zoneShape.MatchString(c.ZoneID):
 		errs = append(errs, errors.New("zone_id: write the zone's id, 32 hex digits, as its overview page shows it"))
+	}
+	for _, host := range slices.Sorted(maps.Keys(c.Zones)) {
+		if !hostShape.MatchString(host) {
+			errs = append(errs, fmt.Errorf("zones: %q is no host; write it in lower case, without scheme, port and wildcard, like shop.example", host))
+			continue
+		}
+		if !zoneShape.MatchString(c.Zones[host]) {
+			errs = append(errs, fmt.Errorf("zones: %s: write the zone's id, 32 hex digits, as its overview page shows it", host))
+		}
 	}
 	if c.APITokenFile == "" {
 		errs = append(errs, errors.New("api_token_file: name a file that holds a token with the zone's Cache Purge permission"))
@@ -91,6 +83,9 @@ func (c Config) Validate() error {
 	if c.Budget.ItemsPerRequest < 0 || c.Budget.ItemsPerRequest > maxItems {
 		errs = append(errs, fmt.Errorf("limits.items_per_request: write a number from 1 to %d", maxItems))
 	}
+	if n := c.Budget.APIRequests; n < 0 || n > 0 && n < 20 {
+		errs = append(errs, errors.New("limits.api_requests: write a number from 20, or leave it out for Cloudflare's 1,200 in five minutes"))
+	}
 	return errors.Join(errs...)
 }
 
@@ -98,17 +93,10 @@ const defaultBaseURL = "https://api.cloudflare.com/client/v4"
 
 // baseURL returns the URL without a slash at its end.
 func (c Config) baseURL() (string, error) {
-	if c.BaseURL == "" {
-		return defaultBaseURL, nil
+	u, err := httpsink.BaseURL(c.BaseURL, defaultBaseURL)
+	if err != nil {
+		return "", err
 	}
-	u, err := url.Parse(c.BaseURL)
-	if err != nil || u.Scheme != "https" && u.Scheme != "http" || u.Host == "" {
-		return "", errors.New("write an absolute URL such as " + defaultBaseURL)
-	}
-	if u.User != nil || u.RawQuery != "" || u.Fragment != "" {
-		return "", errors.New("no user, password, query or fragment belongs here; the token goes into api_token_file")
-	}
-	u.Path = strings.TrimRight(u.Path, "/")
 	if u.Path == "" {
 		u.Path = "/client/v4"
 	}
@@ -117,22 +105,18 @@ func (c Config) baseURL() (string, error) {
 
 // Kinds returns what the sink carries out.
 func (c Config) Kinds() rules.KindSet {
-	return rules.Kinds(rules.Tag, rules.Everything)
+	return rules.Kinds(rules.Tag, rules.URL, rules.URLPrefix, rules.Everything)
 }
 
-// Limits returns what one call may carry, one request a call, and how many
-// calls the account may make.
-func (c Config) Limits() sinks.Limits {
-	l := presets[c.Plan]
-	l.Items, l.OneKind = maxItems, true
-	if c.Budget.ItemsPerRequest > 0 {
-		l.Items = c.Budget.ItemsPerRequest
-	}
-	if c.Budget.RequestsPerSecond > 0 {
-		l.PerSecond = c.Budget.RequestsPerSecond
-	}
-	if c.Budget.Burst > 0 {
-		l.Burst = c.Budget.Burst
-	}
-	return l
+// Accepts says why the sink can never carry out an invalidation, nil if it may:
+// the form of its value, and whether there is a zone for its host.
+func (c Config) Accepts(inv rules.Invalidation) error {
+	_, err := newZones(c).place(inv)
+	return err
+}
+
+// HasZone reports whether the URLs of a host, in lower case, have a zone here.
+func (c Config) HasZone(host string) bool {
+	_, ok := newZones(c).of(host)
+	return ok
 }

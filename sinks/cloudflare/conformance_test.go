@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"strconv"
 	"sync"
 	"testing"
 	"time"
@@ -15,12 +16,36 @@ import (
 
 	"github.com/walpurge/walpurge/rules"
 	"github.com/walpurge/walpurge/sinks"
+	"github.com/walpurge/walpurge/sinks/httpsink"
 	"github.com/walpurge/walpurge/sinks/sinktest"
 )
 
 func TestConformance(t *testing.T) {
 	cfg := DefaultConfig()
 	sinktest.Run(t, sinktest.Subject{Kinds: cfg.Kinds(), Limits: cfg.Limits(), Kind: rules.Tag, Start: startRig})
+}
+
+// The same demands hold for URLs. Prefixes are not exact, and have tests of their
+// own.
+func TestConformanceOfURLs(t *testing.T) {
+	cfg := DefaultConfig()
+	sinktest.Run(t, sinktest.Subject{
+		Kinds: cfg.Kinds(), Limits: cfg.Limits(), Kind: rules.URL,
+		Value: func(n int) string { return "https://shop.example/conformance/" + strconv.Itoa(n) },
+		Start: func(t *testing.T, env sinktest.Env) sinktest.Rig {
+			rig := startRig(t, env)
+			// What an answer means does not depend on the kind.
+			rig.Faults = rig.Faults[:4]
+			rig.Partial = func(*testing.T) ([]rules.Invalidation, map[int]sinks.Class) {
+				var batch []rules.Invalidation
+				for _, v := range []string{"https://shop.example/1", "shop.example/2", "https://shop.example/*", "https://shop.example/a b", "https://shop.example/5?q=1"} {
+					batch = append(batch, rules.Invalidation{Kind: rules.URL, Value: v})
+				}
+				return batch, map[int]sinks.Class{1: sinks.Item, 2: sinks.Item, 3: sinks.Item}
+			}
+			return rig
+		},
+	})
 }
 
 func startRig(t *testing.T, env sinktest.Env) sinktest.Rig {
@@ -44,7 +69,7 @@ func startRig(t *testing.T, env sinktest.Env) sinktest.Rig {
 	raw := func(name string, class sinks.Class, status int, contentType, body string) sinktest.Fault {
 		return fault(name, class, func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Content-Type", contentType)
-			w.Header().Set("Location", elsewhere.URL+"/client/v4/zones/"+zone+"/purge_cache")
+			w.Header().Set("Location", elsewhere.URL+"/client/v4/zones/"+zoneID+"/purge_cache")
 			w.WriteHeader(status)
 			_, _ = io.WriteString(w, body)
 		})
@@ -122,7 +147,7 @@ func startRig(t *testing.T, env sinktest.Env) sinktest.Rig {
 			raw("an empty object", sinks.Transient, 200, "application/json", "{}"),
 			raw("an array", sinks.Transient, 200, "application/json", "[]"),
 			raw("half an answer", sinks.Transient, 200, "application/json", accepted[:20]),
-			raw("too much", sinks.Transient, 200, "application/json", `{"x":"`+string(bytes.Repeat([]byte("x"), 2*maxBody))+`",`+accepted[1:]),
+			raw("too much", sinks.Transient, 200, "application/json", `{"x":"`+string(bytes.Repeat([]byte("x"), 2*httpsink.MaxBody))+`",`+accepted[1:]),
 		},
 		Heal: func(*testing.T) { e.set(nil) },
 		Hang: func(*testing.T) <-chan struct{} {
@@ -160,7 +185,7 @@ func (nopWriter) WriteHeader(int)             {}
 func openSink(t testing.TB, base, tokenFile string, logger *slog.Logger) *Sink {
 	t.Helper()
 	cfg := DefaultConfig()
-	cfg.ZoneID, cfg.APITokenFile, cfg.BaseURL = zone, tokenFile, base
+	cfg.ZoneID, cfg.APITokenFile, cfg.BaseURL = zoneID, tokenFile, base
 	s, err := newSink(cfg, 300*time.Millisecond, logger)
 	require.NoError(t, err)
 	t.Cleanup(s.Close)

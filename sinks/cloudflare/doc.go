@@ -1,9 +1,13 @@
-// Package cloudflare purges a Cloudflare zone by tag, or all of it, through the
-// v4 API: POST /zones/{zone_id}/purge_cache.
+// Package cloudflare purges Cloudflare zones by tag, by URL, by prefix of URLs, or
+// all of them, through the v4 API: POST /zones/{zone_id}/purge_cache.
 //
-// One call of Purge is one request, and a nil from it means that the API
-// answered 200 with success:true, which says that the purge is accepted;
-// Cloudflare carries it out within moments and reports nothing further.
+// One call of Purge is one request to each zone that it is about, and a nil from
+// it means that the API answered each with 200 and success:true, which says that
+// the purge is accepted; Cloudflare carries it out within moments and reports
+// nothing further.
+//
+// A purge by URL is of the plain cache key: variants that a custom key makes by
+// header, such as a device type, are reached by tag and prefix only.
 //
 // The package never retries (the lane does), never follows a redirect, takes
 // nothing from CLOUDFLARE_* variables, reads the token file for every request,

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/walpurge/walpurge/sinks"
+	"github.com/walpurge/walpurge/sinks/httpsink"
 )
 
 // Error codes of the API. Cloudflare publishes no table for purges; these were
@@ -30,6 +31,7 @@ const maxCodes = 5
 
 // answer is what the API replied.
 type answer struct {
+	zone     string // a host of it; empty when there is one only
 	status   int
 	header   http.Header
 	readable bool // the body is an envelope
@@ -52,11 +54,11 @@ func (a answer) verdict(now time.Time) error {
 	case a.status >= 500, a.status == http.StatusRequestTimeout, a.status == http.StatusTooEarly:
 		return a.errorf("the API is out of order")
 	case a.status == http.StatusTooManyRequests || a.has(throttleCodes):
-		return sinks.ThrottledError(a.errorf("the account's request limit is used up; lower limits.requests_per_second if it happens often"), a.retryAfter(now))
+		return sinks.ThrottledError(a.errorf("the account's request limit is used up; lower limits.requests_per_second if it happens often"), httpsink.RetryAfter(a.header, now))
 	case a.status == http.StatusUnauthorized || a.status == http.StatusForbidden || a.has(authCodes):
 		return sinks.LaneError(a.errorf("the token is refused; give the one in api_token_file the Cache Purge permission for this zone"))
 	case a.status == http.StatusNotFound || a.has(zoneCodes):
-		return sinks.LaneError(a.errorf("the API does not know the zone; check zone_id and base_url"))
+		return sinks.LaneError(a.errorf("the API does not know the zone; check its id and base_url"))
 	case a.has(planCodes):
 		return sinks.LaneError(a.errorf("the zone's plan does not allow purges by tag"))
 	case a.status >= 300 && a.status < 400:
@@ -76,6 +78,9 @@ func (a answer) verdict(now time.Time) error {
 
 func (a answer) errorf(meaning string) error {
 	where := "HTTP " + strconv.Itoa(a.status)
+	if a.zone != "" {
+		where = "zone of " + a.zone + ": " + where
+	}
 	for _, c := range a.codes {
 		where += ", code " + strconv.FormatInt(c, 10)
 	}
@@ -89,22 +94,4 @@ func (a answer) errorf(meaning string) error {
 // support finds a request.
 func isRay(s string) bool {
 	return len(s) >= 16 && len(s) <= 24 && strings.Trim(s, "0123456789abcdefABCDEFGHIJKLMNOPQRSTUVWXYZ-") == ""
-}
-
-// maxPause bounds what an answer can ask for; the API's longest block is five
-// minutes.
-const maxPause = time.Hour
-
-// retryAfter reads the pause asked for, in whole seconds or as a date; 0 if
-// there is none.
-func (a answer) retryAfter(now time.Time) time.Duration {
-	v := a.header.Get("Retry-After")
-	if at, err := http.ParseTime(v); err == nil {
-		return min(max(at.Sub(now), 0), maxPause)
-	}
-	seconds, err := strconv.ParseUint(v, 10, 63)
-	if err != nil {
-		return 0
-	}
-	return time.Duration(min(seconds, uint64(maxPause/time.Second))) * time.Second
 }

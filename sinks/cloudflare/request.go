@@ -6,81 +6,66 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
-	"net/url"
-	"os"
 	"strings"
 	"time"
 
 	"github.com/cloudflare/cloudflare-go/v7/cache"
 	"github.com/cloudflare/cloudflare-go/v7/option"
 
-	"github.com/walpurge/walpurge/sinks"
+	"github.com/walpurge/walpurge/rules"
+	"github.com/walpurge/walpurge/sinks/httpsink"
 )
 
-// maxBody bounds what is read of an answer; a real one has some hundred bytes.
-const maxBody = 1 << 20
-
-func httpClient() *http.Client {
-	return &http.Client{
-		// A redirect would carry the token to wherever it points.
-		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
-		Transport: limited{&http.Transport{
-			Proxy:               http.ProxyFromEnvironment,
-			DialContext:         (&net.Dialer{Timeout: 5 * time.Second}).DialContext,
-			TLSHandshakeTimeout: 5 * time.Second,
-			ForceAttemptHTTP2:   true,
-			MaxIdleConns:        2,
-			IdleConnTimeout:     90 * time.Second,
-		}},
+// body is what a request by that kind holds.
+func body(kind rules.Kind, values []string) cache.CachePurgeParamsBodyUnion {
+	switch kind {
+	case rules.URL:
+		var b cache.CachePurgeParamsBodyCachePurgeSingleFile
+		b.Files.Value, b.Files.Present = values, true
+		return b
+	case rules.URLPrefix:
+		var b cache.CachePurgeParamsBodyCachePurgeFlexPurgeByPrefixes
+		b.Prefixes.Value, b.Prefixes.Present = values, true
+		return b
+	case rules.Everything:
+		var b cache.CachePurgeParamsBodyCachePurgeEverything
+		b.PurgeEverything.Value, b.PurgeEverything.Present = true, true
+		return b
 	}
-}
-
-// limited cuts answers off; the SDK reads them whole.
-type limited struct{ *http.Transport }
-
-func (l limited) RoundTrip(r *http.Request) (*http.Response, error) {
-	resp, err := l.Transport.RoundTrip(r)
-	if err == nil {
-		resp.Body = struct {
-			io.Reader
-			io.Closer
-		}{io.LimitReader(resp.Body, maxBody), resp.Body}
-	}
-	return resp, err
-}
-
-func (s *Sink) postTags(ctx context.Context, tags []string) error {
-	var body cache.CachePurgeParamsBodyCachePurgeFlexPurgeByTags
-	body.Tags.Value, body.Tags.Present = tags, true
-	return s.post(ctx, body)
+	var b cache.CachePurgeParamsBodyCachePurgeFlexPurgeByTags
+	b.Tags.Value, b.Tags.Present = values, true
+	return b
 }
 
 // post sends one request and reads the verdict from the answer itself: the SDK
 // looks at the status only, and its error type is out of reach and repeats the
-// URL and the body.
-func (s *Sink) post(ctx context.Context, body cache.CachePurgeParamsBodyUnion) error {
-	token, err := s.token()
+// URL and the body. caller is the context of whoever called the sink, bounded
+// the one that ends with the call's time.
+func (s *Sink) post(caller, bounded context.Context, z zone, body cache.CachePurgeParamsBodyUnion) error {
+	token, err := httpsink.ReadToken(s.cfg.APITokenFile)
 	if err != nil {
+		return fmt.Errorf("cloudflare: %w", err)
+	}
+	if err := s.pace.wait(bounded); err != nil {
+		if bounded.Err() != nil {
+			return s.unanswered(caller, err)
+		}
 		return err
 	}
 	params := cache.CachePurgeParams{Body: body}
-	params.ZoneID.Value, params.ZoneID.Present = s.cfg.ZoneID, true
+	params.ZoneID.Value, params.ZoneID.Present = z.id, true
 	var env cache.CachePurgeResponseEnvelope
 	var resp *http.Response
-	_, err = s.cache.Purge(ctx, params,
+	_, err = s.cache.Purge(bounded, params,
 		option.WithAPIToken(token),
 		option.WithResponseBodyInto(&env),
 		option.WithResponseInto(&resp),
 	)
-	switch {
-	case ctx.Err() != nil && err != nil:
-		return fmt.Errorf("cloudflare: purge stopped: %w", ctx.Err())
-	case resp == nil, errors.Is(err, context.DeadlineExceeded):
-		return s.unanswered(err)
+	if caller.Err() != nil && err != nil || resp == nil || errors.Is(err, context.DeadlineExceeded) {
+		return s.unanswered(caller, err)
 	}
-	a := answer{status: resp.StatusCode, header: resp.Header, readable: err == nil}
+	a := answer{zone: z.name, status: resp.StatusCode, header: resp.Header, readable: err == nil}
 	if resp.StatusCode >= http.StatusBadRequest {
 		// The SDK has put the body back.
 		raw, rerr := io.ReadAll(resp.Body)
@@ -91,35 +76,14 @@ func (s *Sink) post(ctx context.Context, body cache.CachePurgeParamsBodyUnion) e
 		a.codes = append(a.codes, e.Code)
 		s.log.Debug("cloudflare refused", "status", a.status, "code", e.Code, "message", strings.ReplaceAll(e.Message, token, "***"))
 	}
-	return a.verdict(time.Now())
+	now := time.Now()
+	if resp.StatusCode != http.StatusTooManyRequests {
+		// A refusal says itself how long to wait.
+		s.pace.observe(resp.Header, now)
+	}
+	return a.verdict(now)
 }
 
-func (s *Sink) unanswered(err error) error {
-	if errors.Is(err, context.DeadlineExceeded) {
-		return fmt.Errorf("cloudflare: no answer within %s: %w", s.timeout, err)
-	}
-	// The outer error names the URL.
-	var ue *url.Error
-	if errors.As(err, &ue) {
-		err = ue.Err
-	}
-	return fmt.Errorf("cloudflare: no answer: %w", err)
-}
-
-// token reads the token file, so that a rotated token needs no restart.
-func (s *Sink) token() (string, error) {
-	b, err := os.ReadFile(s.cfg.APITokenFile)
-	if err != nil {
-		return "", sinks.LaneError(fmt.Errorf("cloudflare: api_token_file: %w; make it readable for this process", err))
-	}
-	token := strings.TrimSpace(string(b))
-	if token == "" {
-		return "", sinks.LaneError(errors.New("cloudflare: api_token_file is empty; write the token into it"))
-	}
-	for i := range len(token) {
-		if token[i] <= ' ' || token[i] > '~' {
-			return "", sinks.LaneError(errors.New("cloudflare: api_token_file holds more than a token; write one line with the token and nothing else"))
-		}
-	}
-	return token, nil
+func (s *Sink) unanswered(caller context.Context, err error) error {
+	return fmt.Errorf("cloudflare: %w", httpsink.Unanswered(caller, err, s.timeout))
 }

@@ -39,7 +39,7 @@ func TestRequests(t *testing.T) {
 	require.NoError(t, s.Purge(t.Context(), []rules.Invalidation{{Kind: rules.Everything}, {Kind: rules.Everything}}))
 	require.False(t, e.holds("anything"))
 	require.NoError(t, s.Check(t.Context()))
-	_, bodies := e.seen()
+	_, bodies := e.purges()
 	require.Len(t, bodies, 3, "one call, one request")
 	require.JSONEq(t, `{"tags":["product-1","a\"b\\<&>"]}`, bodies[0])
 	require.JSONEq(t, `{"purge_everything":true}`, bodies[1])
@@ -85,7 +85,8 @@ func TestCallsBeyondTheLimitsSendNothing(t *testing.T) {
 	mixed := append(tags("a"), rules.Invalidation{Kind: rules.Everything})
 	for name, batch := range map[string][]rules.Invalidation{
 		"oversize": tags(make([]string, 101)...), "mixed": mixed, "all impossible": tags("", "a b", strings.Repeat("x", 1025)),
-		"foreign": {{Kind: rules.URL, Value: "https://shop.example/"}},
+		"foreign":       {{Kind: rules.Key, Value: "product:1"}},
+		"mixed by host": {{Kind: rules.URL, Value: "https://shop.example/"}, {Kind: rules.URLPrefix, Value: "shop.example/"}},
 	} {
 		err := s.Purge(t.Context(), batch)
 		class, _ := sinks.ClassOf(err)
@@ -127,18 +128,6 @@ func TestErrorsTellWhatSupportAsksFor(t *testing.T) {
 		refuse(w, 403, 10000, "Authentication error")
 	})
 	require.NotContains(t, s.Purge(t.Context(), tags("a")).Error(), "hunter2")
-}
-
-func TestRetryAfterDate(t *testing.T) {
-	now := time.Date(2026, 11, 20, 12, 0, 0, 0, time.UTC)
-	for at, want := range map[time.Time]time.Duration{
-		now.Add(90 * time.Second): 90 * time.Second, now.Add(-time.Minute): 0, now.Add(48 * time.Hour): time.Hour,
-	} {
-		a := answer{status: 429, header: http.Header{"Retry-After": {at.Format(http.TimeFormat)}}}
-		class, after := sinks.ClassOf(a.verdict(now))
-		require.Equal(t, sinks.Throttled, class)
-		require.Equal(t, want, after)
-	}
 }
 
 func TestRequestTimeoutLeavesRoomWithinTenSeconds(t *testing.T) {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -14,20 +15,27 @@ import (
 
 	"github.com/walpurge/walpurge/rules"
 	"github.com/walpurge/walpurge/sinks"
+	"github.com/walpurge/walpurge/sinks/httpsink"
 )
 
-// requestTimeout bounds one request, its answer included.
+// requestTimeout bounds one call, its answers included.
 const requestTimeout = 9 * time.Second
+
+// atOnce bounds the requests of a call that are under way together.
+const atOnce = 4
 
 var _ sinks.Sink = (*Sink)(nil)
 
-// Sink purges one zone.
+// Sink purges one zone, or several of one account.
 type Sink struct {
 	cfg     Config
+	base    string
+	zones   zones
 	limits  sinks.Limits
 	log     *slog.Logger
 	http    *http.Client
 	cache   *cache.CacheService
+	pace    pacer
 	timeout time.Duration
 	closed  atomic.Bool
 }
@@ -45,9 +53,11 @@ func newSink(cfg Config, timeout time.Duration, logger *slog.Logger) (*Sink, err
 	if err != nil {
 		return nil, fmt.Errorf("cloudflare: base_url: %w", err)
 	}
-	client := httpClient()
+	client := httpsink.NewClient(atOnce)
 	return &Sink{
 		cfg:     cfg,
+		base:    base,
+		zones:   newZones(cfg),
 		limits:  cfg.Limits(),
 		log:     logger,
 		http:    client,
@@ -67,12 +77,15 @@ func newSink(cfg Config, timeout time.Duration, logger *slog.Logger) (*Sink, err
 
 var errClosed = errors.New("cloudflare: the sink is closed")
 
-// Purge sends one request for the whole batch and blocks until it is answered,
-// at most ten seconds.
+// Purge sends one request to each zone that the batch is about, and blocks until
+// all are answered, at most ten seconds. Tags, and everything, are about all
+// zones; a URL or a prefix is about the zone of its host.
 //
-// Tags that Cloudflare can never take are not sent and come back in a
-// *sinks.BatchError, the others being purged. If the request fails, that error
-// stands for the whole batch.
+// Values that Cloudflare can never take, and those without a zone, are not sent
+// and come back in a *sinks.BatchError, the others being purged. If a request by
+// tag or of everything fails, an error stands for the whole batch; with several
+// zones the others have been purged nevertheless. If a request by URL or prefix
+// fails, its values come back in a *sinks.BatchError when other zones took theirs.
 func (s *Sink) Purge(ctx context.Context, batch []rules.Invalidation) error {
 	if s.closed.Load() {
 		return errClosed
@@ -80,79 +93,133 @@ func (s *Sink) Purge(ctx context.Context, batch []rules.Invalidation) error {
 	if len(batch) == 0 {
 		return nil
 	}
-	if len(batch) > s.limits.Items {
-		return sinks.ItemError(fmt.Errorf("cloudflare: %d invalidations in one call; split it, at most %d fit into a request", len(batch), s.limits.Items))
-	}
 	kind := batch[0].Kind
+	if most := s.limits.ItemsOf(kind); len(batch) > most {
+		return sinks.ItemError(fmt.Errorf("cloudflare: %d invalidations in one call; split it, at most %d fit into a request", len(batch), most))
+	}
 	for _, inv := range batch {
 		if inv.Kind != kind {
 			return sinks.ItemError(fmt.Errorf("cloudflare: %s and %s in one call; split it, a request carries one kind", kind, inv.Kind))
 		}
 	}
-	switch kind {
-	case rules.Tag:
-		return s.purgeTags(ctx, batch)
-	case rules.Everything:
-		var body cache.CachePurgeParamsBodyCachePurgeEverything
-		body.PurgeEverything.Value, body.PurgeEverything.Present = true, true
-		return s.post(ctx, body)
-	}
-	return sinks.ItemError(fmt.Errorf("cloudflare: cannot purge by %s; send tags or everything", kind))
-}
-
-func (s *Sink) purgeTags(ctx context.Context, batch []rules.Invalidation) error {
-	tags := make([]string, 0, len(batch))
 	failed := map[int]error{}
+	calls := make([]request, len(s.zones.list))
 	for i, inv := range batch {
-		if err := checkTag(inv.Value); err != nil {
+		place, err := s.zones.place(inv)
+		if err != nil {
 			failed[i] = sinks.ItemError(fmt.Errorf("cloudflare: %w", err))
 			continue
 		}
-		tags = append(tags, inv.Value)
-	}
-	if len(tags) > 0 {
-		if err := s.postTags(ctx, tags); err != nil {
-			return err
+		for z := range calls {
+			if place == every || place == z {
+				calls[z].add(i, inv.Value)
+			}
 		}
 	}
-	if len(failed) > 0 {
+	errs := s.send(ctx, kind, calls)
+	var err error
+	if kind == rules.URL || kind == rules.URLPrefix {
+		err = settle(calls, errs, failed)
+	} else {
+		err = worst(errs)
+	}
+	switch {
+	case err != nil:
+		return err
+	case len(failed) > 0:
 		return &sinks.BatchError{Failed: failed}
 	}
 	return nil
 }
 
-const maxTag = 1024
+// request is what one zone is asked for: values and their places in the batch.
+type request struct {
+	places []int
+	values []string
+}
 
-// checkTag tells whether Cloudflare can have stored a tag of this name: it
-// takes 1 to 1,024 printable ASCII characters without space, and commas
-// separate tags (developers.cloudflare.com/cache/how-to/purge-cache/purge-by-tags).
-func checkTag(tag string) error {
-	if tag == "" {
-		return errors.New("an empty tag")
+func (r *request) add(place int, value string) {
+	r.places, r.values = append(r.places, place), append(r.values, value)
+}
+
+// send posts the requests that hold something, some at once, and returns their
+// errors by zone. Once one is throttled no other is begun: the limit is the
+// account's.
+func (s *Sink) send(ctx context.Context, kind rules.Kind, calls []request) []error {
+	bounded, cancel := context.WithTimeout(ctx, s.timeout)
+	defer cancel()
+	errs := make([]error, len(calls))
+	slots := make(chan struct{}, atOnce)
+	var throttled atomic.Pointer[error]
+	var g sync.WaitGroup
+	for z := range calls {
+		if len(calls[z].places) == 0 {
+			continue
+		}
+		slots <- struct{}{}
+		if first := throttled.Load(); first != nil {
+			errs[z] = *first
+			<-slots
+			continue
+		}
+		g.Go(func() {
+			defer func() { <-slots }()
+			errs[z] = s.post(ctx, bounded, s.zones.list[z], body(kind, calls[z].values))
+			if class, _ := sinks.ClassOf(errs[z]); class == sinks.Throttled {
+				throttled.CompareAndSwap(nil, &errs[z])
+			}
+		})
 	}
-	if len(tag) > maxTag {
-		return fmt.Errorf("a tag of %d bytes, at most %d fit; hash long tags in the rule and in the Cache-Tag header alike", len(tag), maxTag)
+	g.Wait()
+	return errs
+}
+
+// settle notes failed requests under the places of their values. It returns an
+// error for the whole batch where nothing went well, or where the API refused
+// one of several values and does not say which: the lane then splits.
+func settle(calls []request, errs []error, failed map[int]error) error {
+	asked, refused := 0, 0
+	for z, err := range errs {
+		if len(calls[z].places) == 0 {
+			continue
+		}
+		asked++
+		if err == nil {
+			continue
+		}
+		refused++
+		if class, _ := sinks.ClassOf(err); class == sinks.Item && len(calls[z].places) > 1 {
+			return err
+		}
 	}
-	for i := range len(tag) {
-		if c := tag[i]; c <= ' ' || c > '~' || c == ',' {
-			return fmt.Errorf("a tag with a space, a comma, a control or a non-ASCII character (byte %d), which no Cache-Tag header can carry; escape or hash it in the rule and in the header alike", i)
+	if asked == refused {
+		return worst(errs)
+	}
+	for z, err := range errs {
+		if err != nil {
+			for _, place := range calls[z].places {
+				failed[place] = err
+			}
 		}
 	}
 	return nil
 }
 
-// checkTagName is a tag that no application uses.
-const checkTagName = "walpurge-check"
-
-// Check reports whether the token reaches the zone and may purge it, by purging
-// the tag "walpurge-check": the API has no request that asks for this
-// permission and changes nothing. It costs one request of the account's budget
-// and blocks like Purge.
-func (s *Sink) Check(ctx context.Context) error {
-	if s.closed.Load() {
-		return errClosed
+// worst is the error that a lane has to act on first: nothing may be given up as
+// refused while another zone might still take it.
+func worst(errs []error) error {
+	urgency := map[sinks.Class]int{sinks.Item: 1, sinks.Transient: 2, sinks.Lane: 3, sinks.Throttled: 4}
+	var out error
+	most := 0
+	for _, err := range errs {
+		if err == nil {
+			continue
+		}
+		if class, _ := sinks.ClassOf(err); urgency[class] > most {
+			out, most = err, urgency[class]
+		}
 	}
-	return s.postTags(ctx, []string{checkTagName})
+	return out
 }
 
 // Close closes idle connections. Calls that follow fail.

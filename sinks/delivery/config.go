@@ -5,8 +5,6 @@ import (
 	"log/slog"
 	"time"
 
-	"golang.org/x/time/rate"
-
 	"github.com/walpurge/walpurge/cdc/watermark"
 	"github.com/walpurge/walpurge/rules"
 	"github.com/walpurge/walpurge/sinks"
@@ -38,10 +36,13 @@ type Config struct {
 	Name   string
 	Sink   sinks.Sink
 	Limits sinks.Limits
-	// Bucket paces calls; lanes of one account share one. Nil means no pace.
-	Bucket *rate.Limiter
+	// Pace holds calls back; lanes of one account share its buckets.
+	Pace   Pace
 	Source Source
-	Gates  []Gate
+	// Hand is where purges asked for by hand come from; they go ahead of the
+	// queue. Nil: there are none.
+	Hand  Source
+	Gates []Gate
 	// MaxWait is the patience with each gate, from when it was found closed.
 	MaxWait time.Duration
 	// Flush tells what purges everything that the sink may hold.
@@ -51,12 +52,4 @@ type Config struct {
 	Board   *watermark.Board
 	Metrics *Metrics
 	Logger  *slog.Logger
-}
-
-// NewBucket makes the token bucket of a sink's limits, nil if they set no pace.
-func NewBucket(l sinks.Limits) *rate.Limiter {
-	if l.PerSecond <= 0 {
-		return nil
-	}
-	return rate.NewLimiter(rate.Limit(l.PerSecond), max(1, l.Burst))
 }

@@ -21,7 +21,16 @@ type Lane struct {
 	mu     sync.Mutex
 	status Status
 	// shut says since when the gates were found closed, zero for an open one.
-	shut []time.Time
+	shut   []time.Time
+	paused bool
+
+	// What was asked for by hand; superseded belongs to the lane's goroutine.
+	hand       tracker
+	urgent     chan *job
+	retries    sync.WaitGroup
+	superseded *cover
+	group      uint64        // counts what carryOut was called with
+	nudge      chan struct{} // paused has changed
 }
 
 // Status is a lane's condition for status pages.
@@ -42,14 +51,18 @@ const (
 	Throttled State = "throttled" // the provider asked for a pause
 	Blocked   State = "blocked"   // the sink fails
 	Flushing  State = "flushing"
+	Paused    State = "paused" // by hand
 )
 
 // States lists them for metrics.
-var states = []State{OK, Gated, Throttled, Blocked, Flushing}
+var states = []State{OK, Gated, Throttled, Blocked, Flushing, Paused}
 
 // New returns a lane that does nothing until Run.
 func New(cfg Config) *Lane {
-	l := &Lane{cfg: cfg, metrics: cfg.Metrics.lane(cfg.Name, cfg.Gates), shut: make([]time.Time, len(cfg.Gates))}
+	l := &Lane{
+		cfg: cfg, metrics: cfg.Metrics.lane(cfg.Name, cfg.Gates), shut: make([]time.Time, len(cfg.Gates)),
+		urgent: make(chan *job, maxJobs), nudge: make(chan struct{}, 1),
+	}
 	l.enter(OK, nil)
 	return l
 }
@@ -64,6 +77,9 @@ func (l *Lane) Status() Status {
 func (l *Lane) enter(s State, err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if s == OK && l.paused {
+		s = Paused
+	}
 	text := ""
 	if err != nil {
 		text = err.Error()
@@ -111,6 +127,8 @@ const (
 	// maxEarly bounds the messages that were purged early and wait for their
 	// gates; past it the lane reads no further.
 	maxEarly = 1024
+	// maxJobs bounds the purges by hand that wait in memory.
+	maxJobs = 64
 )
 
 // Run works until intake ends: it then finishes the purge in flight, or as much
@@ -121,18 +139,26 @@ func (l *Lane) Run(intake, work context.Context) error {
 	defer stop()
 	var g errgroup.Group
 	g.Go(func() error { l.keep(keeping, turn); return nil })
-	for {
+	if l.cfg.Hand != nil {
+		g.Go(func() error { l.keepHand(keeping); return nil })
+	}
+	defer l.retries.Wait()
+	for intake.Err() == nil {
+		next := turn
+		if l.held() {
+			next = nil
+		}
 		select {
-		case r := <-turn:
+		case j := <-l.urgent:
+			l.byHand(intake, work, j)
+		case r := <-next:
 			l.carryOut(intake, work, gather(r, turn))
-			if intake.Err() == nil {
-				continue
-			}
+		case <-l.nudge:
 		case <-intake.Done():
 		}
-		stop()
-		return g.Wait()
 	}
+	stop()
+	return g.Wait()
 }
 
 // gather takes what else is ready, so that it goes together.
@@ -165,6 +191,7 @@ func size(r ready) int {
 
 // carryOut purges a group, and gives up what is done with it.
 func (l *Lane) carryOut(intake, work context.Context, group []ready) {
+	l.group++
 	if failpoint.On("ack_before_purge") {
 		l.giveUp(group)
 	}
@@ -180,11 +207,16 @@ func (l *Lane) carryOut(intake, work context.Context, group []ready) {
 		if b.Origin == rules.FromWAL {
 			l.metrics.latency.Observe(now.Sub(b.Stamp.FirstCommit).Seconds())
 		}
-		if err := l.cfg.Source.Announce(r.msg.Seq); err != nil {
-			l.cfg.Logger.Debug("announce a purge", "err", err)
-		}
+		l.announce(l.cfg.Source, r.msg)
 	}
 	l.giveUp(group)
+	l.uncover(group)
+}
+
+func (l *Lane) announce(from Source, m rules.Message) {
+	if err := from.Announce(m.Seq); err != nil {
+		l.cfg.Logger.Debug("announce a purge", "err", err)
+	}
 }
 
 // giveUp marks the messages of a group that are final as done, acknowledges as

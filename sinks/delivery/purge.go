@@ -16,7 +16,12 @@ import (
 func (l *Lane) purge(intake, work context.Context, group []ready) bool {
 	var all []rules.Invalidation
 	flush := false
+	covered := false
 	for _, r := range group {
+		if l.coveredBy(r.msg) {
+			covered = true
+			continue
+		}
 		if b := r.msg.Batch; b != nil {
 			all = b.Invalidations(all)
 			if b.Flush {
@@ -25,6 +30,9 @@ func (l *Lane) purge(intake, work context.Context, group []ready) bool {
 				l.cfg.Logger.Info("flushing the sink", "reason", b.Reason, "lsn", b.Stamp.Position.LSN.String())
 			}
 		}
+	}
+	if covered {
+		all = append(all, l.superseded.all...)
 	}
 	total := len(all)
 	all = distinct(all)
@@ -79,12 +87,20 @@ func split(all []rules.Invalidation, limits sinks.Limits) [][]rules.Invalidation
 	var out [][]rules.Invalidation
 	for _, g := range groups {
 		for len(g) > 0 {
-			n := min(len(g), max(1, limits.Items))
+			n := min(len(g), max(1, most(g, limits)))
 			out = append(out, g[:n:n])
 			g = g[n:]
 		}
 	}
 	return out
+}
+
+// most is how many of the invalidations one call may carry.
+func most(g []rules.Invalidation, limits sinks.Limits) int {
+	if limits.OneKind {
+		return limits.ItemsOf(g[0].Kind)
+	}
+	return limits.Items
 }
 
 // Back-off between attempts.
@@ -98,7 +114,14 @@ const (
 func (l *Lane) request(intake, work context.Context, invs []rules.Invalidation, group []ready) bool {
 	pause := minPause
 	for {
-		if l.cfg.Bucket != nil && l.cfg.Bucket.Wait(intake) != nil {
+		if !l.awaitResume(intake, work) {
+			return false
+		}
+		l.serve(intake, work)
+		if l.covered(group) {
+			return true
+		}
+		if l.cfg.Pace.Wait(intake, invs) != nil {
 			return false
 		}
 		began := time.Now()
@@ -127,7 +150,7 @@ func (l *Lane) request(intake, work context.Context, invs []rules.Invalidation, 
 			return l.request(intake, work, invs[:half], group) && l.request(intake, work, invs[half:], group)
 		}
 		l.fail(class, err)
-		if !sleep(intake, max(after, pause/2+rand.N(pause/2))) {
+		if !l.nap(intake, work, max(after, pause/2+rand.N(pause/2))) {
 			return false
 		}
 		pause = min(2*pause, maxPause)

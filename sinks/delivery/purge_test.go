@@ -1,12 +1,10 @@
 package delivery
 
 import (
-	"context"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
-	"golang.org/x/time/rate"
 
 	"github.com/walpurge/walpurge/rules"
 	"github.com/walpurge/walpurge/sinks"
@@ -95,9 +93,9 @@ func TestAClaimWithAFlush(t *testing.T) {
 
 func TestLanesOfOneAccountShareABucket(t *testing.T) {
 	inBubble(t, func(t *testing.T, w *world) {
-		bucket := NewBucket(sinks.Limits{PerSecond: 1, Burst: 2})
+		buckets, limits := NewBuckets(), sinks.Limits{PerSecond: 1, Burst: 2}
 		other := newWorld(t)
-		w.cfg.Bucket, other.cfg.Bucket = bucket, bucket
+		w.cfg.Pace, other.cfg.Pace = buckets.Pace(limits.Budget("main")), buckets.Pace(limits.Budget("main"))
 		w.cfg.Limits.Items, other.cfg.Limits.Items = 1, 1
 		w.run()
 		defer w.halt()
@@ -117,8 +115,8 @@ func TestLanesOfOneAccountShareABucket(t *testing.T) {
 
 func TestWaitingForTheBucketEndsWithTheIntake(t *testing.T) {
 	inBubble(t, func(t *testing.T, w *world) {
-		w.cfg.Bucket = rate.NewLimiter(rate.Every(time.Hour), 1)
-		require.True(t, w.cfg.Bucket.Allow())
+		w.cfg.Pace = NewBuckets().Pace(sinks.Budget{PerSecond: 1.0 / 3600, Burst: 1})
+		require.NoError(t, w.cfg.Pace.Wait(t.Context(), nil))
 		w.run()
 		w.src.push(batch(1, "a"))
 		after(time.Minute)
@@ -126,11 +124,4 @@ func TestWaitingForTheBucketEndsWithTheIntake(t *testing.T) {
 		require.Empty(t, w.sink.values())
 		require.Empty(t, w.src.acked())
 	})
-}
-
-func TestNewBucket(t *testing.T) {
-	require.Nil(t, NewBucket(sinks.Limits{}))
-	b := NewBucket(sinks.Limits{PerSecond: 5.0 / 60})
-	require.Equal(t, 1, b.Burst(), "a bucket of nothing would never let a call through")
-	require.NoError(t, b.Wait(context.Background()))
 }

@@ -14,6 +14,7 @@ import (
 // Error codes of the API; the package comment says how far each is known.
 const (
 	codeThrottled       = 971
+	codeBadToken        = 1000
 	codeNoKind          = 1012
 	codeNoArray         = 1014
 	codePurgeErrors     = 1016
@@ -64,6 +65,11 @@ func (e *Edge) serveAPI(w http.ResponseWriter, r *http.Request) {
 	c := &call{edge: e, w: w, r: r, rest: left{name: "default", remaining: apiRequests, quota: apiRequests, window: apiWindow}}
 	ray := fmt.Sprintf("%016x", rand.Uint64())
 	w.Header().Set("CF-Ray", ray)
+	if r.Method == http.MethodGet && r.URL.Path == apiPrefix+"/user/tokens/verify" {
+		c.seq = e.log.add(Request{Ray: ray, At: now})
+		c.verify(now)
+		return
+	}
 	id, routed := zoneOf(r)
 	if routed {
 		c.zone = e.zones[id]

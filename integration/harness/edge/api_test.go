@@ -87,6 +87,19 @@ func TestStrictness(t *testing.T) {
 	body("prefix without host", `{"prefixes":["/a"]}`, 400, 1999)
 	body("31 slashes", `{"prefixes":["shop.example`+strings.Repeat("/a", 31)+`"]}`, 200)
 	body("32 slashes", `{"prefixes":["shop.example`+strings.Repeat("/a", 32)+`"]}`, 400, 1999)
+	body("prefix with a wildcard", `{"prefixes":["shop.example/*"]}`, 400, 1999)
+	body("prefix with a user", `{"prefixes":["a@shop.example/"]}`, 400, 1999)
+	body("prefix with an umlaut", `{"prefixes":["shop.example/ü"]}`, 400, 1999)
+	body("prefix with a space", `{"prefixes":["shop.example/a b"]}`, 400, 1999)
+	body("101 prefixes", `{"prefixes":[`+list(101, "shop.example/a")+`]}`, 400, 1999)
+	body("100 files", `{"files":[`+list(100, "https://shop.example/a?b=%2A")+`]}`, 200)
+	body("file with a fragment", `{"files":["https://shop.example/a#b"]}`, 400, 1999)
+	body("file with a user", `{"files":["https://a:b@shop.example/"]}`, 400, 1999)
+	body("file with a wildcard", `{"files":["https://shop.example/*"]}`, 400, 1999)
+	body("file with a space", `{"files":["https://shop.example/a b"]}`, 400, 1999)
+	body("file with an umlaut", `{"files":["https://shop.example/ü"]}`, 400, 1999)
+	body("longest file", `{"files":["https://shop.example/`+strings.Repeat("a", 16<<10-21)+`"]}`, 200)
+	body("too long a file", `{"files":["https://shop.example/`+strings.Repeat("a", 16<<10-20)+`"]}`, 400, 1999)
 	body("file without host", `{"files":["/a"]}`, 400, 1999)
 	body("file without scheme", `{"files":["shop.example/a"]}`, 400, 1999)
 	for _, tt := range tests {
@@ -119,6 +132,38 @@ func TestEnterpriseAndForeignHosts(t *testing.T) {
 	require.Equal(t, 200, call(zoneC, "big-token", files(500)))
 	require.Equal(t, 400, call(zoneC, "big-token", files(501)))
 	require.Equal(t, 400, call(zoneB, token, files(1)), "not a host of the zone")
+	require.Equal(t, 400, call(zoneB, token, `{"prefixes":["shop.example/a"]}`))
+	require.Equal(t, 400, call(zoneB, token, `{"prefixes":["another.example/a"]}`), "a name that only ends alike")
+	for _, host := range []string{"other.example", "WWW.Other.Example", "other.example:8443"} {
+		require.Equal(t, 200, call(zoneB, token, `{"prefixes":["`+host+`/a"]}`))
+		require.Equal(t, 200, call(zoneB, token, `{"files":["https://`+host+`/a"]}`))
+	}
+}
+
+func TestVerify(t *testing.T) {
+	b := newBench(t, func(c *Config) { c.Accounts[0].Expired = []string{"old-token"} })
+	verify := func(token string) (int, string) {
+		r := httptest.NewRequest(http.MethodGet, "/client/v4/user/tokens/verify", nil)
+		r.Header.Set("Authorization", "Bearer "+token)
+		w := httptest.NewRecorder()
+		b.edge.ServeHTTP(w, r)
+		require.NotEmpty(t, w.Header().Get("Ratelimit"))
+		return w.Code, w.Body.String()
+	}
+	for token, want := range map[string]string{token: `"status":"active"`, "big-token": `"status":"active"`, "old-token": `"status":"expired"`} {
+		code, body := verify(token)
+		require.Equal(t, 200, code)
+		require.Contains(t, body, want)
+	}
+	code, body := verify("other")
+	require.Equal(t, 401, code)
+	require.Contains(t, body, `"code":1000`)
+	require.Equal(t, 403, b.call("POST", purgePath(zoneA), "application/json", "Bearer old-token", `{"tags":["a"]}`).status)
+	for range 1200 {
+		code, _ = verify(token)
+	}
+	require.Equal(t, 429, code, "verify counts like every request")
+	require.Equal(t, 429, b.purge(`{"tags":["a"]}`).status)
 }
 
 func TestAccountBucket(t *testing.T) {

@@ -43,20 +43,27 @@ type Account struct {
 	Plan Plan
 	// Limits replace the plan's, if not zero.
 	Limits Limits
-	// Tokens may purge every zone of the account.
-	Tokens []string
-	Zones  []Zone
+	// Tokens may purge every zone of the account. Expired ones are known and refused.
+	Tokens  []string
+	Expired []string
+	Zones   []Zone
 }
 
 // Zone is a part of the cache.
 type Zone struct {
 	// ID is 32 hexadecimal digits in lower case.
 	ID string
-	// Hosts are the host names whose responses belong to the zone; none: all.
+	// Hosts are the host names whose responses belong to the zone, with the names
+	// below them; none: all.
 	Hosts []string
 }
 
-func (z Zone) holds(host string) bool { return len(z.Hosts) == 0 || slices.Contains(z.Hosts, host) }
+// holds reports whether a host, in lower case and perhaps with a port, is the
+// zone's.
+func (z Zone) holds(host string) bool {
+	name, _, _ := strings.Cut(host, ":")
+	return len(z.Hosts) == 0 || slices.ContainsFunc(z.Hosts, func(h string) bool { return name == h || strings.HasSuffix(name, "."+h) })
+}
 
 const (
 	defaultPurgeDelay = 150 * time.Millisecond

@@ -16,12 +16,14 @@
 // and retry-after, the last on 429 only; tags of at most 1,024 characters of
 // printable ASCII, compared without case; Cache-Tag taken off the response, at
 // most 16 KB of it; prefixes without scheme, query or fragment and with at most
-// 31 slashes; success for what was not cached, and no count; a purge takes
-// effect within 150 ms in half of all cases, after the reply; CF-Cache-Status.
+// 31 slashes; GET /user/tokens/verify and the status that it tells; success for
+// what was not cached, and no count; a purge takes effect within 150 ms in half of
+// all cases, after the reply; CF-Cache-Status.
 //
 // Observed by others, in public threads: codes 1012 (no kind, or two), 1014 (not
 // an array), 971 (429), 10000 (token), 7003 with 7000 (route), 6003 with 6105
-// in its chain (headers), 6007 (JSON); and that an unfit tag gets HTTP 200 with success:false and the codes
+// in its chain (headers), 6007 (JSON), 1000 (verify of a token that it does not
+// know); and that an unfit tag gets HTTP 200 with success:false and the codes
 // 1100 (too long) or 1315 (not printable), each with 1016.
 //
 // Guessed: code 1999, which stands for every number nobody reported; the HTTP
@@ -29,7 +31,9 @@
 // tags; that the block of 5 minutes slides, is per token, counts refused
 // requests and is not prolonged by more of them; that refused requests take
 // nothing from the buckets; the names in the Ratelimit headers, and that they
-// tell the scarcer of the two limits; that tags past 16 KB are ignored.
+// tell the scarcer of the two limits; that tags past 16 KB are ignored; that a URL
+// with a wildcard, a user, a fragment or more than 16 KB is refused, and so is a
+// prefix of a host outside the zone.
 //
 // Not imitated: 200 requests a second per IP address, environments of a zone,
 // request headers as part of a cache key (they are accepted and ignored), API

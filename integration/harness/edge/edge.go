@@ -14,6 +14,8 @@ type Edge struct {
 	origin http.RoundTripper
 	cache  *cache
 	zones  map[string]*zoneState
+	// tokens are all that are known, with their status.
+	tokens map[string]tokenState
 	limits *apiLimiter
 	faults faultQueue
 	log    *requestLog
@@ -21,6 +23,12 @@ type Edge struct {
 	mu      sync.Mutex
 	closed  chan struct{}
 	waiting map[*time.Timer]struct{}
+}
+
+// tokenState is what verify tells of a token, and how many requests it has.
+type tokenState struct {
+	status string
+	quota  int
 }
 
 // zoneState is a zone and the account it belongs to.
@@ -39,6 +47,7 @@ func New(cfg Config) (*Edge, error) {
 		cfg:     cfg,
 		cache:   newCache(cfg.MaxObjects),
 		zones:   map[string]*zoneState{},
+		tokens:  map[string]tokenState{},
 		limits:  newAPILimiter(),
 		log:     &requestLog{size: cfg.LogSize},
 		closed:  make(chan struct{}),
@@ -51,6 +60,12 @@ func New(cfg Config) (*Edge, error) {
 	}
 	for _, a := range cfg.Accounts {
 		account := newAccountState(a)
+		for _, token := range a.Tokens {
+			e.tokens[token] = tokenState{"active", a.Limits.apiQuota()}
+		}
+		for _, token := range a.Expired {
+			e.tokens[token] = tokenState{"expired", a.Limits.apiQuota()}
+		}
 		for _, zone := range a.Zones {
 			e.zones[zone.ID] = &zoneState{zone, account}
 		}

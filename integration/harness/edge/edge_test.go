@@ -184,7 +184,7 @@ func TestPurgeKinds(t *testing.T) {
 		{"prefix is text", zoneA, `{"prefixes":["shop.example/p/a"]}`, []int{0, 1}},
 		{"prefix of a directory", zoneA, `{"prefixes":["shop.example/p/a/"]}`, nil},
 		{"prefix of a host", zoneA, `{"prefixes":["shop.example"]}`, []int{0, 1}},
-		{"file", zoneA, `{"files":["https://shop.example/p/ab?tags=product-2#top"]}`, []int{1}},
+		{"file", zoneA, `{"files":["https://shop.example/p/ab?tags=product-2"]}`, []int{1}},
 		{"file of another scheme", zoneA, `{"files":["http://shop.example/p/ab?tags=product-2"]}`, nil},
 		{"file with headers", zoneA, `{"files":[{"url":"https://shop.example/p/ab?tags=product-2","headers":{"CF-IPCountry":"DE"}}]}`, []int{1}},
 		{"everything in a zone", zoneB, `{"purge_everything":true}`, []int{2}},

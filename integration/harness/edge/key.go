@@ -14,6 +14,9 @@ type cacheKey struct{ scheme, host, path string }
 
 func (k cacheKey) String() string { return k.scheme + "://" + k.host + k.path }
 
+// maxURL is the longest URL that the edge serves, in bytes.
+const maxURL = 16 << 10
+
 // keyOfURL reads an absolute URL as a purge by URL names it.
 func keyOfURL(raw string) (cacheKey, error) {
 	u, err := url.Parse(raw)
@@ -22,6 +25,15 @@ func keyOfURL(raw string) (cacheKey, error) {
 	}
 	if (u.Scheme != "http" && u.Scheme != "https") || u.Host == "" {
 		return cacheKey{}, errors.New("not an absolute http or https URL")
+	}
+	if u.User != nil || strings.Contains(raw, "#") {
+		return cacheKey{}, errors.New("a URL with a user or a fragment")
+	}
+	if strings.ContainsFunc(raw, func(r rune) bool { return r <= ' ' || r > '~' || r == '*' }) {
+		return cacheKey{}, errors.New("a URL with a wildcard, a space or a character outside printable ASCII")
+	}
+	if len(raw) > maxURL {
+		return cacheKey{}, errors.New("a URL too long to have been served")
 	}
 	return makeKey(u.Scheme, u.Host, u), nil
 }

@@ -122,9 +122,13 @@ func (p purge) check(zone Zone) *refusal {
 				return refuse(http.StatusBadRequest, codeGuessed, "not a host name: %q", value)
 			}
 		case Prefixes:
-			host, _, _ := strings.Cut(value, "/")
-			if host == "" || strings.Contains(value, "://") || strings.ContainsAny(value, "?# ") || strings.Count(value, "/") > maxSlashes {
+			host, _, _ := strings.Cut(strings.ToLower(value), "/")
+			if host == "" || strings.Contains(value, "://") || strings.ContainsAny(value, "?#*@") || strings.Count(value, "/") > maxSlashes ||
+				strings.ContainsFunc(value, func(r rune) bool { return r <= ' ' || r > '~' }) {
 				return refuse(http.StatusBadRequest, codeGuessed, "not a host and path without scheme, query and fragment and with at most %d slashes: %q", maxSlashes, value)
+			}
+			if !zone.holds(host) {
+				return refuse(http.StatusBadRequest, codeGuessed, "not in this zone: %q", value)
 			}
 		case Files:
 			key, err := keyOfURL(value)

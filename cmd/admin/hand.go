@@ -1,0 +1,196 @@
+package admin
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"time"
+)
+
+// Hand is what an operator can do to a running pipeline. Its methods return a
+// *NotFoundError or *BadRequestError where the request is at fault.
+type Hand interface {
+	// Purge puts invalidations ahead of a sink's queue and returns once that is
+	// durable, or only estimates.
+	Purge(ctx context.Context, r PurgeRequest) (PurgeReport, error)
+	// Replay purges again what the stream still holds.
+	Replay(ctx context.Context, r ReplayRequest) (ReplayReport, error)
+	// Pause holds a lane, or lets it go on.
+	Pause(sink string, paused bool) error
+	// Parked lists what sinks refused, at most limit messages; sink may be empty.
+	Parked(ctx context.Context, sink string, limit int) ([]Parked, error)
+	// Unpark retries or drops parked messages and returns how many.
+	Unpark(ctx context.Context, r UnparkRequest) (int, error)
+	// Tail calls each with every batch purged from now on, as JSON, until the
+	// context ends or each fails. sink may be empty.
+	Tail(ctx context.Context, sink string, each func(payload []byte) error) error
+}
+
+// BadRequestError says what is wrong with a request.
+type BadRequestError struct{ Err error }
+
+// Error returns the wrapped error's text.
+func (e *BadRequestError) Error() string { return e.Err.Error() }
+
+// Unwrap returns the wrapped error.
+func (e *BadRequestError) Unwrap() error { return e.Err }
+
+// PurgeRequest asks for a purge by hand.
+type PurgeRequest struct {
+	Sink        string   `json:"sink"`
+	Keys        []string `json:"keys,omitempty"`
+	Tags        []string `json:"tags,omitempty"`
+	URLs        []string `json:"urls,omitempty"`
+	URLPrefixes []string `json:"url_prefixes,omitempty"`
+	KeyPrefixes []string `json:"key_prefixes,omitempty"`
+	Generations []string `json:"generations,omitempty"`
+	// All carries out the sink's flush plan.
+	All bool `json:"all,omitempty"`
+	// Supersede drops what waits in the lane: the caller vouches that the purge
+	// covers it.
+	Supersede bool `json:"supersede,omitempty"`
+	DryRun    bool `json:"dry_run,omitempty"`
+}
+
+// PurgeReport says what a purge comes to.
+type PurgeReport struct {
+	Items    int     `json:"items"`
+	Requests int     `json:"requests"`
+	Seconds  float64 `json:"seconds"`
+	DryRun   bool    `json:"dry_run"`
+}
+
+// ReplayRequest asks for what was published since a time or after an LSN.
+type ReplayRequest struct {
+	Sink  string    `json:"sink,omitempty"`
+	Since time.Time `json:"since,omitzero"`
+	From  string    `json:"from,omitempty"`
+}
+
+// ReplayReport says what is purged again.
+type ReplayReport struct {
+	Messages int `json:"messages"`
+	Items    int `json:"items"`
+}
+
+// Parked is a parked message.
+type Parked struct {
+	ID       uint64    `json:"id"`
+	Sink     string    `json:"sink"`
+	ParkedAt time.Time `json:"parked_at"`
+	LSN      string    `json:"lsn"`
+	Error    string    `json:"error"`
+	Items    []Value   `json:"items"`
+}
+
+// Value is one invalidation.
+type Value struct {
+	Rule  string `json:"rule"`
+	Kind  string `json:"kind"`
+	Value string `json:"value"`
+}
+
+// UnparkRequest names parked messages: by id, or all of a sink, or all.
+type UnparkRequest struct {
+	// Action is retry or drop.
+	Action string   `json:"action"`
+	IDs    []uint64 `json:"ids,omitempty"`
+	Sink   string   `json:"sink,omitempty"`
+	All    bool     `json:"all,omitempty"`
+}
+
+// parkedLimit bounds a list of parked messages.
+const parkedLimit = 1000
+
+func (s *Server) handRoutes(mux *http.ServeMux) {
+	h := s.cfg.Hand
+	mux.Handle("POST /api/v1/purge", s.guard(act(h.Purge)))
+	mux.Handle("POST /api/v1/replay", s.guard(act(h.Replay)))
+	for path, paused := range map[string]bool{"/api/v1/pause": true, "/api/v1/resume": false} {
+		mux.Handle("POST "+path, s.guard(act(func(_ context.Context, r struct {
+			Sink string `json:"sink"`
+		}) (map[string]any, error) {
+			return map[string]any{"sink": r.Sink, "paused": paused}, h.Pause(r.Sink, paused)
+		})))
+	}
+	mux.Handle("POST /api/v1/parked", s.guard(act(func(ctx context.Context, r UnparkRequest) (map[string]int, error) {
+		n, err := h.Unpark(ctx, r)
+		return map[string]int{"done": n}, err
+	})))
+	mux.HandleFunc("GET /api/v1/parked", func(w http.ResponseWriter, r *http.Request) {
+		list, err := h.Parked(r.Context(), r.URL.Query().Get("sink"), parkedLimit)
+		if err != nil {
+			failWith(w, err)
+			return
+		}
+		if list == nil {
+			list = []Parked{}
+		}
+		reply(w, http.StatusOK, list)
+	})
+	mux.HandleFunc("GET /api/v1/tail", s.tail)
+}
+
+// act reads a request strictly, carries it out and writes the answer.
+func act[In, Out any](do func(context.Context, In) (Out, error)) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		var in In
+		dec := json.NewDecoder(r.Body)
+		dec.DisallowUnknownFields()
+		if err := dec.Decode(&in); err != nil {
+			fail(w, http.StatusBadRequest, fmt.Errorf("the body is not the JSON of this call: %w", err))
+			return
+		}
+		if _, err := dec.Token(); !errors.Is(err, io.EOF) {
+			fail(w, http.StatusBadRequest, errors.New("the body goes on behind its JSON"))
+			return
+		}
+		out, err := do(r.Context(), in)
+		if err != nil {
+			failWith(w, err)
+			return
+		}
+		reply(w, http.StatusOK, out)
+	}
+}
+
+// failWith answers with the status that the error asks for.
+func failWith(w http.ResponseWriter, err error) {
+	var missing *NotFoundError
+	var bad *BadRequestError
+	switch {
+	case errors.As(err, &missing):
+		fail(w, http.StatusNotFound, err)
+	case errors.As(err, &bad):
+		fail(w, http.StatusBadRequest, err)
+	default:
+		fail(w, http.StatusServiceUnavailable, err)
+	}
+}
+
+// tail streams one JSON document a line.
+func (s *Server) tail(w http.ResponseWriter, r *http.Request) {
+	flush := http.NewResponseController(w)
+	began := false
+	begin := func() error {
+		began = true
+		w.Header().Set("Content-Type", "application/x-ndjson")
+		w.Header().Set("Cache-Control", "no-store")
+		return flush.Flush()
+	}
+	err := s.cfg.Hand.Tail(r.Context(), r.URL.Query().Get("sink"), func(payload []byte) error {
+		if payload == nil {
+			return begin()
+		}
+		if _, err := w.Write(append(payload, '\n')); err != nil {
+			return err
+		}
+		return flush.Flush()
+	})
+	if err != nil && !began {
+		failWith(w, err)
+	}
+}

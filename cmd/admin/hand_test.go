@@ -1,0 +1,122 @@
+package admin
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+// hand remembers what it was asked for.
+type hand struct {
+	asked any
+	err   error
+}
+
+func (h *hand) Purge(_ context.Context, r PurgeRequest) (PurgeReport, error) {
+	h.asked = r
+	return PurgeReport{Items: len(r.Keys)}, h.err
+}
+
+func (h *hand) Replay(_ context.Context, r ReplayRequest) (ReplayReport, error) {
+	h.asked = r
+	return ReplayReport{}, h.err
+}
+
+func (h *hand) Pause(sink string, paused bool) error {
+	h.asked = map[string]bool{sink: paused}
+	return h.err
+}
+
+func (h *hand) Parked(_ context.Context, sink string, limit int) ([]Parked, error) {
+	h.asked = []any{sink, limit}
+	return nil, h.err
+}
+
+func (h *hand) Unpark(_ context.Context, r UnparkRequest) (int, error) {
+	h.asked = r
+	return 3, h.err
+}
+
+func (h *hand) Tail(_ context.Context, sink string, each func([]byte) error) error {
+	h.asked = sink
+	if h.err != nil {
+		return h.err
+	}
+	for _, payload := range [][]byte{nil, []byte(`{"a":1}`), []byte(`{"a":2}`)} {
+		if err := each(payload); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// local is a call that changes something, from this machine.
+func local(path, body string) *http.Request {
+	r := httptest.NewRequest(http.MethodPost, path, strings.NewReader(body))
+	r.Host, r.RemoteAddr = "127.0.0.1:7468", "127.0.0.1:40000"
+	r.Header.Set("Content-Type", "application/json")
+	return r
+}
+
+func TestCallsReachTheHand(t *testing.T) {
+	for _, c := range []struct {
+		r     *http.Request
+		asked any
+		body  string
+	}{
+		{local("/api/v1/purge", `{"sink": "cache", "keys": ["a", "b"], "supersede": true}`),
+			PurgeRequest{Sink: "cache", Keys: []string{"a", "b"}, Supersede: true}, `"items": 2`},
+		{local("/api/v1/replay", `{"from": "0/1"}`), ReplayRequest{From: "0/1"}, `"messages": 0`},
+		{local("/api/v1/pause", `{"sink": "edge"}`), map[string]bool{"edge": true}, `"paused": true`},
+		{local("/api/v1/resume", `{"sink": "edge"}`), map[string]bool{"edge": false}, `"paused": false`},
+		{local("/api/v1/parked", `{"action": "drop", "ids": [7]}`), UnparkRequest{Action: "drop", IDs: []uint64{7}}, `"done": 3`},
+		{httptest.NewRequest(http.MethodGet, "/api/v1/parked?sink=edge", nil), []any{"edge", parkedLimit}, "[]"},
+		{httptest.NewRequest(http.MethodGet, "/api/v1/tail?sink=edge", nil), "edge", "{\"a\":1}\n{\"a\":2}\n"},
+	} {
+		d := &daemon{}
+		code, body, _ := do(t, d, c.r)
+		require.Equal(t, http.StatusOK, code, body)
+		require.Equal(t, c.asked, d.hand.asked)
+		require.Contains(t, body, c.body)
+	}
+}
+
+func TestCallsThatCannotBeMeant(t *testing.T) {
+	for _, body := range []string{"", "null x", "{}{}", `{"sink": 1}`, `{"snik": "cache"}`, `[]`} {
+		d := &daemon{}
+		code, text, h := do(t, d, local("/api/v1/purge", body))
+		require.Equal(t, http.StatusBadRequest, code, body)
+		require.NotEmpty(t, isError(t, text, h))
+		require.Nil(t, d.hand.asked)
+	}
+	for err, want := range map[error]int{
+		&NotFoundError{What: "sink x"}: 404, &BadRequestError{Err: errors.New("no")}: 400, errors.New("the stream is away"): 503,
+	} {
+		for _, r := range []*http.Request{
+			local("/api/v1/purge", "{}"), local("/api/v1/pause", "{}"), httptest.NewRequest(http.MethodGet, "/api/v1/parked", nil),
+			httptest.NewRequest(http.MethodGet, "/api/v1/tail", nil),
+		} {
+			code, text, h := do(t, &daemon{hand: hand{err: err}}, r)
+			require.Equal(t, want, code)
+			require.Equal(t, err.Error(), isError(t, text, h))
+		}
+	}
+}
+
+func TestCallsAreGuarded(t *testing.T) {
+	for _, path := range []string{"purge", "replay", "pause", "resume", "parked"} {
+		foreign := local("/api/v1/"+path, "{}")
+		foreign.Host = "shop.example"
+		code, _, _ := do(t, &daemon{}, foreign)
+		require.Equal(t, http.StatusForbidden, code, path)
+		remote := local("/api/v1/"+path, "{}")
+		remote.RemoteAddr = "10.0.0.9:1"
+		code, _, _ = do(t, &daemon{}, remote)
+		require.Equal(t, http.StatusUnauthorized, code, path)
+	}
+}

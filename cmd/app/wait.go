@@ -1,0 +1,65 @@
+package app
+
+import (
+	"context"
+
+	"github.com/walpurge/walpurge/cdc"
+	"github.com/walpurge/walpurge/cdc/watermark"
+	"github.com/walpurge/walpurge/cmd/admin"
+	"github.com/walpurge/walpurge/router/stream"
+)
+
+// wait blocks until the sink, or every sink, has purged up to lsn on the
+// present timeline, and then tells of what is parked below it.
+func (a *App) wait(ctx context.Context, lsn cdc.LSN, sink string) error {
+	found := false
+	received := watermark.Mark{Stage: watermark.Received}
+	// Until the reader has begun, the timeline that lsn is meant on is unknown.
+	if err := a.board.Wait(ctx, received, cdc.Position{Timeline: 1}); err != nil {
+		return err
+	}
+	p := a.board.Get(received)
+	p.LSN = lsn
+	for _, l := range a.lanes {
+		if sink != "" && sink != l.spec.Name {
+			continue
+		}
+		found = true
+		if err := a.board.Wait(ctx, watermark.Mark{Stage: watermark.Purged, Target: l.spec.Name}, p); err != nil {
+			return err
+		}
+	}
+	if !found {
+		return &admin.NotFoundError{What: "sink " + sink}
+	}
+	return a.parkedBelow(ctx, p, sink)
+}
+
+// parkedBelow returns an *admin.ParkedError if a sink, or with an empty name any
+// sink, has parked something at or below p.
+func (a *App) parkedBelow(ctx context.Context, p cdc.Position, sink string) error {
+	counts, err := a.stream.Parked(ctx)
+	if err != nil {
+		return err
+	}
+	for _, l := range a.lanes {
+		name := l.spec.Name
+		if sink != "" && sink != name || counts[name] == 0 {
+			continue
+		}
+		below := 0
+		err := a.stream.ListParked(ctx, name, func(b stream.ParkedBatch) bool {
+			if !p.Before(b.Batch.Stamp.Position) {
+				below++
+			}
+			return true
+		})
+		if err != nil {
+			return err
+		}
+		if below > 0 {
+			return &admin.ParkedError{Sink: name, Count: below}
+		}
+	}
+	return nil
+}

@@ -1,0 +1,126 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"strconv"
+	"syscall"
+	"text/tabwriter"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/walpurge/walpurge/cmd/app"
+)
+
+func statusCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "status",
+		Short: "Say whether caches are fresh, and where the lag is",
+		Long: "Ask the running daemon for its condition. The first line is one sentence: FRESH, STALE, UNKNOWN or\n" +
+			"NOT STREAMING, where and why. Exit 0 if every sink is fresh, else 1.",
+		Example: "  walpurge status\n  walpurge status --watch\n  walpurge status --addr 10.0.0.7:7468 --json",
+		Args:    cobra.NoArgs,
+	}
+	flags := addDaemonFlags(cmd)
+	watch := cmd.Flags().Bool("watch", false, "print anew every second until Ctrl-C")
+	asJSON := cmd.Flags().Bool("json", false, "print the document that the daemon gave")
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		c, err := flags.client(cmd)
+		if err != nil {
+			return err
+		}
+		ctx, stop := signal.NotifyContext(cmd.Context(), syscall.SIGTERM, os.Interrupt)
+		defer stop()
+		out := cmd.OutOrStdout()
+		for {
+			var s app.Status
+			if err := c.call(ctx, "/api/v1/status", nil, &s); err != nil {
+				return err
+			}
+			if *asJSON {
+				if err := printJSON(out, s); err != nil {
+					return err
+				}
+			} else {
+				if *watch {
+					fmt.Fprint(out, "\x1b[H\x1b[2J") // home, clear
+				}
+				printStatus(out, &s)
+			}
+			if !*watch {
+				if !s.Fresh {
+					return &exitError{code: 1}
+				}
+				return nil
+			}
+			if !pause(ctx, time.Second) {
+				return nil
+			}
+		}
+	}
+	return cmd
+}
+
+// pause waits and reports whether the context lived through it.
+func pause(ctx context.Context, d time.Duration) bool {
+	select {
+	case <-time.After(d):
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+// printStatus writes a status for people.
+func printStatus(out io.Writer, s *app.Status) {
+	fmt.Fprintf(out, "%s\n\n", s.Summary)
+	w := tabwriter.NewWriter(out, 0, 4, 2, ' ', 0)
+	fmt.Fprintln(w, "STAGE\tTARGET\tLSN\tBEHIND\tLAG")
+	for _, m := range s.Watermarks {
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\n", m.Stage, m.Target, m.LSN, size(m.LagBytes), seconds(m.LagSeconds))
+	}
+	_ = w.Flush()
+	fmt.Fprintln(out)
+	w = tabwriter.NewWriter(out, 0, 4, 2, ' ', 0)
+	fmt.Fprintln(w, "SINK\tKIND\tSTATE\tWAITING\tPARKED\tLAG\tERROR")
+	for _, k := range s.Sinks {
+		fmt.Fprintf(w, "%s\t%s\t%s\t%d\t%d\t%s\t%s\n", k.Name, k.Kind, k.State, k.Backlog, k.Parked, seconds(k.LagSeconds), k.Error)
+	}
+	_ = w.Flush()
+	safe := ""
+	if s.Slot.SafeBytes != nil {
+		safe = fmt.Sprintf(", %s until it is lost", size(uint64(max(0, *s.Slot.SafeBytes))))
+	}
+	fmt.Fprintf(out, "\nreader %s, slot %s holds back %s%s\n", s.Reader.State, s.Slot.Name, size(uint64(max(0, s.Slot.RetainedBytes))), safe)
+	fmt.Fprintf(out, "stream %s of %s, replays reach back %s\n", size(uint64(s.Stream.Bytes)), size(uint64(s.Stream.LimitBytes)),
+		(time.Duration(s.Stream.ReplayHorizonSeconds) * time.Second).String())
+}
+
+// seconds prints a lag; nil is one that is not known.
+func seconds(s *float64) string {
+	if s == nil {
+		return "unknown"
+	}
+	if *s < 60 {
+		return strconv.FormatFloat(*s, 'f', 1, 64) + " s"
+	}
+	return time.Duration(*s * float64(time.Second)).Round(time.Second).String()
+}
+
+// size prints a number of bytes.
+func size(n uint64) string {
+	units := []string{"B", "KiB", "MiB", "GiB", "TiB"}
+	v, i := float64(n), 0
+	for v >= 1024 && i < len(units)-1 {
+		v /= 1024
+		i++
+	}
+	if i == 0 {
+		return strconv.FormatUint(n, 10) + " B"
+	}
+	return strconv.FormatFloat(v, 'f', 1, 64) + " " + units[i]
+}

@@ -1,0 +1,152 @@
+package bench
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/walpurge/walpurge/integration/harness"
+)
+
+// Config is what to measure.
+type Config struct {
+	// Walpurge is the program.
+	Walpurge string
+	Rows     int
+	Rounds   int
+	Kinds    []Kind
+	Out, Log io.Writer
+}
+
+// Result is one kind's figures.
+type Result struct {
+	Kind   string    `json:"kind"`
+	Rows   int       `json:"rows"`
+	Floor  []drained `json:"floor"`
+	E2E    []drained `json:"end_to_end"`
+	Ratios []float64 `json:"ratios"`
+	// Ratio is the median of the rounds' ratios: floor's time by ours.
+	Ratio float64 `json:"ratio"`
+}
+
+type bench struct {
+	cfg    Config
+	dir    string
+	bin    string
+	log    io.Writer
+	pg     *harness.Postgres
+	valkey *harness.Valkey
+	db     *pgx.Conn
+}
+
+// Run drains every kind of backlog in alternating rounds.
+func Run(ctx context.Context, cfg Config) (results []Result, err error) {
+	dir, err := os.MkdirTemp("", "walpurge-bench-")
+	if err != nil {
+		return nil, err
+	}
+	var group harness.Group
+	defer func() { err = errors.Join(err, group.Close()) }()
+	group.Add("directory", func() error { return os.RemoveAll(dir) })
+	for _, k := range cfg.Kinds {
+		r, err := run(ctx, cfg, k, filepath.Join(dir, k.Name))
+		if err != nil {
+			return results, fmt.Errorf("backlog %s: %w", k.Name, err)
+		}
+		results = append(results, r)
+	}
+	return results, nil
+}
+
+// run measures one kind on servers of its own.
+func run(ctx context.Context, cfg Config, k Kind, dir string) (r Result, err error) {
+	b := &bench{cfg: cfg, dir: dir, log: cfg.Log}
+	var group harness.Group
+	defer func() { err = errors.Join(err, group.Close()) }()
+	bins, err := harness.FindPostgres()
+	if err != nil {
+		return r, err
+	}
+	b.bin = bins.Dir
+	// As in bench.md's floor: durable, but the load itself is not waited for.
+	b.pg, err = harness.StartPostgres(ctx, harness.PostgresConfig{Dir: filepath.Join(dir, "postgres"), Settings: map[string]string{
+		"fsync": "on", "shared_buffers": "1GB", "max_wal_size": "16GB", "autovacuum": "off", "logical_decoding_work_mem": "64MB",
+	}})
+	if err != nil {
+		return r, err
+	}
+	group.Add("PostgreSQL", b.pg.Close)
+	if b.valkey, err = harness.StartValkey(ctx, harness.ValkeyConfig{Dir: filepath.Join(dir, "valkey")}); err != nil {
+		return r, err
+	}
+	group.Add("Valkey", b.valkey.Close)
+	if err := b.pg.Exec(ctx, "postgres", "CREATE DATABASE bench"); err != nil {
+		return r, err
+	}
+	if err := b.pg.Exec(ctx, "bench", fmt.Sprintf(schema, products)); err != nil {
+		return r, err
+	}
+	if b.db, err = pgx.Connect(ctx, b.pg.URL("bench")); err != nil {
+		return r, err
+	}
+	group.Add("connection", func() error { return b.db.Close(context.Background()) })
+	end, err := write(ctx, b.db, k, cfg.Rows)
+	if err != nil {
+		return r, err
+	}
+	r = Result{Kind: k.Name, Rows: cfg.Rows}
+	for n := range cfg.Rounds {
+		f, err := b.floor(ctx, end)
+		if err != nil {
+			return r, err
+		}
+		e, err := b.end2end(ctx, end)
+		if err != nil {
+			return r, err
+		}
+		ratio := f.Took.Seconds() / e.Took.Seconds()
+		r.Floor, r.E2E, r.Ratios = append(r.Floor, f), append(r.E2E, e), append(r.Ratios, ratio)
+		fmt.Fprintf(cfg.Out, "%s round %d: floor %s (walsender %s), walpurge %s (cpu %s, walsender %s, peak %d MiB), ratio %.2f\n",
+			k.Name, n+1, short(f.Took), short(f.Sender), short(e.Took), short(e.CPU), short(e.Sender), e.Peak>>20, ratio)
+	}
+	r.Ratio = median(r.Ratios)
+	fmt.Fprintf(cfg.Out, "%s: median ratio %.2f\n", k.Name, r.Ratio)
+	return r, nil
+}
+
+func short(d time.Duration) string { return d.Round(10 * time.Millisecond).String() }
+
+func median(v []float64) float64 {
+	s := slices.Sorted(slices.Values(v))
+	if len(s) == 0 {
+		return 0
+	}
+	if len(s)%2 == 1 {
+		return s[len(s)/2]
+	}
+	return (s[len(s)/2-1] + s[len(s)/2]) / 2
+}
+
+func joined(err, later error) error {
+	if err != nil {
+		return err
+	}
+	return later
+}
+
+func freeAddr() (string, error) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return "", err
+	}
+	defer l.Close()
+	return l.Addr().String(), nil
+}

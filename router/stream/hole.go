@@ -1,0 +1,111 @@
+package stream
+
+import (
+	"context"
+	"fmt"
+	"slices"
+
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/walpurge/walpurge/cdc"
+	"github.com/walpurge/walpurge/rules"
+)
+
+// Why a lane owes a flush; the reasons are metric labels.
+const (
+	// reasonUnreadable: a message could not be decoded and may have asked for
+	// anything.
+	reasonUnreadable = "unreadable_message"
+	// reasonHole: messages that the lane had not acknowledged are missing from the
+	// middle of the stream.
+	reasonHole = "stream_hole"
+	// reasonHead: the stream begins beyond what was trimmed.
+	reasonHead = "stream_head_lost"
+)
+
+// inspect finds out whether messages have been lost from the stream: at its
+// head, where the trimmer writes down how far it goes, or in the middle, where
+// nothing of ours deletes. The lane's floor does not tell which of them it had
+// purged: the server moves it along with the head, and takes a deletion for an
+// acknowledgement of all before. So whatever is lost and not written down as
+// answered for is owed a flush. known tells a lane that was there before from a
+// new one, which begins with the stream.
+func (c *Consumer) inspect(ctx context.Context, known bool) error {
+	info, err := c.from.Info(ctx)
+	if err != nil || !known {
+		return err
+	}
+	if first := info.State.FirstSeq; first > 1 {
+		trimmed, err := c.s.readNote(ctx, trimmedSubject(c.s.cfg.Pipeline))
+		if err != nil {
+			return err
+		}
+		accepted, err := c.s.readNote(ctx, acceptedSubject(c.s.cfg.Pipeline, "head", c.sink))
+		if err != nil {
+			return err
+		}
+		if legitimate := max(trimmed, accepted); first > legitimate {
+			c.owe(reasonHead, legitimate, first)
+			c.answer.head = first
+		}
+	}
+	if info.State.NumDeleted == 0 {
+		return nil
+	}
+	if info, err = c.from.Info(ctx, jetstream.WithDeletedDetails(true)); err != nil {
+		return fmt.Errorf("read the stream's holes: %w", err)
+	}
+	accepted, err := c.s.readNote(ctx, acceptedSubject(c.s.cfg.Pipeline, "hole", c.sink))
+	if err != nil || len(info.State.Deleted) == 0 {
+		return err
+	}
+	if last := slices.Max(info.State.Deleted); last > accepted {
+		c.owe(reasonHole, slices.Min(info.State.Deleted), last)
+		c.answer.hole = last
+	}
+	return nil
+}
+
+// count looks for a hole between two claims of one epoch: their counters rise
+// by one. A claim that comes once more has a counter seen before.
+func (c *Consumer) count(claim cdc.Claim, seq uint64) {
+	last := c.counted
+	if claim.Epoch < last.Epoch || claim.Epoch == last.Epoch && claim.Counter <= last.Counter {
+		return
+	}
+	if claim.Epoch == last.Epoch && claim.Counter > last.Counter+1 {
+		c.owe(reasonHole, c.countedSeq+1, seq-1)
+	}
+	c.counted, c.countedSeq = claim, seq
+}
+
+func (c *Consumer) owe(reason string, from, to uint64) {
+	c.owed = reason
+	c.log.Error("messages that the lane had not purged are gone from the stream, flushing the sink", "reason", reason, "from_seq", from, "to_seq", to)
+}
+
+// settleDebt makes the flush that the lane owes a part of its next message, so
+// that nothing behind the loss counts as purged before the sink was flushed.
+func (c *Consumer) settleDebt(m *rules.Message, payload []byte) []byte {
+	if c.owed == "" {
+		return payload
+	}
+	if m.Batch == nil {
+		m.Batch = &rules.Batch{Sink: c.sink, Origin: rules.FromGap}
+		if m.Claim != nil {
+			m.Batch.Stamp = cdc.Stamp{Position: m.Claim.Position, FirstCommit: m.Claim.CommitTime, LastCommit: m.Claim.CommitTime}
+		}
+	}
+	m.Batch.Flush, m.Batch.Reason = true, c.owed
+	c.answer.after = m.Seq
+	c.mu.Lock()
+	c.accept, c.answer = c.answer, acceptance{}
+	c.mu.Unlock()
+	c.owed = ""
+	told, err := encode(c.s.cfg.Pipeline, m.Batch)
+	if err != nil {
+		c.log.Error("encode a flush", "err", err)
+		return payload
+	}
+	return told
+}

@@ -1,0 +1,141 @@
+package stream
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+// LaneInfo is a lane as the stream remembers it.
+type LaneInfo struct {
+	Sink string
+	// Owes reports that it holds batches which the lane has not purged.
+	Owes bool
+}
+
+// Lanes lists every lane that was ever opened and not closed for good, by name.
+func (s *Stream) Lanes(ctx context.Context) ([]LaneInfo, error) {
+	var out []LaneInfo
+	list := s.stream.ListConsumers(ctx)
+	for info := range list.Info() {
+		owes := false
+		for _, subject := range s.purgeSubjects(info.Config) {
+			more, err := s.owes(ctx, subject, info.AckFloor.Stream)
+			if err != nil {
+				return nil, err
+			}
+			owes = owes || more
+		}
+		out = append(out, LaneInfo{Sink: info.Name, Owes: owes})
+	}
+	if err := list.Err(); err != nil {
+		return nil, fmt.Errorf("list the lanes: %w", err)
+	}
+	slices.SortFunc(out, func(a, b LaneInfo) int { return cmp.Compare(a.Sink, b.Sink) })
+	return out, nil
+}
+
+// CloseLane forgets a lane and its place. What it owes is never purged.
+func (s *Stream) CloseLane(ctx context.Context, sink string) error {
+	for _, from := range []jetstream.Stream{s.stream, s.hand} {
+		if err := from.DeleteConsumer(ctx, sink); err != nil && !errors.Is(err, jetstream.ErrConsumerNotFound) {
+			return fmt.Errorf("close lane %s: %w", sink, err)
+		}
+	}
+	return nil
+}
+
+// purgeSubjects are the subjects of batches that a lane reads: its own, and
+// those of lanes that it has adopted.
+func (s *Stream) purgeSubjects(cfg jetstream.ConsumerConfig) []string {
+	progress := progressSubject(s.cfg.Pipeline)
+	return slices.DeleteFunc(slices.Clone(cfg.FilterSubjects), func(subject string) bool { return subject == progress })
+}
+
+// owes reports whether a message of the subject lies beyond the floor.
+func (s *Stream) owes(ctx context.Context, subject string, floor uint64) (bool, error) {
+	_, err := s.stream.GetMsg(ctx, floor+1, jetstream.WithGetMsgSubject(subject))
+	if errors.Is(err, jetstream.ErrMsgNotFound) {
+		return false, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("look for what %s owes: %w", subject, err)
+	}
+	return true, nil
+}
+
+// adopt opens the lane of a sink that had another name before: at the place
+// where the old lane was, and with its batches. It comes to the same if it is
+// done again, whether or not a crash came in between.
+func (s *Stream) adopt(ctx context.Context, sink, formerly string, log *slog.Logger) error {
+	old, err := s.stream.Consumer(ctx, formerly)
+	if errors.Is(err, jetstream.ErrConsumerNotFound) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("adopt lane %s: %w", formerly, err)
+	}
+	heir, err := s.stream.Consumer(ctx, sink)
+	switch {
+	case err == nil && !slices.Contains(heir.CachedInfo().Config.FilterSubjects, purgeSubject(s.cfg.Pipeline, formerly)):
+		return fmt.Errorf("sink %s cannot adopt the backlog of %s: it has a lane of its own already; let %s drain first, or drop its backlog with `retired: [%s]`",
+			sink, formerly, formerly, formerly)
+	case errors.Is(err, jetstream.ErrConsumerNotFound):
+		cfg := s.laneConfig(sink, append(s.purgeSubjects(old.CachedInfo().Config), purgeSubject(s.cfg.Pipeline, sink), progressSubject(s.cfg.Pipeline)))
+		cfg.DeliverPolicy, cfg.OptStartSeq = jetstream.DeliverByStartSequencePolicy, old.CachedInfo().AckFloor.Stream+1
+		if _, err := s.stream.CreateConsumer(ctx, cfg); err != nil {
+			return fmt.Errorf("adopt lane %s: %w", formerly, err)
+		}
+	case err != nil:
+		return fmt.Errorf("adopt lane %s: %w", formerly, err)
+	}
+	log.Info("the lane goes on under a new name", "sink", sink, "formerly", formerly)
+	return s.CloseLane(ctx, formerly)
+}
+
+func (s *Stream) laneConfig(sink string, subjects []string) jetstream.ConsumerConfig {
+	return jetstream.ConsumerConfig{
+		Durable:        sink,
+		FilterSubjects: subjects,
+		AckPolicy:      jetstream.AckAllPolicy,
+		AckWait:        ackWait,
+		MaxAckPending:  maxUnacked,
+		DeliverPolicy:  jetstream.DeliverAllPolicy,
+	}
+}
+
+// openLane opens the durable consumer of a lane, or makes a new one. What it
+// has adopted it keeps until that is purged.
+func (s *Stream) openLane(ctx context.Context, from jetstream.Stream, sink string, subjects []string) (cons jetstream.Consumer, known bool, err error) {
+	old, err := from.Consumer(ctx, sink)
+	if errors.Is(err, jetstream.ErrConsumerNotFound) {
+		cons, err = from.CreateConsumer(ctx, s.laneConfig(sink, subjects))
+		return cons, false, err
+	}
+	if err != nil {
+		return nil, false, err
+	}
+	info := old.CachedInfo()
+	for _, subject := range info.Config.FilterSubjects {
+		if slices.Contains(subjects, subject) {
+			continue
+		}
+		owes, err := s.owes(ctx, subject, info.AckFloor.Stream)
+		if err != nil {
+			return nil, true, err
+		}
+		if owes {
+			subjects = append(subjects, subject)
+		}
+	}
+	cfg := s.laneConfig(sink, subjects)
+	// Where a lane began cannot be changed.
+	cfg.DeliverPolicy, cfg.OptStartSeq = info.Config.DeliverPolicy, info.Config.OptStartSeq
+	cons, err = from.UpdateConsumer(ctx, cfg)
+	return cons, true, err
+}

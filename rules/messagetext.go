@@ -1,0 +1,149 @@
+package rules
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"unicode/utf8"
+)
+
+// Bounds of one message: more bytes are not read, and of more values the first
+// are taken.
+const (
+	MaxMessage       = 1 << 20
+	MaxMessageValues = 10_000
+)
+
+// message is what the content of one asks for, as far as it can be used.
+type message struct {
+	values [NumKinds][][]byte
+	count  int
+	wrong  unfit
+}
+
+// unfit is what of a message cannot be used. It names places and reasons, never
+// the content.
+type unfit struct {
+	rule, prefix string
+	count        int
+	texts        []string
+}
+
+// shownUnfit is how many of them an error spells out.
+const shownUnfit = 3
+
+func (u *unfit) add(count int, text string) {
+	u.count += count
+	if len(u.texts) < shownUnfit && !slices.Contains(u.texts, text) {
+		u.texts = append(u.texts, text)
+	}
+}
+
+// Error says what is wrong with the message, and where.
+func (u *unfit) Error() string {
+	return fmt.Sprintf("rule %q: %d parts of a message %q cannot be used: %s", u.rule, u.count, u.prefix, strings.Join(u.texts, "; "))
+}
+
+// readMessage reads the content of a message: a JSON object whose members are
+// kinds with lists of texts. A member that is there twice counts twice.
+func readMessage(content []byte) (m message) {
+	switch {
+	case len(content) > MaxMessage:
+		m.wrong.add(1, fmt.Sprintf("it is %d bytes long, at most %d are read", len(content), MaxMessage))
+		return m
+	case !utf8.Valid(content):
+		m.wrong.add(1, "it is not UTF-8")
+		return m
+	case !json.Valid(content):
+		m.wrong.add(1, `it is not JSON; write an object like {"keys": ["home"]}`)
+		return m
+	}
+	d := json.NewDecoder(bytes.NewReader(content))
+	if open, err := d.Token(); err != nil || open != json.Delim('{') {
+		m.wrong.add(1, `it is not an object; write one like {"keys": ["home"]}`)
+		return m
+	}
+	for n := 1; d.More(); n++ {
+		if err := m.member(d, n); err != nil {
+			m.wrong.add(1, "it cannot be read to its end")
+			return m
+		}
+	}
+	return m
+}
+
+// member reads the n-th member of a message; it fails only where the JSON does.
+func (m *message) member(d *json.Decoder, n int) error {
+	name, err := d.Token()
+	if err != nil {
+		return err
+	}
+	var raw json.RawMessage
+	if err := d.Decode(&raw); err != nil {
+		return err
+	}
+	lists := messageKinds()
+	i := slices.IndexFunc(lists, func(l rawList) bool { return l.key == name })
+	if i < 0 {
+		m.wrong.add(1, fmt.Sprintf("member %d is none of keys, tags, urls, url_prefixes, key_prefixes and generations", n))
+		return nil
+	}
+	elements := json.NewDecoder(bytes.NewReader(raw))
+	if open, err := elements.Token(); err != nil || open != json.Delim('[') {
+		m.wrong.add(1, lists[i].key+" is not a list")
+		return nil
+	}
+	for n := 0; elements.More(); n++ {
+		var element json.RawMessage
+		if err := elements.Decode(&element); err != nil {
+			return err
+		}
+		m.element(lists[i], n, element)
+	}
+	if _, err := elements.Token(); err != nil && !errors.Is(err, io.EOF) {
+		return err
+	}
+	return nil
+}
+
+func (m *message) element(list rawList, n int, raw json.RawMessage) {
+	at := fmt.Sprintf("%s[%d] ", list.key, n)
+	if m.count++; m.count > MaxMessageValues {
+		m.wrong.add(1, fmt.Sprintf("it has more than %d values", MaxMessageValues))
+		return
+	}
+	var text string
+	switch err := json.Unmarshal(raw, &text); {
+	case err != nil || raw[0] != '"':
+		m.wrong.add(1, at+"is not a text")
+		return
+	case strings.ContainsRune(text, utf8.RuneError) && !bytes.ContainsRune(raw, utf8.RuneError) && !strings.Contains(strings.ToLower(string(raw)), `\ufffd`):
+		m.wrong.add(1, at+"has half of a surrogate pair")
+		return
+	}
+	if err := fits(list.kind, text); err != nil {
+		m.wrong.add(1, at+err.Error())
+		return
+	}
+	m.values[list.kind] = append(m.values[list.kind], []byte(text))
+}
+
+// fits checks a value that nobody's template frames: it must be what the literal
+// text of a template of its kind could be.
+func fits(kind Kind, value string) error {
+	switch {
+	case value == "":
+		return errors.New("is empty")
+	case len(value) > maxLen(kind):
+		return fmt.Errorf("is %d bytes long, at most %d are allowed", len(value), maxLen(kind))
+	}
+	t := template{parts: []part{{literal: value}}}
+	if err := t.frame(kind); err != nil {
+		return fmt.Errorf("is no %s that can be purged", kind)
+	}
+	return nil
+}

@@ -1,0 +1,250 @@
+package delivery
+
+import (
+	"context"
+	"errors"
+	"math/rand/v2"
+	"time"
+
+	"github.com/walpurge/walpurge/rules"
+	"github.com/walpurge/walpurge/sinks"
+)
+
+// job is a purge that was asked for by hand.
+type job struct {
+	msg   rules.Message
+	entry *entry
+	// left are the invalidations that the sink has not taken yet.
+	left  []rules.Invalidation
+	pause time.Duration
+}
+
+// cover is a purge by hand that stands for everything before it in the lane.
+type cover struct {
+	job  *job
+	upTo uint64 // in the lane
+	all  []rules.Invalidation
+	full bool // a flush: covers even those
+	// group is the one that was being purged when the cover was laid.
+	group uint64
+}
+
+// keepHand reads what was asked for by hand. It has no gates: whoever asks by
+// hand means what is visible now.
+func (l *Lane) keepHand(ctx context.Context) {
+	for {
+		m, err := l.cfg.Hand.Next(ctx)
+		if err != nil {
+			return
+		}
+		e, again := l.hand.add(m)
+		if again || m.Batch == nil {
+			continue
+		}
+		l.urge(ctx, &job{msg: m, entry: e, left: l.valuesByHand(m.Batch), pause: minPause})
+	}
+}
+
+func (l *Lane) valuesByHand(b *rules.Batch) []rules.Invalidation {
+	all := b.Invalidations(nil)
+	if b.Flush {
+		all = append(all, l.cfg.Flush()...)
+	}
+	return distinct(all)
+}
+
+func (l *Lane) urge(ctx context.Context, j *job) {
+	select {
+	case l.urgent <- j:
+	case <-ctx.Done():
+	}
+}
+
+// serve carries out what was asked for by hand and waits, ahead of whatever the
+// lane is at. It is called by the lane's goroutine between two requests.
+func (l *Lane) serve(intake, work context.Context) {
+	for {
+		select {
+		case j := <-l.urgent:
+			l.byHand(intake, work, j)
+		default:
+			return
+		}
+	}
+}
+
+// byHand tries a job once. What the sink may take later comes back after a
+// pause, without holding the queue; what it refuses, for whatever reason, is
+// parked: a human is at hand.
+func (l *Lane) byHand(intake, work context.Context, j *job) {
+	if b := j.msg.Batch; b.Flush && j.pause == minPause {
+		l.metrics.flush(b.Reason)
+		l.cfg.Logger.Info("flushing the sink", "reason", b.Reason)
+	}
+	all := j.left
+	for _, request := range split(j.left, l.cfg.Limits) {
+		if l.cfg.Pace.Wait(intake, request) != nil {
+			return
+		}
+		began := time.Now()
+		err := l.cfg.Sink.Purge(work, request)
+		l.metrics.request(time.Since(began), len(request), err)
+		again, refused := request[:0:0], request[:0:0]
+		after := time.Duration(0)
+		if err != nil {
+			again, refused, after = l.sortByHand(request, err)
+		}
+		if len(refused) > 0 && !l.park(intake, refused, []ready{{entry: j.entry, msg: j.msg}}, err) {
+			return
+		}
+		if len(again) > 0 {
+			rest := all[len(request):]
+			j.left = append(again, rest...)
+			l.cfg.Logger.Warn("a purge by hand failed, trying again", "err", err)
+			wait := max(after, j.pause/2+rand.N(j.pause/2))
+			j.pause = min(2*j.pause, maxPause)
+			l.retries.Go(func() {
+				if sleep(intake, wait) {
+					l.urge(intake, j)
+				}
+			})
+			return
+		}
+		all = all[len(request):]
+	}
+	l.announce(l.cfg.Hand, j.msg)
+	if upTo := j.msg.Batch.Supersedes; upTo > 0 {
+		if l.superseded != nil {
+			// The newer one stands for whatever the older one did.
+			l.doneByHand(l.superseded.job)
+		}
+		l.superseded = &cover{job: j, upTo: upTo, all: l.valuesByHand(j.msg.Batch), full: j.msg.Batch.Flush, group: l.group}
+		l.cfg.Logger.Info("a purge by hand stands for what waits in the lane", "seq", upTo)
+		return
+	}
+	l.doneByHand(j)
+}
+
+// sortByHand divides a failed request into what may be tried again and what is
+// refused until somebody acts.
+func (l *Lane) sortByHand(request []rules.Invalidation, err error) (again, refused []rules.Invalidation, after time.Duration) {
+	var batch *sinks.BatchError
+	if errors.As(err, &batch) {
+		again, refused, _, after = sortOut(request, batch)
+		return again, refused, after
+	}
+	class, after := sinks.ClassOf(err)
+	if class == sinks.Item || class == sinks.Lane {
+		return nil, request, 0
+	}
+	return request, nil, after
+}
+
+func (l *Lane) doneByHand(j *job) {
+	floor, _ := l.hand.finish(j.entry)
+	if floor == 0 {
+		return
+	}
+	if err := l.cfg.Hand.Ack(floor); err != nil {
+		l.cfg.Logger.Warn("acknowledgement failed, the purge by hand will be repeated after a restart", "err", err)
+	}
+}
+
+// coveredBy reports whether a purge by hand stands for the message.
+func (l *Lane) coveredBy(m rules.Message) bool {
+	c := l.superseded
+	return c != nil && m.Seq <= c.upTo && (m.Batch == nil || !m.Batch.Flush || c.full)
+}
+
+// covered reports whether a purge by hand that was carried out between the
+// requests of this group, and so after its gates opened, stands for all of it.
+func (l *Lane) covered(group []ready) bool {
+	if l.superseded == nil || l.superseded.group != l.group {
+		return false
+	}
+	for _, r := range group {
+		if !l.coveredBy(r.msg) {
+			return false
+		}
+	}
+	return true
+}
+
+// uncover ends the cover once the lane has come past it.
+func (l *Lane) uncover(group []ready) {
+	c := l.superseded
+	if c == nil {
+		return
+	}
+	for _, r := range group {
+		if r.msg.Seq >= c.upTo {
+			l.superseded = nil
+			l.doneByHand(c.job)
+			return
+		}
+	}
+}
+
+// nap waits between two attempts, and serves what is asked for by hand
+// meanwhile. It reports whether the context lived through it.
+func (l *Lane) nap(intake, work context.Context, d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	for {
+		select {
+		case j := <-l.urgent:
+			l.byHand(intake, work, j)
+		case <-t.C:
+			return true
+		case <-intake.Done():
+			return false
+		}
+	}
+}
+
+// awaitResume blocks while the lane is paused, serves what is asked for by hand
+// meanwhile, and reports whether the context lived through it.
+func (l *Lane) awaitResume(intake, work context.Context) bool {
+	for l.held() {
+		select {
+		case j := <-l.urgent:
+			l.byHand(intake, work, j)
+		case <-l.nudge:
+		case <-intake.Done():
+			return false
+		}
+	}
+	return true
+}
+
+// Pause holds the lane: what is in flight is finished, the rest waits until
+// Resume. Purges by hand are carried out all the same. A restart resumes.
+func (l *Lane) Pause() { l.hold(true) }
+
+// Resume ends a Pause.
+func (l *Lane) Resume() { l.hold(false) }
+
+func (l *Lane) hold(paused bool) {
+	l.mu.Lock()
+	changed := l.paused != paused
+	l.paused = paused
+	l.mu.Unlock()
+	if !changed {
+		return
+	}
+	if paused {
+		l.enter(Paused, nil)
+	} else {
+		l.enter(OK, nil)
+	}
+	select {
+	case l.nudge <- struct{}{}:
+	default:
+	}
+}
+
+func (l *Lane) held() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.paused
+}

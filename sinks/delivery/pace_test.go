@@ -1,0 +1,86 @@
+package delivery
+
+import (
+	"context"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/walpurge/walpurge/rules"
+	"github.com/walpurge/walpurge/sinks"
+)
+
+func invs(kind rules.Kind, n int) []rules.Invalidation {
+	out := make([]rules.Invalidation, n)
+	for i := range out {
+		out[i].Kind = kind
+	}
+	return out
+}
+
+// took is how long a pace holds a call back.
+func took(t *testing.T, p Pace, batch []rules.Invalidation) time.Duration {
+	t.Helper()
+	began := time.Now()
+	require.NoError(t, p.Wait(t.Context(), batch))
+	return time.Since(began).Round(time.Millisecond)
+}
+
+func TestPaceChargesEveryBudgetWhatACallCosts(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := NewBuckets().Pace(
+			sinks.Budget{PerSecond: 1, Burst: 4, Cost: func(b []rules.Invalidation) int {
+				if b[0].Kind == rules.URL {
+					return 0
+				}
+				return 2
+			}},
+			sinks.Budget{PerSecond: 10, Burst: 10, Cost: func(b []rules.Invalidation) int { return len(b) }},
+		)
+		require.Zero(t, took(t, p, invs(rules.Tag, 5)))
+		require.Zero(t, took(t, p, invs(rules.Tag, 5)))
+		require.Equal(t, 2*time.Second, took(t, p, invs(rules.Tag, 5)), "two requests at one a second")
+		require.Zero(t, took(t, p, invs(rules.URL, 5)))
+		require.Equal(t, 3*time.Second, took(t, p, invs(rules.URL, 30)), "more than the bucket ever holds")
+	})
+}
+
+func TestBudgetsOfOneNameAreOneBucketWithTheSmallerNumbers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := NewBuckets()
+		one := b.Pace(sinks.Budget{Share: "main", PerSecond: 50, Burst: 50})
+		two := b.Pace(sinks.Budget{Share: "main", PerSecond: 100, Burst: 2}, sinks.Budget{PerSecond: 100, Burst: 100})
+		b.Pace(sinks.Budget{Share: "main", PerSecond: 5, Burst: 50})
+		alone := b.Pace(sinks.Budget{PerSecond: 1, Burst: 1}, sinks.Budget{Share: "none"})
+		require.Zero(t, took(t, one, nil))
+		require.Zero(t, took(t, two, nil))
+		require.Equal(t, 200*time.Millisecond, took(t, two, nil))
+		require.Equal(t, 200*time.Millisecond, took(t, one, nil))
+		require.Zero(t, took(t, alone, nil))
+		require.Equal(t, time.Second, took(t, alone, nil))
+	})
+}
+
+func TestPaceWithoutLimits(t *testing.T) {
+	require.NoError(t, Pace{}.Wait(t.Context(), nil))
+	require.NoError(t, NewBuckets().Pace(sinks.Limits{}.Budget("")).Wait(t.Context(), nil))
+	p := NewBuckets().Pace(sinks.Limits{PerSecond: 5.0 / 60}.Budget(""))
+	require.NoError(t, p.Wait(t.Context(), nil), "a bucket of nothing would never let a call through")
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	require.ErrorIs(t, p.Wait(ctx, nil), context.Canceled)
+}
+
+func TestSplitByKind(t *testing.T) {
+	limits := sinks.Limits{Items: 3, OneKind: true}
+	limits.ByKind[rules.URL] = 5
+	var sizes []int
+	for _, call := range split(append(invs(rules.Tag, 4), invs(rules.URL, 7)...), limits) {
+		sizes = append(sizes, len(call))
+	}
+	require.Equal(t, []int{3, 1, 5, 2}, sizes)
+	limits.OneKind = false
+	require.Len(t, split(append(invs(rules.Tag, 4), invs(rules.URL, 7)...), limits), 4)
+}
