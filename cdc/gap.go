@@ -23,7 +23,20 @@ const (
 	GapStreamBehind GapReason = "stream_behind"
 	// GapSystemChanged: the claim in the stream is from another database cluster.
 	GapSystemChanged GapReason = "system_changed"
+	// GapTable: a table entered or left the publication, so only what rules made
+	// of its rows is in doubt; see TableGap.
+	GapTable GapReason = "table"
 )
 
 // String says the gap in one line.
 func (g Gap) String() string { return fmt.Sprintf("%s between %s and %s", g.Reason, g.From, g.To) }
+
+// TableGap says that changes of some tables may have been committed and not
+// streamed: until now they were not published, or not all the time.
+type TableGap struct {
+	Tables []Table
+	// Open are the transactions that may have written to them before they were
+	// published and had not ended when the gap was read: what they wrote until
+	// then is not streamed, whenever they commit.
+	Open []uint64
+}

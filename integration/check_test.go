@@ -164,7 +164,9 @@ func TestSetupTwiceNarrowAndDrop(t *testing.T) {
 
 	r.edit("rules/catalog.yaml", "public.categories", "public.versions")
 	o = r.call("setup", "--print")
-	require.Equal(t, "ALTER PUBLICATION \"walpurge_app\" DROP TABLE \"public\".\"categories\";\nALTER PUBLICATION \"walpurge_app\" ADD TABLE \"public\".\"versions\";\n", o.stdout)
+	require.Equal(t, "ALTER PUBLICATION \"walpurge_app\" DROP TABLE \"public\".\"categories\";\n"+
+		"BEGIN; ALTER PUBLICATION \"walpurge_app\" ADD TABLE \"public\".\"versions\"; "+
+		"SELECT pg_logical_emit_message(true, 'walpurge.tables', '{\"publication\":\"walpurge_app\"}'); COMMIT;\n", o.stdout)
 	require.Equal(t, []string{"public.categories", "public.products"}, r.published())
 	require.Zero(t, r.call("setup").code)
 	require.Equal(t, []string{"public.products", "public.versions"}, r.published())

@@ -2,6 +2,7 @@ package integration
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
@@ -197,7 +198,10 @@ func (g *gatherer) Change(_ context.Context, _ *cdc.Txn, c *cdc.Change) error {
 }
 
 func (g *gatherer) Commit(context.Context, *cdc.Txn) error { return nil }
-func (g *gatherer) Rest(context.Context, cdc.Rest) error   { return nil }
+func (g *gatherer) TableGap(context.Context, *cdc.Txn, cdc.TableGap) error {
+	return errors.New("the tables were published from the start")
+}
+func (g *gatherer) Rest(context.Context, cdc.Rest) error { return nil }
 func (g *gatherer) Message(context.Context, *cdc.Txn, string, []byte) error {
 	return nil
 }
@@ -249,8 +253,8 @@ func TestDecoderAgreesWithPostgreSQL(t *testing.T) {
 	reader := postgres.NewReader(cfg, postgres.Options{
 		StopGrace: 5 * time.Second,
 		Board:     watermark.NewBoard(), Confirm: watermark.ConfirmSynced, Logger: slog.New(slog.DiscardHandler),
-		Tables: func() []cdc.Table {
-			return []cdc.Table{{Schema: "public", Name: "peer_full"}, {Schema: "public", Name: "peer_key"}}
+		Watch: func() postgres.Watch {
+			return postgres.Watch{Tables: []cdc.Table{{Schema: "public", Name: "peer_full"}, {Schema: "public", Name: "peer_key"}}}
 		},
 	})
 	ctx, stop := context.WithCancel(t.Context())

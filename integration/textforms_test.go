@@ -146,7 +146,7 @@ func TestOneTextFormEverywhere(t *testing.T) {
 
 	g := &gatherer{ready: make(chan struct{})}
 	reader := postgres.NewReader(cfg, postgres.Options{StopGrace: time.Millisecond, Board: watermark.NewBoard(), Confirm: watermark.ConfirmSynced,
-		Logger: slog.New(slog.DiscardHandler), Tables: func() []cdc.Table { return tables }})
+		Logger: slog.New(slog.DiscardHandler), Watch: func() postgres.Watch { return postgres.Watch{Tables: tables} }})
 	ctx, stop := context.WithCancel(t.Context())
 	done := make(chan error, 1)
 	go func() { done <- reader.Run(ctx, g) }()

@@ -17,6 +17,7 @@ type Metrics struct {
 	perRule       *prometheus.CounterVec
 	invalidations *prometheus.CounterVec
 	gaps          *prometheus.CounterVec
+	problems      *prometheus.GaugeVec
 	lookups       prometheus.Histogram
 	collapsed     *prometheus.CounterVec
 }
@@ -35,15 +36,17 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 		unknown:       vec("rule_unknown_total", "Changes for which a rule needed a value that the stream did not carry or a lookup did not find.", "rule"),
 		perRule:       vec("rule_invalidations_total", "Values that a rule invalidated at a sink, before deduplication.", "rule", "sink"),
 		invalidations: vec("invalidations_total", "Values invalidated at a sink, before deduplication.", "sink", "kind"),
-		gaps:          vec("gaps_total", "Breaks in the line after which every sink was flushed.", "reason"),
+		gaps:          vec("gaps_total", "Breaks in the line after which sinks were flushed; reason table: only what rules derive from some tables.", "reason"),
 		collapsed:     vec("collapsed_total", "Values that coarser ones were purged instead of.", "rule", "sink"),
+		problems: prometheus.NewGaugeVec(prometheus.GaugeOpts{Namespace: "walpurge", Name: "rule_problems",
+			Help: "Disagreements between a rule and the tables that it watches, as the stream describes them."}, []string{"rule"}),
 	}
 	m.lookups = prometheus.NewHistogram(prometheus.HistogramOpts{
 		Namespace: "walpurge", Name: "lookup_seconds", Help: "How long the reader waited for the answers to one batch of lookups.",
 		Buckets: prometheus.ExponentialBuckets(0.0005, 4, 9),
 	})
-	reg.MustRegister(m.lookups)
-	for _, reason := range []cdc.GapReason{cdc.GapSlotLost, cdc.GapStreamBehind, cdc.GapSystemChanged} {
+	reg.MustRegister(m.problems, m.lookups)
+	for _, reason := range []cdc.GapReason{cdc.GapSlotLost, cdc.GapStreamBehind, cdc.GapSystemChanged, cdc.GapTable} {
 		m.gaps.WithLabelValues(string(reason))
 	}
 	return m
@@ -63,7 +66,7 @@ type opCounters [cdc.Truncate + 1]prometheus.Counter
 // counters are the metrics of one set of rules, looked up once.
 type counters struct {
 	m             *Metrics
-	tables        map[string]*opCounters
+	tables        map[string]*opCounters // by the name that rules give the table
 	verdicts      [][]prometheus.Counter // rule, verdict
 	perRule       [][]prometheus.Counter // rule, sink
 	invalidations [][]prometheus.Counter // sink, kind
@@ -71,12 +74,16 @@ type counters struct {
 
 func (m *Metrics) counters(set *rules.Set, sinks []string) *counters {
 	c := &counters{m: m, tables: make(map[string]*opCounters)}
+	names := set.Patterns()
 	for _, t := range set.Tables() {
+		names = append(names, t.String())
+	}
+	for _, name := range names {
 		ops := new(opCounters)
 		for op := cdc.Insert; op <= cdc.Truncate; op++ {
-			ops[op] = m.changes.WithLabelValues(t.String(), op.String())
+			ops[op] = m.changes.WithLabelValues(name, op.String())
 		}
-		c.tables[t.String()] = ops
+		c.tables[name] = ops
 	}
 	for _, r := range set.Rules() {
 		unknown := m.unknown.WithLabelValues(r.Name)

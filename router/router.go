@@ -49,7 +49,7 @@ type Config struct {
 type Router struct {
 	cfg      Config
 	set      *rules.Set
-	plans    map[*cdc.Relation]boundPlan
+	plans    map[uint32]boundPlan // by the table's OID
 	builders []*builder
 	waiting  waiting
 	tally    *rules.Tally
@@ -67,6 +67,9 @@ type Router struct {
 	complaints int
 	complained time.Time
 
+	problems problems
+	entered  entered
+
 	mu      sync.Mutex
 	pending *reload
 }
@@ -74,6 +77,7 @@ type Router struct {
 // boundPlan is what is known of one version of a table's shape; rules is nil if
 // none watches the table.
 type boundPlan struct {
+	rel     *cdc.Relation
 	rules   *rules.Plan
 	changes *opCounters
 }
@@ -81,11 +85,13 @@ type boundPlan struct {
 type reload struct {
 	set  *rules.Set
 	done chan struct{}
+	// held: the rules wait until their tables are published.
+	held bool
 }
 
 // New returns a router with its first rules.
 func New(cfg Config) *Router {
-	r := &Router{cfg: cfg, waiting: newWaiting()}
+	r := &Router{cfg: cfg, waiting: newWaiting(), problems: newProblems(cfg.Metrics, cfg.Logger)}
 	r.use(cfg.Rules)
 	return r
 }
@@ -93,7 +99,8 @@ func New(cfg Config) *Router {
 // use takes a set of rules into service.
 func (r *Router) use(set *rules.Set) {
 	r.set = set
-	r.plans = make(map[*cdc.Relation]boundPlan)
+	r.plans = make(map[uint32]boundPlan)
+	r.problems.use(set)
 	r.builders = make([]*builder, len(r.cfg.Sinks))
 	for i, sink := range r.cfg.Sinks {
 		r.builders[i] = newBuilder(sink, set.Rules())
@@ -102,23 +109,34 @@ func (r *Router) use(set *rules.Set) {
 	r.counters = r.cfg.Metrics.counters(set, r.cfg.Sinks)
 }
 
-// Reload replaces the rules at the next boundary between transactions, and
-// returns once the new ones are in service. When the context ends first, the old
-// ones stay.
-func (r *Router) Reload(ctx context.Context, set *rules.Set) error {
-	next := r.Replace(set)
-	select {
-	case <-next:
-		return nil
-	case <-ctx.Done():
+// Reload has the tables of new rules published, replaces the rules at the next
+// boundary between transactions, and returns once the new ones are in service.
+// When publish fails or the context ends first, the old ones stay. From before
+// publish on, a table that enters the publication counts as the new rules' too.
+func (r *Router) Reload(ctx context.Context, set *rules.Set, publish func(context.Context) error) error {
+	next := &reload{set: set, done: make(chan struct{}), held: true}
+	r.mu.Lock()
+	r.pending = next
+	r.mu.Unlock()
+	err := publish(ctx)
+	if err == nil {
+		r.mu.Lock()
+		next.held = false
+		r.mu.Unlock()
+		select {
+		case <-next.done:
+			return nil
+		case <-ctx.Done():
+			err = fmt.Errorf("the reader did not come to the end of a transaction: %w", context.Cause(ctx))
+		}
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.pending == nil || r.pending.done != next {
+	if r.pending != next {
 		return nil
 	}
 	r.pending = nil
-	return fmt.Errorf("the reader did not come to the end of a transaction: %w", context.Cause(ctx))
+	return err
 }
 
 // Replace has the rules replaced at the next boundary between transactions, or
@@ -133,7 +151,7 @@ func (r *Router) Replace(set *rules.Set) <-chan struct{} {
 
 // Start opens an epoch, and flushes every sink if the line is broken.
 func (r *Router) Start(ctx context.Context, s cdc.Session) error {
-	r.plans = make(map[*cdc.Relation]boundPlan)
+	r.plans = make(map[uint32]boundPlan)
 	for _, b := range r.builders {
 		if !b.empty() {
 			b.take(s.Start) // an unfinished transaction: it comes again whole
@@ -207,10 +225,10 @@ func (r *Router) bridge(ctx context.Context, gap cdc.Gap, last cdc.Claim, seq ui
 func (r *Router) Change(ctx context.Context, tx *cdc.Txn, c *cdc.Change) error {
 	r.enter()
 	r.tx = tx
-	plan, known := r.plans[c.Rel]
-	if !known {
-		plan = boundPlan{r.set.Bind(c.Rel), r.counters.tables[c.Rel.String()]}
-		r.plans[c.Rel] = plan
+	plan, known := r.plans[c.Rel.OID]
+	if !known || plan.rel != c.Rel {
+		plan = r.bind(c.Rel)
+		r.plans[c.Rel.OID] = plan
 	}
 	if plan.rules == nil {
 		return nil
@@ -229,6 +247,20 @@ func (r *Router) Change(ctx context.Context, tx *cdc.Txn, c *cdc.Change) error {
 	}
 	return nil
 }
+
+// bind makes the plan of a new version of a table's shape, and tells what the
+// rules find wrong with it.
+func (r *Router) bind(rel *cdc.Relation) boundPlan {
+	plan := boundPlan{rel: rel, rules: r.set.Bind(rel)}
+	if plan.rules != nil {
+		name, _ := r.set.Named(tableOf(rel))
+		plan.changes = r.counters.tables[name]
+		r.problems.look(r.set, rel, plan.rules)
+	}
+	return plan
+}
+
+func tableOf(rel *cdc.Relation) cdc.Table { return cdc.Table{Schema: rel.Schema, Name: rel.Name} }
 
 // enter notes that a transaction is open; its first change may find new rules.
 func (r *Router) enter() {
@@ -289,6 +321,9 @@ func (r *Router) Rest(ctx context.Context, rest cdc.Rest) error {
 	}
 	if !r.open {
 		r.swap()
+		if err := r.forgetEntered(ctx); err != nil {
+			return err
+		}
 	}
 	at, committed := r.end, r.committed
 	if rest.Idle > at && (rest.Urgent || time.Since(r.claimedAt) >= idleClaim) {
@@ -308,7 +343,7 @@ func (r *Router) Rest(ctx context.Context, rest cdc.Rest) error {
 func (r *Router) swap() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.pending == nil || len(r.waiting.pending) > 0 || slices.ContainsFunc(r.builders, func(b *builder) bool { return !b.empty() }) {
+	if r.pending == nil || r.pending.held || len(r.waiting.pending) > 0 || slices.ContainsFunc(r.builders, func(b *builder) bool { return !b.empty() }) {
 		return
 	}
 	r.use(r.pending.set)

@@ -195,7 +195,7 @@ func reloading(t *testing.T, r *Router, yaml string) <-chan error {
 	t.Helper()
 	done := make(chan error, 1)
 	set := parse(t, yaml)
-	go func() { done <- r.Reload(t.Context(), set) }()
+	go func() { done <- r.Reload(t.Context(), set, published) }()
 	require.Eventually(t, func() bool {
 		r.mu.Lock()
 		defer r.mu.Unlock()
@@ -244,7 +244,7 @@ func TestReloadThatWasGivenUpNeverComesIntoService(t *testing.T) {
 	r, f := started(t, productRules)
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	require.ErrorIs(t, r.Reload(ctx, parse(t, newRules)), context.Canceled)
+	require.ErrorIs(t, r.Reload(ctx, parse(t, newRules), published), context.Canceled)
 	transaction(t, r, begin(5, 200), 1)
 	require.NoError(t, r.Rest(t.Context(), cdc.Rest{}))
 	require.Equal(t, []string{"product:1"}, f.batches[0].Items[0].Values[rules.Key])

@@ -25,7 +25,7 @@ type Plan struct {
 	// withheld, where it is not nil, is told of what a rollout keeps back.
 	withheld func(sink int, k Kind, value []byte)
 	// problems is what Problems says.
-	problems []error
+	problems []Problem
 
 	// The images of the change at hand; nil where it has none. They point to
 	// the tuples below.

@@ -165,7 +165,6 @@ func TestTruncateTakesTheLastStep(t *testing.T) {
 
 func TestCollapseByCapture(t *testing.T) {
 	opts := testOptions()
-	opts.Patterns = true
 	s, err := Parse("rules.yaml", []byte(`
 rules:
   - name: x

@@ -94,8 +94,6 @@ func (l *ruleLoader) table(t strictyaml.Text, rule strictyaml.Pos) {
 	switch {
 	case !t.Given():
 		l.fail(rule, "`table` is missing; write it with its schema, like public.products")
-	case strings.ContainsAny(t.Value, "{}") && !l.opts.Patterns:
-		l.fail(t.Pos(), "table %q: patterns are not supported by this version; write the exact schema.name", t.Value)
 	case !dot && name == "" && schema != "":
 		l.fail(t.Pos(), "table %q has no schema; write it with one, like public.%s", t.Value, schema)
 	case schema == "" || name == "" || strings.Contains(name, "."):

@@ -14,10 +14,7 @@ func Files(file string, patterns []strictyaml.Text) ([]string, error) {
 	var files []string
 	var errs strictyaml.Errors
 	for _, p := range patterns {
-		pattern := p.Value
-		if !filepath.IsAbs(pattern) {
-			pattern = filepath.Join(filepath.Dir(file), pattern)
-		}
+		pattern := Beside(file, p.Value)
 		found, err := filepath.Glob(pattern)
 		switch {
 		case err != nil:
@@ -32,4 +29,12 @@ func Files(file string, patterns []strictyaml.Text) ([]string, error) {
 		}
 	}
 	return files, errs.Err()
+}
+
+// Beside resolves a pattern that is relative to the file that holds it.
+func Beside(file, pattern string) string {
+	if filepath.IsAbs(pattern) {
+		return pattern
+	}
+	return filepath.Join(filepath.Dir(file), pattern)
 }

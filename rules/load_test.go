@@ -129,7 +129,6 @@ func TestBad(t *testing.T) {
 		"no_table":               "2:5: rule \"x\": `table` is missing; write it with its schema, like public.products",
 		"no_schema":              `3:12: rule "x": table "products" has no schema; write it with one, like public.products`,
 		"two_dots":               `3:12: rule "x": table "a.b.c": want schema.name with one dot, like public.products`,
-		"table_pattern":          `3:12: rule "x": table "tenant_{tenant}.orders": patterns are not supported by this version; write the exact schema.name`,
 		"no_values":              "2:5: rule \"x\": it has no `keys`, `tags` or other values, so nothing would be purged; add some",
 		"bad_op":                 "4:19: rule \"x\": `ops`: \"updte\" is not an operation; did you mean \"update\"?",
 		"op_truncate":            "4:11: rule \"x\": `ops`: a truncate is always handled; remove it here and see `on_truncate`",

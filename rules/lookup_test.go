@@ -179,9 +179,7 @@ rules:
 }
 
 func TestLookupInATableWithCaptures(t *testing.T) {
-	opts := testOptions()
-	opts.Patterns = true
-	s, err := Parse("rules.yaml", []byte(`rules: [{name: a, table: "t_{tenant}.o", keys: ["{tenant}:{m.x}:{lower(tenant)}:{upper(m.x)}"], unknown: {keys: [u]}, sinks: [keysonly], lookup: {m: {sql: "SELECT $1, $2", args: ["{tenant}", "{id}"]}}}]`), opts)
+	s, err := Parse("rules.yaml", []byte(`rules: [{name: a, table: "t_{tenant}.o", keys: ["{tenant}:{m.x}:{lower(tenant)}:{upper(m.x)}"], unknown: {keys: [u]}, sinks: [keysonly], lookup: {m: {sql: "SELECT $1, $2", args: ["{tenant}", "{id}"]}}}]`), testOptions())
 	require.NoError(t, err)
 	rel := &cdc.Relation{Schema: "t_X", Name: "o", Identity: cdc.IdentityFull, Columns: []cdc.Column{{Name: "id", TypeOID: oidInt8, Key: true}}}
 	out := &asker{set: s, answer: rowsOf("x", row("v"))}

@@ -141,6 +141,21 @@ func (s *Set) watching(t Table) []int {
 // Matches reports whether a rule watches the table, by name or by pattern.
 func (s *Set) Matches(t Table) bool { return len(s.watching(t)) > 0 }
 
+// Named returns the table as the rules name it, for the labels of metrics: its
+// own name where a rule has that, else the first pattern that matches it. It is
+// false where no rule watches the table.
+func (s *Set) Named(t Table) (string, bool) {
+	if _, exact := s.byTable[t]; exact {
+		return t.String(), true
+	}
+	for _, id := range s.patterns {
+		if s.rules[id].pattern.matches(t) {
+			return s.rules[id].pattern.source, true
+		}
+	}
+	return "", false
+}
+
 // Patterns lists the table names with captures, as written, sorted, each once:
 // which tables they mean is for the database's catalog to say, with Matches.
 func (s *Set) Patterns() []string {
@@ -152,18 +167,27 @@ func (s *Set) Patterns() []string {
 	return slices.Compact(out)
 }
 
+// Problem is a disagreement between a rule and a table, with its place.
+type Problem struct {
+	Rule string
+	Err  error
+}
+
+// Error says what is wrong and what to do.
+func (p Problem) Error() string { return p.Err.Error() }
+
 // Problems are disagreements between rules and the table's shape, each with its
 // place: a lone word that is a capture of the table's name and a column too. The
 // capture is what is used.
-func (p *Plan) Problems() []error { return slices.Clone(p.problems) }
+func (p *Plan) Problems() []Problem { return slices.Clone(p.problems) }
 
 // ambiguous notes the captures that a rule names and that are columns as well.
 func (p *Plan) ambiguous(r *Rule) {
 	for _, name := range r.used {
 		if _, column := p.index[name]; column {
-			p.problems = append(p.problems, &strictyaml.Error{File: r.File, Line: r.Line, Column: 1, Text: name,
+			p.problems = append(p.problems, Problem{r.Name, &strictyaml.Error{File: r.File, Line: r.Line, Column: 1, Text: name,
 				Msg: fmt.Sprintf("rule %q: {%s} is a part of the table's name and a column of %s; rename the capture, or write {row.%s} for the column",
-					r.Name, name, r.Table, name)})
+					r.Name, name, r.Table, name)}})
 		}
 	}
 }

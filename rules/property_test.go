@@ -144,7 +144,7 @@ func FuzzParse(f *testing.F) {
 	}
 	rel := relation(cdc.IdentityFull, "*id", "*x:json")
 	f.Fuzz(func(t *testing.T, data []byte) {
-		s, err := Parse("f", data, patternOptions())
+		s, err := Parse("f", data, allOptions())
 		if err != nil {
 			require.NotEmpty(t, err.Error())
 			return

@@ -27,9 +27,6 @@ type Options struct {
 	// Sinks are the configured sinks; a place in this list is the sink index
 	// everywhere in this package.
 	Sinks []SinkSpec
-	// Patterns allows captures in table names. Whoever sets it asks Set.Matches
-	// and Set.Patterns which tables are watched; Set.Tables has exact ones only.
-	Patterns bool
 	// WholeRollout reads rollout: of rules and leaves it without effect, for those
 	// who judge what rules mean and not how far they are rolled out.
 	WholeRollout bool
@@ -108,7 +105,8 @@ func (s *Set) RulesOf(t Table) []*Rule {
 	return out
 }
 
-// Tables lists the tables that rules name exactly, sorted, each once.
+// Tables lists the tables that rules name exactly, sorted, each once. Which
+// others are watched, by patterns, is for Matches and Patterns to say.
 func (s *Set) Tables() []Table {
 	out := make([]Table, 0, len(s.byTable))
 	for t := range s.byTable {

@@ -27,7 +27,7 @@ func testCatalog() *Catalog {
 
 func withCatalog(src string) error {
 	opts := testOptions()
-	opts.Patterns, opts.Catalog = true, testCatalog()
+	opts.Catalog = testCatalog()
 	_, err := Parse("rules.yaml", []byte(src), opts)
 	return err
 }

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 )
 
 var armed = sync.OnceValue(func() []string {
@@ -15,3 +16,11 @@ var armed = sync.OnceValue(func() []string {
 
 // On reports whether the named misbehaviour is asked for.
 func On(name string) bool { return slices.Contains(armed(), name) }
+
+// Die ends the process as a crash would where the named misbehaviour is asked for.
+func Die(name string) {
+	if On(name) {
+		_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
+		select {}
+	}
+}

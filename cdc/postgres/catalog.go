@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -66,35 +67,41 @@ func (t *TableInfo) Column(name string) (ColumnInfo, bool) {
 // The server looks for an identity at the table that the row lies in, so every
 // partition must have one. A deferrable index never serves as one, and columns
 // that an index merely includes are not part of it.
-const tableQuery = `
-WITH c AS (SELECT t.* FROM pg_class t JOIN pg_namespace n ON n.oid = t.relnamespace
-           WHERE n.nspname = $1 AND t.relname = $2),
-holds AS (
-  SELECT l.oid, l.relreplident, l.relreplident = 'f' OR EXISTS (SELECT FROM pg_index i
-      WHERE i.indrelid = l.oid AND i.indisvalid AND i.indimmediate
-      AND (l.relreplident = 'd' AND i.indisprimary OR l.relreplident = 'i' AND i.indisreplident)) AS usable
-  FROM pg_class l WHERE l.oid IN (SELECT c.oid FROM c UNION ALL SELECT p.relid FROM c, pg_partition_tree(c.oid) p WHERE p.isleaf)
+const (
+	// leavesLateral are the partitions of c that hold rows, none for a plain table.
+	leavesLateral = `LATERAL (SELECT ARRAY(SELECT t.relid::oid FROM pg_partition_tree(c.oid) t WHERE t.isleaf AND t.relid <> c.oid) AS oids) leaves`
+
+	// lackingExpr names c itself or the partition that makes c unusable.
+	lackingExpr = `coalesce((SELECT min(l.oid::regclass::text) FROM pg_class l
+       WHERE l.oid = ANY (leaves.oids || c.oid) AND (l.oid <> c.oid OR c.relkind = 'r' OR leaves.oids = '{}')
+       AND l.relreplident <> 'f' AND NOT EXISTS (SELECT FROM pg_index i
+           WHERE i.indrelid = l.oid AND i.indisvalid AND i.indimmediate
+           AND (l.relreplident = 'd' AND i.indisprimary OR l.relreplident = 'i' AND i.indisreplident))), '')`
 )
-SELECT c.oid, c.relkind::text, c.relpersistence::text, c.relreplident::text,
+
+// tableQuery reads many tables at once, by their place in the parameters.
+const tableQuery = `
+WITH member AS MATERIALIZED (SELECT g.relid FROM pg_publication p, LATERAL pg_get_publication_tables(p.pubname) g WHERE p.pubname = $3)
+SELECT w.place, c.oid, c.relkind::text, c.relpersistence::text, c.relreplident::text,
        coalesce((SELECT rn.nspname || '.' || r.relname FROM pg_class r JOIN pg_namespace rn ON rn.oid = r.relnamespace
                  WHERE r.oid = pg_partition_root(c.oid) AND c.relispartition), ''),
        pg_has_role(c.relowner, 'USAGE'),
-       EXISTS (SELECT FROM pg_publication_tables p
-               WHERE p.pubname = $3 AND p.schemaname = $1 AND p.tablename = $2),
-       coalesce((SELECT h.oid::regclass::text FROM holds h WHERE NOT h.usable
-                 AND (h.oid <> c.oid OR c.relkind = 'r' OR (SELECT count(*) FROM holds) = 1) ORDER BY 1 LIMIT 1), ''),
-       coalesce((SELECT h.oid::regclass::text FROM holds h
-                 WHERE h.relreplident NOT IN (c.relreplident, 'f') ORDER BY 1 LIMIT 1), ''),
+       c.oid IN (SELECT relid FROM member), ` + lackingExpr + `,
+       coalesce((SELECT min(l.oid::regclass::text) FROM pg_class l
+                 WHERE l.oid = ANY (leaves.oids) AND l.relreplident NOT IN (c.relreplident, 'f')), ''),
        coalesce((SELECT x.relname::text FROM pg_index i JOIN pg_class x ON x.oid = i.indexrelid
                  WHERE i.indrelid = c.oid AND i.indisreplident AND c.relreplident = 'i'), '')
-FROM c`
+FROM unnest($1::text[], $2::text[]) WITH ORDINALITY w (schema, name, place)
+JOIN pg_namespace n ON n.nspname = w.schema JOIN pg_class c ON c.relnamespace = n.oid AND c.relname = w.name, ` + leavesLateral
 
 // A value is moved out of a row that is larger than about 2 kB (src/include/access/
 // heaptoast.h, TOAST_TUPLE_THRESHOLD): so one can be that may be larger than that
 // itself. A numeric or inet is moved as the last resort only, which takes more than
 // 8 kB of them. In a very wide row shorter values may be moved as well.
 const columnQuery = `
-SELECT a.attname, format_type(a.atttypid, a.atttypmod),
+WITH listed AS MATERIALIZED ( -- attnames is there since PostgreSQL 15
+  SELECT p.schemaname, p.tablename, to_jsonb(p)->'attnames' AS names FROM pg_publication_tables p WHERE p.pubname = $2)
+SELECT a.attrelid, a.attname, format_type(a.atttypid, a.atttypmod),
        c.relreplident = 'f' OR EXISTS (SELECT FROM pg_index i
            WHERE i.indrelid = c.oid AND a.attnum = ANY ((i.indkey::int2[])[0:i.indnkeyatts - 1])
            AND (c.relreplident = 'd' AND i.indisprimary OR c.relreplident = 'i' AND i.indisreplident)),
@@ -104,64 +111,85 @@ SELECT a.attname, format_type(a.atttypid, a.atttypmod),
            AND (b.base NOT IN ('bit'::regtype, 'varbit'::regtype) OR b.mod < 0 OR b.mod > 16000)
            AND NOT EXISTS (SELECT FROM pg_range r JOIN pg_type s ON s.oid = r.rngsubtype WHERE r.rngtypid = b.base AND s.typlen > 0),
        a.attgenerated <> '',
-       -- attnames is there since PostgreSQL 15, and right about generated columns since they can be published at all
-       coalesce((SELECT to_jsonb(p)->'attnames' ? a.attname FROM pg_publication_tables p
-                 WHERE p.pubname = $2 AND p.schemaname = n.nspname AND p.tablename = c.relname), a.attgenerated = '')
+       -- right about generated columns since they can be published at all
+       coalesce(listed.names ? a.attname, a.attgenerated = '')
            AND (a.attgenerated = '' OR current_setting('server_version_num')::int >= 180000)
 FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid JOIN pg_namespace n ON n.oid = c.relnamespace
+LEFT JOIN listed ON listed.schemaname = n.nspname AND listed.tablename = c.relname
 JOIN pg_type t ON t.oid = a.atttypid JOIN pg_database d ON d.datname = current_database(),
 LATERAL (SELECT CASE t.typtype WHEN 'd' THEN t.typbasetype ELSE t.oid END AS base,
                 CASE t.typtype WHEN 'd' THEN t.typtypmod ELSE a.atttypmod END AS mod) b
-WHERE a.attrelid = $1 AND a.attnum > 0 AND NOT a.attisdropped
-ORDER BY a.attnum`
+WHERE a.attrelid = ANY ($1) AND a.attnum > 0 AND NOT a.attisdropped
+ORDER BY a.attrelid, a.attnum`
 
 // Inspect reads the tables from the live catalog. A table that does not exist
 // is a *Missing that lists tables of a similar name; all are reported together.
 func Inspect(ctx context.Context, conn *pgx.Conn, publication string, tables []cdc.Table) (map[cdc.Table]*TableInfo, error) {
 	found := make(map[cdc.Table]*TableInfo, len(tables))
-	var errs []error
-	for _, t := range tables {
-		info, err := inspect(ctx, conn, publication, t)
-		if err != nil {
-			errs = append(errs, err)
-			continue
-		}
-		found[t] = info
+	byOID := make(map[uint32]*TableInfo, len(tables))
+	errs := make([]error, len(tables))
+	there := make([]bool, len(tables))
+	schemas, names := split(tables)
+	rows, err := conn.Query(ctx, tableQuery, schemas, names, publication)
+	if err != nil {
+		return nil, fmt.Errorf("read the catalog: %w", err)
 	}
-	return found, errors.Join(errs...)
-}
-
-func inspect(ctx context.Context, conn *pgx.Conn, publication string, t cdc.Table) (*TableInfo, error) {
-	info := &TableInfo{Table: t}
+	var place int64
 	var oid uint32
 	var kind, persistence, identity string
-	err := conn.QueryRow(ctx, tableQuery, t.Schema, t.Name, publication).
-		Scan(&oid, &kind, &persistence, &identity, &info.Root, &info.Owned, &info.Published, &info.Lacking, &info.Differing, &info.IdentityIndex)
-	if errors.Is(err, pgx.ErrNoRows) {
-		return nil, missingTable(ctx, conn, t)
-	}
+	var info TableInfo
+	_, err = pgx.ForEachRow(rows, []any{&place, &oid, &kind, &persistence, &identity, &info.Root, &info.Owned, &info.Published, &info.Lacking, &info.Differing, &info.IdentityIndex}, func() error {
+		one := info
+		one.Table = tables[place-1]
+		there[place-1] = true
+		if errs[place-1] = unwatchable(one.Table, kind, persistence); errs[place-1] != nil {
+			return nil
+		}
+		one.Usable = one.Lacking == ""
+		one.Identity = cdc.Identity(identity[0])
+		found[one.Table], byOID[oid] = &one, &one
+		return nil
+	})
 	if err != nil {
-		return nil, fmt.Errorf("read the catalog for %s: %w", t, err)
+		return nil, fmt.Errorf("read the catalog: %w", err)
 	}
+	for i, t := range tables {
+		if !there[i] {
+			errs[i] = missingTable(ctx, conn, t)
+		}
+	}
+	return found, errors.Join(append(errs, columns(ctx, conn, publication, byOID))...)
+}
+
+// unwatchable says why what bears a table's name has no changes.
+func unwatchable(t cdc.Table, kind, persistence string) error {
 	if kind != "r" && kind != "p" {
-		return nil, &Missing{Fault{fmt.Errorf("%s is not a table", t),
+		return &Missing{Fault{fmt.Errorf("%s is not a table", t),
 			"write rules for the tables behind it: only ordinary and partitioned tables have changes"}}
 	}
 	if persistence != "p" {
-		return nil, &Missing{Fault{fmt.Errorf("table %s is unlogged or temporary", t),
+		return &Missing{Fault{fmt.Errorf("table %s is unlogged or temporary", t),
 			"take its rules out, or ALTER TABLE " + quote(t.Schema, t.Name) + " SET LOGGED: the log has changes of ordinary tables only"}}
 	}
-	info.Usable = info.Lacking == ""
-	info.Identity = cdc.Identity(identity[0])
-	rows, err := conn.Query(ctx, columnQuery, oid, publication)
+	return nil
+}
+
+// columns fills in the columns of tables.
+func columns(ctx context.Context, conn *pgx.Conn, publication string, tables map[uint32]*TableInfo) error {
+	rows, err := conn.Query(ctx, columnQuery, slices.Collect(maps.Keys(tables)), publication)
 	if err != nil {
-		return nil, fmt.Errorf("read the columns of %s: %w", t, err)
+		return fmt.Errorf("read the columns: %w", err)
 	}
-	info.Columns, err = pgx.CollectRows(rows, pgx.RowToStructByPos[ColumnInfo])
+	var oid uint32
+	var c ColumnInfo
+	_, err = pgx.ForEachRow(rows, []any{&oid, &c.Name, &c.Type, &c.Identity, &c.OID, &c.NotNull, &c.Toastable, &c.Generated, &c.Carried}, func() error {
+		tables[oid].Columns = append(tables[oid].Columns, c)
+		return nil
+	})
 	if err != nil {
-		return nil, fmt.Errorf("read the columns of %s: %w", t, err)
+		return fmt.Errorf("read the columns: %w", err)
 	}
-	return info, nil
+	return nil
 }
 
 func missingTable(ctx context.Context, conn *pgx.Conn, t cdc.Table) error {

@@ -6,6 +6,11 @@
 // keepalives, reconnects with back-off, and tells the server how much of the
 // log it may forget.
 //
+// At every heartbeat it compares the publication with what must be published,
+// adds what is missing, and tells the Handler of tables that entered or left: by
+// a message in the log, so that this comes in its place and survives a crash. It
+// never adds a table whose rows cannot be identified, and never removes one.
+//
 // One session has three goroutines. The receiver owns the reading side of the
 // connection and hands over gulps, whatever one read brought. The decoder turns
 // gulps into calls of a Handler; a Handler that blocks stops the receiver, and

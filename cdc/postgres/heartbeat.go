@@ -30,6 +30,8 @@ type heartbeat struct {
 	cfg   Config
 	board *watermark.Board
 	log   *slog.Logger
+	// compare looks at the publication, on the heartbeat's connection.
+	compare func(ctx context.Context, conn *pgx.Conn) error
 
 	mu       sync.Mutex
 	lastSeen time.Time
@@ -55,7 +57,8 @@ var errServerEnding = errors.New("the server is shutting down")
 
 // run beats until the context ends, and returns nil then. It returns
 // errServerEnding when the server, whose replication connection still lives,
-// takes no new connection; whoever could confirm had a second by then.
+// takes no new connection; whoever could confirm had a second by then. It returns
+// errPublicationGone when there is no publication to read through any more.
 func (h *heartbeat) run(ctx context.Context, start cdc.Position) error {
 	said := ""
 	for {
@@ -66,6 +69,9 @@ func (h *heartbeat) run(ctx context.Context, start cdc.Position) error {
 		}
 		if sqlState(err) == codeCannotConnectNow {
 			return errServerEnding
+		}
+		if errors.Is(err, errPublicationGone) {
+			return err
 		}
 		if time.Since(began) > time.Minute {
 			said = ""
@@ -115,12 +121,17 @@ func (h *heartbeat) serve(ctx context.Context, start cdc.Position) error {
 	}
 }
 
+// beat writes a message into the log, and then compares the publication with what
+// the rules watch.
 func (h *heartbeat) beat(ctx context.Context, conn *pgx.Conn) error {
-	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()
 	_, err := conn.Exec(ctx, "SELECT pg_logical_emit_message(true, $1::text, $2::text)",
 		heartbeatPrefix, strconv.FormatInt(time.Now().UnixMicro(), 10))
-	return err
+	if err != nil {
+		return err
+	}
+	return h.compare(ctx, conn)
 }
 
 // look notes where the log ends. The position is that of insertion, not of

@@ -52,16 +52,26 @@ func serverVersion(ctx context.Context, conn *pgx.Conn) (int, error) {
 }
 
 func (c Config) publicationExists(ctx context.Context, conn *pgx.Conn) (bool, error) {
+	options, fault, err := c.publication(ctx, conn)
+	if err != nil {
+		return false, err
+	}
+	return options != "", fault
+}
+
+// publication reads the publication's own options, as a text that changes with
+// them and is empty if there is no publication, and says what is wrong with them.
+func (c Config) publication(ctx context.Context, conn *pgx.Conn) (options string, fault, err error) {
 	var viaRoot, allOps bool
 	var filtered string
-	err := conn.QueryRow(ctx, `SELECT p.pubviaroot, p.pubinsert AND p.pubupdate AND p.pubdelete AND p.pubtruncate,
+	err = conn.QueryRow(ctx, `SELECT p.oid || ' ' || p.xmin, p.pubviaroot, p.pubinsert AND p.pubupdate AND p.pubdelete AND p.pubtruncate,
 		coalesce((SELECT min(r.prrelid::regclass::text) FROM pg_publication_rel r WHERE r.prpubid = p.oid AND to_jsonb(r)->>'prqual' IS NOT NULL), '') -- a column since PostgreSQL 15
-		FROM pg_publication p WHERE p.pubname = $1`, c.Publication).Scan(&viaRoot, &allOps, &filtered)
+		FROM pg_publication p WHERE p.pubname = $1`, c.Publication).Scan(&options, &viaRoot, &allOps, &filtered)
 	if errors.Is(err, pgx.ErrNoRows) {
-		return false, nil
+		return "", nil, nil
 	}
 	if err != nil {
-		return false, fmt.Errorf("read publication %q: %w", c.Publication, err)
+		return "", nil, fmt.Errorf("read publication %q: %w", c.Publication, err)
 	}
 	var errs []error
 	if !viaRoot {
@@ -76,7 +86,7 @@ func (c Config) publicationExists(ctx context.Context, conn *pgx.Conn) (bool, er
 		errs = append(errs, &Fault{fmt.Errorf("publication %q has a row filter on %s, so changes would be missed", c.Publication, filtered),
 			fmt.Sprintf("ALTER PUBLICATION %s DROP TABLE %s; ALTER PUBLICATION %s ADD TABLE %s;", quote(c.Publication), filtered, quote(c.Publication), filtered)})
 	}
-	return true, errors.Join(errs...)
+	return options, errors.Join(errs...), nil
 }
 
 // slotsLeft makes sure that the server has room for one more slot.

@@ -27,11 +27,7 @@ func (r *Reader) prepare(ctx context.Context, streamed bool) (cdc.Session, uint6
 		// Only the slot's owner may touch the publication.
 		return cdc.Session{}, 0, &busyError{slot: r.cfg.Slot, pid: slot.ActivePID}
 	}
-	tables := r.opts.Tables()
-	if streamed {
-		tables = r.publishable(ctx, conn, tables)
-	}
-	created, err := r.cfg.Ensure(ctx, conn, tables)
+	done, err := r.ensure(ctx, conn, streamed)
 	if err != nil {
 		return cdc.Session{}, 0, err
 	}
@@ -49,7 +45,23 @@ func (r *Reader) prepare(ctx context.Context, streamed bool) (cdc.Session, uint6
 	if err := conn.QueryRow(ctx, "SELECT pg_snapshot_xmax(pg_current_snapshot())::text::numeric").Scan(&next); err != nil {
 		return cdc.Session{}, 0, fmt.Errorf("read the next transaction id: %w", err)
 	}
-	return cdc.Session{Start: cdc.Position{LSN: slot.Confirmed}, SlotCreated: created}, next, nil
+	return cdc.Session{Start: cdc.Position{LSN: slot.Confirmed}, SlotCreated: done.slot}, next, nil
+}
+
+// ensure publishes what the rules watch now.
+func (r *Reader) ensure(ctx context.Context, conn *pgx.Conn, streamed bool) (ensured, error) {
+	r.widening.Lock()
+	defer r.widening.Unlock()
+	tables, _, err := r.cfg.Resolve(ctx, conn, r.opts.Watch())
+	if err != nil {
+		return ensured{}, err
+	}
+	if streamed {
+		tables = r.publishable(ctx, conn, tables)
+	}
+	done, err := r.cfg.Ensure(ctx, conn, tables)
+	r.watching.entered(done.entered)
+	return done, err
 }
 
 // publishable leaves out the tables that cannot be published, and says so.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -21,9 +22,9 @@ type Options struct {
 	Board *watermark.Board
 	// Confirm says which mark the server may be told.
 	Confirm watermark.Policy
-	// Tables returns the tables that must be published. It is asked at the start
-	// of every session.
-	Tables func() []cdc.Table
+	// Watch returns the tables that must be published. It is asked at the start of
+	// every session, and at every heartbeat.
+	Watch func() Watch
 	// StopGrace bounds how long a stop waits for the handler to take what was
 	// received and for it to become safe.
 	StopGrace time.Duration
@@ -36,6 +37,9 @@ type Reader struct {
 	opts  Options
 	beat  *heartbeat
 	state atomic.Pointer[State]
+	// widening is held by whoever changes the publication.
+	widening sync.Mutex
+	watching watching
 }
 
 // Phase says what the reader is doing.
@@ -60,7 +64,8 @@ type State struct {
 
 // NewReader returns a reader that does nothing until Run.
 func NewReader(cfg Config, opts Options) *Reader {
-	r := &Reader{cfg: cfg, opts: opts, beat: &heartbeat{cfg: cfg, board: opts.Board, log: opts.Logger}}
+	r := &Reader{cfg: cfg, opts: opts}
+	r.beat = &heartbeat{cfg: cfg, board: opts.Board, log: opts.Logger, compare: r.look}
 	r.enter(Connecting, nil)
 	return r
 }
@@ -184,18 +189,7 @@ func (r *Reader) session(ctx context.Context, h Handler, streamed *bool) error {
 
 	s := &session{
 		start: prepared, conn: stream, board: r.opts.Board, handler: h, beat: r.beat,
-		urgent: make(chan struct{}, 1), decoder: pgoutput.NewDecoder(), xids: widener{newest: newestXID},
+		urgent: make(chan struct{}, 1), decoder: pgoutput.NewDecoder(), xids: widener{newest: newestXID}, gap: r.tableGap,
 	}
 	return r.stream(ctx, s, newReceiver(stream, hr))
-}
-
-// Widen publishes tables that a reload added, before the new rules begin.
-func (r *Reader) Widen(ctx context.Context, tables []cdc.Table) error {
-	conn, err := r.cfg.Connect(ctx)
-	if err != nil {
-		return err
-	}
-	defer conn.Close(context.WithoutCancel(ctx))
-	_, err = r.cfg.Ensure(ctx, conn, tables)
-	return err
 }

@@ -197,7 +197,7 @@ func TestHaltEndsTheReader(t *testing.T) {
 	r.stop()
 	require.NoError(t, <-r.done)
 	r.done <- nil
-	reader := NewReader(s.cfg, Options{Board: r.board, Confirm: watermark.ConfirmSynced, StopGrace: 5 * time.Second, Logger: r.opts.Logger, Tables: r.opts.Tables})
+	reader := NewReader(s.cfg, Options{Board: r.board, Confirm: watermark.ConfirmSynced, StopGrace: 5 * time.Second, Logger: r.opts.Logger, Watch: r.opts.Watch})
 	err := reader.Run(t.Context(), halting{r.sinkhole, halt})
 	require.ErrorIs(t, err, halt)
 }

@@ -44,10 +44,11 @@ func (c Config) ReadChange(ctx context.Context, conn *pgx.Conn, t cdc.Table, whe
 		return nil, fmt.Errorf("read a row of %s: %w", t, err)
 	}
 	defer func() { _ = tx.Rollback(context.WithoutCancel(ctx)) }()
-	info, err := inspect(ctx, conn, c.Publication, t)
+	infos, err := Inspect(ctx, conn, c.Publication, []cdc.Table{t})
 	if err != nil {
 		return nil, err
 	}
+	info := infos[t]
 	switch {
 	case info.Root != "":
 		return nil, &Missing{Fault{fmt.Errorf("table %s is a partition", t), "name its root " + info.Root + ", as rules do"}}

@@ -123,12 +123,7 @@ func Schema(ctx context.Context, conn *pgx.Conn, schemas []string, keep func(cdc
 			return nil, fmt.Errorf("read the catalog: %w", err)
 		}
 	}
-	for i := range tables {
-		if err := tables[i].inspect(ctx, conn); err != nil {
-			return nil, err
-		}
-	}
-	return tables, nil
+	return tables, inspectAll(ctx, conn, tables)
 }
 
 func schemasExist(ctx context.Context, conn *pgx.Conn, schemas []string) error {
@@ -214,15 +209,23 @@ func readForeign(ctx context.Context, conn *pgx.Conn, oids []uint32, tables map[
 	return err
 }
 
-// inspect asks what the checks ask, so that the two never disagree.
-func (t *SchemaTable) inspect(ctx context.Context, conn *pgx.Conn) error {
-	if t.Kind != 'r' && t.Kind != 'p' || !t.Logged {
-		return nil
+// inspectAll asks what the checks ask, so that the two never disagree.
+func inspectAll(ctx context.Context, conn *pgx.Conn, tables []SchemaTable) error {
+	var names []cdc.Table
+	for i := range tables {
+		if t := &tables[i]; (t.Kind == 'r' || t.Kind == 'p') && t.Logged {
+			names = append(names, t.Table)
+		}
 	}
-	info, err := inspect(ctx, conn, "", t.Table)
+	infos, err := Inspect(ctx, conn, "", names)
 	if err != nil {
 		return err
 	}
-	t.Identity, t.Usable, t.Lacking, t.Differing = info.Identity, info.Usable, info.Lacking, info.Differing
+	for i := range tables {
+		if info := infos[tables[i].Table]; info != nil {
+			t := &tables[i]
+			t.Identity, t.Usable, t.Lacking, t.Differing = info.Identity, info.Usable, info.Lacking, info.Differing
+		}
+	}
 	return nil
 }

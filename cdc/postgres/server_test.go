@@ -23,6 +23,15 @@ type server struct {
 	pg   *harness.Postgres
 	conn *pgx.Conn
 	cfg  Config
+	// watches is what the rules watch; the table items if it is empty.
+	watches Watch
+}
+
+func (s *server) watch() Watch {
+	if s.watches.Matches == nil && s.watches.Tables == nil {
+		return Watch{Tables: []cdc.Table{{Schema: "public", Name: "items"}}}
+	}
+	return s.watches
 }
 
 func newServer(t *testing.T) *server {
@@ -80,6 +89,8 @@ type sinkhole struct {
 	ids     map[string]int
 	notes   map[string]int // length of each note, by id
 	commits []cdc.Txn
+	gaps    []cdc.TableGap
+	gapXIDs []uint64
 	end     cdc.LSN
 	frozen  bool
 }
@@ -103,6 +114,14 @@ func (h *sinkhole) Change(_ context.Context, _ *cdc.Txn, c *cdc.Change) error {
 	}
 	h.ids[string(row[0].Data)]++
 	h.notes[string(row[0].Data)] = len(row[1].Data)
+	return nil
+}
+
+func (h *sinkhole) TableGap(_ context.Context, tx *cdc.Txn, gap cdc.TableGap) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.gaps = append(h.gaps, gap)
+	h.gapXIDs = append(h.gapXIDs, tx.XID)
 	return nil
 }
 
@@ -169,7 +188,7 @@ func (s *server) run(h *sinkhole, until Phase) *running {
 	r := NewReader(s.cfg, Options{
 		StopGrace: 5 * time.Second,
 		Board:     h.board, Confirm: watermark.ConfirmSynced, Logger: slog.New(slog.NewTextHandler(out, nil)),
-		Tables: func() []cdc.Table { return []cdc.Table{{Schema: "public", Name: "items"}} },
+		Watch: s.watch,
 	})
 	ctx, cancel := context.WithCancel(context.Background())
 	run := &running{Reader: r, sinkhole: h, log: out, stop: cancel, done: make(chan error, 1)}

@@ -27,6 +27,10 @@ type Handler interface {
 	// Change hands over a row event or a TRUNCATE of one table. Transaction and
 	// change are valid during the call only.
 	Change(ctx context.Context, tx *cdc.Txn, c *cdc.Change) error
+	// TableGap tells, within a transaction, that changes of some tables may have
+	// been committed and not streamed. What it publishes must be safe before the
+	// transaction's end is.
+	TableGap(ctx context.Context, tx *cdc.Txn, gap cdc.TableGap) error
 	// Message hands over a transactional message that is not the reader's own, in
 	// its place among the changes. content is valid during the call only.
 	Message(ctx context.Context, tx *cdc.Txn, prefix string, content []byte) error
@@ -44,6 +48,8 @@ type session struct {
 	handler Handler
 	beat    *heartbeat
 	urgent  chan struct{}
+	// gap reads an announcement of tables.
+	gap func(ctx context.Context, tx *cdc.Txn, content []byte) (cdc.TableGap, error)
 
 	decoder *pgoutput.Decoder
 	xids    widener
@@ -182,6 +188,12 @@ func (s *session) wal(ctx context.Context, data []byte) error {
 		case !m.Transactional:
 		case m.Prefix == heartbeatPrefix:
 			s.beat.returned(m.Content)
+		case m.Prefix == tablesPrefix:
+			gap, err := s.gap(ctx, &s.tx, m.Content)
+			if err != nil || len(gap.Tables) == 0 {
+				return err
+			}
+			return s.handler.TableGap(ctx, &s.tx, gap)
 		default:
 			return s.handler.Message(ctx, &s.tx, m.Prefix, m.Content)
 		}

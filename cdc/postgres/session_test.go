@@ -31,6 +31,10 @@ func (c *calls) Change(context.Context, *cdc.Txn, *cdc.Change) error {
 	c.said = append(c.said, "change")
 	return nil
 }
+func (c *calls) TableGap(_ context.Context, tx *cdc.Txn, gap cdc.TableGap) error {
+	c.said = append(c.said, fmt.Sprintf("gap of %s in %d", gap.Tables, tx.XID))
+	return nil
+}
 func (c *calls) Message(_ context.Context, tx *cdc.Txn, prefix string, content []byte) error {
 	c.said = append(c.said, fmt.Sprintf("message %s %s in %d", prefix, content, tx.XID))
 	return nil
@@ -131,6 +135,26 @@ func TestHeartbeatReturns(t *testing.T) {
 	require.Equal(t, int64(1700000000000000), s.beat.lastSeen.UnixMicro())
 	require.NoError(t, s.gulp(t.Context(), join(begin(290, 8), message(1, heartbeatPrefix, "not a number"), message(1, "other", "9"), commit(290))))
 	require.Equal(t, int64(1700000000000000), s.beat.lastSeen.UnixMicro())
+}
+
+// TestAnnouncementsAreNoMessages: what the reader writes into the log itself is not
+// for rules, and what others write is no announcement.
+func TestAnnouncementsAreNoMessages(t *testing.T) {
+	h := &calls{}
+	s := newSession(h)
+	var read []string
+	s.gap = func(_ context.Context, _ *cdc.Txn, content []byte) (cdc.TableGap, error) {
+		read = append(read, string(content))
+		if string(content) == "other" {
+			return cdc.TableGap{}, nil
+		}
+		return cdc.TableGap{Tables: []cdc.Table{{Schema: "public", Name: string(content)}}}, nil
+	}
+	require.NoError(t, s.gulp(t.Context(), join(
+		message(0, tablesPrefix, "rolled_back"),
+		begin(190, 7), message(1, tablesPrefix, "t"), message(1, "cache.purge", "{}"), message(1, heartbeatPrefix, "5"), message(1, tablesPrefix, "other"), commit(190))))
+	require.Equal(t, []string{"t", "other"}, read)
+	require.Equal(t, []string{"gap of [public.t] in 7", "message cache.purge {} in 7", "commit"}, h.said)
 }
 
 // TestUndecodable: a message that is not understood is a change that may be

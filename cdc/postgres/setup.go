@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -18,6 +19,10 @@ type Step struct {
 	SQL string
 	// Slot marks the creation of the slot.
 	Slot bool
+	// message, where it is not empty, is written into the log in the transaction
+	// of the statement, which publishes tables.
+	message string
+	tables  []cdc.Table
 }
 
 // Plan compares the database with what the pipeline needs and returns the
@@ -34,7 +39,7 @@ func (c Config) Plan(ctx context.Context, conn *pgx.Conn, tables []cdc.Table) ([
 	if slot == nil && err == nil {
 		errs = append(errs, slotsLeft(ctx, conn))
 	}
-	var missing []string
+	var missing []cdc.Table
 	for _, t := range tables {
 		info := infos[t]
 		if info == nil || info.Published {
@@ -46,19 +51,18 @@ func (c Config) Plan(ctx context.Context, conn *pgx.Conn, tables []cdc.Table) ([
 		case !info.Usable:
 			errs = append(errs, info.IdentityFault())
 		default:
-			missing = append(missing, quote(t.Schema, t.Name))
+			missing = append(missing, t)
 		}
 	}
 	if err := errors.Join(errs...); err != nil {
 		return nil, err
 	}
-	var steps []Step
-	switch {
-	case !exists:
-		steps = append(steps, Step{SQL: fmt.Sprintf("CREATE PUBLICATION %s%s WITH (publish_via_partition_root = true)",
-			quote(c.Publication), forTables(missing))})
-	case len(missing) > 0:
-		steps = append(steps, Step{SQL: fmt.Sprintf("ALTER PUBLICATION %s ADD TABLE %s", quote(c.Publication), strings.Join(missing, ", "))})
+	steps := c.publish(missing, exists, slot != nil)
+	if !exists && slot != nil {
+		// A slot reads publications as of its position, so this one could never see
+		// the new publication. Its successor makes a gap.
+		steps = append(steps, Step{SQL: fmt.Sprintf("SELECT pg_drop_replication_slot('%s')", c.Slot)})
+		slot = nil
 	}
 	if slot == nil {
 		create := fmt.Sprintf("SELECT pg_create_logical_replication_slot('%s', 'pgoutput')", c.Slot)
@@ -72,11 +76,38 @@ func (c Config) Plan(ctx context.Context, conn *pgx.Conn, tables []cdc.Table) ([
 	return steps, nil
 }
 
-func forTables(quoted []string) string {
-	if len(quoted) == 0 {
-		return ""
+// tablesPerStep bounds the tables of one statement, and with them its locks.
+const tablesPerStep = 500
+
+// publish makes the publication hold the tables. Those that enter it while there
+// is a slot are announced: what was written to them before is not streamed.
+func (c Config) publish(missing []cdc.Table, exists, slot bool) []Step {
+	var steps []Step
+	if !exists {
+		first := missing[:min(len(missing), tablesPerStep)]
+		suffix := ""
+		if len(first) > 0 {
+			suffix = " FOR TABLE " + quoted(first)
+		}
+		steps = append(steps, Step{SQL: fmt.Sprintf("CREATE PUBLICATION %s%s WITH (publish_via_partition_root = true)", quote(c.Publication), suffix)})
+		missing = missing[len(first):]
 	}
-	return " FOR TABLE " + strings.Join(quoted, ", ")
+	for chunk := range slices.Chunk(missing, tablesPerStep) {
+		s := Step{SQL: fmt.Sprintf("ALTER PUBLICATION %s ADD TABLE %s", quote(c.Publication), quoted(chunk))}
+		if slot && exists {
+			s.announce(c.Publication, chunk)
+		}
+		steps = append(steps, s)
+	}
+	return steps
+}
+
+func quoted(tables []cdc.Table) string {
+	out := make([]string, len(tables))
+	for i, t := range tables {
+		out[i] = quote(t.Schema, t.Name)
+	}
+	return strings.Join(out, ", ")
 }
 
 // IdentityFault says that the table cannot be published, and how to mend that.
@@ -88,26 +119,40 @@ func (t *TableInfo) IdentityFault() error {
 	}
 }
 
-// Ensure carries out the plan and reports whether it created the slot. Without
-// Manage, anything missing is a *Fault that tells the statements.
-func (c Config) Ensure(ctx context.Context, conn *pgx.Conn, tables []cdc.Table) (slotCreated bool, err error) {
+// ensured is what Ensure did.
+type ensured struct {
+	// slot reports that it created the slot.
+	slot bool
+	// entered are the tables that entered the publication, as announced.
+	entered map[cdc.Table]published
+}
+
+// Ensure carries out the plan. Without Manage, anything missing is a *Fault that
+// tells the statements.
+func (c Config) Ensure(ctx context.Context, conn *pgx.Conn, tables []cdc.Table) (ensured, error) {
+	done := ensured{entered: make(map[cdc.Table]published)}
 	steps, err := c.Plan(ctx, conn, tables)
 	if err != nil {
-		return false, err
+		return done, err
 	}
 	if len(steps) > 0 && !c.Manage {
-		return false, unmanaged(steps)
+		return done, unmanaged(steps)
 	}
-	if err := Apply(ctx, conn, steps); err != nil {
-		return false, err
+	for _, s := range steps {
+		entered, err := s.run(ctx, conn, c.Publication)
+		if err != nil {
+			return done, explainStep(s, err)
+		}
+		done.slot = done.slot || s.Slot
+		maps.Copy(done.entered, entered)
 	}
-	return slices.ContainsFunc(steps, func(s Step) bool { return s.Slot }), nil
+	return done, nil
 }
 
 // Apply runs the statements in order until one fails.
-func Apply(ctx context.Context, conn *pgx.Conn, steps []Step) error {
+func (c Config) Apply(ctx context.Context, conn *pgx.Conn, steps []Step) error {
 	for _, s := range steps {
-		if _, err := conn.Exec(ctx, s.SQL); err != nil {
+		if _, err := s.run(ctx, conn, c.Publication); err != nil {
 			return explainStep(s, err)
 		}
 	}
@@ -154,7 +199,7 @@ func unmanaged(steps []Step) error {
 func JoinSteps(steps []Step) string {
 	sql := make([]string, len(steps))
 	for i, s := range steps {
-		sql[i] = s.SQL + ";"
+		sql[i] = s.Script() + ";"
 	}
 	return strings.Join(sql, " ")
 }

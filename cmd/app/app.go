@@ -13,7 +13,6 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 
-	"github.com/walpurge/walpurge/cdc"
 	"github.com/walpurge/walpurge/cdc/postgres"
 	"github.com/walpurge/walpurge/cdc/visible"
 	"github.com/walpurge/walpurge/cdc/watermark"
@@ -35,6 +34,8 @@ type Options struct {
 	Level *slog.LevelVar
 	// Reload reads the configuration file again.
 	Reload func() (*config.Config, error)
+	// WatchFiles reloads when the file or a rules file changes.
+	WatchFiles bool
 }
 
 // App is a daemon. Make it with New, Run it once.
@@ -66,6 +67,7 @@ type App struct {
 
 	reloading sync.Mutex
 	reloads   reloadMetrics
+	files     files
 
 	undo []func()
 }
@@ -76,6 +78,7 @@ type App struct {
 // a sink that does not answer is not an error; one that refuses is.
 func New(ctx context.Context, opts Options) (*App, error) {
 	a := &App{opts: opts, cfg: opts.Config, log: opts.Logger, registry: prometheus.NewRegistry(), started: time.Now()}
+	a.files.note(opts.Config)
 	a.metrics = prometheus.WrapRegistererWith(prometheus.Labels{"pipeline": opts.Config.Pipeline}, a.registry)
 	if err := a.open(ctx); err != nil {
 		a.close()
@@ -152,7 +155,7 @@ func (a *App) openReader() {
 	})
 	a.reader = postgres.NewReader(a.cfg.Postgres, postgres.Options{
 		Board: a.board, Confirm: a.cfg.Confirm, StopGrace: a.cfg.DrainTimeout, Logger: a.log.With("component", "reader"),
-		Tables: func() []cdc.Table { return a.set.Load().Tables() },
+		Watch: func() postgres.Watch { return watch(a.set.Load()) },
 	})
 }
 

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -89,21 +90,33 @@ func (c *checker) database(ctx context.Context, cfg *config.Config, set *rules.S
 		return
 	}
 	defer conn.Close(context.WithoutCancel(ctx))
-	c.add(false, cfg.Postgres.Ready(ctx, conn, set.Tables()))
+	cat, err := readCatalog(ctx, conn, cfg.Postgres, set)
+	if err != nil {
+		c.add(false, err)
+		return
+	}
+	for _, left := range cat.left {
+		c.add(false, left)
+	}
+	for _, p := range cat.empty() {
+		c.add(false, fmt.Errorf("no table matches the pattern %s yet; make one, or correct the rule's table", p))
+	}
+	c.add(false, cfg.Postgres.Ready(ctx, conn, cat.tables))
 	// Inspect's own errors are in those of Ready.
-	infos, _ := postgres.Inspect(ctx, conn, cfg.Postgres.Publication, set.Tables())
-	live := catalogOf(infos)
+	cat.infos, _ = postgres.Inspect(ctx, conn, cfg.Postgres.Publication, cat.tables)
+	fatal, some := cat.missingColumns()
+	c.add(true, fatal)
+	live := cat.typed()
 	_, _, err = loadRules(cfg, live)
 	c.add(true, err)
-	c.identities(set, infos)
 	unusable, other := unfitLookups(ctx, conn, set)
 	c.add(true, unusable.Err())
-	for _, err := range append(other, shadowed(set, infos)...) {
+	for _, err := range slices.Concat(some, cat.identities(), cat.ambiguous(), other, cat.shadowed()) {
 		c.add(false, err)
 	}
-	c.unpublished(cfg.Postgres.Publication, set, infos)
+	c.unpublished(cfg.Postgres.Publication, set, live, cat.infos)
 	c.prove(set, live, func(t cdc.Table) (*postgres.Identities, error) {
-		if !infos[t].Usable {
+		if !cat.infos[t].Usable {
 			return nil, nil // which is a finding by itself
 		}
 		return postgres.InspectIdentities(ctx, conn, t)
@@ -111,26 +124,9 @@ func (c *checker) database(ctx context.Context, cfg *config.Config, set *rules.S
 	c.drift(cfg, set, lock, live)
 }
 
-// identities finds tables whose old rows are missing or misread.
-func (c *checker) identities(set *rules.Set, infos map[cdc.Table]*postgres.TableInfo) {
-	for _, t := range set.Tables() {
-		info := infos[t]
-		if info == nil {
-			continue
-		}
-		if info.Published && !info.Usable {
-			c.add(false, info.IdentityFault())
-		}
-		if info.Differing != "" {
-			c.add(false, fmt.Errorf("partition %s of %s has another replica identity than the root (%s), so old rows of it are misread; "+
-				"ALTER TABLE %s REPLICA IDENTITY %s", info.Differing, t, info.Identity, info.Differing, info.Identity))
-		}
-	}
-}
-
 // unpublished finds columns that rules purge by and a column list keeps back.
-func (c *checker) unpublished(publication string, set *rules.Set, infos map[cdc.Table]*postgres.TableInfo) {
-	for _, t := range set.Tables() {
+func (c *checker) unpublished(publication string, set *rules.Set, live *rules.Catalog, infos map[cdc.Table]*postgres.TableInfo) {
+	for _, t := range live.Tables() {
 		for _, n := range set.NeedsOf(t) {
 			if infos[t] == nil || n.When || n.HasUnknown || n.Collapse {
 				continue

@@ -43,6 +43,9 @@ func (a *App) Run(ctx context.Context) error {
 	trimmer := stream.NewTrimmer(a.stream, a.publisher, a.floor, a.log.With("component", "trimmer"))
 	spawn(&under, func() error { return trimmer.Run(core) })
 	spawn(&under, func() error { return a.admin.Run(core, a.listener) })
+	if a.opts.WatchFiles {
+		spawn(&under, func() error { return a.watchFiles(intake) })
+	}
 	spawn(&under, func() error { return a.gate.Run(core) })
 	for _, l := range a.lanes {
 		spawn(&over, func() error { return l.Run(intake, work) })

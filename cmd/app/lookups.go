@@ -7,8 +7,6 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
-	"github.com/walpurge/walpurge/cdc"
-	"github.com/walpurge/walpurge/cdc/postgres"
 	"github.com/walpurge/walpurge/router/lookup"
 	"github.com/walpurge/walpurge/rules"
 	"github.com/walpurge/walpurge/rules/strictyaml"
@@ -44,15 +42,23 @@ func unfitLookups(ctx context.Context, conn *pgx.Conn, set *rules.Set) (unusable
 }
 
 // shadowed finds lookups that are called like a column of their rule's table: a
-// value that meant a field of that column would be asked for instead.
-func shadowed(set *rules.Set, infos map[cdc.Table]*postgres.TableInfo) (errs []error) {
-	for t, info := range infos {
-		for _, r := range set.RulesOf(t) {
-			for _, l := range set.Lookups() {
-				if _, column := info.Column(l.Name); column && l.Rule == r.Name {
-					errs = append(errs, fmt.Errorf("%s:%d: rule %q: lookup %q is called like a column of %s, which {%s...} does not mean; rename the lookup, and write {row.%s...} for the column",
-						l.File, l.Line, l.Rule, l.Name, t, l.Name, l.Name))
+// value that meant a field of that column would be asked for instead. Of the
+// tables of a pattern the first that has such a column is named.
+func (c *liveCatalog) shadowed() (errs []error) {
+	told := make(map[*rules.Lookup]bool)
+	for _, t := range c.tables {
+		info := c.infos[t]
+		if info == nil {
+			continue
+		}
+		for _, r := range c.set.RulesOf(t) {
+			for _, l := range c.set.Lookups() {
+				if _, column := info.Column(l.Name); !column || l.Rule != r.Name || told[l] {
+					continue
 				}
+				told[l] = true
+				errs = append(errs, fmt.Errorf("%s:%d: rule %q: lookup %q is called like a column of %s, which {%s...} does not mean; rename the lookup, and write {row.%s...} for the column",
+					l.File, l.Line, l.Rule, l.Name, t, l.Name, l.Name))
 			}
 		}
 	}

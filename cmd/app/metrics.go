@@ -28,6 +28,7 @@ var (
 	slotRetained  = desc("slot_retained_bytes", "Log that the slot holds back on the server.")
 	slotSafe      = desc("slot_safe_bytes", "Log that may still be written before the slot is lost; absent without a limit.")
 	heartbeatAge  = desc("heartbeat_age_seconds", "Time since the newest heartbeat that came back was written.")
+	pubProblems   = desc("publication_problems", "Watched tables that are not published, and other faults of the publication that a human must mend.")
 	leader        = desc("leader", "1 if this process streams from the slot.")
 	buildInfo     = desc("build_info", "Always 1; labels tell the build.", "version")
 	readerBlocked = desc("reader_blocked_seconds_total", "Time that the reader waited because the stream took no messages.", "reason")
@@ -97,6 +98,7 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 		isLeader = 1
 	}
 	gauge(leader, isLeader)
+	gauge(pubProblems, float64(len(a.reader.Problems())))
 	for reason, d := range a.publisher.BlockedFor() {
 		ch <- prometheus.MustNewConstMetric(readerBlocked, prometheus.CounterValue, d.Seconds(), reason)
 	}

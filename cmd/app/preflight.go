@@ -28,19 +28,32 @@ func (a *App) preflight(ctx context.Context, cfg *config.Config) (*rules.Set, []
 		return set, plans, nil
 	}
 	defer conn.Close(context.WithoutCancel(ctx))
-	if err := a.cfg.Postgres.Ready(ctx, conn, set.Tables()); err != nil {
-		return nil, nil, err
-	}
-	infos, err := postgres.Inspect(ctx, conn, a.cfg.Postgres.Publication, set.Tables())
+	cat, err := readCatalog(ctx, conn, a.cfg.Postgres, set)
 	if err != nil {
 		return nil, nil, err
+	}
+	for _, left := range cat.left {
+		a.log.Error("a table that a pattern matches is not published", "err", left)
+	}
+	for _, p := range cat.empty() {
+		a.log.Warn("no table matches the pattern yet", "table", p)
+	}
+	if err := a.cfg.Postgres.Ready(ctx, conn, cat.tables); err != nil {
+		return nil, nil, err
+	}
+	if cat.infos, err = postgres.Inspect(ctx, conn, a.cfg.Postgres.Publication, cat.tables); err != nil {
+		return nil, nil, err
+	}
+	fatal, some := cat.missingColumns()
+	for _, err := range some {
+		a.log.Error("a table does not fit its rules", "err", err)
 	}
 	unusable, other := unfitLookups(ctx, conn, set)
 	for _, err := range other {
 		a.log.Warn("a lookup may leave stale entries", "err", err)
 	}
-	set, plans, err = loadRules(cfg, catalogOf(infos))
-	return set, plans, errors.Join(err, unusable.Err())
+	set, plans, err = loadRules(cfg, cat.typed())
+	return set, plans, errors.Join(fatal, err, unusable.Err())
 }
 
 func isFault(err error) bool {
@@ -50,26 +63,31 @@ func isFault(err error) bool {
 }
 
 // Setup creates what the pipeline needs in the database, or only returns the
-// statements. Unlike a running daemon it also narrows the publication.
-func Setup(ctx context.Context, cfg postgres.Config, set *rules.Set, apply bool) ([]postgres.Step, error) {
+// statements. Unlike a running daemon it also narrows the publication. Tables
+// that patterns match and that must not be published are left out, and left says
+// why.
+func Setup(ctx context.Context, cfg postgres.Config, set *rules.Set, apply bool) (steps []postgres.Step, left []error, err error) {
 	conn, err := cfg.Connect(ctx)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	defer conn.Close(context.WithoutCancel(ctx))
-	steps, err := cfg.Plan(ctx, conn, set.Tables())
+	tables, left, err := cfg.ResolveAll(ctx, conn, watch(set))
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	extra, err := cfg.Extra(ctx, conn, set.Tables())
+	if steps, err = cfg.Plan(ctx, conn, tables); err != nil {
+		return nil, left, err
+	}
+	extra, err := cfg.Extra(ctx, conn, tables)
 	if err != nil {
-		return nil, err
+		return nil, left, err
 	}
 	steps = append(extra, steps...)
 	if !apply {
-		return steps, nil
+		return steps, left, nil
 	}
-	return steps, postgres.Apply(ctx, conn, steps)
+	return steps, left, cfg.Apply(ctx, conn, steps)
 }
 
 // Drop removes slot and publication.

@@ -49,10 +49,12 @@ func (a *App) Reload(ctx context.Context) error {
 func (a *App) reload(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()
+	a.files.reading()
 	next, err := a.opts.Reload()
 	if err != nil {
 		return err
 	}
+	a.files.note(next)
 	if err := reloadable(a.cfg, next); err != nil {
 		return err
 	}
@@ -61,10 +63,8 @@ func (a *App) reload(ctx context.Context) error {
 		return err
 	}
 	if a.reader.State().Phase == postgres.Streaming {
-		if err := a.reader.Widen(ctx, set.Tables()); err != nil {
-			return err
-		}
-		if err := a.router.Reload(ctx, set); err != nil {
+		publish := func(ctx context.Context) error { return a.reader.Widen(ctx, watch(set)) }
+		if err := a.router.Reload(ctx, set, publish); err != nil {
 			return err
 		}
 	} else {

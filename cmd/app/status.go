@@ -196,6 +196,9 @@ func (a *App) streaming() error {
 	if b := a.publisher.Blocked(); b != "" {
 		return errors.New("the reader waits: " + b)
 	}
+	if p := a.reader.Problems(); len(p) > 0 {
+		return fmt.Errorf("the publication is not what the rules need: %s", strings.Join(p[:min(len(p), 5)], "; "))
+	}
 	for _, l := range a.lanes {
 		if l.Status().State == delivery.Flushing {
 			return fmt.Errorf("sink %s is being flushed", l.spec.Name)

@@ -19,11 +19,12 @@ func runCommand(version string) *cobra.Command {
 		Use:   "run",
 		Short: "Run the daemon",
 		Long: "Run the daemon until SIGTERM or SIGINT, which hands over, confirms and finishes what is in\n" +
-			"flight within drain_timeout. SIGHUP reads the rules again.",
+			"flight within drain_timeout. The rules are read again at SIGHUP, and when one of the files changes.",
 		Example: "  walpurge run -c walpurge.yaml",
 		Args:    cobra.NoArgs,
 	}
 	path := configFlag(cmd)
+	unwatched := cmd.Flags().Bool("no-watch", false, "do not reload when a file changes")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		cfg, err := load(*path, false)
 		if err != nil {
@@ -37,7 +38,7 @@ func runCommand(version string) *cobra.Command {
 		signal.Notify(hangup, syscall.SIGHUP)
 		defer signal.Stop(hangup)
 		a, err := app.New(ctx, app.Options{
-			Config: cfg, Version: version, Logger: log, Level: level,
+			Config: cfg, Version: version, Logger: log, Level: level, WatchFiles: !*unwatched,
 			Reload: func() (*config.Config, error) { return load(*path, false) },
 		})
 		if err != nil {

@@ -42,12 +42,15 @@ func setupCommand() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		steps, err := app.Setup(cmd.Context(), cfg.Postgres, set, !*show)
+		steps, left, err := app.Setup(cmd.Context(), cfg.Postgres, set, !*show)
 		if err != nil {
-			return err
+			return errors.Join(append(left, err)...)
 		}
 		for _, s := range steps {
-			fmt.Fprintln(out, s.SQL+";")
+			fmt.Fprintln(out, s.Script()+";")
+		}
+		if len(left) > 0 {
+			return errors.Join(left...)
 		}
 		if len(steps) == 0 && !*show {
 			fmt.Fprintln(out, "nothing to do: publication and slot are as the rules need them")

@@ -22,7 +22,9 @@ type Config struct {
 	File     string
 	Pipeline string
 	// Rules are the rules files, globs resolved.
-	Rules   []string
+	Rules []string
+	// Globs are the patterns that Rules come from.
+	Globs   []string
 	DataDir string
 
 	Postgres  postgres.Config

@@ -135,6 +135,9 @@ func (l *loader) build(raw *rawFile) *Config {
 		cfg.Retired = append(cfg.Retired, t.Value)
 	}
 	cfg.Rules = l.rules(raw.Rules)
+	for _, p := range raw.Rules {
+		cfg.Globs = append(cfg.Globs, rules.Beside(l.file, p.Value))
+	}
 	l.postgres(cfg, &raw.Postgres)
 	l.nats(cfg, raw.NATS)
 	cfg.Stream = Stream{MaxAge: raw.Stream.MaxAge.Value, MaxBytes: int64(raw.Stream.MaxBytes.Value)}

@@ -65,7 +65,7 @@ const keysHeader = `# - keys are a guess at what the application calls the entri
 `
 
 const tagsHeader = `# - tags are what responses must carry for an edge to purge them, for example in the header Cache-Tag.
-#   urlpath() percent-encodes what a header cannot hold: do the same there.
+#   What a header cannot hold is percent-encoded in values from rows: do the same there.
 `
 
 const allHeader = `# - A row purges the values of what it was and of what it is now; a foreign key that is NULL gives none.

@@ -22,10 +22,10 @@ type parent struct {
 }
 
 func (p *parent) key() string {
-	return p.word + ":" + join(p.columns, inKey, ":") + ":" + p.lists
+	return p.word + ":" + join(p.columns, value, ":") + ":" + p.lists
 }
 
-func (p *parent) tag() string { return p.word + "-" + join(p.columns, inTag, "-") }
+func (p *parent) tag() string { return p.word + "-" + join(p.columns, value, "-") }
 
 func join(columns []Column, form func(Column) string, between string) string {
 	out := make([]string, len(columns))
@@ -57,7 +57,7 @@ func (d *drafter) rule(t *Table) (*rule, *leftOut) {
 	r := &rule{name: d.names.rules[t.Table], table: t.String()}
 	joined := t.joins()
 	if len(key) > 0 && !joined {
-		r.add(d.opts, d.names.words[t.Table]+":"+join(key, inKey, ":"), d.names.words[t.Table]+"-"+join(key, inTag, "-"))
+		r.add(d.opts, d.names.words[t.Table]+":"+join(key, value, ":"), d.names.words[t.Table]+"-"+join(key, value, "-"))
 	}
 	var exact, coarse []parent
 	for _, p := range parents {

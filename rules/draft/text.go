@@ -46,18 +46,9 @@ func reading(column string) string {
 	return b.String()
 }
 
-// inKey is a column in a key: as it is.
-func inKey(c Column) string { return "{" + reading(c.Name) + "}" }
-
-// inTag is a column in a tag: encoded unless its type prints nothing but what a
-// header can hold.
-func inTag(c Column) string {
-	switch c.Type {
-	case "smallint", "integer", "bigint", "numeric", "real", "double precision", "boolean", "uuid", "date", "timestamp with time zone", "bytea", "oid":
-		return inKey(c)
-	}
-	return "{urlpath(" + reading(c.Name) + ")}"
-}
+// value is a column in a key or a tag. A key has it as it is; what a tag cannot
+// carry, the rules encode.
+func value(c Column) string { return "{" + reading(c.Name) + "}" }
 
 // quoted is a text in a list of the file.
 func quoted(s string) string {

@@ -46,7 +46,7 @@ func (e *Event) Unwatched(set *rules.Set) error {
 	if set.Matches(table) {
 		return nil
 	}
-	var names []string
+	names := set.Patterns()
 	for _, t := range set.Tables() {
 		names = append(names, t.String())
 	}

@@ -1,0 +1,110 @@
+package postgres
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"strconv"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/walpurge/walpurge/cdc"
+)
+
+// tableGap reads an announcement that came through the slot. It blocks while it
+// asks the database; an error ends the session, and the announcement comes again
+// with the next one.
+func (r *Reader) tableGap(ctx context.Context, tx *cdc.Txn, content []byte) (cdc.TableGap, error) {
+	var a announcement
+	if json.Unmarshal(content, &a) != nil || a.Publication != r.cfg.Publication {
+		return cdc.TableGap{}, nil // another pipeline's, or nobody's
+	}
+	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
+	defer cancel()
+	conn, err := r.cfg.Connect(ctx)
+	if err != nil {
+		return cdc.TableGap{}, err
+	}
+	defer conn.Close(context.WithoutCancel(ctx))
+	gap := cdc.TableGap{}
+	if err := visible(ctx, conn, tx.XID); err != nil {
+		return gap, err
+	}
+	var oids []uint32
+	rows, err := conn.Query(ctx, `SELECT n.nspname, c.relname, c.oid FROM pg_publication p
+		JOIN pg_publication_rel r ON r.prpubid = p.oid JOIN pg_class c ON c.oid = r.prrelid JOIN pg_namespace n ON n.oid = c.relnamespace
+		WHERE p.pubname = $1 AND (r.xmin::text = $2 OR $3 AND (n.nspname, c.relname) IN (SELECT * FROM unnest($4::text[], $5::text[])))`,
+		r.cfg.Publication, strconv.FormatUint(uint64(uint32(tx.XID)), 10), r.watching.wrote(a.Nonce), schemasOf(a), namesOf(a))
+	if err != nil {
+		return gap, fmt.Errorf("read which tables were published: %w", err)
+	}
+	var t cdc.Table
+	var oid uint32
+	if _, err := pgx.ForEachRow(rows, []any{&t.Schema, &t.Name, &oid}, func() error {
+		gap.Tables, oids = append(gap.Tables, t), append(oids, oid)
+		return nil
+	}); err != nil {
+		return gap, fmt.Errorf("read which tables were published: %w", err)
+	}
+	if r.watching.wrote(a.Nonce) {
+		gap.Tables = a.Tables // those that are gone, too
+	}
+	if gap.Open, err = writers(ctx, conn, oids, tx.XID); err != nil {
+		return gap, err
+	}
+	return gap, nil
+}
+
+// visible waits until others see a transaction: a walsender may send its end
+// before that, and the catalog would not yet show what it did.
+func visible(ctx context.Context, conn *pgx.Conn, xid uint64) error {
+	for pause := time.Millisecond; ; pause = min(2*pause, 100*time.Millisecond) {
+		var is bool
+		err := conn.QueryRow(ctx, "SELECT pg_visible_in_snapshot($1::text::xid8, pg_current_snapshot())", strconv.FormatUint(xid, 10)).Scan(&is)
+		if err != nil {
+			return fmt.Errorf("wait until transaction %d is visible: %w", xid, err)
+		}
+		if is {
+			return nil
+		}
+		select {
+		case <-time.After(pause):
+		case <-ctx.Done():
+			return fmt.Errorf("wait until transaction %d is visible: %w", xid, context.Cause(ctx))
+		}
+	}
+}
+
+func schemasOf(a announcement) []string { s, _ := split(a.Tables); return s }
+func namesOf(a announcement) []string   { _, n := split(a.Tables); return n }
+
+// writers are the transactions that have written to the tables and not ended: a
+// writer keeps its lock to its end, and a lock of its own id. What they wrote
+// before the tables were published is decoded with the catalog of that moment,
+// so it is not sent even if they commit later.
+func writers(ctx context.Context, conn *pgx.Conn, tables []uint32, near uint64) ([]uint64, error) {
+	if len(tables) == 0 {
+		return nil, nil
+	}
+	rows, err := conn.Query(ctx, `SELECT DISTINCT t.transactionid::text::bigint FROM pg_locks t
+		WHERE t.locktype = 'transactionid' AND t.mode = 'ExclusiveLock' AND t.granted AND t.virtualtransaction IN (
+			SELECT l.virtualtransaction FROM pg_locks l
+			WHERE l.locktype = 'relation' AND l.granted AND l.mode NOT IN ('AccessShareLock', 'RowShareLock', 'ShareUpdateExclusiveLock')
+			AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
+			AND l.relation IN (SELECT unnest($1::oid[]) UNION ALL SELECT p.relid FROM unnest($1::oid[]) o, pg_partition_tree(o) p))`, tables)
+	if err != nil {
+		return nil, fmt.Errorf("read who writes to the tables: %w", err)
+	}
+	var out []uint64
+	var xid int64
+	_, err = pgx.ForEachRow(rows, []any{&xid}, func() error {
+		w := widener{newest: near}
+		out = append(out, w.widen(uint32(xid)))
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("read who writes to the tables: %w", err)
+	}
+	return out, nil
+}

@@ -1,0 +1,74 @@
+package app
+
+import (
+	"context"
+	"slices"
+	"sync"
+
+	"github.com/walpurge/walpurge/cmd/config"
+	"github.com/walpurge/walpurge/cmd/filewatch"
+)
+
+// files remembers which content of the files was tried last.
+type files struct {
+	mu    sync.Mutex
+	file  string
+	globs []string
+	tried [2]string // digests of the file, and of the rules files
+}
+
+// reading notes what is about to be read. A change that comes between this and
+// the reading is read, and then read once more.
+func (f *files) reading() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.tried = f.digest()
+}
+
+// note takes over the patterns of a file that could be read.
+func (f *files) note(cfg *config.Config) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.file == cfg.File && slices.Equal(f.globs, cfg.Globs) {
+		return
+	}
+	first := f.file == ""
+	f.file, f.globs = cfg.File, cfg.Globs
+	now := f.digest()
+	if first {
+		f.tried[0] = now[0]
+	}
+	f.tried[1] = now[1]
+}
+
+func (f *files) digest() [2]string {
+	return [2]string{filewatch.Digest([]string{f.file}), filewatch.Digest(f.globs)}
+}
+
+// changed reports that the files are not what was tried last.
+func (f *files) changed() bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.tried != f.digest()
+}
+
+func (f *files) patterns() []string {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return append([]string{f.file}, f.globs...)
+}
+
+// watchFiles reloads when the files have changed, and once for each change: what
+// cannot be used is told and not tried again.
+func (a *App) watchFiles(ctx context.Context) error {
+	return filewatch.Run(ctx, filewatch.Config{
+		Patterns: a.files.patterns,
+		Look: func(ctx context.Context) {
+			if a.files.changed() {
+				a.log.Info("files have changed, reloading")
+				_ = a.Reload(ctx) // which logs it
+			}
+		},
+		Logger: a.log.With("component", "files"),
+	})
+}
