@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -62,20 +63,20 @@ func TestWaitReturnsAtOnceWhereItCan(t *testing.T) {
 // A lazy gate leaves the server alone until somebody waits.
 func TestLazyGate(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		connects := 0
+		var connects atomic.Int64
 		g := New(Config{Lazy: true, Logger: slog.New(slog.DiscardHandler), Connect: func(context.Context) (*pgx.Conn, error) {
-			connects++
+			connects.Add(1)
 			return nil, errors.New("no server here")
 		}})
 		ctx, cancel := context.WithCancel(t.Context())
 		done := make(chan error, 1)
 		go func() { done <- g.Run(ctx) }()
 		time.Sleep(time.Hour)
-		require.Zero(t, connects)
+		require.Zero(t, connects.Load())
 		waiting, giveUp := context.WithTimeout(t.Context(), time.Minute)
 		defer giveUp()
 		require.Error(t, g.Wait(waiting, stamp("a", 2, 15)))
-		require.Positive(t, connects)
+		require.Positive(t, connects.Load())
 		cancel()
 		require.NoError(t, <-done)
 
