@@ -191,6 +191,9 @@ func (l *ruleLoader) findings(src source, found *cel.Issues) {
 		if msg == "invalid matches argument" {
 			msg = "the pattern of matches() is not a regular expression (RE2 syntax)"
 		}
+		if strings.Contains(msg, "token recognition error at: '=") {
+			msg = "Syntax error: a single = means nothing here; == compares"
+		}
 		if strings.HasSuffix(msg, "input '<EOF>'") {
 			msg = "Syntax error: the " + src.noun + " ends too early"
 		}

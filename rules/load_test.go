@@ -174,8 +174,12 @@ func TestBad(t *testing.T) {
 		"when_types":             `4:14: rule "x": when: found no matching overload for '_==_' applied to '(string, int)'`,
 		"when_row_pattern":       `4:24: rule "x": when: matches() wants its pattern as a literal, not from a row`,
 		"when_bad_pattern":       `4:24: rule "x": when: the pattern of matches() is not a regular expression (RE2 syntax)`,
-		"changed_nothing":        `4:11: rule "x": when: changed() wants at least one column, like changed(price, stock)`,
-		"changed_expression":     `4:35: rule "x": when: changed() wants column names only, like changed(price, stock)`,
+		"when_single_equals": strings.Join([]string{
+			`4:22: rule "x": when: Syntax error: a single = means nothing here; == compares`,
+			`4:24: rule "x": when: Syntax error: extraneous input '"published"' expecting <EOF>`,
+		}, "\n"),
+		"changed_nothing":    `4:11: rule "x": when: changed() wants at least one column, like changed(price, stock)`,
+		"changed_expression": `4:35: rule "x": when: changed() wants column names only, like changed(price, stock)`,
 		"later_all": strings.Join([]string{
 			"5:5: rule \"x\": `vars` belongs to the top of the file, beside `rules`",
 		}, "\n"),

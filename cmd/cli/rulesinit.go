@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 
 	"github.com/spf13/cobra"
 
@@ -54,7 +55,11 @@ func rulesInitCommand() *cobra.Command {
 		if err := writeNew(*file, made.Text); err != nil {
 			return err
 		}
-		fmt.Fprintf(cmd.OutOrStdout(), "wrote %s: %d rules; %d tables are left out, see its end\n", *file, made.Rules, made.LeftOut)
+		left := ""
+		if made.LeftOut > 0 {
+			left = fmt.Sprintf("; %d tables are left out, see its end", made.LeftOut)
+		}
+		fmt.Fprintf(cmd.OutOrStdout(), "wrote %s: %d rules%s\n", *file, made.Rules, left)
 		return nil
 	}
 	return cmd
@@ -83,6 +88,9 @@ func writeNew(path, text string) error {
 	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
 	if errors.Is(err, os.ErrExist) {
 		return usage(fmt.Errorf("%s exists; remove it, or choose another --out", path))
+	}
+	if errors.Is(err, os.ErrNotExist) {
+		return usage(fmt.Errorf("there is no directory %s; make it: mkdir -p %s", filepath.Dir(path), filepath.Dir(path)))
 	}
 	if err != nil {
 		return usage(fmt.Errorf("write the draft: %w", err))
