@@ -79,7 +79,7 @@ func TestRuleTestsCarryWhatTheStreamCarries(t *testing.T) {
 	eventually(t, 30*time.Second, func() bool { return g.count() == len(want) }, "every change arrives")
 	unchanged := 0
 	for i, text := range want {
-		event, err := rulestest.ParseTypedChange("change", []byte(text), catalog)
+		event, err := rulestest.ParseChange("change", []byte(text), catalog)
 		require.NoError(t, err)
 		c := event.Change
 		name, _, _ := strings.Cut(text, ", data")

@@ -90,7 +90,7 @@ func readChange(arg string, stdin io.Reader, lock *rules.Catalog) (*rulestest.Ev
 	if err != nil {
 		return nil, fmt.Errorf("read the change: %w", err)
 	}
-	return rulestest.ParseTypedChange(name, data, lock)
+	return rulestest.ParseChange(name, data, lock)
 }
 
 // printExplanation writes what one rule makes of the change, for people.

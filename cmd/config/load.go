@@ -95,13 +95,6 @@ func (l *loader) later(at strictyaml.Pos, set bool, key string) {
 	}
 }
 
-// laterNode is later for a block.
-func (l *loader) laterNode(n *strictyaml.Node, key string) {
-	if n != nil {
-		l.later(n.Pos, true, key)
-	}
-}
-
 // oneOf reads a word from a list, the first of which is the default.
 func (l *loader) oneOf(t strictyaml.Text, key string, words ...string) string {
 	if !t.Given() {

@@ -9,13 +9,6 @@ import (
 	"github.com/walpurge/walpurge/rules/strictyaml"
 )
 
-// ParseChange reads one event, written as YAML or JSON in the words of a rule
-// test: table, one of insert, update, delete and truncate, identity, and lookup; or
-// message. file is its name for messages.
-func ParseChange(file string, data []byte) (*Event, error) {
-	return parseChange(&loader{file: file}, data)
-}
-
 func parseChange(l *loader, data []byte) (*Event, error) {
 	doc, err := strictyaml.Parse(l.file, data)
 	if err != nil {

@@ -69,15 +69,3 @@ type loader struct {
 func (l *loader) failf(at strictyaml.Pos, format string, args ...any) {
 	l.errs.Addf(l.file, at, format, args...)
 }
-
-// later refuses a key that is known and has no meaning yet.
-func (l *loader) later(n *strictyaml.Node, key string) {
-	if n == nil {
-		return
-	}
-	at := n.Key
-	if at.IsZero() {
-		at = n.Pos
-	}
-	l.failf(at, "`%s` is not supported by this version", key)
-}

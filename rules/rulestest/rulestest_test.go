@@ -153,7 +153,7 @@ func TestParseChange(t *testing.T) {
 		`{table: public.t, identity: [id, a], update: {old: {id: 1, a: x, b: 1}, new: {id: 1, a: y, b: 2}}}`:                                                            "update public.t USING INDEX id:20* a:25* b:20\n1|x|ABSENT\n1|y|2",
 		`{table: public.t, identity: [id], truncate: true}`:                                                                                                             "truncate public.t USING INDEX\n\n",
 	} {
-		c, err := ParseChange("change", []byte(text))
+		c, err := ParseChange("change", []byte(text), nil)
 		require.NoError(t, err, text)
 		require.Equal(t, want, shape(c.Change), text)
 	}
@@ -166,7 +166,7 @@ func TestParseChange(t *testing.T) {
 		`{table: a.b.c, truncate: true}`:           `change:1:9: table "a.b.c": want schema.name with one dot, like public.products`,
 		`{table: public.t, insert: {a: 1, a: 2}}`:  `change:1:34: `,
 	} {
-		_, err := ParseChange("change", []byte(text))
+		_, err := ParseChange("change", []byte(text), nil)
 		require.ErrorContains(t, err, want, text)
 	}
 }
@@ -210,7 +210,7 @@ func FuzzParseChange(f *testing.F) {
 		f.Add([]byte(seed))
 	}
 	f.Fuzz(func(t *testing.T, data []byte) {
-		c, err := ParseChange("change", data)
+		c, err := ParseChange("change", data, nil)
 		if err != nil {
 			return
 		}

@@ -9,9 +9,12 @@ import (
 	"github.com/walpurge/walpurge/rules/strictyaml"
 )
 
-// ParseTypedChange is ParseChange for a table of a catalog: values have the types
-// of its columns, and the old row what the table's replica identity holds.
-func ParseTypedChange(file string, data []byte, catalog *rules.Catalog) (*Event, error) {
+// ParseChange reads one event, written as YAML or JSON in the words of a rule
+// test: table, one of insert, update, delete and truncate, identity, and lookup; or
+// message. file is its name for messages. With a catalog, values have the types of
+// the table's columns, and the old row what its replica identity holds; catalog
+// may be nil.
+func ParseChange(file string, data []byte, catalog *rules.Catalog) (*Event, error) {
 	return parseChange(&loader{file: file, catalog: catalog}, data)
 }
 
