@@ -104,7 +104,7 @@ func (c *checker) database(ctx context.Context, cfg *config.Config, set *rules.S
 	c.add(false, cfg.Postgres.Ready(ctx, conn, cat.tables))
 	// Inspect's own errors are in those of Ready.
 	cat.infos, _ = postgres.Inspect(ctx, conn, cfg.Postgres.Publication, cat.tables)
-	fatal, some := cat.missingColumns()
+	some, fatal := cat.missingColumns()
 	c.add(true, fatal)
 	live := cat.typed()
 	_, _, err = loadRules(cfg, live)

@@ -44,7 +44,7 @@ func (a *App) preflight(ctx context.Context, cfg *config.Config) (*rules.Set, []
 	if cat.infos, err = postgres.Inspect(ctx, conn, a.cfg.Postgres.Publication, cat.tables); err != nil {
 		return nil, nil, err
 	}
-	fatal, some := cat.missingColumns()
+	some, fatal := cat.missingColumns()
 	for _, err := range some {
 		a.log.Error("a table does not fit its rules", "err", err)
 	}

@@ -102,7 +102,7 @@ func (n *need) table() string {
 // missingColumns reports columns that rules name and tables of their pattern do
 // not have: fatal where none has it, some where the tables differ. A table that a
 // rule names exactly is compared when the rules are read with its columns.
-func (c *liveCatalog) missingColumns() (fatal error, some []error) {
+func (c *liveCatalog) missingColumns() (some []error, fatal error) {
 	var errs strictyaml.Errors
 	for _, n := range c.lacking(func(n rules.Need, info *postgres.TableInfo) bool {
 		_, found := info.Column(n.Column)
@@ -129,7 +129,7 @@ func (c *liveCatalog) missingColumns() (fatal error, some []error) {
 		}
 		errs.Addf(n.File, strictyaml.Pos{Line: n.Line, Column: 1}, "%s", msg)
 	}
-	return errs.Err(), some
+	return some, errs.Err()
 }
 
 // typed is what rules are checked against: the tables that they name, and for each
@@ -186,7 +186,7 @@ func (c *liveCatalog) identities() []error {
 		return info.Usable && n.Old && !n.When && !n.HasUnknown && !n.Collapse && found && !col.Identity && shown.Table(info.Table) == nil
 	}) {
 		out = append(out, fmt.Errorf("%s:%d: rule %q purges by the old %s of %s, which replica identity %s does not carry, so a change of it leaves the old entry in the cache; "+
-			"ALTER TABLE %s REPLICA IDENTITY USING INDEX (a unique index with it and the primary key), or REPLICA IDENTITY FULL, or give the rule an unknown:",
+			"ALTER TABLE %s REPLICA IDENTITY USING INDEX (a unique index with it and the primary key), or REPLICA IDENTITY FULL, or give the rule an `unknown`",
 			n.File, n.Line, n.Rule, n.Column, n.table(), c.infos[n.lacking[0]].Identity, n.lacking[0]))
 	}
 	return out

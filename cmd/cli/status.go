@@ -47,7 +47,7 @@ func statusCommand() *cobra.Command {
 				}
 			} else {
 				if *watch {
-					fmt.Fprint(out, "\x1b[H\x1b[2J") // home, clear
+					fmt.Fprintf(out, "\x1b[H\x1b[2J") // home, clear
 				}
 				printStatus(out, &s)
 			}

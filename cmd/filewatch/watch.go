@@ -37,7 +37,7 @@ func Run(ctx context.Context, cfg Config) error {
 	if err != nil {
 		cfg.Logger.Warn("changes of files are noticed late, the system gives no notice of them", "err", err, "every", cfg.Poll)
 	} else {
-		defer w.Close()
+		defer func() { _ = w.Close() }()
 		events, errs = w.Events, w.Errors
 	}
 	poll := time.NewTicker(cfg.Poll)
@@ -55,8 +55,9 @@ func Run(ctx context.Context, cfg Config) error {
 			}
 			quiet = time.After(min(cfg.Quiet, latest.Sub(now)))
 			continue
-		case <-errs:
-			// Events were lost, so anything may have happened.
+		case err := <-errs:
+			// Anything may have happened.
+			cfg.Logger.Debug("events of files were lost", "err", err)
 		case <-quiet:
 		case <-poll.C:
 		case <-ctx.Done():

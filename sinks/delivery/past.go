@@ -3,6 +3,7 @@ package delivery
 import (
 	"context"
 	"errors"
+	"sync"
 
 	"github.com/walpurge/walpurge/rules"
 )
@@ -22,14 +23,15 @@ func (l *Lane) Past(ctx context.Context, m rules.Message, brief bool, floor func
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	passed := make(chan error, 1)
-	go func() { passed <- floor(ctx, m.Seq) }()
+	var asking sync.WaitGroup
+	asking.Go(func() { passed <- floor(ctx, m.Seq) })
 	var xids map[uint64]struct{}
 	for {
 		first, newer := l.tracker.before(m.Seq, xids)
 		switch {
 		case first == nil && newer == nil:
 			cancel()
-			<-passed
+			asking.Wait()
 			return nil
 		case first != nil && first.off && xids == nil:
 			xids = make(map[uint64]struct{}, len(m.Batch.Stamp.XIDs))
@@ -39,7 +41,7 @@ func (l *Lane) Past(ctx context.Context, m rules.Message, brief bool, floor func
 			continue
 		case first != nil && first.off && brief:
 			cancel()
-			<-passed
+			asking.Wait()
 			return ErrPutOff
 		}
 		if first != nil {
