@@ -98,7 +98,7 @@ func TestDraftFlags(t *testing.T) {
 		{[]string{url, "--schema", "sales"}, 2, `schema "sales" does not exist in database "app"; fix: name one of Büro, public`},
 		{[]string{r.pg.URL("none")}, 2, `database "none" does not exist`},
 		{[]string{"postgres://127.0.0.1:1/x"}, 1, "failed to connect"},
-		{[]string{url, "--out", r.path("no/such/dir.yaml")}, 2, "write the draft: open "},
+		{[]string{url, "--out", r.path("no/such/dir.yaml")}, 2, "there is no directory "},
 	} {
 		o := one(c.args...)
 		require.Equal(t, c.code, o.code, o.stderr)

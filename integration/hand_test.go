@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/url"
 	"os/exec"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -13,6 +14,8 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/walpurge/walpurge/cdc"
+	"github.com/walpurge/walpurge/cmd/app"
 	"github.com/walpurge/walpurge/integration/harness/edge"
 )
 
@@ -75,7 +78,11 @@ func TestSupersede(t *testing.T) {
 	d.wait(r.lsn(), 30*time.Second)
 	r.exec("INSERT INTO products (id, slug) SELECT n, 's' || n FROM generate_series(1, 30000) n")
 	end := r.lsn()
-	eventually(t, 20*time.Second, func() bool { return d.sink("edge").Backlog > 0 }, "the edge lags")
+	target, err := cdc.ParseLSN(end)
+	require.NoError(t, err)
+	eventually(t, 60*time.Second, func() bool {
+		return slices.ContainsFunc(d.status().Watermarks, func(w app.Watermark) bool { return w.Stage == "published" && w.LSN >= target })
+	}, "all of it waits in the stream")
 	o := d.run("wait", end, "--sink", "edge", "--timeout", "1s")
 	require.Equal(t, 1, o.code, "300 requests at 2/s take minutes")
 	began := time.Now()
