@@ -8,7 +8,7 @@ import (
 
 	"github.com/walpurge/walpurge/rules"
 	"github.com/walpurge/walpurge/sinks"
-	"github.com/walpurge/walpurge/sinks/internal/call"
+	"github.com/walpurge/walpurge/sinks/httpsink"
 )
 
 // request is one invalidation: paths, and the places in the batch that they are
@@ -80,7 +80,7 @@ func (c Config) path(inv rules.Invalidation) (string, error) {
 		if err := checkPath(inv.Value); err != nil {
 			return "", err
 		}
-		u, err := call.ParseURL(inv.Value)
+		u, err := httpsink.ParseURL(inv.Value)
 		if err != nil {
 			return "", err
 		}
@@ -89,7 +89,7 @@ func (c Config) path(inv rules.Invalidation) (string, error) {
 		if err := checkPath(inv.Value); err != nil {
 			return "", err
 		}
-		host, path, err := call.ParsePrefix(inv.Value)
+		host, path, err := httpsink.ParsePrefix(inv.Value)
 		if err != nil {
 			return "", err
 		}

@@ -18,7 +18,7 @@ import (
 
 	"github.com/walpurge/walpurge/rules"
 	"github.com/walpurge/walpurge/sinks"
-	"github.com/walpurge/walpurge/sinks/internal/call"
+	"github.com/walpurge/walpurge/sinks/httpsink"
 )
 
 // callTimeout bounds one call, the answers to all its requests included.
@@ -39,7 +39,7 @@ type Sink struct {
 	now         func() time.Time
 	aws         *cloudfront.Client      // nil until credentials are needed
 	credentials aws.CredentialsProvider // of aws
-	references  *call.Memory[string]
+	references  *httpsink.Memory[string]
 	closed      atomic.Bool
 }
 
@@ -54,8 +54,8 @@ func newSink(cfg Config, timeout time.Duration, logger *slog.Logger) (*Sink, err
 	}
 	return &Sink{
 		cfg: cfg, log: logger, timeout: timeout, now: time.Now,
-		http:       call.Client(call.Config{Proxy: true, Idle: 2}),
-		references: call.NewMemory[string](sameFor),
+		http:       httpsink.NewClient(httpsink.Config{Proxy: true, Idle: 2, MaxBody: maxBody}),
+		references: httpsink.NewMemory[string](sameFor),
 	}, nil
 }
 
@@ -174,18 +174,18 @@ func (s *Sink) create(ctx context.Context, reference string, paths []string) (re
 	return refused{}, nil
 }
 
-func sumOf(paths []string) call.Sum {
+func sumOf(paths []string) httpsink.Sum {
 	all := make([]rules.Invalidation, len(paths))
 	for i, p := range paths {
 		all[i].Value = p
 	}
-	return call.SumOf(all)
+	return httpsink.SumOf(all)
 }
 
 // reference names an invalidation at CloudFront: by its paths, so that no two
 // contents share one, and by the time of the first attempt, so that a later
 // change of the same paths has another.
-func (s *Sink) reference(sum call.Sum) string {
+func (s *Sink) reference(sum httpsink.Sum) string {
 	now := s.now()
 	if known, ok := s.references.Recall(sum, now); ok {
 		return known
