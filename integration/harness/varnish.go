@@ -175,3 +175,18 @@ func (v *Varnish) ready(ctx context.Context) error {
 	}
 	return nil
 }
+
+// DocumentedVCL returns the first block of VCL in a document, so that what is
+// documented is what is run.
+func DocumentedVCL(file string) (string, error) {
+	text, err := os.ReadFile(file)
+	if err != nil {
+		return "", err
+	}
+	_, vcl, found := strings.Cut(string(text), "\n```vcl\n")
+	if !found {
+		return "", fmt.Errorf("%s has no block of VCL", file)
+	}
+	vcl, _, _ = strings.Cut(vcl, "\n```\n")
+	return vcl, nil
+}

@@ -7,7 +7,6 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
-	"os"
 	"strings"
 	"testing"
 	"time"
@@ -33,14 +32,11 @@ type instance struct {
 	client *http.Client
 }
 
-// documented is the VCL of docs/sinks/varnish.md.
+// documented is the VCL of the sink's page.
 func documented(t testing.TB) string {
 	t.Helper()
-	text, err := os.ReadFile("../../docs/sinks/varnish.md")
+	vcl, err := harness.DocumentedVCL("../../docs/sinks/varnish.md")
 	require.NoError(t, err)
-	_, vcl, found := strings.Cut(string(text), "\n```vcl\n")
-	require.True(t, found)
-	vcl, _, _ = strings.Cut(vcl, "\n```\n")
 	return vcl
 }
 
