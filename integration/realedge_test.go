@@ -61,7 +61,8 @@ func newSite(t *testing.T) *site {
 	s.write("walpurge.yaml", fmt.Sprintf(`pipeline: app
 rules: [rules/*.yaml]
 data_dir: %s
-postgres: {url: %q}
+# What is purged is known at the next heartbeat, when nothing else is written.
+postgres: {url: %q, heartbeat: 300ms}
 sinks:
   cache:
     valkey: {url: %q}
@@ -200,12 +201,12 @@ func TestRealEdge(t *testing.T) {
 		d := s.spawnSite()
 		d.wait(s.lsn(), 30*time.Second)
 		stop := s.visitors(4)
-		s.change(100)
+		s.change(60)
 		d.wait(s.lsn(), 30*time.Second)
 
 		code, body := d.post("/api/v1/pause", `{"sink": "cache"}`)
 		require.Equal(t, http.StatusOK, code, body)
-		s.change(40)
+		s.change(30)
 		if c.ordered {
 			eventually(t, 20*time.Second, func() bool { return d.sink("edge").State == "gated" }, "the edge waits")
 		} else {
@@ -214,14 +215,14 @@ func TestRealEdge(t *testing.T) {
 		s.sweep()
 		code, body = d.post("/api/v1/resume", `{"sink": "cache"}`)
 		require.Equal(t, http.StatusOK, code, body)
-		s.change(20)
+		s.change(10)
 		d.wait(s.lsn(), 30*time.Second)
 
 		// Quiet: nothing is written, the visitors go on.
 		stale, lost := s.sweep(), s.judge.lost()
 		for range 3 {
 			if c.ordered {
-				time.Sleep(300 * time.Millisecond)
+				time.Sleep(200 * time.Millisecond)
 				stale = append(stale, s.sweep()...)
 			}
 		}
@@ -237,7 +238,7 @@ func TestRealEdge(t *testing.T) {
 			require.NotEmpty(t, stale, "the test would not see a wrong order")
 			require.NotEmpty(t, lost, "nor would the purges' times show it")
 		}
-		d.term()
+		d.kill()
 	}
 }
 
