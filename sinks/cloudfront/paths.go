@@ -100,6 +100,15 @@ func (c Config) path(inv rules.Invalidation) (string, error) {
 	return "", fmt.Errorf("cannot purge by %s", inv.Kind)
 }
 
+// Accepts says why the sink can never carry out an invalidation, nil if it may.
+func (c Config) Accepts(inv rules.Invalidation) error {
+	if inv.Kind == rules.Everything {
+		return nil
+	}
+	_, err := c.path(inv)
+	return err
+}
+
 func (c Config) checkHost(host string) error {
 	if len(c.Hosts) == 0 || slices.ContainsFunc(c.Hosts, func(h string) bool { return strings.EqualFold(h, host) }) {
 		return nil

@@ -41,6 +41,7 @@ type Sink struct {
 	credentials aws.CredentialsProvider // of aws
 	references  *httpsink.Memory[string]
 	closed      atomic.Bool
+	accepted    atomic.Int64
 }
 
 // New returns a sink that has not connected yet. The error is Validate's.
@@ -170,6 +171,7 @@ func (s *Sink) create(ctx context.Context, reference string, paths []string) (re
 	if out.Invalidation == nil || aws.ToString(out.Invalidation.Id) == "" || aws.ToString(out.Invalidation.Status) == "" {
 		return refused{}, errors.New("cloudfront: the answer holds no invalidation; a proxy may have given it")
 	}
+	s.accepted.Add(int64(len(paths)))
 	s.log.Debug("cloudfront invalidation", "id", *out.Invalidation.Id, "paths", len(paths))
 	return refused{}, nil
 }
@@ -210,6 +212,10 @@ func (s *Sink) Check(ctx context.Context) error {
 	defer cancel()
 	return s.invalidate(bounded, []string{checkedPath})
 }
+
+// Paths is how many paths, prefixes and tags CloudFront has accepted since the
+// sink was made: what it bills. It may be called at any time.
+func (s *Sink) Paths() int64 { return s.accepted.Load() }
 
 // Close closes idle connections. Calls that follow fail.
 func (s *Sink) Close() {

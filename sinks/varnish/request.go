@@ -83,6 +83,12 @@ func (c Config) requests(batch []rules.Invalidation) (out []request, failed map[
 	return out, failed
 }
 
+// Accepts says why the sink can never carry out an invalidation, nil if it may.
+func (c Config) Accepts(inv rules.Invalidation) error {
+	_, failed := c.requests([]rules.Invalidation{inv})
+	return failed[0]
+}
+
 func hint(k rules.Kind) string {
 	if k == rules.URLPrefix || k == rules.Everything {
 		return "; that takes bans: true, and the VCL for it"
