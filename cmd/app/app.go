@@ -115,6 +115,7 @@ func (a *App) open(ctx context.Context) error {
 	}
 	a.reloads = newReloadMetrics(a.metrics)
 	a.metrics.MustRegister(&collector{app: a})
+	registerBills(a.metrics, a.targets)
 	a.admin = admin.New(a.adminConfig())
 	return nil
 }

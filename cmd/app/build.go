@@ -34,6 +34,8 @@ type target struct {
 	budgets []sinks.Budget
 	check   func(ctx context.Context) error
 	close   func()
+	// billed counts what the provider asks money for by the piece; nil if it does not.
+	billed func() int64
 }
 
 // newTarget makes a sink. A new kind of sink is one case here.
@@ -66,6 +68,7 @@ func newTarget(spec config.Sink, log *slog.Logger) (target, error) {
 			return t, fmt.Errorf("sink %s: %w", spec.Name, err)
 		}
 		t.sink, t.check, t.close, t.limits = s, s.Check, s.Close, spec.CloudFront.Limits()
+		t.billed = s.Paths
 	case spec.Varnish != nil:
 		s, err := varnish.New(*spec.Varnish, log)
 		if err != nil {

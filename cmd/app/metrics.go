@@ -34,6 +34,18 @@ var (
 	readerBlocked = desc("reader_blocked_seconds_total", "Time that the reader waited because the stream took no messages.", "reason")
 )
 
+// registerBills exposes what providers bill by the piece, which is CloudFront alone.
+func registerBills(reg prometheus.Registerer, targets []target) {
+	for _, t := range targets {
+		if t.billed != nil {
+			reg.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{
+				Namespace: "walpurge", Name: "cloudfront_paths_total", Help: "Paths, prefixes and tags that CloudFront accepted, each of which it bills.",
+				ConstLabels: prometheus.Labels{"sink": t.spec.Name},
+			}, func() float64 { return float64(t.billed()) }))
+		}
+	}
+}
+
 type collector struct{ app *App }
 
 // Describe sends nothing: the collector is unchecked, since some of its values

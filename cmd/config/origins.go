@@ -1,6 +1,8 @@
 package config
 
 import (
+	"slices"
+
 	"github.com/walpurge/walpurge/rules"
 	"github.com/walpurge/walpurge/rules/strictyaml"
 	"github.com/walpurge/walpurge/sinks/cloudfront"
@@ -53,11 +55,12 @@ func (b *webhookBlock) UnmarshalYAML(n *strictyaml.Node) error {
 
 // origins reads the kinds of sink that are more than one provider's: the caches
 // in front of an application, and the application itself. It returns how many
-// the sink has, and what they can purge.
-func (l *loader) origins(s *Sink, raw *rawSink) (kinds int, can rules.KindSet) {
+// the sink has, what they can purge, and, where a kind knows it, why a value can
+// never be.
+func (l *loader) origins(s *Sink, raw *rawSink) (kinds int, can rules.KindSet, accepts func(rules.Invalidation) error) {
 	if b := raw.Varnish; b != nil {
 		kinds++
-		s.Varnish, can = &b.Config, b.Config.Kinds()
+		s.Varnish, can, accepts = &b.Config, b.Config.Kinds(), b.Config.Accepts
 		l.varnish(b)
 		if f := raw.Flush; f != nil && f.Everything.Value && !b.Bans {
 			l.failf(f.Everything.Pos, "flush.everything: Varnish does that by a ban; add bans: true and the VCL for it, or write flush: {tags: [...]} with a tag that every object carries")
@@ -78,6 +81,11 @@ func (l *loader) origins(s *Sink, raw *rawSink) (kinds int, can rules.KindSet) {
 			check.BaseURL = ""
 		}
 		check.Hosts = l.known(check.Hosts, "offline.example")
+		known := b.Config
+		if slices.ContainsFunc(b.Hosts, l.unset) {
+			known.Hosts = nil
+		}
+		accepts = known.Accepts
 		if err := check.Validate(); err != nil {
 			l.each(b.pos, err, "")
 		}
@@ -87,7 +95,7 @@ func (l *loader) origins(s *Sink, raw *rawSink) (kinds int, can rules.KindSet) {
 		s.Webhook, can = &b.Config, b.Config.Kinds()
 		l.webhook(b)
 	}
-	return kinds, can
+	return kinds, can, accepts
 }
 
 // known replaces values that an offline check does not know.

@@ -55,3 +55,12 @@ sinks:
 	require.ErrorContains(t, err, "distribution_id")
 	require.NotContains(t, err.Error(), "hunter2")
 }
+
+// Every kind that takes URL prefixes can be flushed by them.
+func TestFlushByPrefix(t *testing.T) {
+	cfg := load(t, "testdata/good/prefixes.yaml")
+	require.Len(t, cfg.Sinks, 4)
+	for _, s := range cfg.Sinks {
+		require.Equal(t, []rules.Invalidation{{Kind: rules.URLPrefix, Value: "shop.example/", Rule: "flush"}}, s.Flush, s.Name)
+	}
+}

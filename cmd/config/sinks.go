@@ -104,8 +104,8 @@ func (l *loader) sink(name string, at strictyaml.Pos, raw *rawSink, names []stri
 			l.each(b.pos, err, "")
 		}
 	}
-	if n, c := l.origins(&s, raw); n > 0 {
-		kinds, can = kinds+n, c
+	if n, c, a := l.origins(&s, raw); n > 0 {
+		kinds, can, accepts = kinds+n, c, a
 	}
 	if kinds != 1 {
 		l.failf(at, "sink %s has %d kinds; give it exactly one of valkey, cloudflare, fastly, cloudfront, varnish, webhook", name, kinds)

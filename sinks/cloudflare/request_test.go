@@ -99,10 +99,10 @@ func TestCallsBeyondTheLimitsSendNothing(t *testing.T) {
 func TestTokenFile(t *testing.T) {
 	_, s, file := startSink(t)
 	for says, write := range map[string]func() error{
-		"make it readable":        func() error { return os.Remove(file) },
-		"api_token_file is empty": func() error { return os.WriteFile(file, []byte(" \n"), 0o600) },
-		"holds more than a token": func() error { return os.WriteFile(file, []byte("hunter2hunter2\r\nX-Auth-Key: x\n"), 0o600) },
-		"token is refused":        func() error { return os.WriteFile(file, []byte("hunter3hunter3"), 0o600) },
+		"make it readable":            func() error { return os.Remove(file) },
+		"api_token_file: it is empty": func() error { return os.WriteFile(file, []byte(" \n"), 0o600) },
+		"holds more than a token":     func() error { return os.WriteFile(file, []byte("hunter2hunter2\r\nX-Auth-Key: x\n"), 0o600) },
+		"token is refused":            func() error { return os.WriteFile(file, []byte("hunter3hunter3"), 0o600) },
 	} {
 		require.NoError(t, os.WriteFile(file, []byte("hunter2hunter2\n"), 0o600))
 		require.NoError(t, s.Purge(t.Context(), tags("a")))

@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
-	"net/http"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/config"
@@ -15,22 +13,8 @@ import (
 	"github.com/walpurge/walpurge/sinks"
 )
 
-// maxBody bounds what is read of an answer; a real one repeats the paths.
+// maxBody bounds what is read of an answer, in bytes; a real one repeats the paths.
 const maxBody = 8 << 20
-
-// bounded cuts answers off; the SDK reads them whole.
-type bounded struct{ *http.Client }
-
-func (b bounded) Do(r *http.Request) (*http.Response, error) {
-	resp, err := b.Client.Do(r)
-	if err == nil {
-		resp.Body = struct {
-			io.Reader
-			io.Closer
-		}{io.LimitReader(resp.Body, maxBody), resp.Body}
-	}
-	return resp, err
-}
 
 // client returns the SDK's client, with credentials that are there. The chain is
 // read when it is first needed, and again after forget.
@@ -45,7 +29,7 @@ func (s *Sink) client(ctx context.Context) (*cloudfront.Client, error) {
 		}
 		s.credentials = cfg.Credentials
 		s.aws = cloudfront.NewFromConfig(cfg, func(o *cloudfront.Options) {
-			o.HTTPClient = bounded{s.http}
+			o.HTTPClient = s.http
 			// The lane retries, and knows what else waits.
 			o.Retryer = aws.NopRetryer{}
 			if s.cfg.BaseURL != "" {

@@ -10,7 +10,7 @@ import (
 
 	"github.com/walpurge/walpurge/rules"
 	"github.com/walpurge/walpurge/sinks"
-	"github.com/walpurge/walpurge/sinks/internal/call"
+	"github.com/walpurge/walpurge/sinks/httpsink"
 )
 
 // Config is the `cloudfront:` block of a sink.
@@ -50,7 +50,7 @@ func (c Config) Validate() error {
 		errs = append(errs, errors.New("region: write a region such as us-east-1, or leave it out"))
 	}
 	for i, h := range c.Hosts {
-		if !call.IsHost(h) {
+		if !httpsink.IsHost(h) {
 			errs = append(errs, fmt.Errorf("hosts: number %d: write a host name alone, such as shop.example", i+1))
 		}
 	}
@@ -66,7 +66,7 @@ func (c Config) checkBaseURL() error {
 	}
 	u, err := url.Parse(c.BaseURL)
 	switch {
-	case err != nil || u.Scheme != "https" && u.Scheme != "http" || !call.IsHost(u.Host):
+	case err != nil || u.Scheme != "https" && u.Scheme != "http" || !httpsink.IsHost(u.Host):
 		return errors.New("write an absolute URL such as https://cloudfront.amazonaws.com")
 	case u.User != nil || u.RawQuery != "" || u.ForceQuery || u.Fragment != "" || strings.Trim(u.Path, "/") != "":
 		return errors.New("no user, password, path, query or fragment belongs here")

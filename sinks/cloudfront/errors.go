@@ -13,7 +13,7 @@ import (
 	"github.com/aws/smithy-go"
 
 	"github.com/walpurge/walpurge/sinks"
-	"github.com/walpurge/walpurge/sinks/internal/call"
+	"github.com/walpurge/walpurge/sinks/httpsink"
 )
 
 // Error codes: those of CreateInvalidation, and what every service of AWS says
@@ -49,7 +49,7 @@ func refusal(err error, now time.Time) (refused, bool) {
 	var resp *awshttp.ResponseError
 	if errors.As(err, &resp) && resp.Response != nil {
 		r.status = resp.HTTPStatusCode()
-		r.after = call.RetryAfter(resp.Response.Header, now)
+		r.after = httpsink.RetryAfter(resp.Response.Header, now)
 		if id := resp.ServiceRequestID(); plain(id) {
 			r.id = id
 		}
@@ -123,5 +123,5 @@ func unanswered(ctx context.Context, err error) error {
 	if errors.As(err, &sent) {
 		return sinks.ItemError(errors.New("cloudfront: the request cannot be written"))
 	}
-	return fmt.Errorf("cloudfront: %w", call.Unanswered(ctx, err))
+	return fmt.Errorf("cloudfront: %w", httpsink.Unanswered(ctx, err, 0))
 }

@@ -8,7 +8,7 @@ import (
 
 	"github.com/walpurge/walpurge/rules"
 	"github.com/walpurge/walpurge/sinks"
-	"github.com/walpurge/walpurge/sinks/internal/call"
+	"github.com/walpurge/walpurge/sinks/httpsink"
 )
 
 // request is one invalidation: paths, and the places in the batch that they are
@@ -80,7 +80,7 @@ func (c Config) path(inv rules.Invalidation) (string, error) {
 		if err := checkPath(inv.Value); err != nil {
 			return "", err
 		}
-		u, err := call.ParseURL(inv.Value)
+		u, err := httpsink.ParseURL(inv.Value)
 		if err != nil {
 			return "", err
 		}
@@ -89,7 +89,7 @@ func (c Config) path(inv rules.Invalidation) (string, error) {
 		if err := checkPath(inv.Value); err != nil {
 			return "", err
 		}
-		host, path, err := call.ParsePrefix(inv.Value)
+		host, path, err := httpsink.ParsePrefix(inv.Value)
 		if err != nil {
 			return "", err
 		}
@@ -98,6 +98,15 @@ func (c Config) path(inv rules.Invalidation) (string, error) {
 		return "", errors.New("cannot purge by tag; that takes tags: true, and a CacheTagConfig of the distribution")
 	}
 	return "", fmt.Errorf("cannot purge by %s", inv.Kind)
+}
+
+// Accepts says why the sink can never carry out an invalidation, nil if it may.
+func (c Config) Accepts(inv rules.Invalidation) error {
+	if inv.Kind == rules.Everything {
+		return nil
+	}
+	_, err := c.path(inv)
+	return err
 }
 
 func (c Config) checkHost(host string) error {

@@ -52,6 +52,10 @@ func TestPaths(t *testing.T) {
 	require.Equal(t, []string{"/*"}, got[0].Paths.Items.Path)
 	require.NoError(t, s.Check(t.Context()))
 	require.Equal(t, []string{"/walpurge-check"}, a.seen()[0].Paths.Items.Path)
+	require.EqualValues(t, 6+2+1+1, s.Paths(), "what is billed")
+	a.set(func(w http.ResponseWriter, _ *http.Request) { refuse(w, 503, "ServiceUnavailable", "later") })
+	require.Error(t, s.Check(t.Context()))
+	require.EqualValues(t, 10, s.Paths(), "what is refused is not")
 }
 
 // A path ends where its value ends: only a prefix has a wildcard, one, and at its end.

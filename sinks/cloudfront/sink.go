@@ -18,7 +18,7 @@ import (
 
 	"github.com/walpurge/walpurge/rules"
 	"github.com/walpurge/walpurge/sinks"
-	"github.com/walpurge/walpurge/sinks/internal/call"
+	"github.com/walpurge/walpurge/sinks/httpsink"
 )
 
 // callTimeout bounds one call, the answers to all its requests included.
@@ -39,8 +39,9 @@ type Sink struct {
 	now         func() time.Time
 	aws         *cloudfront.Client      // nil until credentials are needed
 	credentials aws.CredentialsProvider // of aws
-	references  *call.Memory[string]
+	references  *httpsink.Memory[string]
 	closed      atomic.Bool
+	accepted    atomic.Int64
 }
 
 // New returns a sink that has not connected yet. The error is Validate's.
@@ -54,8 +55,8 @@ func newSink(cfg Config, timeout time.Duration, logger *slog.Logger) (*Sink, err
 	}
 	return &Sink{
 		cfg: cfg, log: logger, timeout: timeout, now: time.Now,
-		http:       call.Client(call.Config{Proxy: true, Idle: 2}),
-		references: call.NewMemory[string](sameFor),
+		http:       httpsink.NewClient(httpsink.Config{Proxy: true, Idle: 2, MaxBody: maxBody}),
+		references: httpsink.NewMemory[string](sameFor),
 	}, nil
 }
 
@@ -170,22 +171,23 @@ func (s *Sink) create(ctx context.Context, reference string, paths []string) (re
 	if out.Invalidation == nil || aws.ToString(out.Invalidation.Id) == "" || aws.ToString(out.Invalidation.Status) == "" {
 		return refused{}, errors.New("cloudfront: the answer holds no invalidation; a proxy may have given it")
 	}
+	s.accepted.Add(int64(len(paths)))
 	s.log.Debug("cloudfront invalidation", "id", *out.Invalidation.Id, "paths", len(paths))
 	return refused{}, nil
 }
 
-func sumOf(paths []string) call.Sum {
+func sumOf(paths []string) httpsink.Sum {
 	all := make([]rules.Invalidation, len(paths))
 	for i, p := range paths {
 		all[i].Value = p
 	}
-	return call.SumOf(all)
+	return httpsink.SumOf(all)
 }
 
 // reference names an invalidation at CloudFront: by its paths, so that no two
 // contents share one, and by the time of the first attempt, so that a later
 // change of the same paths has another.
-func (s *Sink) reference(sum call.Sum) string {
+func (s *Sink) reference(sum httpsink.Sum) string {
 	now := s.now()
 	if known, ok := s.references.Recall(sum, now); ok {
 		return known
@@ -210,6 +212,10 @@ func (s *Sink) Check(ctx context.Context) error {
 	defer cancel()
 	return s.invalidate(bounded, []string{checkedPath})
 }
+
+// Paths is how many paths, prefixes and tags CloudFront has accepted since the
+// sink was made: what it bills. It may be called at any time.
+func (s *Sink) Paths() int64 { return s.accepted.Load() }
 
 // Close closes idle connections. Calls that follow fail.
 func (s *Sink) Close() {

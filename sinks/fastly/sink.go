@@ -49,7 +49,7 @@ func newSink(cfg Config, timeout time.Duration, logger *slog.Logger) (*Sink, err
 	if err != nil {
 		return nil, fmt.Errorf("fastly: base_url: %w", err)
 	}
-	return &Sink{cfg: cfg, base: base.String(), limits: cfg.Limits(), log: logger, http: httpsink.NewClient(atOnce), timeout: timeout}, nil
+	return &Sink{cfg: cfg, base: base.String(), limits: cfg.Limits(), log: logger, http: httpsink.NewClient(httpsink.Config{Proxy: true, Idle: atOnce}), timeout: timeout}, nil
 }
 
 var errClosed = errors.New("fastly: the sink is closed")

@@ -1,9 +1,7 @@
 package httpsink
 
 import (
-	"context"
 	"errors"
-	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -15,27 +13,44 @@ import (
 // MaxBody bounds what is read of an answer, in bytes; real ones have some hundred.
 const MaxBody = 1 << 20
 
-// NewClient returns a client for one API, with at most conns idle connections. It
-// goes through the proxy that the environment names, returns redirects as
-// answers (to follow one would carry the token to wherever it points), and cuts
-// bodies off at MaxBody. It sets no timeout: callers bound each request.
-func NewClient(conns int) *http.Client {
+// Config shapes a client.
+type Config struct {
+	// Proxy honours HTTPS_PROXY and its kind.
+	Proxy bool
+	// Idle is how many connections to one host are kept for later.
+	Idle int
+	// MaxBody is where bodies are cut off, in bytes; 0 means MaxBody.
+	MaxBody int64
+}
+
+// NewClient returns a client that returns redirects as answers: to follow one would
+// carry the credentials to wherever it points, and what was to be purged with
+// them. It cuts bodies off. It sets no timeout: callers bound each request.
+func NewClient(cfg Config) *http.Client {
+	t := &http.Transport{
+		DialContext:         (&net.Dialer{Timeout: 5 * time.Second}).DialContext,
+		TLSHandshakeTimeout: 5 * time.Second,
+		ForceAttemptHTTP2:   true,
+		MaxIdleConnsPerHost: cfg.Idle,
+		IdleConnTimeout:     90 * time.Second,
+	}
+	if cfg.Proxy {
+		t.Proxy = http.ProxyFromEnvironment
+	}
+	if cfg.MaxBody == 0 {
+		cfg.MaxBody = MaxBody
+	}
 	return &http.Client{
+		Transport:     limited{t, cfg.MaxBody},
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
-		Transport: limited{&http.Transport{
-			Proxy:               http.ProxyFromEnvironment,
-			DialContext:         (&net.Dialer{Timeout: 5 * time.Second}).DialContext,
-			TLSHandshakeTimeout: 5 * time.Second,
-			ForceAttemptHTTP2:   true,
-			MaxIdleConns:        conns,
-			MaxIdleConnsPerHost: conns,
-			IdleConnTimeout:     90 * time.Second,
-		}},
 	}
 }
 
 // limited cuts answers off, whoever reads them.
-type limited struct{ *http.Transport }
+type limited struct {
+	*http.Transport
+	most int64
+}
 
 // RoundTrip implements http.RoundTripper.
 func (l limited) RoundTrip(r *http.Request) (*http.Response, error) {
@@ -44,26 +59,9 @@ func (l limited) RoundTrip(r *http.Request) (*http.Response, error) {
 		resp.Body = struct {
 			io.Reader
 			io.Closer
-		}{io.LimitReader(resp.Body, MaxBody), resp.Body}
+		}{io.LimitReader(resp.Body, l.most), resp.Body}
 	}
 	return resp, err
-}
-
-// Unanswered describes why a request got no answer within timeout, without the
-// URL, which *url.Error repeats. The context is the caller's, not the request's:
-// when it is over, that is the reason.
-func Unanswered(ctx context.Context, err error, timeout time.Duration) error {
-	switch {
-	case ctx.Err() != nil:
-		return fmt.Errorf("purge stopped: %w", ctx.Err())
-	case errors.Is(err, context.DeadlineExceeded):
-		return fmt.Errorf("no answer within %s: %w", timeout, context.DeadlineExceeded)
-	}
-	var ue *url.Error
-	if errors.As(err, &ue) {
-		err = ue.Err
-	}
-	return fmt.Errorf("no answer: %w", err)
 }
 
 // BaseURL checks an address that may replace an API's own, which stands where

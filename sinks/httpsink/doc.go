@@ -1,7 +1,9 @@
-// Package httpsink holds what sinks that speak to an HTTP API have in common: a
-// client that follows no redirect and reads no endless answer, a token file, the
-// pause that an answer asks for, and errors without URLs.
+// Package httpsink is what the sinks that speak HTTP have in common: a client that
+// follows no redirect and reads no endless answer, the reading of an answer, of
+// the pause that it asks for and of a secret's file, the forms of URLs, and a
+// memory of calls that failed.
 //
-// It sorts nothing: what a status means is for the sink to say. It never retries
-// and never logs.
+// It decides nothing about what an answer means: every provider has its own
+// mind about that. Its errors name no URL, no header and no body. It never
+// retries and never logs.
 package httpsink

@@ -28,7 +28,7 @@ func TestClientFollowsNothingAndReadsNoEndlessAnswer(t *testing.T) {
 		_, _ = io.WriteString(w, strings.Repeat("x", MaxBody+100))
 	}))
 	defer server.Close()
-	client := NewClient(1)
+	client := NewClient(Config{Idle: 1})
 	defer client.CloseIdleConnections()
 	for path, want := range map[string]int{"/away": http.StatusTemporaryRedirect, "/": http.StatusOK} {
 		resp, err := client.Get(server.URL + path)
@@ -93,7 +93,7 @@ func TestReadToken(t *testing.T) {
 func TestRetryAfter(t *testing.T) {
 	now := time.Date(2026, 11, 20, 12, 0, 0, 0, time.UTC)
 	for v, want := range map[string]time.Duration{
-		"": 0, "30": 30 * time.Second, "-1": 0, "1s": 0, "99999999999999": MaxPause, "99999999999999999999999": 0,
+		"": 0, "30": 30 * time.Second, "-1": 0, "1s": 0, "1.5": 0, "soon": 0, "99999999999999": MaxPause, "99999999999999999999999": 0,
 		now.Add(90 * time.Second).Format(http.TimeFormat): 90 * time.Second,
 		now.Add(-time.Minute).Format(http.TimeFormat):     0,
 		now.Add(48 * time.Hour).Format(http.TimeFormat):   MaxPause,

@@ -1,45 +1,31 @@
 package valkey
 
 import (
+	"context"
 	"errors"
 	"fmt"
-	"net"
 	"strconv"
-	"strings"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
 	"github.com/valkey-io/valkey-go"
 
+	"github.com/walpurge/walpurge/integration/harness"
 	"github.com/walpurge/walpurge/rules"
 	"github.com/walpurge/walpurge/sinks"
 )
 
-const slots = 16384
-
 // startCluster starts n primaries that share the slots evenly.
 func startCluster(t *testing.T, n int) []*server {
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	cluster, err := harness.StartValkeyCluster(ctx, "", n)
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, cluster.Close()) })
 	nodes := make([]*server, n)
-	for i := range nodes {
-		bus := strconv.Itoa(freePort(t))
-		nodes[i] = startServer(t, "--cluster-enabled", "yes", "--cluster-port", bus, "--cluster-node-timeout", "2000")
-		first, last := i*slots/n, (i+1)*slots/n-1
-		do(t, nodes[i].admin, "CLUSTER", "ADDSLOTSRANGE", strconv.Itoa(first), strconv.Itoa(last))
-		if i > 0 {
-			// The first node's bus port is known by then.
-			host, port, _ := net.SplitHostPort(nodes[i].addr)
-			do(t, nodes[0].admin, "CLUSTER", "MEET", host, port, bus)
-		}
-	}
-	for _, node := range nodes {
-		require.Eventually(t, func() bool {
-			info, err := do(t, node.admin, "CLUSTER", "INFO").ToString()
-			require.NoError(t, err)
-			ranges, err := do(t, node.admin, "CLUSTER", "SLOTS").ToArray()
-			require.NoError(t, err)
-			return len(ranges) == n && strings.Contains(info, "cluster_state:ok")
-		}, 20*time.Second, 20*time.Millisecond)
+	for i, node := range cluster.Nodes {
+		nodes[i] = &server{addr: node.Addr(), admin: adminOf(t, node.Addr(), "")}
 	}
 	return nodes
 }
@@ -103,7 +89,7 @@ func TestClusterThatChanges(t *testing.T) {
 
 	slot, err := do(t, nodes[0].admin, "CLUSTER", "KEYSLOT", "moved").AsInt64()
 	require.NoError(t, err)
-	from := int(slot) * len(nodes) / slots
+	from := int(slot) * len(nodes) / harness.ValkeySlots
 	to := (from + 1) % len(nodes)
 	id, err := do(t, nodes[to].admin, "CLUSTER", "MYID").ToString()
 	require.NoError(t, err)

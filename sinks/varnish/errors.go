@@ -6,11 +6,11 @@ import (
 	"strings"
 
 	"github.com/walpurge/walpurge/sinks"
-	"github.com/walpurge/walpurge/sinks/internal/call"
+	"github.com/walpurge/walpurge/sinks/httpsink"
 )
 
 // verdict returns nil for a purge that the VCL says it has carried out.
-func (c Config) verdict(a call.Answer) error {
+func (c Config) verdict(a httpsink.Answer) error {
 	errorf := func(meaning string) error { return fmt.Errorf("HTTP %d: %s", a.Status, meaning) }
 	switch s := a.Status; {
 	case s == http.StatusOK && len(a.Header.Values(c.Confirm)) > 0:

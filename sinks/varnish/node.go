@@ -10,7 +10,7 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/walpurge/walpurge/sinks/internal/call"
+	"github.com/walpurge/walpurge/sinks/httpsink"
 )
 
 // node is one entry of the configuration.
@@ -26,7 +26,7 @@ func parseNode(text string) (node, error) {
 	text, dns := strings.CutPrefix(text, "dns+")
 	u, err := url.Parse(text)
 	switch {
-	case err != nil || u.Scheme != "http" && u.Scheme != "https" || !call.IsHost(u.Host):
+	case err != nil || u.Scheme != "http" && u.Scheme != "https" || !httpsink.IsHost(u.Host):
 		return node{}, errors.New("write it as http://host:port, or dns+http://host:port for every address of the name")
 	case u.User != nil || u.RawQuery != "" || u.ForceQuery || u.Fragment != "" || u.Path != "" && u.Path != "/":
 		return node{}, errors.New("no user, password, path, query or fragment belongs here")

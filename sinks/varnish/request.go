@@ -12,7 +12,7 @@ import (
 
 	"github.com/walpurge/walpurge/rules"
 	"github.com/walpurge/walpurge/sinks"
-	"github.com/walpurge/walpurge/sinks/internal/call"
+	"github.com/walpurge/walpurge/sinks/httpsink"
 )
 
 // request is what every node is sent.
@@ -81,6 +81,12 @@ func (c Config) requests(batch []rules.Invalidation) (out []request, failed map[
 		}
 	}
 	return out, failed
+}
+
+// Accepts says why the sink can never carry out an invalidation, nil if it may.
+func (c Config) Accepts(inv rules.Invalidation) error {
+	_, failed := c.requests([]rules.Invalidation{inv})
+	return failed[0]
 }
 
 func hint(k rules.Kind) string {
@@ -152,7 +158,7 @@ func (c Config) urlRequest(value string) (request, error) {
 	if err := visible("a URL", value, ""); err != nil {
 		return request{}, err
 	}
-	u, err := call.ParseURL(value)
+	u, err := httpsink.ParseURL(value)
 	if err != nil {
 		return request{}, err
 	}
@@ -170,7 +176,7 @@ func prefixPattern(value string) (string, string, error) {
 	if err := visible("a URL prefix", value, ""); err != nil {
 		return "", "", err
 	}
-	host, path, err := call.ParsePrefix(value)
+	host, path, err := httpsink.ParsePrefix(value)
 	if err != nil {
 		return "", "", err
 	}

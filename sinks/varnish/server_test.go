@@ -5,20 +5,16 @@ import (
 	"encoding/base64"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"net/http/httptest"
-	"os"
-	"os/exec"
-	"path/filepath"
-	"strconv"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 	"unicode"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/walpurge/walpurge/integration/harness"
 )
 
 // testVCL lets tests look into the cache without filling it. Later subs of the
@@ -36,88 +32,26 @@ type instance struct {
 	client *http.Client
 }
 
-// documented is the VCL of docs/varnish.md.
+// documented is the VCL of the sink's page.
 func documented(t testing.TB) string {
 	t.Helper()
-	text, err := os.ReadFile("../../docs/varnish.md")
+	vcl, err := harness.DocumentedVCL("../../docs/sinks/varnish.md")
 	require.NoError(t, err)
-	_, vcl, found := strings.Cut(string(text), "\n```vcl\n")
-	require.True(t, found)
-	vcl, _, _ = strings.Cut(vcl, "\n```\n")
 	return vcl
-}
-
-func findVarnish(t testing.TB) string {
-	t.Helper()
-	for _, name := range []string{"varnishd", "/usr/sbin/varnishd", "/usr/local/sbin/varnishd"} {
-		if path, err := exec.LookPath(name); err == nil {
-			return path
-		}
-	}
-	t.Fatal("varnishd is not installed: apt-get install varnish varnish-modules")
-	return ""
 }
 
 // startVarnish starts a server with a VCL, in front of an application that tags
 // what it answers.
 func startVarnish(t testing.TB, vcl string) *instance {
 	t.Helper()
-	binary := findVarnish(t)
 	app := httptest.NewServer(http.HandlerFunc(application))
 	t.Cleanup(app.Close)
-	vcl = strings.Replace(vcl, `.port = "8080"`, `.port = "`+strconv.Itoa(app.Listener.Addr().(*net.TCPAddr).Port)+`"`, 1)
-	for range 5 {
-		dir := t.TempDir()
-		file := filepath.Join(dir, "test.vcl")
-		require.NoError(t, os.WriteFile(file, []byte(vcl), 0o600))
-		s := &instance{addr: freeAddr(t), client: &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}}
-		// Without a jail: the directory is the test's alone.
-		cmd := exec.Command(binary, "-F", "-j", "none", "-n", filepath.Join(dir, "work"), "-f", file, "-a", s.addr,
-			"-s", "malloc,32m", "-p", "thread_pools=1", "-p", "thread_pool_min=10")
-		if s.run(t, cmd) {
-			return s
-		}
-	}
-	t.Fatal("no varnishd came up on five free ports")
-	return nil
-}
-
-// run reports whether the server came up; another process may have taken the port.
-func (s *instance) run(t testing.TB, cmd *exec.Cmd) bool {
-	var said strings.Builder
-	cmd.Stdout, cmd.Stderr = &said, &said
-	require.NoError(t, cmd.Start())
-	done := make(chan struct{})
-	go func() { _ = cmd.Wait(); close(done) }()
-	t.Cleanup(func() {
-		_ = cmd.Process.Signal(syscall.SIGTERM)
-		select {
-		case <-done:
-		case <-time.After(20 * time.Second):
-			_ = cmd.Process.Kill()
-			<-done
-		}
-	})
-	for end := time.Now().Add(30 * time.Second); time.Now().Before(end); {
-		select {
-		case <-done:
-			t.Logf("varnishd ended: %s", said.String())
-			return false
-		case <-time.After(20 * time.Millisecond):
-		}
-		if resp, err := s.client.Get("http://" + s.addr + "/up"); err == nil {
-			_ = resp.Body.Close()
-			return true
-		}
-	}
-	return false
-}
-
-func freeAddr(t testing.TB) string {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	v, err := harness.StartVarnish(ctx, harness.VarnishConfig{VCL: vcl, Backend: app.Listener.Addr().String()})
 	require.NoError(t, err)
-	defer func() { _ = l.Close() }()
-	return l.Addr().String()
+	t.Cleanup(func() { require.NoError(t, v.Close()) })
+	return &instance{addr: v.Addr(), client: &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}}
 }
 
 // application answers everything, PURGE included, as some do. /v/ paths hold a

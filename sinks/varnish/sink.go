@@ -14,7 +14,7 @@ import (
 
 	"github.com/walpurge/walpurge/rules"
 	"github.com/walpurge/walpurge/sinks"
-	"github.com/walpurge/walpurge/sinks/internal/call"
+	"github.com/walpurge/walpurge/sinks/httpsink"
 )
 
 // callTimeout bounds one call, the answers of all nodes included.
@@ -35,7 +35,7 @@ type Sink struct {
 	find    lookup
 	timeout time.Duration
 	// done holds which servers have carried out a batch that failed at others.
-	done   *call.Memory[map[server]bool]
+	done   *httpsink.Memory[map[server]bool]
 	closed atomic.Bool
 }
 
@@ -50,8 +50,8 @@ func newSink(cfg Config, timeout time.Duration, find lookup, logger *slog.Logger
 	}
 	s := &Sink{
 		cfg: cfg, log: logger, find: find, timeout: timeout,
-		http: call.Client(call.Config{Idle: 1}),
-		done: call.NewMemory[map[server]bool](leaveAlone),
+		http: httpsink.NewClient(httpsink.Config{Idle: 1}),
+		done: httpsink.NewMemory[map[server]bool](leaveAlone),
 	}
 	for _, text := range cfg.Nodes {
 		n, err := parseNode(text)
@@ -84,7 +84,7 @@ func (s *Sink) Purge(ctx context.Context, batch []rules.Invalidation) error {
 		return sinks.ItemError(fmt.Errorf("varnish: %d invalidations in one call; split it, at most %d fit", len(batch), maxItems))
 	}
 	requests, failed := s.cfg.requests(batch)
-	if err := s.everywhere(ctx, call.SumOf(batch), requests); err != nil {
+	if err := s.everywhere(ctx, httpsink.SumOf(batch), requests); err != nil {
 		return err
 	}
 	if len(failed) > 0 {
@@ -94,7 +94,7 @@ func (s *Sink) Purge(ctx context.Context, batch []rules.Invalidation) error {
 }
 
 // everywhere sends the requests to all nodes. sum names what they carry.
-func (s *Sink) everywhere(ctx context.Context, sum call.Sum, requests []request) error {
+func (s *Sink) everywhere(ctx context.Context, sum httpsink.Sum, requests []request) error {
 	if err := ctx.Err(); err != nil {
 		return fmt.Errorf("varnish: purge stopped: %w", err)
 	}
@@ -163,7 +163,7 @@ func (s *Sink) resolve(ctx context.Context) (servers []server, failures []failur
 // node sends the requests to one server, up to the first that fails.
 func (s *Sink) node(ctx context.Context, v server, requests []request) error {
 	for i := range requests {
-		a, err := call.Do(s.http, requests[i].http(ctx, v))
+		a, err := httpsink.Do(s.http, requests[i].http(ctx, v))
 		if err == nil {
 			err = s.cfg.verdict(a)
 		}
@@ -186,7 +186,7 @@ func (s *Sink) Check(ctx context.Context) error {
 	}
 	probe := []rules.Invalidation{{Kind: rules.Tag, Value: checkTagName}}
 	requests, _ := s.cfg.requests(probe)
-	return s.everywhere(ctx, call.SumOf(probe), requests)
+	return s.everywhere(ctx, httpsink.SumOf(probe), requests)
 }
 
 // Close closes idle connections. Calls that follow fail.

@@ -16,7 +16,7 @@ import (
 
 	"github.com/walpurge/walpurge/rules"
 	"github.com/walpurge/walpurge/sinks"
-	"github.com/walpurge/walpurge/sinks/internal/call"
+	"github.com/walpurge/walpurge/sinks/httpsink"
 )
 
 // sameFor is how long a call that failed is recognised by its repetition.
@@ -30,7 +30,7 @@ type Sink struct {
 	json   *expression // nil for the fixed form
 	log    *slog.Logger
 	http   *http.Client
-	keys   *call.Memory[string]
+	keys   *httpsink.Memory[string]
 	now    func() time.Time
 	closed atomic.Bool
 }
@@ -42,8 +42,8 @@ func New(cfg Config, logger *slog.Logger) (*Sink, error) {
 	}
 	s := &Sink{
 		cfg: cfg, log: logger, now: time.Now,
-		http: call.Client(call.Config{Proxy: true, Idle: 2}),
-		keys: call.NewMemory[string](sameFor),
+		http: httpsink.NewClient(httpsink.Config{Proxy: true, Idle: 2}),
+		keys: httpsink.NewMemory[string](sameFor),
 	}
 	if cfg.JSON != "" {
 		x, found := compile(cfg.JSON)
@@ -104,7 +104,7 @@ func (s *Sink) send(ctx context.Context, batch []rules.Invalidation) error {
 	if err != nil {
 		return err
 	}
-	sum := call.SumOf(batch)
+	sum := httpsink.SumOf(batch)
 	key := s.key(sum)
 	err = s.post(ctx, body, key)
 	if class, _ := sinks.ClassOf(err); err == nil || class == sinks.Item || ctx.Err() != nil {
@@ -136,7 +136,7 @@ func (s *Sink) body(ctx context.Context, batch []rules.Invalidation) ([]byte, er
 // key is the request's idempotency key. A call that failed is repeated under its
 // first key. A later call gets another one even if the same values are purged
 // again, or a service that looks at keys would drop it, and stay stale.
-func (s *Sink) key(sum call.Sum) string {
+func (s *Sink) key(sum httpsink.Sum) string {
 	now := s.now()
 	if key, ok := s.keys.Recall(sum, now); ok {
 		return key
@@ -163,13 +163,13 @@ func (s *Sink) post(ctx context.Context, body []byte, key string) error {
 	req.Header.Set("Idempotency-Key", key)
 	req.Header.Set("X-Walpurge-Timestamp", strconv.FormatInt(now.Unix(), 10))
 	if s.cfg.HMACFile != "" {
-		secret, err := call.Secret(s.cfg.HMACFile)
+		secret, err := httpsink.ReadSecret(s.cfg.HMACFile)
 		if err != nil {
 			return sinks.LaneError(fmt.Errorf("webhook: hmac_file: %w", err))
 		}
 		req.Header.Set("X-Walpurge-Signature", signature(secret, now, body))
 	}
-	a, err := call.Do(s.http, req)
+	a, err := httpsink.Do(s.http, req)
 	if err != nil {
 		return fmt.Errorf("webhook: %w", err)
 	}
@@ -181,7 +181,7 @@ func (s *Sink) post(ctx context.Context, body []byte, key string) error {
 }
 
 // verdict returns nil for a purge that the service says it has carried out.
-func verdict(a call.Answer, now time.Time) error {
+func verdict(a httpsink.Answer, now time.Time) error {
 	errorf := func(meaning string) error { return fmt.Errorf("webhook: HTTP %d: %s", a.Status, meaning) }
 	switch a.Status {
 	case http.StatusUnauthorized, http.StatusForbidden:
@@ -191,7 +191,7 @@ func verdict(a call.Answer, now time.Time) error {
 	case http.StatusBadRequest, http.StatusRequestEntityTooLarge, http.StatusUnprocessableEntity:
 		return sinks.ItemError(errorf("the service refuses what the request holds"))
 	case http.StatusTooManyRequests:
-		return sinks.ThrottledError(errorf("the service asks for a pause"), call.RetryAfter(a.Header, now))
+		return sinks.ThrottledError(errorf("the service asks for a pause"), httpsink.RetryAfter(a.Header, now))
 	}
 	switch {
 	case a.Status >= 200 && a.Status < 300:
@@ -211,7 +211,7 @@ func (s *Sink) Check(ctx context.Context) error {
 		return errClosed
 	}
 	if s.cfg.HMACFile != "" {
-		if _, err := call.Secret(s.cfg.HMACFile); err != nil {
+		if _, err := httpsink.ReadSecret(s.cfg.HMACFile); err != nil {
 			return sinks.LaneError(fmt.Errorf("webhook: hmac_file: %w", err))
 		}
 	}
@@ -221,7 +221,7 @@ func (s *Sink) Check(ctx context.Context) error {
 	if err != nil {
 		return sinks.LaneError(errors.New("webhook: url cannot be used"))
 	}
-	if _, err := call.Do(s.http, req); err != nil {
+	if _, err := httpsink.Do(s.http, req); err != nil {
 		return fmt.Errorf("webhook: %w", err)
 	}
 	return nil

@@ -28,7 +28,7 @@ func verify(header string, body []byte, secret string, now time.Time) bool {
 
 // The verifier of the documents is the one above, and takes their test vector.
 func TestDocumentedSignature(t *testing.T) {
-	page, err := os.ReadFile("../../docs/webhook.md")
+	page, err := os.ReadFile("../../docs/sinks/webhook.md")
 	require.NoError(t, err)
 	_, block, found := strings.Cut(string(page), "\n```go\n")
 	require.True(t, found)

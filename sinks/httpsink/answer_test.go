@@ -1,4 +1,4 @@
-package call
+package httpsink
 
 import (
 	"context"
@@ -16,7 +16,7 @@ import (
 
 func get(t *testing.T, ctx context.Context, url string) (Answer, error) {
 	t.Helper()
-	c := Client(Config{Idle: 1})
+	c := NewClient(Config{Idle: 1})
 	t.Cleanup(c.CloseIdleConnections)
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, url, nil)
 	require.NoError(t, err)
@@ -59,27 +59,15 @@ func TestErrorsNameNoURL(t *testing.T) {
 	require.NotContains(t, err.Error(), "hunter2")
 }
 
-func TestRetryAfter(t *testing.T) {
-	now := time.Date(2026, 11, 20, 12, 0, 0, 0, time.UTC)
-	for v, want := range map[string]time.Duration{
-		"": 0, "30": 30 * time.Second, "-1": 0, "1.5": 0, "soon": 0, "99999999999999": time.Hour, "99999999999999999999999": 0,
-		now.Add(90 * time.Second).Format(http.TimeFormat): 90 * time.Second,
-		now.Add(-time.Minute).Format(http.TimeFormat):     0,
-		now.Add(48 * time.Hour).Format(http.TimeFormat):   time.Hour,
-	} {
-		require.Equal(t, want, RetryAfter(http.Header{"Retry-After": {v}}, now), v)
-	}
-}
-
-func TestSecret(t *testing.T) {
+func TestReadSecret(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "secret")
-	_, err := Secret(file)
+	_, err := ReadSecret(file)
 	require.ErrorContains(t, err, "make it readable")
 	require.NoError(t, os.WriteFile(file, []byte(" \n"), 0o600))
-	_, err = Secret(file)
+	_, err = ReadSecret(file)
 	require.ErrorContains(t, err, "it is empty")
 	require.NoError(t, os.WriteFile(file, []byte("hunter2\r\n"), 0o600))
-	secret, err := Secret(file)
+	secret, err := ReadSecret(file)
 	require.NoError(t, err)
 	require.Equal(t, "hunter2", secret)
 }
