@@ -7,6 +7,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/stretchr/testify/require"
 )
@@ -31,12 +32,16 @@ func (s *steps) operations() {
 		}
 	}
 
-	body, err := io.ReadAll(s.get("/metrics").Body)
-	require.NoError(s, err)
 	exposed := map[string]bool{}
-	for _, m := range familyForm.FindAllStringSubmatch(string(body), -1) {
-		exposed[m[1]] = true
-	}
+	// What is known of the slot is shown once the daemon has looked.
+	require.Eventually(s, func() bool {
+		body, err := io.ReadAll(s.get("/metrics").Body)
+		require.NoError(s, err)
+		for _, m := range familyForm.FindAllStringSubmatch(string(body), -1) {
+			exposed[m[1]] = true
+		}
+		return exposed["slot_retained_bytes"]
+	}, 30*time.Second, 20*time.Millisecond, "the slot shows in the metrics")
 	documented := map[string]bool{}
 	for _, cells := range rows(text, "Metric", "Meaning") {
 		for _, name := range spans(cells[0]) {
