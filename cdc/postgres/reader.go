@@ -84,6 +84,9 @@ type Slot struct {
 	// much more may be written before it is lost; Safe is nil without a limit.
 	Retained int64
 	Safe     *int64
+	// RestartLag is how much of what is retained is held by transactions that
+	// were open at the confirmed position, in bytes.
+	RestartLag int64
 	// Heartbeat is when the newest heartbeat that came back was written.
 	Heartbeat time.Time
 }
@@ -94,7 +97,7 @@ func (r *Reader) Slot() (Slot, bool) {
 	if info == nil {
 		return Slot{Name: r.cfg.Slot, Heartbeat: beat}, false
 	}
-	return Slot{Name: r.cfg.Slot, Status: info.Status, Retained: info.Retained, Safe: info.Safe, Heartbeat: beat}, true
+	return Slot{Name: r.cfg.Slot, Status: info.Status, Retained: info.Retained, Safe: info.Safe, RestartLag: info.RestartLag, Heartbeat: beat}, true
 }
 
 // Run streams to the handler until the context ends, then hands over what was

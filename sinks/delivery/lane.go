@@ -26,6 +26,10 @@ type Lane struct {
 	// shut says since when the gates were found closed, zero for an open one.
 	shut   []time.Time
 	paused bool
+	// throttled is the time in that state, up to the last time it was left.
+	throttled time.Duration
+
+	speed speed
 
 	// What was asked for by hand; superseded belongs to the lane's goroutine.
 	hand       tracker
@@ -88,6 +92,9 @@ func (l *Lane) enter(s State, err error) {
 		text = err.Error()
 	}
 	if l.status.State != s {
+		if l.status.State == Throttled {
+			l.throttled += time.Since(l.status.Since)
+		}
 		l.status.Since = time.Now()
 		l.metrics.enter(s)
 	}
@@ -199,6 +206,9 @@ func size(r ready) int { return sizeOf(r.msg.Batch) }
 // done with it.
 func (l *Lane) carryOut(intake, work context.Context, group []ready) {
 	l.group++
+	finished := 0
+	l.speed.begin()
+	defer func() { l.speed.end(finished) }()
 	if failpoint.On("ack_before_purge") {
 		l.giveUp(group)
 	}
@@ -206,6 +216,7 @@ func (l *Lane) carryOut(intake, work context.Context, group []ready) {
 	if !l.purge(intake, work, group, j) {
 		return
 	}
+	finished = len(group)
 	l.finish(l.settle(group, j))
 	messages, values, bytes := l.tracker.behind()
 	if messages > maxPutOff || values > maxPutOffValues || l.cfg.MaxPutOff > 0 && bytes > l.cfg.MaxPutOff {

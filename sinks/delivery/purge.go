@@ -96,6 +96,7 @@ func (l *Lane) request(intake, work context.Context, invs []rules.Invalidation, 
 		if l.cfg.Pace.Wait(intake, invs) != nil {
 			return false
 		}
+		l.speed.request()
 		began := time.Now()
 		err := l.cfg.Sink.Purge(work, invs)
 		l.metrics.request(time.Since(began), len(invs), err)
