@@ -43,6 +43,7 @@ func (s *steps) operations() {
 	for _, m := range familyForm.FindAllStringSubmatch(string(body), -1) {
 		exposed[m[1]] = true
 	}
+	s.named(exposed)
 	documented := map[string]bool{}
 	for _, cells := range rows(text, "Metric", "Meaning") {
 		for _, name := range spans(cells[0]) {
