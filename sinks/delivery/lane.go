@@ -46,6 +46,10 @@ type Status struct {
 	// Err is the newest failure while the lane is not ok; it holds no secret.
 	Err   string
 	Since time.Time
+	// Class is that of the failure, empty without one.
+	Class string
+	// Gates names those that a gated lane waits for.
+	Gates []string
 }
 
 // State says in one word what a lane is doing.
@@ -78,7 +82,13 @@ func New(cfg Config) *Lane {
 func (l *Lane) Status() Status {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.status
+	s := l.status
+	for i, since := range l.shut {
+		if s.State == Gated && !since.IsZero() {
+			s.Gates = append(s.Gates, l.cfg.Gates[i].Name)
+		}
+	}
+	return s
 }
 
 func (l *Lane) enter(s State, err error) {
@@ -98,7 +108,7 @@ func (l *Lane) enter(s State, err error) {
 		l.status.Since = time.Now()
 		l.metrics.enter(s)
 	}
-	l.status.State, l.status.Err = s, text
+	l.status.State, l.status.Err, l.status.Class = s, text, ""
 }
 
 // shift changes the state if it is the expected one: a gate that is slow must

@@ -161,6 +161,9 @@ func (l *Lane) fail(class sinks.Class, err error) {
 	}
 	before := l.Status()
 	l.enter(state, err)
+	l.mu.Lock()
+	l.status.Class = class.String()
+	l.mu.Unlock()
 	if before.State != state || before.Err != err.Error() {
 		l.cfg.Logger.Warn("purge failed, trying again", "class", class.String(), "err", err)
 	}
