@@ -62,7 +62,7 @@ func TestSummaryIsOneSentence(t *testing.T) {
 			"STALE: the reader waits, nats_unreachable. Try: walpurge check"},
 		{"slot near its limit", Status{Reader: streaming, Sinks: []Sink{{Name: "edge", LagSeconds: lag(0.84)}}, Slot: Slot{Name: "shop", State: "extended", RetainedBytes: 800 << 20, SafeBytes: bytes(200 << 20)}}, true,
 			"FRESH: every sink within 0.8 s; slot shop is near its limit (extended): 800 MiB held back, 200 MiB until it is lost. " +
-				`Try: psql "$DATABASE_URL" -c "ALTER SYSTEM SET max_slot_wal_keep_size = '...'" -c "SELECT pg_reload_conf()"`},
+				`Try: psql "$ADMIN_URL" -c "ALTER SYSTEM SET max_slot_wal_keep_size = '2000MB'" -c "SELECT pg_reload_conf()"`},
 		{"slot with room", Status{Reader: streaming, Sinks: []Sink{{Name: "edge", LagSeconds: lag(0.84)}}, Slot: Slot{Name: "shop", State: "extended", RetainedBytes: 100, SafeBytes: bytes(900)}}, true,
 			"FRESH: every sink within 0.8 s"},
 	} {

@@ -201,7 +201,9 @@ func slotInDanger(s *Slot) string {
 	}
 	c := fmt.Sprintf("slot %s is near its limit (%s): %s MiB held back, %s MiB until it is lost",
 		s.Name, s.State, thousands(uint64(max(0, s.RetainedBytes))>>20), thousands(uint64(safe)>>20))
-	return try(c, `psql "$DATABASE_URL" -c "ALTER SYSTEM SET max_slot_wal_keep_size = '...'" -c "SELECT pg_reload_conf()"`)
+	// Twice what is allowed now; whether the disk has it, only a human knows.
+	return try(c, fmt.Sprintf(`psql "$ADMIN_URL" -c "ALTER SYSTEM SET max_slot_wal_keep_size = '%dMB'" -c "SELECT pg_reload_conf()"`,
+		max(1024, (max(0, s.RetainedBytes)+safe)>>19)))
 }
 
 // thousands prints a number with commas.

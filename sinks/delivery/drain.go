@@ -51,6 +51,7 @@ type speed struct {
 	next     int
 	began    time.Time // of the turn that goes on, else zero
 	requests float64   // of the turn that goes on
+	resumes  time.Time // when the latest pause ends
 }
 
 type pastTurn struct {
@@ -70,6 +71,13 @@ func (s *speed) request() {
 	s.requests++
 }
 
+// pause notes that the lane does nothing for so long.
+func (s *speed) pause(d time.Duration) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.resumes = time.Now().Add(d)
+}
+
 // end notes a turn that came to so many messages. One that had none, or was
 // not finished, says nothing about a backlog.
 func (s *speed) end(messages int) {
@@ -86,6 +94,16 @@ func (s *speed) estimate(backlog uint64, pace Pace, now time.Time) (Drain, bool)
 	if backlog == 0 {
 		return Drain{}, true
 	}
+	s.mu.Lock()
+	paused := max(0, s.resumes.Sub(now))
+	s.mu.Unlock()
+	d, known := s.working(backlog, pace, now)
+	d.Time += paused
+	return d, known
+}
+
+// working is the estimate without the pause that the lane is in.
+func (s *speed) working(backlog uint64, pace Pace, now time.Time) (Drain, bool) {
 	var sum pastTurn
 	s.mu.Lock()
 	for _, t := range s.latest {

@@ -123,7 +123,9 @@ func (l *Lane) request(intake, work context.Context, invs []rules.Invalidation, 
 			return l.request(intake, work, invs[:half], t) && l.request(intake, work, invs[half:], t)
 		}
 		l.fail(class, err)
-		if !l.nap(intake, work, max(after, pause/2+rand.N(pause/2))) {
+		wait := max(after, pause/2+rand.N(pause/2))
+		l.speed.pause(wait)
+		if !l.nap(intake, work, wait) {
 			return false
 		}
 		pause = min(2*pause, maxPause)
