@@ -7,6 +7,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/stretchr/testify/require"
 )
@@ -34,8 +35,13 @@ func (s *steps) operations() {
 		}
 	}
 
-	body, err := io.ReadAll(s.get("/metrics").Body)
-	require.NoError(s, err)
+	var body []byte
+	require.Eventually(s, func() bool {
+		var err error
+		body, err = io.ReadAll(s.get("/metrics").Body)
+		require.NoError(s, err)
+		return strings.Contains(string(body), "\nwalpurge_slot_safe_bytes{")
+	}, 20*time.Second, 10*time.Millisecond, "the daemon has not looked at the slot")
 	exposed := map[string]bool{}
 	for _, name := range conditional {
 		exposed[name] = true

@@ -10,7 +10,8 @@ type Drain struct {
 	// Requests are the calls of the sink that the backlog may come to.
 	Requests float64
 	// PerSecond is how fast they can go: by the budget where that is what holds
-	// the lane back, else as fast as the latest went.
+	// the lane back, else as fast as the latest went; a pause that the lane is in
+	// counts.
 	PerSecond float64
 	// Time is what the backlog takes at that speed. 0 without a backlog.
 	Time time.Duration
@@ -98,7 +99,10 @@ func (s *speed) estimate(backlog uint64, pace Pace, now time.Time) (Drain, bool)
 	paused := max(0, s.resumes.Sub(now))
 	s.mu.Unlock()
 	d, known := s.working(backlog, pace, now)
-	d.Time += paused
+	if known && paused > 0 {
+		d.Time += paused
+		d.PerSecond = d.Requests / d.Time.Seconds()
+	}
 	return d, known
 }
 
