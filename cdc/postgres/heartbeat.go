@@ -30,10 +30,29 @@ type heartbeat struct {
 	cfg   Config
 	board *watermark.Board
 	log   *slog.Logger
+	// poke holds one request for a message before its time.
+	poke chan struct{}
 
 	mu       sync.Mutex
 	lastSeen time.Time
 	slot     *slotInfo
+}
+
+// pokePause is the least time between a message and one that was asked for:
+// however many ask, the log gets a few a second.
+const pokePause = 200 * time.Millisecond
+
+func newHeartbeat(cfg Config, board *watermark.Board, log *slog.Logger) *heartbeat {
+	return &heartbeat{cfg: cfg, board: board, log: log, poke: make(chan struct{}, 1)}
+}
+
+// soon asks for a message now. It does not block; requests that come together
+// are one.
+func (h *heartbeat) soon() {
+	select {
+	case h.poke <- struct{}{}:
+	default:
+	}
 }
 
 // returned notes that a heartbeat came back through the stream.
@@ -99,6 +118,8 @@ func (h *heartbeat) serve(ctx context.Context, start cdc.Position) error {
 	if err := h.beat(ctx, conn); err != nil {
 		return err
 	}
+	latest := time.Now()
+	var asked <-chan time.Time
 	for {
 		if err := h.look(ctx, conn, start); err != nil {
 			return err
@@ -109,6 +130,14 @@ func (h *heartbeat) serve(ctx context.Context, start cdc.Position) error {
 			if err := h.beat(ctx, conn); err != nil {
 				return err
 			}
+			latest = time.Now()
+		case <-h.poke:
+			asked = time.After(max(0, pokePause-time.Since(latest)))
+		case <-asked:
+			if err := h.beat(ctx, conn); err != nil {
+				return err
+			}
+			latest, asked = time.Now(), nil
 		case <-ctx.Done():
 			return nil
 		}

@@ -60,7 +60,7 @@ type State struct {
 
 // NewReader returns a reader that does nothing until Run.
 func NewReader(cfg Config, opts Options) *Reader {
-	r := &Reader{cfg: cfg, opts: opts, beat: &heartbeat{cfg: cfg, board: opts.Board, log: opts.Logger}}
+	r := &Reader{cfg: cfg, opts: opts, beat: newHeartbeat(cfg, opts.Board, opts.Logger)}
 	r.enter(Connecting, nil)
 	return r
 }
@@ -75,6 +75,11 @@ func (r *Reader) enter(p Phase, err error) {
 	}
 	r.state.Store(&s)
 }
+
+// Beat asks for a heartbeat now, so that an idle line moves past what was
+// committed before. It does not block; while nobody streams it is kept for the
+// next session.
+func (r *Reader) Beat() { r.beat.soon() }
 
 // Slot is the health of the slot as last seen.
 type Slot struct {
