@@ -118,12 +118,15 @@ func TestParkedByCommand(t *testing.T) {
 	o = d.run("status")
 	require.Equal(t, 1, o.code)
 	require.Contains(t, o.stdout, "STALE at edge: ")
+	require.Contains(t, o.stdout, "Try: walpurge parked list --sink edge\n")
+	require.NotEqual(t, "0", d.metric(`walpurge_oldest_unpurged_seconds{sink="edge"}`), "what is parked is not purged")
 
 	d.ok("parked", "retry", "--sink", "edge")
 	eventually(t, 20*time.Second, func() bool { return strings.Contains(d.ok("parked", "list"), "x y") }, "what is refused again is parked again")
 	require.Regexp(t, `^dropped \d+ messages\n$`, d.ok("parked", "drop", "--all"))
 	require.Equal(t, "nothing is parked\n", d.ok("parked", "list"))
 	require.Equal(t, "purged up to "+end+"\n", d.ok("wait", end))
+	eventually(t, 20*time.Second, func() bool { return d.metric(`walpurge_oldest_unpurged_seconds{sink="edge"}`) == "0" }, "nothing is left")
 	require.Equal(t, "walpurge: there is no parked message 99\n", d.run("parked", "drop", "99").stderr)
 }
 
@@ -143,6 +146,7 @@ func TestPauseAndReplayByCommand(t *testing.T) {
 	require.Equal(t, "resumed cache\n", d.ok("resume", "--sink", "cache"))
 	d.ok("wait", end)
 	require.Empty(t, r.held("category:1"))
+	require.Equal(t, "1", d.metric(`walpurge_purge_hits_total{rule="category",result="existed"}`))
 
 	// A cache restored from a backup has the old copy again.
 	r.fill([]string{"category:1"}, "/category-1")

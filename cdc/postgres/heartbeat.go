@@ -32,10 +32,29 @@ type heartbeat struct {
 	log   *slog.Logger
 	// compare looks at the publication, on the heartbeat's connection.
 	compare func(ctx context.Context, conn *pgx.Conn) error
+	// poke holds one request for a message before its time.
+	poke chan struct{}
 
 	mu       sync.Mutex
 	lastSeen time.Time
 	slot     *slotInfo
+}
+
+// pokePause is the least time between a message and one that was asked for:
+// however many ask, the log gets a few a second.
+const pokePause = 200 * time.Millisecond
+
+func newHeartbeat(cfg Config, board *watermark.Board, log *slog.Logger, compare func(context.Context, *pgx.Conn) error) *heartbeat {
+	return &heartbeat{cfg: cfg, board: board, log: log, compare: compare, poke: make(chan struct{}, 1)}
+}
+
+// soon asks for a message now. It does not block; requests that come together
+// are one.
+func (h *heartbeat) soon() {
+	select {
+	case h.poke <- struct{}{}:
+	default:
+	}
 }
 
 // returned notes that a heartbeat came back through the stream.
@@ -105,6 +124,8 @@ func (h *heartbeat) serve(ctx context.Context, start cdc.Position) error {
 	if err := h.beat(ctx, conn); err != nil {
 		return err
 	}
+	latest := time.Now()
+	var asked <-chan time.Time
 	for {
 		if err := h.look(ctx, conn, start); err != nil {
 			return err
@@ -115,6 +136,14 @@ func (h *heartbeat) serve(ctx context.Context, start cdc.Position) error {
 			if err := h.beat(ctx, conn); err != nil {
 				return err
 			}
+			latest = time.Now()
+		case <-h.poke:
+			asked = time.After(max(0, pokePause-time.Since(latest)))
+		case <-asked:
+			if err := h.beat(ctx, conn); err != nil {
+				return err
+			}
+			latest, asked = time.Now(), nil
 		case <-ctx.Done():
 			return nil
 		}

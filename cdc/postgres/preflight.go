@@ -113,6 +113,8 @@ type slotInfo struct {
 	Status    string
 	Retained  int64
 	Safe      *int64
+	// RestartLag is how far restart_lsn lies behind confirmed_flush_lsn.
+	RestartLag int64
 }
 
 // slot reads the pipeline's slot, nil if there is none. A slot of the same name
@@ -122,9 +124,10 @@ func (c Config) slot(ctx context.Context, conn *pgx.Conn) (*slotInfo, error) {
 	var confirmed string
 	err := conn.QueryRow(ctx, `SELECT coalesce(plugin, ''), coalesce(database, ''), active, coalesce(active_pid, 0),
 		coalesce(confirmed_flush_lsn::text, '0/0'), coalesce(wal_status, ''),
-		coalesce(pg_wal_lsn_diff(pg_current_wal_lsn(), restart_lsn), 0)::bigint, safe_wal_size
+		coalesce(pg_wal_lsn_diff(pg_current_wal_lsn(), restart_lsn), 0)::bigint, safe_wal_size,
+		coalesce(greatest(pg_wal_lsn_diff(confirmed_flush_lsn, restart_lsn), 0), 0)::bigint
 		FROM pg_replication_slots WHERE slot_name = $1`, c.Slot).
-		Scan(&s.Plugin, &s.Database, &s.Active, &s.ActivePID, &confirmed, &s.Status, &s.Retained, &s.Safe)
+		Scan(&s.Plugin, &s.Database, &s.Active, &s.ActivePID, &confirmed, &s.Status, &s.Retained, &s.Safe, &s.RestartLag)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return nil, nil
 	}

@@ -65,7 +65,7 @@ type State struct {
 // NewReader returns a reader that does nothing until Run.
 func NewReader(cfg Config, opts Options) *Reader {
 	r := &Reader{cfg: cfg, opts: opts}
-	r.beat = &heartbeat{cfg: cfg, board: opts.Board, log: opts.Logger, compare: r.look}
+	r.beat = newHeartbeat(cfg, opts.Board, opts.Logger, r.look)
 	r.enter(Connecting, nil)
 	return r
 }
@@ -81,6 +81,11 @@ func (r *Reader) enter(p Phase, err error) {
 	r.state.Store(&s)
 }
 
+// Beat asks for a heartbeat now, so that an idle line moves past what was
+// committed before. It does not block; while nobody streams it is kept for the
+// next session.
+func (r *Reader) Beat() { r.beat.soon() }
+
 // Slot is the health of the slot as last seen.
 type Slot struct {
 	Name   string
@@ -89,6 +94,9 @@ type Slot struct {
 	// much more may be written before it is lost; Safe is nil without a limit.
 	Retained int64
 	Safe     *int64
+	// RestartLag is how much of what is retained is held by transactions that
+	// were open at the confirmed position, in bytes.
+	RestartLag int64
 	// Heartbeat is when the newest heartbeat that came back was written.
 	Heartbeat time.Time
 }
@@ -99,7 +107,7 @@ func (r *Reader) Slot() (Slot, bool) {
 	if info == nil {
 		return Slot{Name: r.cfg.Slot, Heartbeat: beat}, false
 	}
-	return Slot{Name: r.cfg.Slot, Status: info.Status, Retained: info.Retained, Safe: info.Safe, Heartbeat: beat}, true
+	return Slot{Name: r.cfg.Slot, Status: info.Status, Retained: info.Retained, Safe: info.Safe, RestartLag: info.RestartLag, Heartbeat: beat}, true
 }
 
 // Run streams to the handler until the context ends, then hands over what was

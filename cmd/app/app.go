@@ -65,6 +65,7 @@ type App struct {
 	routing   *router.Metrics
 	admin     *admin.Server
 
+	hits      *hits
 	reloading sync.Mutex
 	reloads   reloadMetrics
 	files     files
@@ -92,6 +93,7 @@ func (a *App) open(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	a.hits = newHits(a.metrics)
 	a.use(set, plans)
 	a.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	if a.listener, err = net.Listen("tcp", a.cfg.HTTP.Listen); err != nil {
@@ -99,7 +101,7 @@ func (a *App) open(ctx context.Context) error {
 	}
 	a.onClose(func() { a.listener.Close() })
 	for _, s := range a.cfg.Sinks {
-		t, err := newTarget(s, a.log.With("sink", s.Name))
+		t, err := newTarget(a.hits.counting(s), a.log.With("sink", s.Name))
 		if err != nil {
 			return err
 		}
@@ -163,6 +165,7 @@ func (a *App) openReader() {
 func (a *App) use(set *rules.Set, plans [][]rules.Invalidation) {
 	a.set.Store(set)
 	a.plans.Store(&plans)
+	a.hits.use(set)
 }
 
 // Addr is the address of the admin listener.

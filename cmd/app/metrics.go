@@ -19,7 +19,7 @@ var (
 	lagSeconds    = desc("lag_seconds", "Age of the oldest committed change that may not have passed the stage; an upper bound.", "stage", "target")
 	lagBytes      = desc("lag_bytes", "Log between the stage and the newest position known.", "stage", "target")
 	watermarkLSN  = desc("watermark_lsn", "Position of the stage in the log, as a byte offset.", "stage", "target")
-	oldest        = desc("oldest_unpurged_seconds", "Age of the oldest commit that a lane holds and has not purged, 0 if it holds none.", "sink")
+	oldest        = desc("oldest_unpurged_seconds", "Age of the oldest commit that a lane holds and has not purged or has parked, 0 if there is none.", "sink")
 	backlog       = desc("backlog", "Messages of the stream that a lane has not acknowledged.", "sink")
 	parked        = desc("parked", "Messages with invalidations that a sink refused for good.", "sink")
 	streamBytes   = desc("stream_bytes", "Size of the stream.")
@@ -27,6 +27,11 @@ var (
 	replayHorizon = desc("replay_horizon_seconds", "Age of the oldest message in the stream.")
 	slotRetained  = desc("slot_retained_bytes", "Log that the slot holds back on the server.")
 	slotSafe      = desc("slot_safe_bytes", "Log that may still be written before the slot is lost; absent without a limit.")
+	slotBehind    = desc("slot_restart_lag_bytes", "Log that the slot holds back for transactions that were open at the confirmed position.")
+	slotState     = desc("slot_state", "1 for the wal_status of the slot.", "state")
+	throttled     = desc("throttled_seconds_total", "Time that a lane has paused because the provider asked for it.", "sink")
+	budget        = desc("budget_remaining", "Calls that the tightest limit of a sink allows at once; negative while calls wait. Absent without a limit.", "sink")
+	drain         = desc("drain_seconds", "Estimate of the time that a lane's backlog takes; absent while there is nothing to tell from.", "sink")
 	heartbeatAge  = desc("heartbeat_age_seconds", "Time since the newest heartbeat that came back was written.")
 	pubProblems   = desc("publication_problems", "Watched tables that are not published, and other faults of the publication that a human must mend.")
 	leader        = desc("leader", "1 if this process streams from the slot.")
@@ -45,6 +50,9 @@ func registerBills(reg prometheus.Registerer, targets []target) {
 		}
 	}
 }
+
+// slotStates are the values of wal_status, from good to bad.
+var slotStates = []string{"reserved", "extended", "unreserved", "lost"}
 
 type collector struct{ app *App }
 
@@ -76,7 +84,14 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 	for _, l := range a.lanes {
 		if n, err := l.consumer.Backlog(ctx); err == nil {
 			gauge(backlog, float64(n), l.spec.Name)
+			if d, known := l.Drain(n); known {
+				gauge(drain, d.Time.Seconds(), l.spec.Name)
+			}
 		}
+		if tokens, limited := l.Budget(); limited {
+			gauge(budget, tokens, l.spec.Name)
+		}
+		ch <- prometheus.MustNewConstMetric(throttled, prometheus.CounterValue, l.Throttled().Seconds(), l.spec.Name)
 		if parkedErr == nil {
 			gauge(parked, float64(counts[l.spec.Name]), l.spec.Name)
 		}
@@ -86,6 +101,11 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 		}
 		if d := a.board.Lag(watermark.Mark{Stage: watermark.Purged, Target: l.spec.Name}, now); age > 0 && d > 0 {
 			age = max(age, d.Seconds())
+		}
+		if parkedErr == nil && counts[l.spec.Name] > 0 {
+			if at, err := a.stream.OldestParked(ctx, l.spec.Name); err == nil && !at.IsZero() {
+				age = max(age, now.Sub(at).Seconds())
+			}
 		}
 		gauge(oldest, age, l.spec.Name)
 	}
@@ -97,9 +117,17 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 	slot, seen := a.reader.Slot()
 	if seen {
 		gauge(slotRetained, float64(slot.Retained))
+		gauge(slotBehind, float64(slot.RestartLag))
 		if slot.Safe != nil {
 			gauge(slotSafe, float64(*slot.Safe))
 		}
+	}
+	for _, state := range slotStates {
+		is := 0.0
+		if seen && slot.Status == state {
+			is = 1
+		}
+		gauge(slotState, is, state)
 	}
 	if slot.Heartbeat.IsZero() {
 		slot.Heartbeat = a.started

@@ -50,13 +50,24 @@ type Watermark struct {
 
 // Sink is one lane.
 type Sink struct {
-	Name       string   `json:"name"`
-	Kind       string   `json:"kind"`
-	State      string   `json:"state"`
-	Error      string   `json:"error,omitempty"`
+	Name  string `json:"name"`
+	Kind  string `json:"kind"`
+	State string `json:"state"`
+	Error string `json:"error,omitempty"`
+	// Class is that of the error: transient, item, lane or throttled.
+	Class string `json:"class,omitempty"`
+	// Gates are those that hold the lane back.
+	Gates      []string `json:"gates,omitempty"`
 	Backlog    uint64   `json:"backlog"`
 	Parked     uint64   `json:"parked"`
 	LagSeconds *float64 `json:"lag_seconds"`
+	// DrainSeconds estimates what the backlog takes at RequestsPerSecond; null if
+	// there is nothing to tell from.
+	DrainSeconds      *float64 `json:"drain_seconds"`
+	RequestsPerSecond float64  `json:"requests_per_second,omitempty"`
+
+	// coarse are the flags of a purge that covers everything.
+	coarse string
 }
 
 // Slot is the replication slot as last seen.
@@ -100,16 +111,23 @@ func (a *App) Status(ctx context.Context) Status {
 	if err != nil {
 		a.log.Debug("read parked", "err", err)
 	}
-	for _, l := range a.lanes {
+	plans := *a.plans.Load()
+	for i, l := range a.lanes {
 		st := l.Status()
 		backlog, err := l.consumer.Backlog(ctx)
 		if err != nil {
 			a.log.Debug("read backlog", "err", err)
 		}
-		s.Sinks = append(s.Sinks, Sink{
-			Name: l.spec.Name, Kind: l.spec.Kind(), State: string(st.State), Error: st.Err, Backlog: backlog,
+		sink := Sink{
+			Name: l.spec.Name, Kind: l.spec.Kind(), State: string(st.State), Error: st.Err, Class: st.Class, Gates: st.Gates, Backlog: backlog,
 			Parked: parked[l.spec.Name], LagSeconds: a.lag(watermark.Mark{Stage: watermark.Purged, Target: l.spec.Name}, now),
-		})
+			coarse: coarseFlags(plans[i]),
+		}
+		if d, known := l.Drain(backlog); known && err == nil {
+			seconds := d.Time.Seconds()
+			sink.DrainSeconds, sink.RequestsPerSecond = &seconds, d.PerSecond
+		}
+		s.Sinks = append(s.Sinks, sink)
 	}
 	slot, _ := a.reader.Slot()
 	s.Slot = Slot{Name: slot.Name, State: slot.Status, RetainedBytes: slot.Retained, SafeBytes: slot.Safe}
@@ -127,42 +145,6 @@ func (a *App) lag(m watermark.Mark, now time.Time) *float64 {
 	}
 	seconds := d.Seconds()
 	return &seconds
-}
-
-// summarize says in one sentence whether caches are fresh, and where not.
-func summarize(s *Status) (fresh bool, sentence string) {
-	var worst float64
-	var stale []string
-	for _, sink := range s.Sinks {
-		lag := 0.0
-		if sink.LagSeconds != nil {
-			lag = *sink.LagSeconds
-		}
-		worst = max(worst, lag)
-		why := sink.State
-		if sink.Error != "" {
-			why += ": " + sink.Error
-		}
-		switch {
-		case sink.LagSeconds == nil:
-			stale = append(stale, fmt.Sprintf("UNKNOWN at %s: nothing purged since the start yet", sink.Name))
-		case lag >= freshWithin.Seconds():
-			stale = append(stale, fmt.Sprintf("STALE %s at %s: %s, %d messages waiting", time.Duration(lag*float64(time.Second)).Round(time.Second), sink.Name, why, sink.Backlog))
-		case sink.Parked > 0:
-			stale = append(stale, fmt.Sprintf("STALE at %s: %d invalidations parked", sink.Name, sink.Parked))
-		}
-	}
-	switch {
-	case s.Reader.State != string(postgres.Streaming):
-		reason := s.Reader.State
-		if s.Reader.Error != "" {
-			reason += ": " + s.Reader.Error
-		}
-		return false, strings.Join(append([]string{"NOT STREAMING since " + s.Reader.Since.Format(time.RFC3339) + ", " + reason}, stale...), "; ")
-	case len(stale) > 0:
-		return false, strings.Join(stale, "; ")
-	}
-	return true, fmt.Sprintf("FRESH: every sink within %.1f s", worst)
 }
 
 // adminConfig gives the listener what it shows.

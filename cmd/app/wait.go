@@ -20,6 +20,10 @@ func (a *App) wait(ctx context.Context, lsn cdc.LSN, sink string) error {
 	}
 	p := a.board.Get(received)
 	p.LSN = lsn
+	if a.board.Get(received).Before(p) {
+		// Nothing may follow on an idle database until the next heartbeat.
+		a.reader.Beat()
+	}
 	for _, l := range a.lanes {
 		if sink != "" && sink != l.spec.Name {
 			continue

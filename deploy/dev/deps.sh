@@ -2,7 +2,8 @@
 # deps.sh - makes sure that the servers which the tests and `walpurge demo`
 # start are installed: PostgreSQL 15 or newer and Valkey (or Redis 7 or newer).
 # It also looks for a Go new enough for go.mod. Group test: a C compiler, which
-# the race detector needs, and Varnish with its xkey module.
+# the race detector needs, Varnish with its xkey module, and promtool, which tests
+# the alerts.
 #
 #   deps.sh [--check] [GROUP...]
 #
@@ -31,7 +32,7 @@ say() { printf '%s\n' "$*"; }
 complain() { printf 'deps: %s\n' "$*" >&2; }
 
 usage() {
-  sed -n '2,14s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"
+  sed -n '2,15s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"
   say "Groups: $(declare -F | sed -n 's/^declare -f group_//p' | paste -sd' ')"
 }
 
@@ -317,9 +318,35 @@ find_varnish() {
 
 install_varnish() { install varnish varnish-modules; }
 
+# promtool comes with a Prometheus server and twenty packages for its pages. Only
+# the one file is taken, and without root: into the cache directory that the
+# tests look in.
+promtool_dir() { say "${XDG_CACHE_HOME:-$HOME/.cache}/walpurge/bin"; }
+
+find_promtool() {
+  local path
+  path=$(command -v promtool) || path=$(promtool_dir)/promtool
+  [[ -x $path ]] || return 1
+  say "promtool $("$path" --version 2>&1 | sed -nE 's/^promtool, version ([^ ]+).*/\1/p; q') at $path"
+}
+
+install_promtool() {
+  local tmp rc=0
+  tmp=$(mktemp -d "${TMPDIR:-/tmp}/walpurge-promtool.XXXXXX")
+  mkdir -p "$(promtool_dir)"
+  # Moved at the end, so that nobody ever sees half of it.
+  (cd "$tmp" && apt-get -q download prometheus >>"$apt_log" 2>&1 &&
+    dpkg-deb --fsys-tarfile prometheus_*.deb | tar -xf - ./usr/bin/promtool &&
+    mv usr/bin/promtool "$(promtool_dir)/promtool.$$" &&
+    mv "$(promtool_dir)/promtool.$$" "$(promtool_dir)/promtool") || rc=$?
+  rm -rf "$tmp"
+  return "$rc"
+}
+
 group_test() {
   need "a C compiler" find_compiler install_compiler "apt-get install gcc libc6-dev"
   need "Varnish with xkey" find_varnish install_varnish "apt-get install varnish varnish-modules"
+  need "promtool" find_promtool install_promtool "deploy/dev/deps.sh test   (or put the promtool of any Prometheus from 2.42 into PATH)"
 }
 
 # --- main --------------------------------------------------------------------

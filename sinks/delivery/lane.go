@@ -26,6 +26,10 @@ type Lane struct {
 	// shut says since when the gates were found closed, zero for an open one.
 	shut   []time.Time
 	paused bool
+	// throttled is the time in that state, up to the last time it was left.
+	throttled time.Duration
+
+	speed speed
 
 	// What was asked for by hand; superseded belongs to the lane's goroutine.
 	hand       tracker
@@ -42,6 +46,10 @@ type Status struct {
 	// Err is the newest failure while the lane is not ok; it holds no secret.
 	Err   string
 	Since time.Time
+	// Class is that of the failure, empty without one.
+	Class string
+	// Gates names those that a gated lane waits for.
+	Gates []string
 }
 
 // State says in one word what a lane is doing.
@@ -74,7 +82,13 @@ func New(cfg Config) *Lane {
 func (l *Lane) Status() Status {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.status
+	s := l.status
+	for i, since := range l.shut {
+		if s.State == Gated && !since.IsZero() {
+			s.Gates = append(s.Gates, l.cfg.Gates[i].Name)
+		}
+	}
+	return s
 }
 
 func (l *Lane) enter(s State, err error) {
@@ -88,10 +102,13 @@ func (l *Lane) enter(s State, err error) {
 		text = err.Error()
 	}
 	if l.status.State != s {
+		if l.status.State == Throttled {
+			l.throttled += time.Since(l.status.Since)
+		}
 		l.status.Since = time.Now()
 		l.metrics.enter(s)
 	}
-	l.status.State, l.status.Err = s, text
+	l.status.State, l.status.Err, l.status.Class = s, text, ""
 }
 
 // shift changes the state if it is the expected one: a gate that is slow must
@@ -199,6 +216,9 @@ func size(r ready) int { return sizeOf(r.msg.Batch) }
 // done with it.
 func (l *Lane) carryOut(intake, work context.Context, group []ready) {
 	l.group++
+	finished := 0
+	l.speed.begin()
+	defer func() { l.speed.end(finished) }()
 	if failpoint.On("ack_before_purge") {
 		l.giveUp(group)
 	}
@@ -206,6 +226,7 @@ func (l *Lane) carryOut(intake, work context.Context, group []ready) {
 	if !l.purge(intake, work, group, j) {
 		return
 	}
+	finished = len(group)
 	l.finish(l.settle(group, j))
 	messages, values, bytes := l.tracker.behind()
 	if messages > maxPutOff || values > maxPutOffValues || l.cfg.MaxPutOff > 0 && bytes > l.cfg.MaxPutOff {

@@ -72,3 +72,14 @@ func (p Pace) Wait(ctx context.Context, batch []rules.Invalidation) error {
 	}
 	return nil
 }
+
+// tightest returns the state of the bucket with the least room, false if the pace
+// holds nothing back.
+func (p Pace) tightest() (tokens, perSecond float64, limited bool) {
+	for _, c := range p.charges {
+		if t := c.bucket.Tokens(); !limited || t < tokens {
+			tokens, perSecond, limited = t, float64(c.bucket.Limit()), true
+		}
+	}
+	return tokens, perSecond, limited
+}

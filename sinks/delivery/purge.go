@@ -96,6 +96,7 @@ func (l *Lane) request(intake, work context.Context, invs []rules.Invalidation, 
 		if l.cfg.Pace.Wait(intake, invs) != nil {
 			return false
 		}
+		l.speed.request()
 		began := time.Now()
 		err := l.cfg.Sink.Purge(work, invs)
 		l.metrics.request(time.Since(began), len(invs), err)
@@ -122,7 +123,9 @@ func (l *Lane) request(intake, work context.Context, invs []rules.Invalidation, 
 			return l.request(intake, work, invs[:half], t) && l.request(intake, work, invs[half:], t)
 		}
 		l.fail(class, err)
-		if !l.nap(intake, work, max(after, pause/2+rand.N(pause/2))) {
+		wait := max(after, pause/2+rand.N(pause/2))
+		l.speed.pause(wait)
+		if !l.nap(intake, work, wait) {
 			return false
 		}
 		pause = min(2*pause, maxPause)
@@ -160,6 +163,9 @@ func (l *Lane) fail(class sinks.Class, err error) {
 	}
 	before := l.Status()
 	l.enter(state, err)
+	l.mu.Lock()
+	l.status.Class = class.String()
+	l.mu.Unlock()
 	if before.State != state || before.Err != err.Error() {
 		l.cfg.Logger.Warn("purge failed, trying again", "class", class.String(), "err", err)
 	}

@@ -37,6 +37,9 @@ type Config struct {
 	// Uses are the kinds that Check makes sure of; 0 stands for all of Kinds. It
 	// follows from the rules, not from the file.
 	Uses rules.KindSet `yaml:"-"`
+	// Hits, where it is not nil, is told how many of the keys that a rule had
+	// purged existed and how many did not. It is called while Purge runs.
+	Hits func(rule string, existed, absent int) `yaml:"-"`
 }
 
 // ScanConfig bounds what walking the key space may cost the server.

@@ -100,7 +100,7 @@ func (s *Sink) unlinkFound(ctx context.Context, client valkey.Client, found []st
 		}
 	}
 	lost := failures{}
-	if err := s.unlink(ctx, client, keys, lost); err != nil {
+	if err := s.unlink(ctx, client, []work{keys}, lost); err != nil {
 		return err
 	}
 	for i, err := range lost {

@@ -100,12 +100,13 @@ func (s *Sink) Purge(ctx context.Context, batch []rules.Invalidation) error {
 	}
 
 	failed := failures{}
-	var keys, counters, tags work
+	var keys byRule
+	var counters, tags work
 	var patterns []glob
 	for i, inv := range batch {
 		switch {
 		case inv.Kind == rules.Key:
-			keys.add(i, s.cfg.KeyPrefix+inv.Value)
+			keys.add(inv.Rule, i, s.cfg.KeyPrefix+inv.Value)
 		case inv.Kind == rules.Generation:
 			counters.add(i, s.cfg.KeyPrefix+inv.Value)
 		case inv.Kind == rules.Tag && len(s.layouts) > 0:
@@ -120,7 +121,7 @@ func (s *Sink) Purge(ctx context.Context, batch []rules.Invalidation) error {
 			failed[i] = s.cannot(inv)
 		}
 	}
-	broken := s.unlink(ctx, l, keys, failed)
+	broken := s.unlink(ctx, l, keys.lists, failed)
 	if broken == nil {
 		broken = s.raise(ctx, l, counters, failed)
 	} else {
@@ -194,6 +195,7 @@ func (f failures) result(n int) error {
 
 // work is a list of keys, each with its place in the batch.
 type work struct {
+	rule   string // empty where they are of several
 	places []int
 	keys   []string
 }
@@ -207,7 +209,7 @@ func (w *work) add(place int, key string) {
 func (w work) chunks(n int) []work {
 	var out []work
 	for keys := range slices.Chunk(w.keys, n) {
-		out = append(out, work{keys: keys})
+		out = append(out, work{rule: w.rule, keys: keys})
 	}
 	i := 0
 	for places := range slices.Chunk(w.places, n) {

@@ -201,7 +201,7 @@ func (s *Sink) walkSets(ctx context.Context, client valkey.Client, sets []*tagSe
 // unlinkFor unlinks keys whose places are indices of sets.
 func (s *Sink) unlinkFor(ctx context.Context, client valkey.Client, sets []*tagSet, keys work, failed failures) error {
 	lost := failures{}
-	broken := s.unlink(ctx, client, keys, lost)
+	broken := s.unlink(ctx, client, []work{keys}, lost)
 	for i, err := range lost {
 		failed.set(sets[i], err)
 	}

@@ -19,12 +19,16 @@ const (
 //
 // A cluster gets one key per command: keys of several slots may not share one,
 // and the client sorts commands by node.
-func (s *Sink) unlink(ctx context.Context, client valkey.Client, keys work, failed failures) (broken error) {
+func (s *Sink) unlink(ctx context.Context, client valkey.Client, lists []work, failed failures) (broken error) {
 	per := keysPerCommand
 	if client.Mode() == valkey.ClientModeCluster {
 		per = 1
 	}
-	denied, broken := s.pipelines(ctx, client, keys.chunks(per), failed)
+	var chunks []work
+	for _, keys := range lists {
+		chunks = append(chunks, keys.chunks(per)...)
+	}
+	denied, broken := s.pipelines(ctx, client, chunks, failed)
 
 	// A command is refused whole when one of its keys is not allowed. Alone,
 	// the other keys go through and the refused ones are named.
@@ -85,7 +89,10 @@ func (s *Sink) send(ctx context.Context, client valkey.Client, chunks []work) []
 	errs := make([]error, len(chunks))
 	for i, reply := range client.DoMulti(ctx, cmds...) {
 		// Anything but a count is not an answer to UNLINK.
-		_, errs[i] = reply.AsInt64()
+		var existed int64
+		if existed, errs[i] = reply.AsInt64(); errs[i] == nil {
+			s.hit(chunks[i], int(existed))
+		}
 	}
 	return errs
 }
