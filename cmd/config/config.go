@@ -78,6 +78,8 @@ type Sink struct {
 
 	After   []string
 	MaxWait time.Duration
+	// SecondPurge is the time after which everything is purged again; 0: it is not.
+	SecondPurge time.Duration
 	// Takes are the kinds that rules may send it.
 	Takes rules.KindSet
 	// Hints say what to write in the sink's block for it to take a kind.

@@ -131,7 +131,7 @@ func (l *loader) sink(name string, at strictyaml.Pos, raw *rawSink, names []stri
 			l.failf(raw.MaxWait.Pos, "max_wait: %s; write a time above 0", s.MaxWait)
 		}
 	}
-	l.later(raw.SecondPurge.Pos, raw.SecondPurge.Value != 0, "second_purge")
+	s.SecondPurge = l.secondPurge(raw)
 	l.later(raw.MaxBacklog.Pos, raw.MaxBacklog.Value != 0, "max_backlog")
 	l.later(raw.OnOverflow.Pos(), raw.OnOverflow.Given(), "on_overflow")
 	s.Shadow = l.oneOf(raw.Mode, "mode", "purge", "shadow") == "shadow"

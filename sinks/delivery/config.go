@@ -52,6 +52,9 @@ type Config struct {
 	// MaxPutOff bounds what stays in the stream for values that are put off, in
 	// bytes; past it the oldest is purged before its time. 0: no such bound.
 	MaxPutOff int64
+	// SecondPurge is how long after its first purge was acknowledged everything is
+	// purged again, against fills that were under way; 0: it is not.
+	SecondPurge time.Duration
 	// Flush tells what purges everything that the sink may hold.
 	Flush func() []rules.Invalidation
 	// Collapsed is told how many values of a rule coarser ones were purged instead

@@ -11,6 +11,10 @@
 // behind it are purged, and acknowledged once it has been. What is put off is
 // bounded, and past the bound is purged before its time.
 //
+// With a second purge, a message is acknowledged only when what was purged for it
+// has been purged once more, the delay later. What waits for that is bounded, and
+// past the bound the lane reads no further.
+//
 // An invalidation joins a purge only before that has started, and only with its
 // own gates open. A gate that stays closed for longer than the lane's patience
 // does not hold the purge back for ever: it is carried out early, counted, and

@@ -17,6 +17,8 @@ type handJob struct {
 	// left are the invalidations that the sink has not taken yet.
 	left  []rules.Invalidation
 	pause time.Duration
+	// refused are those that were parked.
+	refused []rules.Invalidation
 }
 
 // cover is a purge by hand that stands for everything before it in the lane.
@@ -33,6 +35,9 @@ type cover struct {
 // hand means what is visible now.
 func (l *Lane) keepHand(ctx context.Context) {
 	for {
+		if !l.again.handRoom.await(ctx) {
+			return
+		}
 		m, err := l.cfg.Hand.Next(ctx)
 		if err != nil {
 			return
@@ -97,6 +102,7 @@ func (l *Lane) byHand(intake, work context.Context, j *handJob) {
 		if len(refused) > 0 && !l.park(intake, refused, []ready{{entry: j.entry, msg: j.msg}}, err) {
 			return
 		}
+		j.refused = append(j.refused, refused...)
 		if len(again) > 0 {
 			rest := all[len(request):]
 			j.left = append(again, rest...)
@@ -140,7 +146,18 @@ func (l *Lane) sortByHand(request []rules.Invalidation, err error) (again, refus
 	return request, nil, after
 }
 
+// doneByHand ends a purge by hand, or keeps it until it was done a second time.
 func (l *Lane) doneByHand(j *handJob) {
+	l.hand.purge(j.entry)
+	if l.cfg.SecondPurge > 0 {
+		invs := without(distinct(j.msg.Batch.Invalidations(nil)), j.refused)
+		l.again.push(time.Now().Add(l.cfg.SecondPurge), invs, nil, j)
+		return
+	}
+	l.ackByHand(j)
+}
+
+func (l *Lane) ackByHand(j *handJob) {
 	floor, _ := l.hand.finish(j.entry)
 	if floor == 0 {
 		return
@@ -159,7 +176,7 @@ func (l *Lane) coveredBy(m rules.Message) bool {
 // covered reports whether a purge by hand that was carried out between the
 // requests of this group, and so after its gates opened, stands for all of it.
 func (l *Lane) covered(t *turn) bool {
-	if l.superseded == nil || l.superseded.group != l.group || len(t.group) == 0 || len(t.job.met) > 0 {
+	if t.second || l.superseded == nil || l.superseded.group != l.group || len(t.group) == 0 || len(t.job.met) > 0 {
 		return false
 	}
 	for _, r := range t.group {

@@ -23,6 +23,12 @@ type job struct {
 	coarser   map[value][]*rules.Item
 	collapsed map[string]int
 	coalesced int
+	// refused are those of invs that the sink refused for good, instead what was
+	// purged in place of some.
+	refused, instead []rules.Invalidation
+	// twice is what is purged again later: invs, but for what a purge by hand
+	// flushes.
+	twice []rules.Invalidation
 }
 
 type paced struct {
@@ -92,7 +98,9 @@ func (l *Lane) plan(group []ready, now time.Time) *job {
 	}
 	j.decide(wants)
 	j.join(l.pacer)
+	j.twice = j.invs
 	if covered {
+		j.twice = distinct(l.superseded.job.msg.Batch.Invalidations(slices.Clone(j.invs)))
 		j.invs = distinct(append(j.invs, l.superseded.all...))
 	}
 	return j

@@ -9,7 +9,6 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/walpurge/walpurge/cdc/failpoint"
-	"github.com/walpurge/walpurge/cdc/watermark"
 	"github.com/walpurge/walpurge/rules"
 )
 
@@ -19,6 +18,7 @@ type Lane struct {
 	tracker tracker
 	pacer   *pacer
 	queue   *queue
+	again   *again
 	metrics *laneMetrics
 
 	mu     sync.Mutex
@@ -63,7 +63,7 @@ var states = []State{OK, Gated, Throttled, Blocked, Flushing, Paused}
 // New returns a lane that does nothing until Run.
 func New(cfg Config) *Lane {
 	l := &Lane{
-		cfg: cfg, pacer: newPacer(), queue: newQueue(), metrics: cfg.Metrics.lane(cfg.Name, cfg.Gates), shut: make([]time.Time, len(cfg.Gates)),
+		cfg: cfg, pacer: newPacer(), queue: newQueue(), again: newAgain(cfg), metrics: cfg.Metrics.lane(cfg.Name, cfg.Gates), shut: make([]time.Time, len(cfg.Gates)),
 		urgent: make(chan *handJob, maxJobs), nudge: make(chan struct{}, 1),
 	}
 	l.enter(OK, nil)
@@ -155,6 +155,9 @@ func (l *Lane) Run(intake, work context.Context) error {
 		if at, some := l.pacer.next(); some {
 			wake = time.Until(at)
 		}
+		if at, some := l.again.next(); some {
+			wake = min(wake, time.Until(at))
+		}
 		due.Reset(wake)
 		next, putOff := turn, due.C
 		if l.held() {
@@ -167,8 +170,12 @@ func (l *Lane) Run(intake, work context.Context) error {
 			group := gather(r, turn)
 			l.queue.release(group)
 			l.carryOut(intake, work, group)
+			l.repeat(intake, work)
 		case <-putOff:
-			l.carryOut(intake, work, nil)
+			if at, some := l.pacer.next(); some && !time.Now().Before(at) {
+				l.carryOut(intake, work, nil)
+			}
+			l.repeat(intake, work)
 		case <-l.nudge:
 		case <-intake.Done():
 		}
@@ -202,58 +209,16 @@ func (l *Lane) carryOut(intake, work context.Context, group []ready) {
 	if failpoint.On("ack_before_purge") {
 		l.giveUp(group)
 	}
-	j := l.plan(group, time.Now())
+	began := time.Now()
+	j := l.plan(group, began)
 	if !l.purge(intake, work, group, j) {
 		return
 	}
-	l.finish(l.settle(group, j))
+	l.again.note(j.invs, began)
+	l.finish(l.settle(group, j), l.repeats(group, j))
 	messages, values, bytes := l.tracker.behind()
 	if messages > maxPutOff || values > maxPutOffValues || l.cfg.MaxPutOff > 0 && bytes > l.cfg.MaxPutOff {
 		l.pacer.hurry(time.Now())
-	}
-}
-
-// finish gives up messages that are done.
-func (l *Lane) finish(group []ready) {
-	now := time.Now()
-	for _, r := range group {
-		if b := r.msg.Batch; b != nil && b.Origin == rules.FromWAL {
-			l.metrics.latency.Observe(now.Sub(b.Stamp.FirstCommit).Seconds())
-		}
-		l.announce(l.cfg.Source, r.msg)
-	}
-	l.giveUp(group)
-	l.uncover(group)
-}
-
-func (l *Lane) announce(from Source, m rules.Message) {
-	if m.Batch == nil {
-		return
-	}
-	if err := from.Announce(m.Seq); err != nil {
-		l.cfg.Logger.Debug("announce a purge", "err", err)
-	}
-}
-
-// giveUp marks the messages of a group that are final as done, acknowledges as
-// far as all are, and moves the lane's watermarks.
-func (l *Lane) giveUp(group []ready) {
-	done := make([]*entry, 0, len(group))
-	for _, r := range group {
-		if r.final {
-			done = append(done, r.entry)
-		}
-	}
-	floor, claim := l.tracker.finish(done...)
-	if floor == 0 {
-		return
-	}
-	if err := l.cfg.Source.Ack(floor); err != nil {
-		l.cfg.Logger.Warn("acknowledgement failed, the purges will be repeated after a restart", "err", err)
-	}
-	if claim != nil {
-		l.cfg.Board.Advance(watermark.Mark{Stage: watermark.Purged, Target: l.cfg.Name}, claim.Position)
-		l.cfg.Board.Advance(watermark.Mark{Stage: watermark.Settled, Target: l.cfg.Name}, claim.Position)
 	}
 }
 
@@ -264,6 +229,9 @@ func (l *Lane) keep(ctx context.Context, turn chan<- ready) {
 	var waiting sync.WaitGroup
 	defer waiting.Wait()
 	for {
+		if !l.again.room.await(ctx) {
+			return
+		}
 		m, err := l.cfg.Source.Next(ctx)
 		if err != nil {
 			return

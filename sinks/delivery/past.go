@@ -14,7 +14,7 @@ var ErrPutOff = errors.New("the purges that the gate waits for are put off")
 // Past blocks until this lane has purged what the stream holds before a message
 // of a lane that waits for it, and returns nil; or the context's cause. floor
 // does the same by the lane's acknowledgements alone, which stand still while
-// one value is put off. So what is put off is waited for only where it comes from
+// one value is put off, and wait for second purges. So what is put off is waited for only where it comes from
 // a transaction of the message: nothing else of the message depends on it. In
 // that case, if brief is set, Past returns ErrPutOff as soon as nothing but that
 // is left.
@@ -59,7 +59,7 @@ type blocker struct {
 	moved <-chan struct{}
 }
 
-// before finds the first message before seq that is not done; one that is put
+// before finds the first message before seq that is not purged; one that is put
 // off only if it comes from one of the transactions, or these are nil, and only
 // if there is no other. If messages before seq are not all known, newer is closed
 // when one more is.
@@ -75,7 +75,7 @@ func (t *tracker) before(seq uint64, xids map[uint64]struct{}) (first *blocker, 
 	var off *entry
 	for _, e := range t.queue {
 		switch {
-		case e.seq >= seq || e.done || e.batch == nil:
+		case e.seq >= seq || e.purged || e.batch == nil:
 		case !e.putOff:
 			return watch(e), nil
 		case off == nil && (xids == nil || shares(e.batch, xids)):

@@ -38,7 +38,11 @@ type schedule struct {
 	opened   map[uint64]int
 	// lacks holds the values of a batch that no purge has carried out since its
 	// gate opened.
-	lacks  map[uint64]map[string]bool
+	lacks map[uint64]map[string]bool
+	// delay is that of second purges, 0 without; first says when a value of a batch
+	// was carried out, zero before, and has it until that was done again.
+	delay  time.Duration
+	first  map[uint64]map[string]time.Time
 	calm   bool // the sink and the way to it are well
 	board  *watermark.Board
 	purges int
@@ -79,6 +83,12 @@ func (s *schedule) push() {
 		}
 		s.messages = append(s.messages, m)
 		s.lacks[seq] = lacks
+		if s.delay > 0 {
+			s.first[seq] = map[string]time.Time{}
+			for k := range lacks {
+				s.first[seq][k] = time.Time{}
+			}
+		}
 	}
 	s.wake()
 }
@@ -120,6 +130,7 @@ func (s *schedule) Ack(seq uint64) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.whole(seq, "acknowledged")
+	s.twice(seq, "acknowledged")
 	if !s.calm && s.rnd.IntN(5) == 0 {
 		return errors.New("lost")
 	}
@@ -136,8 +147,30 @@ func (s *schedule) whole(seq uint64, what string) {
 	}
 }
 
+// twice fails the test if a message up to seq lacks a second purge.
+func (s *schedule) twice(seq uint64, what string) {
+	for below := uint64(1); below <= seq; below++ {
+		if len(s.first[below]) > 0 {
+			s.failf("%s up to %d, and %d was not purged twice: %v", what, seq, below, s.first[below])
+		}
+	}
+}
+
 // carried notes values that a purge that began at some time has carried out.
-func (s *schedule) carried(began int, values ...string) {
+func (s *schedule) carried(began int, at time.Time, values ...string) {
+	for seq, first := range s.first {
+		if opened := s.opened[seq]; opened == 0 || opened > began {
+			continue
+		}
+		for _, v := range values {
+			switch then, lacks := first[v]; {
+			case lacks && then.IsZero():
+				first[v] = time.Now()
+			case lacks && !at.Before(then.Add(s.delay)):
+				delete(first, v)
+			}
+		}
+	}
 	for seq, lacks := range s.lacks {
 		if at := s.opened[seq]; at == 0 || at > began {
 			continue
@@ -167,7 +200,7 @@ func (s *schedule) wait(ctx context.Context, m rules.Message) error {
 func (s *schedule) Purge(ctx context.Context, invs []rules.Invalidation) error {
 	s.mu.Lock()
 	s.purges++
-	began := s.tick()
+	began, at := s.tick(), time.Now()
 	takes := time.Duration(s.rnd.IntN(500)) * time.Millisecond
 	fate := s.rnd.IntN(12)
 	if s.calm {
@@ -197,7 +230,7 @@ func (s *schedule) Purge(ctx context.Context, invs []rules.Invalidation) error {
 			case s.rnd.IntN(2) == 0:
 				failed[i] = errDown
 			default:
-				s.carried(began, inv.Value)
+				s.carried(began, at, inv.Value)
 			}
 		}
 		if len(failed) > 0 {
@@ -209,7 +242,7 @@ func (s *schedule) Purge(ctx context.Context, invs []rules.Invalidation) error {
 		return err
 	}
 	for _, inv := range invs {
-		s.carried(began, inv.Value)
+		s.carried(began, at, inv.Value)
 	}
 	return nil
 }
@@ -224,8 +257,9 @@ func (s *schedule) park(_ context.Context, b *rules.Batch, _ error) error {
 		if inv.Value != "bad" {
 			s.failf("%s was parked", inv.Value)
 		}
-		for _, lacks := range s.lacks {
+		for seq, lacks := range s.lacks {
 			delete(lacks, inv.Value)
+			delete(s.first[seq], inv.Value)
 		}
 	}
 	return nil
@@ -237,7 +271,7 @@ func (s *schedule) session(metrics *Metrics) (halt func()) {
 	s.read = int(s.floor)
 	s.mu.Unlock()
 	lane := New(Config{
-		Name: "cache", Sink: s, Source: s, Limits: sinks.Limits{Items: 4}, MaxWait: 3 * time.Second, Board: s.board,
+		Name: "cache", Sink: s, Source: s, Limits: sinks.Limits{Items: 4}, MaxWait: 3 * time.Second, SecondPurge: s.delay, Board: s.board,
 		Gates: []Gate{{Name: "visible", Wait: s.wait}}, Park: s.park, Metrics: metrics, Logger: slog.New(slog.DiscardHandler),
 		Flush: func() []rules.Invalidation { return nil },
 	})
@@ -276,6 +310,7 @@ func (s *schedule) run(metrics *Metrics) {
 		synctest.Wait()
 		s.mu.Lock()
 		s.whole(uint64(s.board.Get(watermark.Mark{Stage: watermark.Purged, Target: "cache"}).LSN), "purged")
+		s.twice(uint64(s.board.Get(watermark.Mark{Stage: watermark.Settled, Target: "cache"}).LSN), "settled")
 		s.mu.Unlock()
 	}
 	for seq := range s.messages {
@@ -297,8 +332,8 @@ func (s *schedule) run(metrics *Metrics) {
 }
 
 // Whatever the order of things: every invalidation is purged at least once by a
-// purge begun after its gate opened, or parked, before it is acknowledged; and
-// nothing is stuck.
+// purge begun after its gate opened, or parked, before it is acknowledged, and
+// then a second time where that was asked for; and nothing is stuck.
 func TestSchedules(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		purges := 0
@@ -307,6 +342,7 @@ func TestSchedules(t *testing.T) {
 			s := &schedule{
 				t: t, seed: seed, steps: rand.New(rand.NewPCG(seed, 1)), rnd: rand.New(rand.NewPCG(seed, 2)), changed: make(chan struct{}),
 				opened: map[uint64]int{}, lacks: map[uint64]map[string]bool{}, board: watermark.NewBoard(),
+				first: map[uint64]map[string]time.Time{}, delay: time.Duration(seed%3) * 700 * time.Millisecond,
 			}
 			s.run(metrics)
 			purges += s.purges
