@@ -257,6 +257,7 @@ func (a *App) newLanes(ctx context.Context) error {
 		lanes[t.spec.Name] = delivery.New(delivery.Config{
 			Name: t.spec.Name, Sink: t.sink, Limits: t.limits, Pace: pace, Source: consumer, Hand: byHand,
 			Gates: a.gates(t.spec, consumers, lanes), MaxWait: t.spec.MaxWait, SecondPurge: t.spec.SecondPurge,
+			FlushPace: t.spec.FlushPace, FlushAtMost: t.spec.FlushAtMost,
 			// What other sinks were sent meanwhile stays in the stream, too.
 			MaxPutOff: a.cfg.Stream.MaxBytes / 16,
 			Flush:     func() []rules.Invalidation { return (*a.plans.Load())[i] },

@@ -91,6 +91,8 @@ type Sink struct {
 	// Flush is what the file says to purge when everything must go, empty if it
 	// says nothing.
 	Flush []rules.Invalidation
+	// FlushPace and FlushAtMost spread a flush and hold flushes apart; 0: neither.
+	FlushPace, FlushAtMost time.Duration
 	// Formerly is the name whose lane this sink goes on with, if any.
 	Formerly string
 }

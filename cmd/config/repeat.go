@@ -1,9 +1,34 @@
 package config
 
-import "time"
+import (
+	"time"
+
+	"github.com/walpurge/walpurge/rules/strictyaml"
+)
 
 // maxSecondPurge bounds how long the stream keeps what was purged once.
 const maxSecondPurge = time.Hour
+
+// maxFlushTime bounds how long a flush may be owed.
+const maxFlushTime = 6 * time.Hour
+
+// flushTimes reads over what time flushes are spread, and how far apart they are.
+func (l *loader) flushTimes(raw *rawFlush) (pace, atMost time.Duration) {
+	if raw == nil {
+		return 0, 0
+	}
+	for _, f := range []struct {
+		key  string
+		from strictyaml.Located[time.Duration]
+		to   *time.Duration
+	}{{"pace", raw.Pace, &pace}, {"at_most", raw.AtMost, &atMost}} {
+		*f.to = f.from.Value
+		if *f.to < 0 || *f.to > maxFlushTime {
+			l.failf(f.from.Pos, "flush.%s: %s; write a time up to %s, such as 5m, or leave it out", f.key, *f.to, maxFlushTime)
+		}
+	}
+	return pace, atMost
+}
 
 // secondPurge reads the time after which a sink purges everything again.
 func (l *loader) secondPurge(raw *rawSink) time.Duration {

@@ -132,6 +132,7 @@ func (l *loader) sink(name string, at strictyaml.Pos, raw *rawSink, names []stri
 		}
 	}
 	s.SecondPurge = l.secondPurge(raw)
+	s.FlushPace, s.FlushAtMost = l.flushTimes(raw.Flush)
 	l.later(raw.MaxBacklog.Pos, raw.MaxBacklog.Value != 0, "max_backlog")
 	l.later(raw.OnOverflow.Pos(), raw.OnOverflow.Given(), "on_overflow")
 	s.Shadow = l.oneOf(raw.Mode, "mode", "purge", "shadow") == "shadow"
@@ -178,8 +179,6 @@ func (l *loader) flush(raw *rawFlush, can rules.KindSet, accepts func(rules.Inva
 	if raw == nil {
 		return nil
 	}
-	l.later(raw.Pace.Pos, raw.Pace.Value != 0, "flush.pace")
-	l.later(raw.AtMost.Pos, raw.AtMost.Value != 0, "flush.at_most")
 	var out []rules.Invalidation
 	add := func(k rules.Kind, key string, values ...strictyaml.Text) {
 		if len(values) > 0 && !can.Has(k) {

@@ -21,8 +21,6 @@ var refusedKeys = map[string]string{
 	"postgres.replicas":     "postgres: {url: $URL, replicas: [postgres://replica]}",
 	"max_backlog":           "sinks: {cache: {valkey: {url: 'valkey://c'}, max_backlog: 1GiB}}",
 	"on_overflow":           "sinks: {cache: {valkey: {url: 'valkey://c'}, on_overflow: flush}}",
-	"flush.pace":            "sinks: {cache: {valkey: {url: 'valkey://c'}, flush: {key_patterns: ['a:*'], pace: 10m}}}",
-	"flush.at_most":         "sinks: {cache: {valkey: {url: 'valkey://c'}, flush: {key_patterns: ['a:*'], at_most: 5m}}}",
 }
 
 // docs/config.md lists the keys that are refused, and they are, by name.

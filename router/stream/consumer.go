@@ -62,10 +62,10 @@ type held struct {
 const ackWait = 24 * time.Hour
 
 // maxUnacked is how many messages the server hands out beyond the floor. A lane
-// that puts a value off, waits for a gate, or for a second purge, holds its floor
+// that puts a value or a flush off, waits for a gate, or for a second purge, holds its floor
 // while it goes on; it bounds these so that together with its queue they stay
 // below this.
-const maxUnacked = 32768
+const maxUnacked = 65536
 
 // pullAhead is how many messages wait in memory for their turn.
 const pullAhead = 128

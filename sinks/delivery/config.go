@@ -57,6 +57,10 @@ type Config struct {
 	SecondPurge time.Duration
 	// Flush tells what purges everything that the sink may hold.
 	Flush func() []rules.Invalidation
+	// FlushPace is over what time a flush is spread, FlushAtMost how long after one
+	// began the next may begin; those that are owed by then are one. With either,
+	// other purges go on beside a flush. 0: at once.
+	FlushPace, FlushAtMost time.Duration
 	// Collapsed is told how many values of a rule coarser ones were purged instead
 	// of. Nil: nobody counts.
 	Collapsed func(rule string, values int)

@@ -15,6 +15,9 @@
 // has been purged once more, the delay later. What waits for that is bounded, and
 // past the bound the lane reads no further.
 //
+// A flush is carried out in its turn; or, where flushes are spread over a time or
+// held apart, beside the queue: then it holds back the watermark and nothing else.
+//
 // An invalidation joins a purge only before that has started, and only with its
 // own gates open. A gate that stays closed for longer than the lane's patience
 // does not hold the purge back for ever: it is carried out early, counted, and

@@ -66,6 +66,8 @@ type turn struct {
 	job           *job
 	spare, failed bool
 	second        bool
+	// apart is set where it is a flush beside the queue.
+	apart bool
 }
 
 // sources are the messages that a turn's values come from.

@@ -83,6 +83,7 @@ func (l *Lane) serve(intake, work context.Context) {
 // parked: a human is at hand.
 func (l *Lane) byHand(intake, work context.Context, j *handJob) {
 	if b := j.msg.Batch; b.Flush && j.pause == minPause {
+		l.flusher.last = time.Now()
 		l.metrics.flush(b.Reason)
 		l.cfg.Logger.Info("flushing the sink", "reason", b.Reason)
 	}
@@ -176,7 +177,7 @@ func (l *Lane) coveredBy(m rules.Message) bool {
 // covered reports whether a purge by hand that was carried out between the
 // requests of this group, and so after its gates opened, stands for all of it.
 func (l *Lane) covered(t *turn) bool {
-	if t.second || l.superseded == nil || l.superseded.group != l.group || len(t.group) == 0 || len(t.job.met) > 0 {
+	if t.second || t.apart || l.superseded == nil || l.superseded.group != l.group || len(t.group) == 0 || len(t.job.met) > 0 {
 		return false
 	}
 	for _, r := range t.group {

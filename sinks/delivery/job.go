@@ -61,7 +61,7 @@ func (l *Lane) plan(group []ready, now time.Time) *job {
 			covered = true
 			continue
 		}
-		j.flush = j.flush || r.msg.Batch != nil && r.msg.Batch.Flush
+		j.flush = j.flush || r.msg.Batch != nil && r.msg.Batch.Flush && !l.flusher.on()
 	}
 	var wants []want
 	free := l.unpaced(group)
@@ -75,7 +75,7 @@ func (l *Lane) plan(group []ready, now time.Time) *job {
 			for k, texts := range w.item.Values {
 				for _, text := range texts {
 					v := value{rules.Kind(k), text}
-					if w.item.Every > 0 && !j.flush && b.Origin == rules.FromWAL {
+					if w.item.Every > 0 && !j.flush && !b.Flush && b.Origin == rules.FromWAL {
 						if due, early := l.pacer.early(v, w.item.Every, now); early && !free[v] {
 							w.later = append(w.later, putOff{v, i, w.item, due})
 							continue

@@ -19,6 +19,7 @@ type Lane struct {
 	pacer   *pacer
 	queue   *queue
 	again   *again
+	flusher *flusher
 	metrics *laneMetrics
 
 	mu     sync.Mutex
@@ -26,6 +27,8 @@ type Lane struct {
 	// shut says since when the gates were found closed, zero for an open one.
 	shut   []time.Time
 	paused bool
+	// flushing: a flush is owed.
+	flushing bool
 
 	// What was asked for by hand; superseded belongs to the lane's goroutine.
 	hand       tracker
@@ -63,7 +66,8 @@ var states = []State{OK, Gated, Throttled, Blocked, Flushing, Paused}
 // New returns a lane that does nothing until Run.
 func New(cfg Config) *Lane {
 	l := &Lane{
-		cfg: cfg, pacer: newPacer(), queue: newQueue(), again: newAgain(cfg), metrics: cfg.Metrics.lane(cfg.Name, cfg.Gates), shut: make([]time.Time, len(cfg.Gates)),
+		cfg: cfg, pacer: newPacer(), queue: newQueue(), again: newAgain(cfg),
+		flusher: &flusher{pace: cfg.FlushPace, atMost: cfg.FlushAtMost}, metrics: cfg.Metrics.lane(cfg.Name, cfg.Gates), shut: make([]time.Time, len(cfg.Gates)),
 		urgent: make(chan *handJob, maxJobs), nudge: make(chan struct{}, 1),
 	}
 	l.enter(OK, nil)
@@ -80,8 +84,11 @@ func (l *Lane) Status() Status {
 func (l *Lane) enter(s State, err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if s == OK && l.paused {
+	switch {
+	case s == OK && l.paused:
 		s = Paused
+	case s == OK && l.flushing:
+		s = Flushing
 	}
 	text := ""
 	if err != nil {
@@ -151,14 +158,7 @@ func (l *Lane) Run(intake, work context.Context) error {
 	due := time.NewTimer(rules.MaxEvery)
 	defer due.Stop()
 	for intake.Err() == nil {
-		wake := rules.MaxEvery
-		if at, some := l.pacer.next(); some {
-			wake = time.Until(at)
-		}
-		if at, some := l.again.next(); some {
-			wake = min(wake, time.Until(at))
-		}
-		due.Reset(wake)
+		due.Reset(l.wake())
 		next, putOff := turn, due.C
 		if l.held() {
 			next, putOff = nil, nil
@@ -170,11 +170,13 @@ func (l *Lane) Run(intake, work context.Context) error {
 			group := gather(r, turn)
 			l.queue.release(group)
 			l.carryOut(intake, work, group)
+			l.flushOn(intake, work)
 			l.repeat(intake, work)
 		case <-putOff:
 			if at, some := l.pacer.next(); some && !time.Now().Before(at) {
 				l.carryOut(intake, work, nil)
 			}
+			l.flushOn(intake, work)
 			l.repeat(intake, work)
 		case <-l.nudge:
 		case <-intake.Done():
@@ -182,6 +184,17 @@ func (l *Lane) Run(intake, work context.Context) error {
 	}
 	stop()
 	return g.Wait()
+}
+
+// wake is how long until something is due that no message brings.
+func (l *Lane) wake() time.Duration {
+	wake := rules.MaxEvery
+	for _, next := range []func() (time.Time, bool){l.pacer.next, l.again.next, l.flusher.next} {
+		if at, some := next(); some {
+			wake = min(wake, time.Until(at))
+		}
+	}
+	return wake
 }
 
 // gather takes what else is ready, so that it goes together.
@@ -216,10 +229,7 @@ func (l *Lane) carryOut(intake, work context.Context, group []ready) {
 	}
 	l.again.note(j.invs, began)
 	l.finish(l.settle(group, j), l.repeats(group, j))
-	messages, values, bytes := l.tracker.behind()
-	if messages > maxPutOff || values > maxPutOffValues || l.cfg.MaxPutOff > 0 && bytes > l.cfg.MaxPutOff {
-		l.pacer.hurry(time.Now())
-	}
+	l.bound()
 }
 
 // keep reads messages and hands each over when its gates are open, in order; or
@@ -241,7 +251,8 @@ func (l *Lane) keep(ctx context.Context, turn chan<- ready) {
 			continue
 		}
 		r := ready{entry: e, msg: m, final: true}
-		if l.gates(ctx, m, true) {
+		err = l.gates(ctx, m, true)
+		if err == nil {
 			l.pass(ctx, turn, r)
 			continue
 		}
@@ -249,10 +260,13 @@ func (l *Lane) keep(ctx context.Context, turn chan<- ready) {
 			return
 		}
 		early <- struct{}{}
-		l.pass(ctx, turn, ready{entry: e, msg: m})
+		// A flush that another lane owes on purpose is not run ahead of.
+		if !m.Batch.Flush || !errors.Is(err, ErrPutOff) {
+			l.pass(ctx, turn, ready{entry: e, msg: m})
+		}
 		waiting.Go(func() {
 			defer func() { <-early }()
-			if l.gates(ctx, m, false) {
+			if l.gates(ctx, m, false) == nil {
 				l.pass(ctx, turn, r)
 			}
 		})
@@ -269,18 +283,21 @@ func (l *Lane) pass(ctx context.Context, turn chan<- ready, r ready) {
 	}
 }
 
-// gates waits for every gate of a message and reports whether all opened. It
-// waits for ever unless its patience is bounded.
-func (l *Lane) gates(ctx context.Context, m rules.Message, bounded bool) bool {
+// errEarly says that a gate stayed closed for longer than the patience with it.
+var errEarly = errors.New("the gate is still closed")
+
+// gates waits for every gate of a message and returns nil when all have opened.
+// It waits for ever unless its patience is bounded.
+func (l *Lane) gates(ctx context.Context, m rules.Message, bounded bool) error {
 	if m.Batch == nil || m.Batch.Origin == rules.FromHand {
-		return true
+		return nil
 	}
 	for i := range l.cfg.Gates {
-		if !l.wait(ctx, i, m, bounded) {
-			return false
+		if err := l.wait(ctx, i, m, bounded); err != nil {
+			return err
 		}
 	}
-	return true
+	return nil
 }
 
 // shortWait is what is left of the patience with a gate that has used it up.
@@ -303,7 +320,7 @@ func (l *Lane) opened(gate int) {
 	l.shut[gate] = time.Time{}
 }
 
-func (l *Lane) wait(ctx context.Context, i int, m rules.Message, bounded bool) bool {
+func (l *Lane) wait(ctx context.Context, i int, m rules.Message, bounded bool) error {
 	gate, metrics := l.cfg.Gates[i], l.metrics.gates[i]
 	began := time.Now()
 	slow := time.AfterFunc(time.Second, func() { l.shift(OK, Gated) })
@@ -325,11 +342,11 @@ func (l *Lane) wait(ctx context.Context, i int, m rules.Message, bounded bool) b
 	err := open(waiting, m)
 	if err == nil || errors.Is(err, ErrPutOff) {
 		l.opened(i)
-		return err == nil
+		return err
 	}
 	if ctx.Err() == nil {
 		metrics.timeouts.Inc()
 		l.cfg.Logger.Warn("gate stayed closed, purging early and again when it opens", "gate", gate.Name, "after", time.Since(began))
 	}
-	return false
+	return errEarly
 }

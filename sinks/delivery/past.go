@@ -23,19 +23,16 @@ func (l *Lane) Past(ctx context.Context, m rules.Message, brief bool, floor func
 	defer cancel()
 	passed := make(chan error, 1)
 	go func() { passed <- floor(ctx, m.Seq) }()
-	var xids map[uint64]struct{}
+	var depends func(*rules.Batch) bool
 	for {
-		first, newer := l.tracker.before(m.Seq, xids)
+		first, newer := l.tracker.before(m.Seq, depends)
 		switch {
 		case first == nil && newer == nil:
 			cancel()
 			<-passed
 			return nil
-		case first != nil && first.off && xids == nil:
-			xids = make(map[uint64]struct{}, len(m.Batch.Stamp.XIDs))
-			for _, x := range m.Batch.Stamp.XIDs {
-				xids[x] = struct{}{}
-			}
+		case first != nil && first.off && depends == nil:
+			depends = dependsOn(m.Batch)
 			continue
 		case first != nil && first.off && brief:
 			cancel()
@@ -60,10 +57,10 @@ type blocker struct {
 }
 
 // before finds the first message before seq that is not purged; one that is put
-// off only if it comes from one of the transactions, or these are nil, and only
-// if there is no other. If messages before seq are not all known, newer is closed
-// when one more is.
-func (t *tracker) before(seq uint64, xids map[uint64]struct{}) (first *blocker, newer <-chan struct{}) {
+// off only if it is one to depend on, and only if there is no other. With depends
+// nil all are. If messages before seq are not all known, newer is closed when one
+// more is.
+func (t *tracker) before(seq uint64, depends func(*rules.Batch) bool) (first *blocker, newer <-chan struct{}) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	watch := func(e *entry) *blocker {
@@ -78,7 +75,7 @@ func (t *tracker) before(seq uint64, xids map[uint64]struct{}) (first *blocker, 
 		case e.seq >= seq || e.purged || e.batch == nil:
 		case !e.putOff:
 			return watch(e), nil
-		case off == nil && (xids == nil || shares(e.batch, xids)):
+		case off == nil && (depends == nil || depends(e.batch)):
 			off = e
 		}
 	}
@@ -94,11 +91,22 @@ func (t *tracker) before(seq uint64, xids map[uint64]struct{}) (first *blocker, 
 	return nil, nil
 }
 
-func shares(b *rules.Batch, xids map[uint64]struct{}) bool {
-	for _, x := range b.Stamp.XIDs {
-		if _, in := xids[x]; in {
+// dependsOn tells which batches that are put off a batch of another lane must wait
+// for: those of its transactions, and for a flush, flushes.
+func dependsOn(of *rules.Batch) func(*rules.Batch) bool {
+	xids := make(map[uint64]struct{}, len(of.Stamp.XIDs))
+	for _, x := range of.Stamp.XIDs {
+		xids[x] = struct{}{}
+	}
+	return func(b *rules.Batch) bool {
+		if of.Flush && b.Flush {
 			return true
 		}
+		for _, x := range b.Stamp.XIDs {
+			if _, in := xids[x]; in {
+				return true
+			}
+		}
+		return false
 	}
-	return false
 }

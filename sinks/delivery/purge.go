@@ -15,7 +15,7 @@ import (
 // false when the lane is stopping.
 func (l *Lane) purge(intake, work context.Context, group []ready, j *job) bool {
 	for _, r := range group {
-		if b := r.msg.Batch; b != nil && b.Flush && !l.coveredBy(r.msg) {
+		if b := r.msg.Batch; b != nil && b.Flush && !l.coveredBy(r.msg) && !l.flusher.on() {
 			l.metrics.flush(b.Reason)
 			l.cfg.Logger.Info("flushing the sink", "reason", b.Reason, "lsn", b.Stamp.Position.LSN.String())
 		}

@@ -43,7 +43,8 @@ type schedule struct {
 	// was carried out, zero before, and has it until that was done again.
 	delay  time.Duration
 	first  map[uint64]map[string]time.Time
-	calm   bool // the sink and the way to it are well
+	pace   time.Duration // of flushes
+	calm   bool          // the sink and the way to it are well
 	board  *watermark.Board
 	purges int
 }
@@ -65,6 +66,11 @@ func (s *schedule) push() {
 	seq := uint64(len(s.messages) + 1)
 	if s.rnd.IntN(3) == 0 {
 		s.messages = append(s.messages, claim(seq, 1))
+	} else if s.rnd.IntN(12) == 0 {
+		m := batch(seq)
+		m.Batch.Flush = true
+		s.messages = append(s.messages, m)
+		s.lacks[seq] = map[string]bool{"f1": true, "f2": true, "f3": true}
 	} else {
 		var kk []string
 		lacks := map[string]bool{}
@@ -273,7 +279,10 @@ func (s *schedule) session(metrics *Metrics) (halt func()) {
 	lane := New(Config{
 		Name: "cache", Sink: s, Source: s, Limits: sinks.Limits{Items: 4}, MaxWait: 3 * time.Second, SecondPurge: s.delay, Board: s.board,
 		Gates: []Gate{{Name: "visible", Wait: s.wait}}, Park: s.park, Metrics: metrics, Logger: slog.New(slog.DiscardHandler),
-		Flush: func() []rules.Invalidation { return nil },
+		Flush: func() []rules.Invalidation {
+			return []rules.Invalidation{{Kind: rules.Tag, Value: "f1"}, {Kind: rules.Tag, Value: "f2"}, {Kind: rules.Tag, Value: "f3"}}
+		},
+		FlushPace: s.pace, FlushAtMost: s.pace / 2 * 3,
 	})
 	intake, stop := context.WithCancel(context.Background())
 	work, cut := context.WithCancel(context.Background())
@@ -343,6 +352,7 @@ func TestSchedules(t *testing.T) {
 				t: t, seed: seed, steps: rand.New(rand.NewPCG(seed, 1)), rnd: rand.New(rand.NewPCG(seed, 2)), changed: make(chan struct{}),
 				opened: map[uint64]int{}, lacks: map[uint64]map[string]bool{}, board: watermark.NewBoard(),
 				first: map[uint64]map[string]time.Time{}, delay: time.Duration(seed%3) * 700 * time.Millisecond,
+				pace: time.Duration(seed/3%2) * 3 * time.Second,
 			}
 			s.run(metrics)
 			purges += s.purges

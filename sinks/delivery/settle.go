@@ -27,6 +27,14 @@ func (l *Lane) settle(group []ready, j *job) []ready {
 	}
 	done := l.pacer.done(j.met)
 	for i, r := range group {
+		if l.defers(r.msg) {
+			l.flusher.owed = append(l.flusher.owed, r)
+			l.owe()
+			if r.final {
+				l.tracker.putOff(r.entry)
+			}
+			continue
+		}
 		o := late[i]
 		if o == nil {
 			done = append(done, r)
