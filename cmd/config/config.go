@@ -93,6 +93,10 @@ type Sink struct {
 	Flush []rules.Invalidation
 	// FlushPace and FlushAtMost spread a flush and hold flushes apart; 0: neither.
 	FlushPace, FlushAtMost time.Duration
+	// MaxBacklog is what its lane may leave in the stream, in bytes; 0: no bound.
+	// Past it the lane stops, or a flush takes the place of its backlog.
+	MaxBacklog     int64
+	StopOnOverflow bool
 	// Formerly is the name whose lane this sink goes on with, if any.
 	Formerly string
 }

@@ -30,6 +30,24 @@ func (l *loader) flushTimes(raw *rawFlush) (pace, atMost time.Duration) {
 	return pace, atMost
 }
 
+// overflow reads what a sink's lane may leave in the stream, and what happens past
+// that.
+func (l *loader) overflow(cfg *Config, raw *rawSink) (most int64, stop bool) {
+	most = int64(raw.MaxBacklog.Value)
+	stop = l.oneOf(raw.OnOverflow, "on_overflow", "flush", "stop") == "stop"
+	switch half := cfg.Stream.MaxBytes / 2; {
+	case most == 0 && raw.OnOverflow.Given():
+		l.failf(raw.OnOverflow.Pos(), "on_overflow without a bound; add max_backlog, such as 512MiB")
+	case most != 0 && (most < minBacklog || most > half):
+		l.failf(raw.MaxBacklog.Pos, "max_backlog: %s; write a size from %s to half of stream.max_bytes, %s",
+			raw.MaxBacklog.Value, strictyaml.Size(minBacklog), strictyaml.Size(half))
+	}
+	return most, stop
+}
+
+// minBacklog is what any lane needs to work.
+const minBacklog = 256 << 10
+
 // secondPurge reads the time after which a sink purges everything again.
 func (l *loader) secondPurge(raw *rawSink) time.Duration {
 	d := raw.SecondPurge.Value

@@ -30,7 +30,7 @@ func (l *loader) sinks(cfg *Config, raw strictyaml.Map[*rawSink]) {
 			l.failf(e.Pos, "sink %s is empty; give it a kind, such as valkey: {url: ...}", e.Key)
 			continue
 		}
-		cfg.Sinks = append(cfg.Sinks, l.sink(e.Key, e.Pos, e.Value, names))
+		cfg.Sinks = append(cfg.Sinks, l.sink(cfg, e.Key, e.Pos, e.Value, names))
 	}
 	l.cycles(cfg.Sinks)
 	if len(l.errs) == 0 {
@@ -53,7 +53,7 @@ func innerFirst(sinks []Sink) []Sink {
 	return out
 }
 
-func (l *loader) sink(name string, at strictyaml.Pos, raw *rawSink, names []string) Sink {
+func (l *loader) sink(cfg *Config, name string, at strictyaml.Pos, raw *rawSink, names []string) Sink {
 	s := Sink{Name: name, Pos: at, MaxWait: 30 * time.Second}
 	kinds := 0
 	var can rules.KindSet
@@ -133,8 +133,7 @@ func (l *loader) sink(name string, at strictyaml.Pos, raw *rawSink, names []stri
 	}
 	s.SecondPurge = l.secondPurge(raw)
 	s.FlushPace, s.FlushAtMost = l.flushTimes(raw.Flush)
-	l.later(raw.MaxBacklog.Pos, raw.MaxBacklog.Value != 0, "max_backlog")
-	l.later(raw.OnOverflow.Pos(), raw.OnOverflow.Given(), "on_overflow")
+	s.MaxBacklog, s.StopOnOverflow = l.overflow(cfg, raw)
 	s.Shadow = l.oneOf(raw.Mode, "mode", "purge", "shadow") == "shadow"
 	if s.Formerly = raw.Formerly.Value; slices.Contains(names, s.Formerly) {
 		l.failf(raw.Formerly.Pos(), "formerly: %s is still a sink; rename it, or leave `formerly` out", s.Formerly)

@@ -19,8 +19,6 @@ var refusedKeys = map[string]string{
 	"postgres.column_lists": "postgres: {url: $URL, column_lists: true}",
 	"postgres.max_retained": "postgres: {url: $URL, max_retained: 20GiB}",
 	"postgres.replicas":     "postgres: {url: $URL, replicas: [postgres://replica]}",
-	"max_backlog":           "sinks: {cache: {valkey: {url: 'valkey://c'}, max_backlog: 1GiB}}",
-	"on_overflow":           "sinks: {cache: {valkey: {url: 'valkey://c'}, on_overflow: flush}}",
 }
 
 // docs/config.md lists the keys that are refused, and they are, by name.

@@ -45,6 +45,7 @@ type Consumer struct {
 	acked  chan struct{}
 	iter   jetstream.MessagesContext
 	accept acceptance
+	sizes  sizes
 	// held are the messages delivered and not acknowledged, in order.
 	held []held
 }
@@ -193,6 +194,7 @@ func (c *Consumer) read(ctx context.Context) (rules.Message, error) {
 	}
 	payload = c.settleDebt(&m, payload)
 	c.mu.Lock()
+	c.sizes.add(msg)
 	// A message that the server grew tired of waiting for comes again, and is held already.
 	if n := len(c.held); n == 0 || c.held[n-1].seq < meta.Sequence.Stream {
 		c.held = append(c.held, held{m.Seq, msg, payload})

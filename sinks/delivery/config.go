@@ -61,6 +61,7 @@ type Config struct {
 	// began the next may begin; those that are owed by then are one. With either,
 	// other purges go on beside a flush. 0: at once.
 	FlushPace, FlushAtMost time.Duration
+	Overflow               Overflow
 	// Collapsed is told how many values of a rule coarser ones were purged instead
 	// of. Nil: nobody counts.
 	Collapsed func(rule string, values int)

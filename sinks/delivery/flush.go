@@ -89,6 +89,9 @@ func (l *Lane) flushOn(intake, work context.Context) {
 	}
 	if len(f.run) == 0 {
 		f.begin(distinct(append([]rules.Invalidation(nil), l.cfg.Flush()...)), now)
+		for _, r := range f.run {
+			l.beginning(r.msg)
+		}
 		reason := f.run[0].msg.Batch.Reason
 		l.metrics.flush(reason)
 		l.cfg.Logger.Info("flushing the sink", "reason", reason, "joined", len(f.run), "steps", len(f.left), "pace", f.pace)

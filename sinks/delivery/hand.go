@@ -208,10 +208,15 @@ func (l *Lane) uncover(group []ready) {
 func (l *Lane) nap(intake, work context.Context, d time.Duration) bool {
 	t := time.NewTimer(d)
 	defer t.Stop()
+	traded := l.traded.Load()
 	for {
+		if l.traded.Load() != traded {
+			return true // it may be spared
+		}
 		select {
 		case j := <-l.urgent:
 			l.byHand(intake, work, j)
+		case <-l.nudge:
 		case <-t.C:
 			return true
 		case <-intake.Done():
@@ -222,8 +227,8 @@ func (l *Lane) nap(intake, work context.Context, d time.Duration) bool {
 
 // awaitResume blocks while the lane is paused, serves what is asked for by hand
 // meanwhile, and reports whether the context lived through it.
-func (l *Lane) awaitResume(intake, work context.Context) bool {
-	for l.held() {
+func (l *Lane) awaitResume(intake, work context.Context, t *turn) bool {
+	for l.held() && !l.overflown(t) {
 		select {
 		case j := <-l.urgent:
 			l.byHand(intake, work, j)
@@ -246,6 +251,10 @@ func (l *Lane) hold(paused bool) {
 	l.mu.Lock()
 	changed := l.paused != paused
 	l.paused = paused
+	if !paused {
+		changed = changed || l.halted != nil
+		l.halted = nil
+	}
 	l.mu.Unlock()
 	if !changed {
 		return
@@ -255,14 +264,11 @@ func (l *Lane) hold(paused bool) {
 	} else {
 		l.enter(OK, nil)
 	}
-	select {
-	case l.nudge <- struct{}{}:
-	default:
-	}
+	l.poke()
 }
 
 func (l *Lane) held() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.paused
+	return l.paused || l.halted != nil
 }

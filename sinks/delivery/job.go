@@ -56,7 +56,10 @@ type want struct {
 func (l *Lane) plan(group []ready, now time.Time) *job {
 	j := &job{collapsed: map[string]int{}}
 	covered := false
-	for _, r := range group {
+	for i, r := range group {
+		if group[i].skipped = l.skips(r.msg); group[i].skipped {
+			continue
+		}
 		if l.coveredBy(r.msg) {
 			covered = true
 			continue
@@ -67,7 +70,7 @@ func (l *Lane) plan(group []ready, now time.Time) *job {
 	free := l.unpaced(group)
 	for i, r := range group {
 		b := r.msg.Batch
-		if b == nil || l.coveredBy(r.msg) {
+		if b == nil || l.coveredBy(r.msg) || r.skipped {
 			continue
 		}
 		for n := range b.Items {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -27,6 +28,8 @@ type Lane struct {
 	// shut says since when the gates were found closed, zero for an open one.
 	shut   []time.Time
 	paused bool
+	// halted is why the lane stopped by itself, until it is resumed.
+	halted error
 	// flushing: a flush is owed.
 	flushing bool
 
@@ -35,8 +38,12 @@ type Lane struct {
 	urgent     chan *handJob
 	retries    sync.WaitGroup
 	superseded *cover
-	group      uint64        // counts what carryOut was called with
-	nudge      chan struct{} // paused has changed
+	// traded is the newest flush that stands for a backlog, begun the newest whose
+	// purge has begun; newest the last message that was worked on.
+	traded        atomic.Uint64
+	begun, newest uint64
+	group         uint64        // counts what carryOut was called with
+	nudge         chan struct{} // paused has changed
 }
 
 // Status is a lane's condition for status pages.
@@ -70,6 +77,9 @@ func New(cfg Config) *Lane {
 		flusher: &flusher{pace: cfg.FlushPace, atMost: cfg.FlushAtMost}, metrics: cfg.Metrics.lane(cfg.Name, cfg.Gates), shut: make([]time.Time, len(cfg.Gates)),
 		urgent: make(chan *handJob, maxJobs), nudge: make(chan struct{}, 1),
 	}
+	if seq := cfg.Overflow.Owed; seq > 0 {
+		l.trade(seq)
+	}
 	l.enter(OK, nil)
 	return l
 }
@@ -87,6 +97,8 @@ func (l *Lane) enter(s State, err error) {
 	switch {
 	case s == OK && l.paused:
 		s = Paused
+	case s == OK && l.halted != nil:
+		s, err = Blocked, l.halted
 	case s == OK && l.flushing:
 		s = Flushing
 	}
@@ -128,6 +140,8 @@ type ready struct {
 	// final: with this purge the message is done. Otherwise its gates are still
 	// closed and it comes again.
 	final bool
+	// skipped: a flush further back stands for it.
+	skipped bool
 }
 
 // Limits of what lets itself be purged together. What a lane looks at when it
@@ -154,6 +168,9 @@ func (l *Lane) Run(intake, work context.Context) error {
 	if l.cfg.Hand != nil {
 		g.Go(func() error { l.keepHand(keeping); return nil })
 	}
+	if l.cfg.Overflow.MaxBacklog > 0 {
+		g.Go(func() error { l.watch(keeping); return nil })
+	}
 	defer l.retries.Wait()
 	due := time.NewTimer(rules.MaxEvery)
 	defer due.Stop()
@@ -161,7 +178,10 @@ func (l *Lane) Run(intake, work context.Context) error {
 		due.Reset(l.wake())
 		next, putOff := turn, due.C
 		if l.held() {
-			next, putOff = nil, nil
+			putOff = nil
+			if l.begun >= l.traded.Load() {
+				next = nil
+			}
 		}
 		select {
 		case j := <-l.urgent:
@@ -222,6 +242,7 @@ func (l *Lane) carryOut(intake, work context.Context, group []ready) {
 	if failpoint.On("ack_before_purge") {
 		l.giveUp(group)
 	}
+	group = l.spare(group)
 	began := time.Now()
 	j := l.plan(group, began)
 	if !l.purge(intake, work, group, j) {

@@ -25,6 +25,15 @@ func (l *Lane) Past(ctx context.Context, m rules.Message, brief bool, floor func
 	go func() { passed <- floor(ctx, m.Seq) }()
 	var depends func(*rules.Batch) bool
 	for {
+		if lifted := l.tracker.holding(); lifted != nil {
+			// A flush stands for what this lane has skipped.
+			select {
+			case <-lifted:
+				continue
+			case <-ctx.Done():
+				return context.Cause(ctx)
+			}
+		}
 		first, newer := l.tracker.before(m.Seq, depends)
 		switch {
 		case first == nil && newer == nil:
@@ -45,6 +54,10 @@ func (l *Lane) Past(ctx context.Context, m rules.Message, brief bool, floor func
 		select {
 		case <-newer:
 		case err := <-passed:
+			if err == nil && l.tracker.holding() != nil {
+				passed <- nil
+				continue
+			}
 			return err
 		}
 	}

@@ -27,7 +27,10 @@ func (l *Lane) settle(group []ready, j *job) []ready {
 	}
 	done := l.pacer.done(j.met)
 	for i, r := range group {
-		if l.defers(r.msg) {
+		if !r.skipped {
+			l.newest = max(l.newest, r.msg.Seq)
+		}
+		if !r.skipped && l.defers(r.msg) {
 			l.flusher.owed = append(l.flusher.owed, r)
 			l.owe()
 			if r.final {
@@ -56,10 +59,12 @@ func (l *Lane) finish(group []ready, invs []rules.Invalidation) {
 	now := time.Now()
 	var first []*entry
 	for _, r := range group {
-		if b := r.msg.Batch; b != nil && b.Origin == rules.FromWAL {
+		if b := r.msg.Batch; b != nil && b.Origin == rules.FromWAL && !r.skipped {
 			l.metrics.latency.Observe(now.Sub(b.Stamp.FirstCommit).Seconds())
 		}
-		l.announce(l.cfg.Source, r.msg)
+		if !r.skipped {
+			l.announce(l.cfg.Source, r.msg)
+		}
 		if r.final {
 			first = append(first, r.entry)
 		}

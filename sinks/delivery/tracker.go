@@ -21,6 +21,11 @@ type tracker struct {
 	frontEpoch uint64
 	// newer is closed when a message is added.
 	newer chan struct{}
+	// held is the message that claims are held back for, lifted closed when it was
+	// purged. frontClaim and claim wait for that.
+	held              uint64
+	lifted            chan struct{}
+	frontClaim, claim *cdc.Claim
 	// stuck are the messages that were purged, or put off, behind one that was not; stuckValues is the number of their values, stuckBytes about
 	// what they take in the stream.
 	stuck, stuckValues int
@@ -79,10 +84,18 @@ func (t *tracker) purge(entries ...*entry) (claim *cdc.Claim) {
 	for t.front < len(t.queue) && t.queue[t.front].purged {
 		e := t.queue[t.front]
 		if e.claim != nil && e.claim.Epoch >= t.frontEpoch {
-			t.frontEpoch, claim = e.claim.Epoch, e.claim
+			t.frontEpoch, t.frontClaim = e.claim.Epoch, e.claim
+		}
+		if t.held > 0 && e.seq >= t.held {
+			t.held = 0
+			close(t.lifted)
+			t.lifted = nil
 		}
 		t.stuck, t.stuckValues, t.stuckBytes = t.stuck-1, t.stuckValues-e.size, t.stuckBytes-e.bytes
 		t.front++
+	}
+	if t.held == 0 {
+		claim, t.frontClaim = t.frontClaim, nil
 	}
 	return claim
 }
@@ -101,7 +114,7 @@ func (t *tracker) finish(entries ...*entry) (floor uint64, claim *cdc.Claim) {
 		e := t.queue[n]
 		floor = e.seq
 		if e.claim != nil && e.claim.Epoch >= t.epoch {
-			t.epoch, claim = e.claim.Epoch, e.claim
+			t.epoch, t.claim = e.claim.Epoch, e.claim
 		}
 		n++
 	}
@@ -109,6 +122,9 @@ func (t *tracker) finish(entries ...*entry) (floor uint64, claim *cdc.Claim) {
 	t.queue = t.queue[n:]
 	t.front -= n
 	t.floor = max(t.floor, floor)
+	if t.held == 0 {
+		claim, t.claim = t.claim, nil
+	}
 	return floor, claim
 }
 
