@@ -248,7 +248,11 @@ func (a *App) newLanes(ctx context.Context) error {
 	lanes := make(map[string]*delivery.Lane, len(a.targets))
 	for i, t := range a.targets {
 		log, consumer := a.log.With("sink", t.spec.Name), consumers[t.spec.Name]
-		if found && consumer.Floor() >= seq {
+		overflow, err := a.overflow(ctx, t.spec, consumer)
+		if err != nil {
+			return err
+		}
+		if found && consumer.Floor() >= seq && overflow.Owed == 0 {
 			a.board.Advance(watermark.Mark{Stage: watermark.Purged, Target: t.spec.Name}, claim.Position)
 			a.board.Advance(watermark.Mark{Stage: watermark.Settled, Target: t.spec.Name}, claim.Position)
 		}
@@ -259,11 +263,11 @@ func (a *App) newLanes(ctx context.Context) error {
 		}
 		lanes[t.spec.Name] = delivery.New(delivery.Config{
 			Name: t.spec.Name, Sink: t.sink, Limits: t.limits, Pace: pace, Source: consumer, Hand: byHand,
-			Gates: a.gates(t.spec, consumers, lanes), MaxWait: t.spec.MaxWait,
-			// What other sinks were sent meanwhile stays in the stream, too.
-			MaxPutOff: a.cfg.Stream.MaxBytes / 16,
-			Flush:     func() []rules.Invalidation { return (*a.plans.Load())[i] },
-			Park:      a.stream.Park, Board: a.board, Metrics: metrics, Logger: log,
+			Gates: a.gates(t.spec, consumers, lanes), MaxWait: t.spec.MaxWait, SecondPurge: t.spec.SecondPurge,
+			FlushPace: t.spec.FlushPace, FlushAtMost: t.spec.FlushAtMost,
+			MaxPutOff: maxPutOff(a.cfg.Stream.MaxBytes, t.spec.MaxBacklog), Overflow: overflow,
+			Flush: func() []rules.Invalidation { return (*a.plans.Load())[i] },
+			Park:  a.stream.Park, Board: a.board, Metrics: metrics, Logger: log,
 			Collapsed: func(rule string, values int) { a.routing.Collapsed(rule, t.spec.Name, values) },
 		})
 		a.lanes = append(a.lanes, &lane{target: t, consumer: consumer, byHand: byHand, Lane: lanes[t.spec.Name]})

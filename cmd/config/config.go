@@ -80,6 +80,8 @@ type Sink struct {
 
 	After   []string
 	MaxWait time.Duration
+	// SecondPurge is the time after which everything is purged again; 0: it is not.
+	SecondPurge time.Duration
 	// Takes are the kinds that rules may send it.
 	Takes rules.KindSet
 	// Hints say what to write in the sink's block for it to take a kind.
@@ -91,6 +93,12 @@ type Sink struct {
 	// Flush is what the file says to purge when everything must go, empty if it
 	// says nothing.
 	Flush []rules.Invalidation
+	// FlushPace and FlushAtMost spread a flush and hold flushes apart; 0: neither.
+	FlushPace, FlushAtMost time.Duration
+	// MaxBacklog is what its lane may leave in the stream, in bytes; 0: no bound.
+	// Past it the lane stops, or a flush takes the place of its backlog.
+	MaxBacklog     int64
+	StopOnOverflow bool
 	// Formerly is the name whose lane this sink goes on with, if any.
 	Formerly string
 }

@@ -30,7 +30,7 @@ func (l *loader) sinks(cfg *Config, raw strictyaml.Map[*rawSink]) {
 			l.failf(e.Pos, "sink %s is empty; give it a kind, such as valkey: {url: ...}", e.Key)
 			continue
 		}
-		cfg.Sinks = append(cfg.Sinks, l.sink(e.Key, e.Pos, e.Value, names))
+		cfg.Sinks = append(cfg.Sinks, l.sink(cfg, e.Key, e.Pos, e.Value, names))
 	}
 	l.cycles(cfg.Sinks)
 	if len(l.errs) == 0 {
@@ -53,7 +53,7 @@ func innerFirst(sinks []Sink) []Sink {
 	return out
 }
 
-func (l *loader) sink(name string, at strictyaml.Pos, raw *rawSink, names []string) Sink {
+func (l *loader) sink(cfg *Config, name string, at strictyaml.Pos, raw *rawSink, names []string) Sink {
 	s := Sink{Name: name, Pos: at, MaxWait: 30 * time.Second}
 	kinds := 0
 	var can rules.KindSet
@@ -131,9 +131,9 @@ func (l *loader) sink(name string, at strictyaml.Pos, raw *rawSink, names []stri
 			l.failf(raw.MaxWait.Pos, "max_wait: %s; write a time above 0", s.MaxWait)
 		}
 	}
-	l.later(raw.SecondPurge.Pos, raw.SecondPurge.Value != 0, "second_purge")
-	l.later(raw.MaxBacklog.Pos, raw.MaxBacklog.Value != 0, "max_backlog")
-	l.later(raw.OnOverflow.Pos(), raw.OnOverflow.Given(), "on_overflow")
+	s.SecondPurge = l.secondPurge(raw)
+	s.FlushPace, s.FlushAtMost = l.flushTimes(raw.Flush)
+	s.MaxBacklog, s.StopOnOverflow = l.overflow(cfg, raw)
 	s.Shadow = l.oneOf(raw.Mode, "mode", "purge", "shadow") == "shadow"
 	if s.Formerly = raw.Formerly.Value; slices.Contains(names, s.Formerly) {
 		l.failf(raw.Formerly.Pos(), "formerly: %s is still a sink; rename it, or leave `formerly` out", s.Formerly)
@@ -178,8 +178,6 @@ func (l *loader) flush(raw *rawFlush, can rules.KindSet, accepts func(rules.Inva
 	if raw == nil {
 		return nil
 	}
-	l.later(raw.Pace.Pos, raw.Pace.Value != 0, "flush.pace")
-	l.later(raw.AtMost.Pos, raw.AtMost.Value != 0, "flush.at_most")
 	var out []rules.Invalidation
 	add := func(k rules.Kind, key string, values ...strictyaml.Text) {
 		if len(values) > 0 && !can.Has(k) {

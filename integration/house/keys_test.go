@@ -19,11 +19,6 @@ var refusedKeys = map[string]string{
 	"postgres.column_lists": "postgres: {url: $URL, column_lists: true}",
 	"postgres.max_retained": "postgres: {url: $URL, max_retained: 20GiB}",
 	"postgres.replicas":     "postgres: {url: $URL, replicas: [postgres://replica]}",
-	"second_purge":          "sinks: {cache: {valkey: {url: 'valkey://c'}, second_purge: 2s}}",
-	"max_backlog":           "sinks: {cache: {valkey: {url: 'valkey://c'}, max_backlog: 1GiB}}",
-	"on_overflow":           "sinks: {cache: {valkey: {url: 'valkey://c'}, on_overflow: flush}}",
-	"flush.pace":            "sinks: {cache: {valkey: {url: 'valkey://c'}, flush: {key_patterns: ['a:*'], pace: 10m}}}",
-	"flush.at_most":         "sinks: {cache: {valkey: {url: 'valkey://c'}, flush: {key_patterns: ['a:*'], at_most: 5m}}}",
 }
 
 // docs/config.md lists the keys that are refused, and they are, by name.

@@ -45,6 +45,7 @@ type Consumer struct {
 	acked  chan struct{}
 	iter   jetstream.MessagesContext
 	accept acceptance
+	sizes  sizes
 	// held are the messages delivered and not acknowledged, in order.
 	held []held
 }
@@ -62,9 +63,10 @@ type held struct {
 const ackWait = 24 * time.Hour
 
 // maxUnacked is how many messages the server hands out beyond the floor. A lane
-// that puts a value off, or waits for a gate, holds its floor while it goes on;
-// it bounds both so that together with its queue they stay below this.
-const maxUnacked = 16384
+// that puts a value or a flush off, waits for a gate, or for a second purge, holds its floor
+// while it goes on; it bounds these so that together with its queue they stay
+// below this.
+const maxUnacked = 65536
 
 // pullAhead is how many messages wait in memory for their turn.
 const pullAhead = 128
@@ -192,6 +194,7 @@ func (c *Consumer) read(ctx context.Context) (rules.Message, error) {
 	}
 	payload = c.settleDebt(&m, payload)
 	c.mu.Lock()
+	c.sizes.add(msg)
 	// A message that the server grew tired of waiting for comes again, and is held already.
 	if n := len(c.held); n == 0 || c.held[n-1].seq < meta.Sequence.Stream {
 		c.held = append(c.held, held{m.Seq, msg, payload})

@@ -101,14 +101,18 @@ func TestFloorOfTheTracker(t *testing.T) {
 		entries = append(entries, e)
 	}
 	require.Equal(t, uint64(1), tr.oldest().Stamp.XIDs[0])
-	floor, c := tr.finish(entries[1], entries[3])
+	finish := func(ee ...*entry) (uint64, *cdc.Claim) {
+		tr.purge(ee...)
+		return tr.finish(ee...)
+	}
+	floor, c := finish(entries[1], entries[3])
 	require.Zero(t, floor, "one is still at work")
 	require.Nil(t, c)
-	floor, c = tr.finish(entries[0])
+	floor, c = finish(entries[0])
 	require.Equal(t, uint64(2), floor)
 	require.Equal(t, cdc.LSN(2), c.Position.LSN)
 	require.Equal(t, uint64(3), tr.oldest().Stamp.XIDs[0])
-	floor, c = tr.finish(entries[2])
+	floor, c = finish(entries[2])
 	require.Equal(t, uint64(4), floor)
 	require.Equal(t, cdc.LSN(4), c.Position.LSN)
 	require.Nil(t, tr.oldest())

@@ -52,8 +52,16 @@ type Config struct {
 	// MaxPutOff bounds what stays in the stream for values that are put off, in
 	// bytes; past it the oldest is purged before its time. 0: no such bound.
 	MaxPutOff int64
+	// SecondPurge is how long after its first purge was acknowledged everything is
+	// purged again, against fills that were under way; 0: it is not.
+	SecondPurge time.Duration
 	// Flush tells what purges everything that the sink may hold.
 	Flush func() []rules.Invalidation
+	// FlushPace is over what time a flush is spread, FlushAtMost how long after one
+	// began the next may begin; those that are owed by then are one. With either,
+	// other purges go on beside a flush. 0: at once.
+	FlushPace, FlushAtMost time.Duration
+	Overflow               Overflow
 	// Collapsed is told how many values of a rule coarser ones were purged instead
 	// of. Nil: nobody counts.
 	Collapsed func(rule string, values int)

@@ -11,6 +11,17 @@
 // behind it are purged, and acknowledged once it has been. What is put off is
 // bounded, and past the bound is purged before its time.
 //
+// With a second purge, a message is acknowledged only when what was purged for it
+// has been purged once more, the delay later. What waits for that is bounded, and
+// past the bound the lane reads no further.
+//
+// A flush is carried out in its turn; or, where flushes are spread over a time or
+// held apart, beside the queue: then it holds back the watermark and nothing else.
+//
+// A lane past its share of the stream trades what it has there for one flush that
+// is owed behind it. What lies before that is acknowledged without a purge, and no
+// watermark moves until the flush is done.
+//
 // An invalidation joins a purge only before that has started, and only with its
 // own gates open. A gate that stays closed for longer than the lane's patience
 // does not hold the purge back for ever: it is carried out early, counted, and

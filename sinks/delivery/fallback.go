@@ -23,6 +23,7 @@ func (l *Lane) refuse(intake, work context.Context, t *turn, refused []rules.Inv
 	for _, inv := range refused {
 		items := t.job.coarser[value{inv.Kind, inv.Value}]
 		if len(items) == 0 {
+			t.job.refused = append(t.job.refused, inv)
 			park = append(park, inv)
 			continue
 		}
@@ -39,6 +40,7 @@ func (l *Lane) refuse(intake, work context.Context, t *turn, refused []rules.Inv
 				}
 			}
 		}
+		t.job.refused = append(t.job.refused, inv)
 		again := turn{group: t.group, job: t.job, spare: true}
 		for _, request := range split(instead, l.cfg.Limits) {
 			if !l.request(intake, work, request, &again) {
@@ -49,6 +51,7 @@ func (l *Lane) refuse(intake, work context.Context, t *turn, refused []rules.Inv
 			park = append(park, inv)
 			continue
 		}
+		t.job.instead = append(t.job.instead, instead...)
 		l.collapsed(inv.Rule, 1)
 		l.cfg.Logger.Warn("the sink refuses a value for good, coarser ones were purged in its place", "rule", inv.Rule, "err", cause)
 	}
@@ -57,10 +60,14 @@ func (l *Lane) refuse(intake, work context.Context, t *turn, refused []rules.Inv
 
 // turn is what requests of one turn share. spare is set where coarser values are
 // tried for refused ones: failed then tells that they were refused as well.
+// second is set where it is the second purge.
 type turn struct {
 	group         []ready
 	job           *job
 	spare, failed bool
+	second        bool
+	// apart is set where it is a flush beside the queue.
+	apart bool
 }
 
 // sources are the messages that a turn's values come from.

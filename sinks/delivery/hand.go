@@ -17,6 +17,8 @@ type handJob struct {
 	// left are the invalidations that the sink has not taken yet.
 	left  []rules.Invalidation
 	pause time.Duration
+	// refused are those that were parked.
+	refused []rules.Invalidation
 }
 
 // cover is a purge by hand that stands for everything before it in the lane.
@@ -33,6 +35,9 @@ type cover struct {
 // hand means what is visible now.
 func (l *Lane) keepHand(ctx context.Context) {
 	for {
+		if !l.again.handRoom.await(ctx) {
+			return
+		}
 		m, err := l.cfg.Hand.Next(ctx)
 		if err != nil {
 			return
@@ -78,6 +83,7 @@ func (l *Lane) serve(intake, work context.Context) {
 // parked: a human is at hand.
 func (l *Lane) byHand(intake, work context.Context, j *handJob) {
 	if b := j.msg.Batch; b.Flush && j.pause == minPause {
+		l.flusher.last = time.Now()
 		l.metrics.flush(b.Reason)
 		l.cfg.Logger.Info("flushing the sink", "reason", b.Reason)
 	}
@@ -97,6 +103,7 @@ func (l *Lane) byHand(intake, work context.Context, j *handJob) {
 		if len(refused) > 0 && !l.park(intake, refused, []ready{{entry: j.entry, msg: j.msg}}, err) {
 			return
 		}
+		j.refused = append(j.refused, refused...)
 		if len(again) > 0 {
 			rest := all[len(request):]
 			j.left = append(again, rest...)
@@ -140,7 +147,18 @@ func (l *Lane) sortByHand(request []rules.Invalidation, err error) (again, refus
 	return request, nil, after
 }
 
+// doneByHand ends a purge by hand, or keeps it until it was done a second time.
 func (l *Lane) doneByHand(j *handJob) {
+	l.hand.purge(j.entry)
+	if l.cfg.SecondPurge > 0 {
+		invs := without(distinct(j.msg.Batch.Invalidations(nil)), j.refused)
+		l.again.push(time.Now().Add(l.cfg.SecondPurge), invs, nil, j)
+		return
+	}
+	l.ackByHand(j)
+}
+
+func (l *Lane) ackByHand(j *handJob) {
 	floor, _ := l.hand.finish(j.entry)
 	if floor == 0 {
 		return
@@ -159,7 +177,7 @@ func (l *Lane) coveredBy(m rules.Message) bool {
 // covered reports whether a purge by hand that was carried out between the
 // requests of this group, and so after its gates opened, stands for all of it.
 func (l *Lane) covered(t *turn) bool {
-	if l.superseded == nil || l.superseded.group != l.group || len(t.group) == 0 || len(t.job.met) > 0 {
+	if t.second || t.apart || l.superseded == nil || l.superseded.group != l.group || len(t.group) == 0 || len(t.job.met) > 0 {
 		return false
 	}
 	for _, r := range t.group {
@@ -190,10 +208,15 @@ func (l *Lane) uncover(group []ready) {
 func (l *Lane) nap(intake, work context.Context, d time.Duration) bool {
 	t := time.NewTimer(d)
 	defer t.Stop()
+	traded := l.traded.Load()
 	for {
+		if l.traded.Load() != traded {
+			return true // it may be spared
+		}
 		select {
 		case j := <-l.urgent:
 			l.byHand(intake, work, j)
+		case <-l.nudge:
 		case <-t.C:
 			return true
 		case <-intake.Done():
@@ -204,8 +227,8 @@ func (l *Lane) nap(intake, work context.Context, d time.Duration) bool {
 
 // awaitResume blocks while the lane is paused, serves what is asked for by hand
 // meanwhile, and reports whether the context lived through it.
-func (l *Lane) awaitResume(intake, work context.Context) bool {
-	for l.held() {
+func (l *Lane) awaitResume(intake, work context.Context, t *turn) bool {
+	for l.held() && !l.overflown(t) {
 		select {
 		case j := <-l.urgent:
 			l.byHand(intake, work, j)
@@ -228,6 +251,10 @@ func (l *Lane) hold(paused bool) {
 	l.mu.Lock()
 	changed := l.paused != paused
 	l.paused = paused
+	if !paused {
+		changed = changed || l.halted != nil
+		l.halted = nil
+	}
 	l.mu.Unlock()
 	if !changed {
 		return
@@ -237,14 +264,11 @@ func (l *Lane) hold(paused bool) {
 	} else {
 		l.enter(OK, nil)
 	}
-	select {
-	case l.nudge <- struct{}{}:
-	default:
-	}
+	l.poke()
 }
 
 func (l *Lane) held() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.paused
+	return l.paused || l.halted != nil
 }

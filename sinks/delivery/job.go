@@ -23,6 +23,12 @@ type job struct {
 	coarser   map[value][]*rules.Item
 	collapsed map[string]int
 	coalesced int
+	// refused are those of invs that the sink refused for good, instead what was
+	// purged in place of some.
+	refused, instead []rules.Invalidation
+	// twice is what is purged again later: invs, but for what a purge by hand
+	// flushes.
+	twice []rules.Invalidation
 }
 
 type paced struct {
@@ -50,18 +56,21 @@ type want struct {
 func (l *Lane) plan(group []ready, now time.Time) *job {
 	j := &job{collapsed: map[string]int{}}
 	covered := false
-	for _, r := range group {
+	for i, r := range group {
+		if group[i].skipped = l.skips(r.msg); group[i].skipped {
+			continue
+		}
 		if l.coveredBy(r.msg) {
 			covered = true
 			continue
 		}
-		j.flush = j.flush || r.msg.Batch != nil && r.msg.Batch.Flush
+		j.flush = j.flush || r.msg.Batch != nil && r.msg.Batch.Flush && !l.flusher.on()
 	}
 	var wants []want
 	free := l.unpaced(group)
 	for i, r := range group {
 		b := r.msg.Batch
-		if b == nil || l.coveredBy(r.msg) {
+		if b == nil || l.coveredBy(r.msg) || r.skipped {
 			continue
 		}
 		for n := range b.Items {
@@ -69,7 +78,7 @@ func (l *Lane) plan(group []ready, now time.Time) *job {
 			for k, texts := range w.item.Values {
 				for _, text := range texts {
 					v := value{rules.Kind(k), text}
-					if w.item.Every > 0 && !j.flush && b.Origin == rules.FromWAL {
+					if w.item.Every > 0 && !j.flush && !b.Flush && b.Origin == rules.FromWAL {
 						if due, early := l.pacer.early(v, w.item.Every, now); early && !free[v] {
 							w.later = append(w.later, putOff{v, i, w.item, due})
 							continue
@@ -92,7 +101,9 @@ func (l *Lane) plan(group []ready, now time.Time) *job {
 	}
 	j.decide(wants)
 	j.join(l.pacer)
+	j.twice = j.invs
 	if covered {
+		j.twice = distinct(l.superseded.job.msg.Batch.Invalidations(slices.Clone(j.invs)))
 		j.invs = distinct(append(j.invs, l.superseded.all...))
 	}
 	return j

@@ -4,12 +4,12 @@ import (
 	"context"
 	"errors"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/errgroup"
 
 	"github.com/walpurge/walpurge/cdc/failpoint"
-	"github.com/walpurge/walpurge/cdc/watermark"
 	"github.com/walpurge/walpurge/rules"
 )
 
@@ -19,6 +19,8 @@ type Lane struct {
 	tracker tracker
 	pacer   *pacer
 	queue   *queue
+	again   *again
+	flusher *flusher
 	metrics *laneMetrics
 
 	mu     sync.Mutex
@@ -30,14 +32,22 @@ type Lane struct {
 	throttled time.Duration
 
 	speed speed
+	// halted is why the lane stopped by itself, until it is resumed.
+	halted error
+	// flushing: a flush is owed.
+	flushing bool
 
 	// What was asked for by hand; superseded belongs to the lane's goroutine.
 	hand       tracker
 	urgent     chan *handJob
 	retries    sync.WaitGroup
 	superseded *cover
-	group      uint64        // counts what carryOut was called with
-	nudge      chan struct{} // paused has changed
+	// traded is the newest flush that stands for a backlog, begun the newest whose
+	// purge has begun; newest the last message that was worked on.
+	traded        atomic.Uint64
+	begun, newest uint64
+	group         uint64        // counts what carryOut was called with
+	nudge         chan struct{} // paused has changed
 }
 
 // Status is a lane's condition for status pages.
@@ -71,8 +81,12 @@ var states = []State{OK, Gated, Throttled, Blocked, Flushing, Paused}
 // New returns a lane that does nothing until Run.
 func New(cfg Config) *Lane {
 	l := &Lane{
-		cfg: cfg, pacer: newPacer(), queue: newQueue(), metrics: cfg.Metrics.lane(cfg.Name, cfg.Gates), shut: make([]time.Time, len(cfg.Gates)),
+		cfg: cfg, pacer: newPacer(), queue: newQueue(), again: newAgain(cfg),
+		flusher: &flusher{pace: cfg.FlushPace, atMost: cfg.FlushAtMost}, metrics: cfg.Metrics.lane(cfg.Name, cfg.Gates), shut: make([]time.Time, len(cfg.Gates)),
 		urgent: make(chan *handJob, maxJobs), nudge: make(chan struct{}, 1),
+	}
+	if seq := cfg.Overflow.Owed; seq > 0 {
+		l.trade(seq)
 	}
 	l.enter(OK, nil)
 	return l
@@ -94,8 +108,13 @@ func (l *Lane) Status() Status {
 func (l *Lane) enter(s State, err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if s == OK && l.paused {
+	switch {
+	case s == OK && l.paused:
 		s = Paused
+	case s == OK && l.halted != nil:
+		s, err = Blocked, l.halted
+	case s == OK && l.flushing:
+		s = Flushing
 	}
 	text := ""
 	if err != nil {
@@ -138,6 +157,8 @@ type ready struct {
 	// final: with this purge the message is done. Otherwise its gates are still
 	// closed and it comes again.
 	final bool
+	// skipped: a flush further back stands for it.
+	skipped bool
 }
 
 // Limits of what lets itself be purged together. What a lane looks at when it
@@ -164,18 +185,20 @@ func (l *Lane) Run(intake, work context.Context) error {
 	if l.cfg.Hand != nil {
 		g.Go(func() error { l.keepHand(keeping); return nil })
 	}
+	if l.cfg.Overflow.MaxBacklog > 0 {
+		g.Go(func() error { l.watch(keeping); return nil })
+	}
 	defer l.retries.Wait()
 	due := time.NewTimer(rules.MaxEvery)
 	defer due.Stop()
 	for intake.Err() == nil {
-		wake := rules.MaxEvery
-		if at, some := l.pacer.next(); some {
-			wake = time.Until(at)
-		}
-		due.Reset(wake)
+		due.Reset(l.wake())
 		next, putOff := turn, due.C
 		if l.held() {
-			next, putOff = nil, nil
+			putOff = nil
+			if l.begun >= l.traded.Load() {
+				next = nil
+			}
 		}
 		select {
 		case j := <-l.urgent:
@@ -184,14 +207,31 @@ func (l *Lane) Run(intake, work context.Context) error {
 			group := gather(r, turn)
 			l.queue.release(group)
 			l.carryOut(intake, work, group)
+			l.flushOn(intake, work)
+			l.repeat(intake, work)
 		case <-putOff:
-			l.carryOut(intake, work, nil)
+			if at, some := l.pacer.next(); some && !time.Now().Before(at) {
+				l.carryOut(intake, work, nil)
+			}
+			l.flushOn(intake, work)
+			l.repeat(intake, work)
 		case <-l.nudge:
 		case <-intake.Done():
 		}
 	}
 	stop()
 	return g.Wait()
+}
+
+// wake is how long until something is due that no message brings.
+func (l *Lane) wake() time.Duration {
+	wake := rules.MaxEvery
+	for _, next := range []func() (time.Time, bool){l.pacer.next, l.again.next, l.flusher.next} {
+		if at, some := next(); some {
+			wake = min(wake, time.Until(at))
+		}
+	}
+	return wake
 }
 
 // gather takes what else is ready, so that it goes together.
@@ -222,60 +262,16 @@ func (l *Lane) carryOut(intake, work context.Context, group []ready) {
 	if failpoint.On("ack_before_purge") {
 		l.giveUp(group)
 	}
-	j := l.plan(group, time.Now())
+	group = l.spare(group)
+	began := time.Now()
+	j := l.plan(group, began)
 	if !l.purge(intake, work, group, j) {
 		return
 	}
 	finished = len(group)
-	l.finish(l.settle(group, j))
-	messages, values, bytes := l.tracker.behind()
-	if messages > maxPutOff || values > maxPutOffValues || l.cfg.MaxPutOff > 0 && bytes > l.cfg.MaxPutOff {
-		l.pacer.hurry(time.Now())
-	}
-}
-
-// finish gives up messages that are done.
-func (l *Lane) finish(group []ready) {
-	now := time.Now()
-	for _, r := range group {
-		if b := r.msg.Batch; b != nil && b.Origin == rules.FromWAL {
-			l.metrics.latency.Observe(now.Sub(b.Stamp.FirstCommit).Seconds())
-		}
-		l.announce(l.cfg.Source, r.msg)
-	}
-	l.giveUp(group)
-	l.uncover(group)
-}
-
-func (l *Lane) announce(from Source, m rules.Message) {
-	if m.Batch == nil {
-		return
-	}
-	if err := from.Announce(m.Seq); err != nil {
-		l.cfg.Logger.Debug("announce a purge", "err", err)
-	}
-}
-
-// giveUp marks the messages of a group that are final as done, acknowledges as
-// far as all are, and moves the lane's watermarks.
-func (l *Lane) giveUp(group []ready) {
-	done := make([]*entry, 0, len(group))
-	for _, r := range group {
-		if r.final {
-			done = append(done, r.entry)
-		}
-	}
-	floor, claim := l.tracker.finish(done...)
-	if floor == 0 {
-		return
-	}
-	if err := l.cfg.Source.Ack(floor); err != nil {
-		l.cfg.Logger.Warn("acknowledgement failed, the purges will be repeated after a restart", "err", err)
-	}
-	if claim != nil {
-		l.cfg.Board.Advance(watermark.Mark{Stage: watermark.Purged, Target: l.cfg.Name}, claim.Position)
-		l.cfg.Board.Advance(watermark.Mark{Stage: watermark.Settled, Target: l.cfg.Name}, claim.Position)
-	}
+	l.again.note(j.invs, began)
+	l.finish(l.settle(group, j), l.repeats(group, j))
+	l.bound()
 }
 
 // keep reads messages and hands each over when its gates are open, in order; or
@@ -285,6 +281,9 @@ func (l *Lane) keep(ctx context.Context, turn chan<- ready) {
 	var waiting sync.WaitGroup
 	defer waiting.Wait()
 	for {
+		if !l.again.room.await(ctx) {
+			return
+		}
 		m, err := l.cfg.Source.Next(ctx)
 		if err != nil {
 			return
@@ -294,7 +293,8 @@ func (l *Lane) keep(ctx context.Context, turn chan<- ready) {
 			continue
 		}
 		r := ready{entry: e, msg: m, final: true}
-		if l.gates(ctx, m, true) {
+		err = l.gates(ctx, m, true)
+		if err == nil {
 			l.pass(ctx, turn, r)
 			continue
 		}
@@ -302,10 +302,13 @@ func (l *Lane) keep(ctx context.Context, turn chan<- ready) {
 			return
 		}
 		early <- struct{}{}
-		l.pass(ctx, turn, ready{entry: e, msg: m})
+		// A flush that another lane owes on purpose is not run ahead of.
+		if !m.Batch.Flush || !errors.Is(err, ErrPutOff) {
+			l.pass(ctx, turn, ready{entry: e, msg: m})
+		}
 		waiting.Go(func() {
 			defer func() { <-early }()
-			if l.gates(ctx, m, false) {
+			if l.gates(ctx, m, false) == nil {
 				l.pass(ctx, turn, r)
 			}
 		})
@@ -322,18 +325,21 @@ func (l *Lane) pass(ctx context.Context, turn chan<- ready, r ready) {
 	}
 }
 
-// gates waits for every gate of a message and reports whether all opened. It
-// waits for ever unless its patience is bounded.
-func (l *Lane) gates(ctx context.Context, m rules.Message, bounded bool) bool {
+// errEarly says that a gate stayed closed for longer than the patience with it.
+var errEarly = errors.New("the gate is still closed")
+
+// gates waits for every gate of a message and returns nil when all have opened.
+// It waits for ever unless its patience is bounded.
+func (l *Lane) gates(ctx context.Context, m rules.Message, bounded bool) error {
 	if m.Batch == nil || m.Batch.Origin == rules.FromHand {
-		return true
+		return nil
 	}
 	for i := range l.cfg.Gates {
-		if !l.wait(ctx, i, m, bounded) {
-			return false
+		if err := l.wait(ctx, i, m, bounded); err != nil {
+			return err
 		}
 	}
-	return true
+	return nil
 }
 
 // shortWait is what is left of the patience with a gate that has used it up.
@@ -356,7 +362,7 @@ func (l *Lane) opened(gate int) {
 	l.shut[gate] = time.Time{}
 }
 
-func (l *Lane) wait(ctx context.Context, i int, m rules.Message, bounded bool) bool {
+func (l *Lane) wait(ctx context.Context, i int, m rules.Message, bounded bool) error {
 	gate, metrics := l.cfg.Gates[i], l.metrics.gates[i]
 	began := time.Now()
 	slow := time.AfterFunc(time.Second, func() { l.shift(OK, Gated) })
@@ -378,11 +384,11 @@ func (l *Lane) wait(ctx context.Context, i int, m rules.Message, bounded bool) b
 	err := open(waiting, m)
 	if err == nil || errors.Is(err, ErrPutOff) {
 		l.opened(i)
-		return err == nil
+		return err
 	}
 	if ctx.Err() == nil {
 		metrics.timeouts.Inc()
 		l.cfg.Logger.Warn("gate stayed closed, purging early and again when it opens", "gate", gate.Name, "after", time.Since(began))
 	}
-	return false
+	return errEarly
 }

@@ -15,7 +15,8 @@ import (
 // false when the lane is stopping.
 func (l *Lane) purge(intake, work context.Context, group []ready, j *job) bool {
 	for _, r := range group {
-		if b := r.msg.Batch; b != nil && b.Flush && !l.coveredBy(r.msg) {
+		if b := r.msg.Batch; b != nil && b.Flush && !l.coveredBy(r.msg) && !l.flusher.on() && !r.skipped {
+			l.beginning(r.msg)
 			l.metrics.flush(b.Reason)
 			l.cfg.Logger.Info("flushing the sink", "reason", b.Reason, "lsn", b.Stamp.Position.LSN.String())
 		}
@@ -86,11 +87,11 @@ const (
 func (l *Lane) request(intake, work context.Context, invs []rules.Invalidation, t *turn) bool {
 	pause := minPause
 	for {
-		if !l.awaitResume(intake, work) {
+		if !l.awaitResume(intake, work, t) {
 			return false
 		}
 		l.serve(intake, work)
-		if l.covered(t) {
+		if l.covered(t) || l.overflown(t) {
 			return true
 		}
 		if l.cfg.Pace.Wait(intake, invs) != nil {

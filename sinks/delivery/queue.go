@@ -2,6 +2,7 @@ package delivery
 
 import (
 	"context"
+	"slices"
 	"sync"
 
 	"github.com/walpurge/walpurge/rules"
@@ -55,6 +56,18 @@ func (q *queue) release(group []ready) {
 	q.values -= n
 	close(q.left)
 	q.left = make(chan struct{})
+}
+
+// without returns those of the invalidations that are not among others.
+func without(all, others []rules.Invalidation) []rules.Invalidation {
+	if len(others) == 0 {
+		return all
+	}
+	drop := make(map[value]bool, len(others))
+	for _, inv := range others {
+		drop[value{inv.Kind, inv.Value}] = true
+	}
+	return slices.DeleteFunc(slices.Clone(all), func(inv rules.Invalidation) bool { return drop[value{inv.Kind, inv.Value}] })
 }
 
 // bytesOf is about what a message takes in the stream.

@@ -38,7 +38,16 @@ type schedule struct {
 	opened   map[uint64]int
 	// lacks holds the values of a batch that no purge has carried out since its
 	// gate opened.
-	lacks  map[uint64]map[string]bool
+	lacks map[uint64]map[string]bool
+	// delay is that of second purges, 0 without; first says when a value of a batch
+	// was carried out, zero before, and has it until that was done again.
+	delay time.Duration
+	first map[uint64]map[string]time.Time
+	pace  time.Duration // of flushes
+	// trades: the backlog is traded at times; traded has for the flushes that stand
+	// for one when the newest purge of each of their values began.
+	trades bool
+	traded map[uint64]map[string]int
 	calm   bool // the sink and the way to it are well
 	board  *watermark.Board
 	purges int
@@ -61,6 +70,11 @@ func (s *schedule) push() {
 	seq := uint64(len(s.messages) + 1)
 	if s.rnd.IntN(3) == 0 {
 		s.messages = append(s.messages, claim(seq, 1))
+	} else if s.rnd.IntN(12) == 0 {
+		m := batch(seq)
+		m.Batch.Flush = true
+		s.messages = append(s.messages, m)
+		s.lacks[seq] = map[string]bool{"f1": true, "f2": true, "f3": true}
 	} else {
 		var kk []string
 		lacks := map[string]bool{}
@@ -79,6 +93,12 @@ func (s *schedule) push() {
 		}
 		s.messages = append(s.messages, m)
 		s.lacks[seq] = lacks
+		if s.delay > 0 {
+			s.first[seq] = map[string]time.Time{}
+			for k := range lacks {
+				s.first[seq][k] = time.Time{}
+			}
+		}
 	}
 	s.wake()
 }
@@ -119,7 +139,10 @@ func (s *schedule) Announce(uint64) error { return nil }
 func (s *schedule) Ack(seq uint64) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.whole(seq, "acknowledged")
+	if s.debt() <= seq {
+		s.whole(seq, "acknowledged")
+		s.twice(seq, "acknowledged")
+	}
 	if !s.calm && s.rnd.IntN(5) == 0 {
 		return errors.New("lost")
 	}
@@ -136,16 +159,85 @@ func (s *schedule) whole(seq uint64, what string) {
 	}
 }
 
+// debt is the newest flush that stands for a backlog and is not acknowledged.
+func (s *schedule) debt() (newest uint64) {
+	for seq := range s.traded {
+		if seq > s.floor {
+			newest = max(newest, seq)
+		}
+	}
+	return newest
+}
+
+func (s *schedule) backlog(context.Context) (int64, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.calm || s.rnd.IntN(6) > 0 {
+		return 0, nil
+	}
+	return 2, nil
+}
+
+func (s *schedule) owe(context.Context) (uint64, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	seq := uint64(len(s.messages) + 1)
+	s.messages = append(s.messages, flush(seq, "overflow"))
+	s.lacks[seq] = map[string]bool{"f1": true, "f2": true, "f3": true}
+	s.traded[seq] = map[string]int{}
+	s.wake()
+	return seq, nil
+}
+
+// stood lets flushes that are done stand for what was open when they began.
+func (s *schedule) stood() {
+	for f, at := range s.traded {
+		began := min(at["f1"], at["f2"], at["f3"])
+		for below := uint64(1); below < f; below++ {
+			if at := s.opened[below]; at > 0 && at <= began {
+				delete(s.lacks, below)
+				delete(s.first, below)
+			}
+		}
+	}
+}
+
+// twice fails the test if a message up to seq lacks a second purge.
+func (s *schedule) twice(seq uint64, what string) {
+	for below := uint64(1); below <= seq; below++ {
+		if len(s.first[below]) > 0 {
+			s.failf("%s up to %d, and %d was not purged twice: %v", what, seq, below, s.first[below])
+		}
+	}
+}
+
 // carried notes values that a purge that began at some time has carried out.
-func (s *schedule) carried(began int, values ...string) {
+func (s *schedule) carried(began int, at time.Time, values ...string) {
+	for seq, first := range s.first {
+		if opened := s.opened[seq]; opened == 0 || opened > began {
+			continue
+		}
+		for _, v := range values {
+			switch then, lacks := first[v]; {
+			case lacks && then.IsZero():
+				first[v] = time.Now()
+			case lacks && !at.Before(then.Add(s.delay)):
+				delete(first, v)
+			}
+		}
+	}
 	for seq, lacks := range s.lacks {
 		if at := s.opened[seq]; at == 0 || at > began {
 			continue
 		}
 		for _, v := range values {
+			if at := s.traded[seq]; at != nil {
+				at[v] = max(at[v], began)
+			}
 			delete(lacks, v)
 		}
 	}
+	s.stood()
 }
 
 func (s *schedule) wait(ctx context.Context, m rules.Message) error {
@@ -167,7 +259,7 @@ func (s *schedule) wait(ctx context.Context, m rules.Message) error {
 func (s *schedule) Purge(ctx context.Context, invs []rules.Invalidation) error {
 	s.mu.Lock()
 	s.purges++
-	began := s.tick()
+	began, at := s.tick(), time.Now()
 	takes := time.Duration(s.rnd.IntN(500)) * time.Millisecond
 	fate := s.rnd.IntN(12)
 	if s.calm {
@@ -197,7 +289,7 @@ func (s *schedule) Purge(ctx context.Context, invs []rules.Invalidation) error {
 			case s.rnd.IntN(2) == 0:
 				failed[i] = errDown
 			default:
-				s.carried(began, inv.Value)
+				s.carried(began, at, inv.Value)
 			}
 		}
 		if len(failed) > 0 {
@@ -209,7 +301,7 @@ func (s *schedule) Purge(ctx context.Context, invs []rules.Invalidation) error {
 		return err
 	}
 	for _, inv := range invs {
-		s.carried(began, inv.Value)
+		s.carried(began, at, inv.Value)
 	}
 	return nil
 }
@@ -224,8 +316,9 @@ func (s *schedule) park(_ context.Context, b *rules.Batch, _ error) error {
 		if inv.Value != "bad" {
 			s.failf("%s was parked", inv.Value)
 		}
-		for _, lacks := range s.lacks {
+		for seq, lacks := range s.lacks {
 			delete(lacks, inv.Value)
+			delete(s.first[seq], inv.Value)
 		}
 	}
 	return nil
@@ -236,10 +329,18 @@ func (s *schedule) session(metrics *Metrics) (halt func()) {
 	s.mu.Lock()
 	s.read = int(s.floor)
 	s.mu.Unlock()
+	var overflow Overflow
+	if s.trades {
+		overflow = Overflow{MaxBacklog: 1, Backlog: s.backlog, Owe: s.owe, Owed: s.debt()}
+	}
 	lane := New(Config{
-		Name: "cache", Sink: s, Source: s, Limits: sinks.Limits{Items: 4}, MaxWait: 3 * time.Second, Board: s.board,
+		Overflow: overflow,
+		Name:     "cache", Sink: s, Source: s, Limits: sinks.Limits{Items: 4}, MaxWait: 3 * time.Second, SecondPurge: s.delay, Board: s.board,
 		Gates: []Gate{{Name: "visible", Wait: s.wait}}, Park: s.park, Metrics: metrics, Logger: slog.New(slog.DiscardHandler),
-		Flush: func() []rules.Invalidation { return nil },
+		Flush: func() []rules.Invalidation {
+			return []rules.Invalidation{{Kind: rules.Tag, Value: "f1"}, {Kind: rules.Tag, Value: "f2"}, {Kind: rules.Tag, Value: "f3"}}
+		},
+		FlushPace: s.pace, FlushAtMost: s.pace / 2 * 3,
 	})
 	intake, stop := context.WithCancel(context.Background())
 	work, cut := context.WithCancel(context.Background())
@@ -276,6 +377,7 @@ func (s *schedule) run(metrics *Metrics) {
 		synctest.Wait()
 		s.mu.Lock()
 		s.whole(uint64(s.board.Get(watermark.Mark{Stage: watermark.Purged, Target: "cache"}).LSN), "purged")
+		s.twice(uint64(s.board.Get(watermark.Mark{Stage: watermark.Settled, Target: "cache"}).LSN), "settled")
 		s.mu.Unlock()
 	}
 	for seq := range s.messages {
@@ -297,8 +399,8 @@ func (s *schedule) run(metrics *Metrics) {
 }
 
 // Whatever the order of things: every invalidation is purged at least once by a
-// purge begun after its gate opened, or parked, before it is acknowledged; and
-// nothing is stuck.
+// purge begun after its gate opened, or parked, before it is acknowledged, and
+// then a second time where that was asked for; and nothing is stuck.
 func TestSchedules(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		purges := 0
@@ -307,6 +409,9 @@ func TestSchedules(t *testing.T) {
 			s := &schedule{
 				t: t, seed: seed, steps: rand.New(rand.NewPCG(seed, 1)), rnd: rand.New(rand.NewPCG(seed, 2)), changed: make(chan struct{}),
 				opened: map[uint64]int{}, lacks: map[uint64]map[string]bool{}, board: watermark.NewBoard(),
+				first: map[uint64]map[string]time.Time{}, delay: time.Duration(seed%3) * 700 * time.Millisecond,
+				pace:   time.Duration(seed/3%2) * 3 * time.Second,
+				trades: seed/6%2 == 1, traded: map[uint64]map[string]int{},
 			}
 			s.run(metrics)
 			purges += s.purges

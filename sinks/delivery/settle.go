@@ -1,6 +1,11 @@
 package delivery
 
-import "time"
+import (
+	"time"
+
+	"github.com/walpurge/walpurge/cdc/watermark"
+	"github.com/walpurge/walpurge/rules"
+)
 
 // settle notes what a turn has purged and what it has put off, and returns the
 // messages that owe nothing any more.
@@ -22,6 +27,17 @@ func (l *Lane) settle(group []ready, j *job) []ready {
 	}
 	done := l.pacer.done(j.met)
 	for i, r := range group {
+		if !r.skipped {
+			l.newest = max(l.newest, r.msg.Seq)
+		}
+		if !r.skipped && l.defers(r.msg) {
+			l.flusher.owed = append(l.flusher.owed, r)
+			l.owe()
+			if r.final {
+				l.tracker.putOff(r.entry)
+			}
+			continue
+		}
 		o := late[i]
 		if o == nil {
 			done = append(done, r)
@@ -35,4 +51,66 @@ func (l *Lane) settle(group []ready, j *job) []ready {
 		}
 	}
 	return done
+}
+
+// finish gives up messages that are done, or keeps them until what they come to
+// was purged a second time.
+func (l *Lane) finish(group []ready, invs []rules.Invalidation) {
+	now := time.Now()
+	var first []*entry
+	for _, r := range group {
+		if b := r.msg.Batch; b != nil && b.Origin == rules.FromWAL && !r.skipped {
+			l.metrics.latency.Observe(now.Sub(b.Stamp.FirstCommit).Seconds())
+		}
+		if !r.skipped {
+			l.announce(l.cfg.Source, r.msg)
+		}
+		if r.final {
+			first = append(first, r.entry)
+		}
+	}
+	l.purged(first)
+	at := now.Add(l.cfg.SecondPurge)
+	owners, rest := l.again.owners(group)
+	l.again.push(at, invs, owners, nil)
+	l.giveUp(rest)
+	l.uncover(group)
+}
+
+// purged marks messages as purged once, and moves the lane's watermark.
+func (l *Lane) purged(first []*entry) {
+	if claim := l.tracker.purge(first...); claim != nil {
+		l.cfg.Board.Advance(watermark.Mark{Stage: watermark.Purged, Target: l.cfg.Name}, claim.Position)
+	}
+}
+
+func (l *Lane) announce(from Source, m rules.Message) {
+	if m.Batch == nil {
+		return
+	}
+	if err := from.Announce(m.Seq); err != nil {
+		l.cfg.Logger.Debug("announce a purge", "err", err)
+	}
+}
+
+// giveUp marks the messages of a group that are final as purged and done,
+// acknowledges as far as all are, and moves the lane's watermarks.
+func (l *Lane) giveUp(group []ready) {
+	done := make([]*entry, 0, len(group))
+	for _, r := range group {
+		if r.final {
+			done = append(done, r.entry)
+		}
+	}
+	l.purged(done)
+	floor, claim := l.tracker.finish(done...)
+	if floor == 0 {
+		return
+	}
+	if err := l.cfg.Source.Ack(floor); err != nil {
+		l.cfg.Logger.Warn("acknowledgement failed, the purges will be repeated after a restart", "err", err)
+	}
+	if claim != nil {
+		l.cfg.Board.Advance(watermark.Mark{Stage: watermark.Settled, Target: l.cfg.Name}, claim.Position)
+	}
 }

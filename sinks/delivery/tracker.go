@@ -15,10 +15,18 @@ type tracker struct {
 	epoch uint64
 	// floor is the sequence up to which all are done, read the newest known.
 	floor, read uint64
+	// front counts the messages at the head of the queue that were purged and wait
+	// for their second purge; frontEpoch is for them what epoch is below the floor.
+	front      int
+	frontEpoch uint64
 	// newer is closed when a message is added.
 	newer chan struct{}
-	// stuck are the messages that are done, or put off, and not acknowledged for
-	// one before them; stuckValues is the number of their values, stuckBytes about
+	// held is the message that claims are held back for, lifted closed when it was
+	// purged. frontClaim and claim wait for that.
+	held              uint64
+	lifted            chan struct{}
+	frontClaim, claim *cdc.Claim
+	// stuck are the messages that were purged, or put off, behind one that was not; stuckValues is the number of their values, stuckBytes about
 	// what they take in the stream.
 	stuck, stuckValues int
 	stuckBytes         int64
@@ -28,10 +36,11 @@ type entry struct {
 	seq   uint64
 	claim *cdc.Claim
 	batch *rules.Batch
-	done  bool
+	// purged: once, behind open gates. done: the second time too, where there is one.
+	purged, done bool
 	// putOff: all that it lacks are values that were put off.
 	putOff bool
-	// moved is closed when done or putOff becomes true.
+	// moved is closed when purged or putOff becomes true.
 	moved chan struct{}
 	size  int
 	bytes int64
@@ -60,40 +69,71 @@ func (t *tracker) add(m rules.Message) (e *entry, again bool) {
 	return e, false
 }
 
-// finish marks messages as done and returns the sequence up to which all are,
-// 0 if that did not move, with the newest claim among those that became so.
+// purge marks messages as purged, and returns the newest claim among those
+// before which everything is, if that moved.
 // Claims of an epoch older than the newest seen are a zombie's and say nothing.
+func (t *tracker) purge(entries ...*entry) (claim *cdc.Claim) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, e := range entries {
+		if !e.purged {
+			t.move(e)
+			e.purged, e.batch = true, nil
+		}
+	}
+	for t.front < len(t.queue) && t.queue[t.front].purged {
+		e := t.queue[t.front]
+		if e.claim != nil && e.claim.Epoch >= t.frontEpoch {
+			t.frontEpoch, t.frontClaim = e.claim.Epoch, e.claim
+		}
+		if t.held > 0 && e.seq >= t.held {
+			t.held = 0
+			close(t.lifted)
+			t.lifted = nil
+		}
+		t.stuck, t.stuckValues, t.stuckBytes = t.stuck-1, t.stuckValues-e.size, t.stuckBytes-e.bytes
+		t.front++
+	}
+	if t.held == 0 {
+		claim, t.frontClaim = t.frontClaim, nil
+	}
+	return claim
+}
+
+// finish marks messages that were purged as done and returns the sequence up to
+// which all are, 0 if that did not move, with the newest claim among those that
+// became so.
 func (t *tracker) finish(entries ...*entry) (floor uint64, claim *cdc.Claim) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for _, e := range entries {
-		if !e.done {
-			t.move(e)
-			e.done, e.batch = true, nil
-		}
+		e.done = true
 	}
 	n := 0
-	for n < len(t.queue) && t.queue[n].done {
+	for n < t.front && t.queue[n].done {
 		e := t.queue[n]
 		floor = e.seq
 		if e.claim != nil && e.claim.Epoch >= t.epoch {
-			t.epoch, claim = e.claim.Epoch, e.claim
+			t.epoch, t.claim = e.claim.Epoch, e.claim
 		}
-		t.stuck, t.stuckValues, t.stuckBytes = t.stuck-1, t.stuckValues-e.size, t.stuckBytes-e.bytes
 		n++
 	}
 	clear(t.queue[:n])
 	t.queue = t.queue[n:]
+	t.front -= n
 	t.floor = max(t.floor, floor)
+	if t.held == 0 {
+		claim, t.claim = t.claim, nil
+	}
 	return floor, claim
 }
 
-// oldest returns the first batch that is not done, or nil.
+// oldest returns the first batch that is not purged, or nil.
 func (t *tracker) oldest() *rules.Batch {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for _, e := range t.queue {
-		if !e.done && e.batch != nil {
+		if !e.purged && e.batch != nil {
 			return e.batch
 		}
 	}
@@ -115,7 +155,7 @@ func (t *tracker) move(e *entry) {
 func (t *tracker) putOff(e *entry) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if !e.done && !e.putOff {
+	if !e.purged && !e.putOff {
 		t.move(e)
 		e.putOff = true
 	}

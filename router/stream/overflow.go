@@ -1,0 +1,111 @@
+package stream
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/walpurge/walpurge/cdc"
+	"github.com/walpurge/walpurge/rules"
+)
+
+// reasonOverflow: the lane was past its share of the stream.
+const reasonOverflow = "overflow"
+
+// Overflow puts a flush behind everything that a lane has in the stream, and
+// notes that it stands for all of that. It returns the flush's sequence once both
+// are durable. A crash between the two leaves a flush and no note: the lane then
+// purges its backlog and flushes besides.
+func (s *Stream) Overflow(ctx context.Context, sink string) (uint64, error) {
+	now := time.Now()
+	b := &rules.Batch{Sink: sink, Origin: rules.FromGap, Flush: true, Reason: reasonOverflow, Stamp: cdc.Stamp{FirstCommit: now, LastCommit: now}}
+	claim, _, found, err := s.LastClaim(ctx)
+	if err != nil {
+		return 0, err
+	}
+	if found {
+		b.Stamp.Position = claim.Position
+	}
+	data, err := encode(s.cfg.Pipeline, b)
+	if err != nil {
+		return 0, fmt.Errorf("encode a flush for %s: %w", sink, err)
+	}
+	ack, err := s.js.PublishMsg(ctx, &nats.Msg{Subject: purgeSubject(s.cfg.Pipeline, sink), Data: data})
+	if err != nil {
+		return 0, fmt.Errorf("store a flush for %s: %w", sink, err)
+	}
+	if err := s.sync(); err != nil {
+		return 0, err
+	}
+	if err := s.note(ctx, acceptedSubject(s.cfg.Pipeline, reasonOverflow, sink), ack.Sequence); err != nil {
+		return 0, err
+	}
+	return ack.Sequence, s.sync()
+}
+
+// Overflowed is the newest flush that stands for a backlog of the sink, under
+// this name or a former one, and has not been acknowledged; 0 if there is none.
+func (s *Stream) Overflowed(ctx context.Context, c *Consumer, formerly string) (uint64, error) {
+	newest := uint64(0)
+	for _, sink := range []string{c.sink, formerly} {
+		if sink == "" {
+			continue
+		}
+		seq, err := s.readNote(ctx, acceptedSubject(s.cfg.Pipeline, reasonOverflow, sink))
+		if err != nil {
+			return 0, err
+		}
+		if seq <= c.Floor() {
+			continue
+		}
+		// Of a stream that was made anew the note says nothing.
+		m, err := s.stream.GetMsg(ctx, seq)
+		if errors.Is(err, jetstream.ErrMsgNotFound) {
+			continue
+		}
+		if err != nil {
+			return 0, fmt.Errorf("read the flush that stands for a backlog: %w", err)
+		}
+		if b, err := Decode(m.Data); err == nil && m.Subject == purgeSubject(s.cfg.Pipeline, sink) && b.Flush && b.Reason == reasonOverflow {
+			newest = max(newest, seq)
+		}
+	}
+	return newest, nil
+}
+
+// BacklogBytes is about what the lane has not acknowledged: messages, and the
+// mean size of those that it has read lately, or of all in the stream.
+func (c *Consumer) BacklogBytes(ctx context.Context) (int64, error) {
+	n, err := c.Backlog(ctx)
+	if err != nil {
+		return 0, err
+	}
+	c.mu.Lock()
+	bytes, messages := c.sizes.bytes, c.sizes.messages
+	c.mu.Unlock()
+	if messages == 0 {
+		u, err := c.s.Usage(ctx)
+		if err != nil || u.Messages == 0 {
+			return 0, err
+		}
+		bytes, messages = u.Bytes, int64(u.Messages)
+	}
+	return int64(float64(n) * float64(bytes) / float64(messages)), nil
+}
+
+// sizes sums up what a lane has read lately.
+type sizes struct{ bytes, messages int64 }
+
+// add counts a message; older ones count for less and less.
+func (s *sizes) add(msg jetstream.Msg) {
+	// What the server stores with a message: see fileStoreMsgSize in nats-server.
+	const envelope = 30
+	s.bytes += int64(len(msg.Data()) + len(msg.Subject()) + envelope)
+	if s.messages++; s.messages >= 4096 {
+		s.bytes, s.messages = s.bytes/2, s.messages/2
+	}
+}

@@ -1,0 +1,256 @@
+package delivery
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"github.com/walpurge/walpurge/rules"
+)
+
+const (
+	// maxLate, maxLateValues and MaxPutOff bound the messages, the values in them
+	// and the room that they take in the stream, that wait for their second purge.
+	// Past them the lane reads no further: a second purge before its time is of no
+	// use, and one that is left out breaks a promise. Purges by hand are counted by
+	// themselves, so that a storm does not hold them up.
+	maxLate       = 16384
+	maxLateValues = 200_000
+	// maxSlack is how much later than asked a second purge may begin, so that what
+	// comes due at nearly the same time goes together.
+	maxSlack = 100 * time.Millisecond
+)
+
+// again knows what is to be purged a second time, and when. It belongs to the
+// lane's goroutine, but for the rooms.
+//
+// What is purged is pushed in the order of its first purges, and taken in the
+// same order. So a message that was purged in several turns, because a value was
+// put off, is done with the entry of the last.
+type again struct {
+	on    bool
+	slack time.Duration
+	per   int // values in one turn
+	queue []late
+	// waits has for every value in the queue when its newest purge began.
+	waits map[value]*waiting
+
+	room, handRoom *room
+}
+
+// late is what is purged again at some time, and what is done with that.
+type late struct {
+	at     time.Time
+	invs   []rules.Invalidation
+	owners []ready
+	hand   *handJob
+}
+
+type waiting struct {
+	entries int
+	began   time.Time
+}
+
+func newAgain(cfg Config) *again {
+	return &again{
+		on: cfg.SecondPurge > 0, slack: min(maxSlack, cfg.SecondPurge/16), per: max(1, cfg.Limits.Items),
+		waits: make(map[value]*waiting), room: newRoom(cfg.MaxPutOff), handRoom: newRoom(cfg.MaxPutOff),
+	}
+}
+
+// owners divides messages into those that wait for a second purge and those
+// that have nothing to wait for.
+func (a *again) owners(group []ready) (owners, rest []ready) {
+	if !a.on {
+		return nil, group
+	}
+	for _, r := range group {
+		if r.final && !r.skipped && size(r) > 0 {
+			owners = append(owners, r)
+		} else {
+			rest = append(rest, r)
+		}
+	}
+	return owners, rest
+}
+
+// push adds what was purged and is to be purged again. The owners are done with
+// that.
+func (a *again) push(at time.Time, invs []rules.Invalidation, owners []ready, hand *handJob) {
+	if len(invs) == 0 && len(owners) == 0 && hand == nil {
+		return
+	}
+	for _, r := range owners {
+		a.room.add(r.msg.Batch, 1)
+	}
+	if hand != nil {
+		a.handRoom.add(hand.msg.Batch, 1)
+	}
+	for _, inv := range invs {
+		v := value{inv.Kind, inv.Value}
+		if a.waits[v] == nil {
+			a.waits[v] = &waiting{}
+		}
+		a.waits[v].entries++
+	}
+	for len(invs) > a.per {
+		a.queue = append(a.queue, late{at: at, invs: invs[:a.per:a.per]})
+		invs = invs[a.per:]
+	}
+	a.queue = append(a.queue, late{at: at, invs: invs, owners: owners, hand: hand})
+}
+
+// note remembers when a purge of values began that has been carried out: it is
+// the second one for whatever was due by then.
+func (a *again) note(invs []rules.Invalidation, began time.Time) {
+	if len(a.queue) == 0 {
+		return
+	}
+	for _, inv := range invs {
+		if w := a.waits[value{inv.Kind, inv.Value}]; w != nil {
+			w.began = began
+		}
+	}
+}
+
+// next returns when something is to be done.
+func (a *again) next() (time.Time, bool) {
+	if len(a.queue) == 0 {
+		return time.Time{}, false
+	}
+	return a.queue[0].at.Add(a.slack), true
+}
+
+// take returns how many entries are due, as many as go in one turn, and what of
+// them has not been purged since it was due.
+func (a *again) take(now time.Time) (entries int, invs []rules.Invalidation) {
+	if at, some := a.next(); !some || now.Before(at) {
+		return 0, nil
+	}
+	for entries < len(a.queue) && !now.Before(a.queue[entries].at) && (entries == 0 || len(invs) < a.per) {
+		e := a.queue[entries]
+		for _, inv := range e.invs {
+			if a.waits[value{inv.Kind, inv.Value}].began.Before(e.at) {
+				invs = append(invs, inv)
+			}
+		}
+		entries++
+	}
+	return entries, distinct(invs)
+}
+
+// drop removes the first entries and returns them.
+func (a *again) drop(entries int) []late {
+	out := append([]late(nil), a.queue[:entries]...)
+	clear(a.queue[:entries])
+	a.queue = a.queue[entries:]
+	for _, e := range out {
+		for _, inv := range e.invs {
+			v := value{inv.Kind, inv.Value}
+			if a.waits[v].entries--; a.waits[v].entries == 0 {
+				delete(a.waits, v)
+			}
+		}
+		for _, r := range e.owners {
+			a.room.add(r.msg.Batch, -1)
+		}
+		if e.hand != nil {
+			a.handRoom.add(e.hand.msg.Batch, -1)
+		}
+	}
+	return out
+}
+
+// repeats is what of a turn is purged again: nothing if all its messages come
+// again by themselves, because their gates are closed.
+func (l *Lane) repeats(group []ready, j *job) []rules.Invalidation {
+	final := len(j.met) > 0
+	for _, r := range group {
+		final = final || r.final
+	}
+	if !l.again.on || !final {
+		return nil
+	}
+	return distinct(append(without(j.twice, j.refused), j.instead...))
+}
+
+// repeat carries out second purges that are due, about as many as go in one
+// call, so that first ones do not wait for long.
+func (l *Lane) repeat(intake, work context.Context) {
+	began := time.Now()
+	entries, invs := l.again.take(began)
+	if entries == 0 {
+		return
+	}
+	t := &turn{job: &job{}, second: true}
+	for _, e := range l.again.queue[:entries] {
+		t.group = append(t.group, e.owners...)
+	}
+	for _, request := range split(invs, l.cfg.Limits) {
+		if !l.request(intake, work, request, t) {
+			return
+		}
+	}
+	if len(invs) > 0 {
+		l.enter(OK, nil)
+	}
+	l.again.note(invs, began)
+	var done []ready
+	for _, e := range l.again.drop(entries) {
+		done = append(done, e.owners...)
+		if e.hand != nil {
+			l.ackByHand(e.hand)
+		}
+	}
+	l.giveUp(done)
+}
+
+// room counts what waits for its second purge.
+type room struct {
+	maxBytes int64
+
+	mu               sync.Mutex
+	messages, values int
+	bytes            int64
+	moved            chan struct{} // closed when there is room again
+}
+
+func newRoom(maxBytes int64) *room { return &room{maxBytes: maxBytes} }
+
+func (r *room) add(b *rules.Batch, n int) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.messages += n
+	r.values += n * sizeOf(b)
+	r.bytes += int64(n) * bytesOf(b)
+	if r.moved != nil && !r.full() {
+		close(r.moved)
+		r.moved = nil
+	}
+}
+
+func (r *room) full() bool {
+	return r.messages >= maxLate || r.values >= maxLateValues || r.maxBytes > 0 && r.bytes >= r.maxBytes
+}
+
+// await blocks while there is no room and reports whether the context lived
+// through it.
+func (r *room) await(ctx context.Context) bool {
+	for {
+		r.mu.Lock()
+		if !r.full() {
+			r.mu.Unlock()
+			return true
+		}
+		if r.moved == nil {
+			r.moved = make(chan struct{})
+		}
+		moved := r.moved
+		r.mu.Unlock()
+		select {
+		case <-moved:
+		case <-ctx.Done():
+			return false
+		}
+	}
+}

@@ -1,0 +1,155 @@
+package delivery
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/walpurge/walpurge/rules"
+)
+
+// Overflow bounds what a lane may leave in the stream.
+type Overflow struct {
+	// MaxBacklog is the lane's share in bytes; 0: there is no bound.
+	MaxBacklog int64
+	// Stop holds the lane when it is past its share, instead of trading its backlog.
+	Stop bool
+	// Backlog is about how many bytes the lane has not acknowledged.
+	Backlog func(ctx context.Context) (int64, error)
+	// Owe puts a flush behind all that the lane has in the stream, durably, and
+	// writes down that it stands for all of that. It returns its sequence.
+	Owe func(ctx context.Context) (uint64, error)
+	// Owed is the newest such flush of an earlier run, 0 if it is done.
+	Owed uint64
+}
+
+// lookEvery is the time between two looks at the backlog.
+const lookEvery = time.Second
+
+// watch looks at the backlog until the context ends.
+func (l *Lane) watch(ctx context.Context) {
+	o := l.cfg.Overflow
+	tick := time.NewTicker(lookEvery)
+	defer tick.Stop()
+	// known is what of the backlog was answered already.
+	known := int64(0)
+	for {
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return
+		}
+		backlog, err := o.Backlog(ctx)
+		if err != nil {
+			l.cfg.Logger.Debug("read the backlog", "err", err)
+			continue
+		}
+		if known = min(known, backlog); backlog-known <= o.MaxBacklog {
+			continue
+		}
+		if o.Stop {
+			l.halt(fmt.Errorf("the backlog of about %d bytes exceeds max_backlog, %d: walpurge resume --sink %s purges it after all; "+
+				"walpurge purge --sink %s --all --supersede before that trades it for a flush", backlog, o.MaxBacklog, l.cfg.Name, l.cfg.Name))
+			known = backlog
+			continue
+		}
+		seq, err := o.Owe(ctx)
+		if err != nil {
+			l.cfg.Logger.Warn("the lane is past its share of the stream, and a flush in place of its backlog cannot be stored yet", "err", err)
+			continue
+		}
+		known = backlog
+		l.cfg.Logger.Error("the lane is past its share of the stream, a flush stands for its backlog", "bytes", backlog, "max_backlog", o.MaxBacklog, "seq", seq)
+		l.trade(seq)
+	}
+}
+
+// trade makes a flush stand for every message before it. No watermark moves
+// until that is done.
+func (l *Lane) trade(seq uint64) {
+	l.tracker.hold(seq)
+	l.traded.Store(seq)
+	l.poke()
+}
+
+// skips reports whether a flush that has not begun stands for the message.
+func (l *Lane) skips(m rules.Message) bool {
+	return m.Seq < l.traded.Load() && l.begun < l.traded.Load()
+}
+
+// spare gives up the messages of a group that a flush stands for, before that
+// may keep the others waiting, and returns those.
+func (l *Lane) spare(group []ready) []ready {
+	var rest, skipped []ready
+	for _, r := range group {
+		if r.skipped = l.skips(r.msg); r.skipped {
+			skipped = append(skipped, r)
+		} else {
+			rest = append(rest, r)
+		}
+	}
+	if len(skipped) > 0 {
+		l.finish(skipped, nil)
+	}
+	return rest
+}
+
+// overflown reports whether a flush that has not begun stands for all of a turn,
+// so that it need not be carried out.
+func (l *Lane) overflown(t *turn) bool {
+	if l.begun >= l.traded.Load() {
+		return false
+	}
+	if t.second && l.newest >= l.traded.Load() {
+		return false
+	}
+	for _, r := range t.group {
+		if !l.skips(r.msg) {
+			return false
+		}
+	}
+	return true
+}
+
+// beginning notes that the flush of a message begins.
+func (l *Lane) beginning(m rules.Message) {
+	if m.Batch != nil && m.Batch.Flush {
+		l.begun = max(l.begun, m.Seq)
+	}
+}
+
+// halt holds the lane until it is resumed by hand.
+func (l *Lane) halt(why error) {
+	l.mu.Lock()
+	l.halted = why
+	l.mu.Unlock()
+	l.enter(Blocked, why)
+	l.cfg.Logger.Error("the lane has stopped", "err", why)
+	l.poke()
+}
+
+// poke makes the lane's goroutine look again at what it waits for.
+func (l *Lane) poke() {
+	select {
+	case l.nudge <- struct{}{}:
+	default:
+	}
+}
+
+// hold keeps claims back until a message was purged.
+func (t *tracker) hold(seq uint64) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.held = max(t.held, seq)
+	if t.lifted == nil {
+		t.lifted = make(chan struct{})
+	}
+}
+
+// holding returns what is closed when claims are not held back any more, nil if
+// they are not.
+func (t *tracker) holding() <-chan struct{} {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.lifted
+}
