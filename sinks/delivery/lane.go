@@ -167,6 +167,7 @@ func (l *Lane) Run(intake, work context.Context) error {
 			group := gather(r, turn)
 			l.queue.release(group)
 			l.carryOut(intake, work, group)
+			l.absorb(group, turn)
 		case <-putOff:
 			l.carryOut(intake, work, nil)
 		case <-l.nudge:
@@ -202,10 +203,12 @@ func (l *Lane) carryOut(intake, work context.Context, group []ready) {
 	if failpoint.On("ack_before_purge") {
 		l.giveUp(group)
 	}
+	failpoint.Crash("delivered")
 	j := l.plan(group, time.Now())
 	if !l.purge(intake, work, group, j) {
 		return
 	}
+	failpoint.Crash("purged")
 	l.finish(l.settle(group, j))
 	messages, values, bytes := l.tracker.behind()
 	if messages > maxPutOff || values > maxPutOffValues || l.cfg.MaxPutOff > 0 && bytes > l.cfg.MaxPutOff {
@@ -222,6 +225,7 @@ func (l *Lane) finish(group []ready) {
 		}
 		l.announce(l.cfg.Source, r.msg)
 	}
+	failpoint.Crash("announced")
 	l.giveUp(group)
 	l.uncover(group)
 }
@@ -251,6 +255,7 @@ func (l *Lane) giveUp(group []ready) {
 	if err := l.cfg.Source.Ack(floor); err != nil {
 		l.cfg.Logger.Warn("acknowledgement failed, the purges will be repeated after a restart", "err", err)
 	}
+	failpoint.Crash("acknowledged")
 	if claim != nil {
 		l.cfg.Board.Advance(watermark.Mark{Stage: watermark.Purged, Target: l.cfg.Name}, claim.Position)
 		l.cfg.Board.Advance(watermark.Mark{Stage: watermark.Settled, Target: l.cfg.Name}, claim.Position)
@@ -308,6 +313,10 @@ func (l *Lane) gates(ctx context.Context, m rules.Message, bounded bool) bool {
 		return true
 	}
 	for i := range l.cfg.Gates {
+		if failpoint.On("visible_gate_ignored") && l.cfg.Gates[i].Name == "visible" ||
+			failpoint.On("after_gate_ignored") && l.cfg.Gates[i].Name != "visible" {
+			continue
+		}
 		if !l.wait(ctx, i, m, bounded) {
 			return false
 		}
