@@ -79,7 +79,7 @@ func TestCrashPoints(t *testing.T) {
 	r := newRig(t, rigOptions{})
 	o := newOracle(r)
 	histories, commits, before := 0, 0, "none"
-	for round := range rounds(1, 12) {
+	for round := range rounds(1, 8) {
 		for _, p := range crashPoints {
 			trigger := r.path(fmt.Sprintf("crash-%d-%s", round, p.name))
 			d := recovered(r, o, p, trigger, before)

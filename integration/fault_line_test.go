@@ -34,7 +34,7 @@ func TestBrokenLineLosesNothing(t *testing.T) {
 	o := newOracle(r)
 	d := r.start()
 	w := startWriters(r, 4)
-	for range rounds(2, 20) {
+	for range rounds(2, 5) {
 		pick(100*time.Millisecond, 400*time.Millisecond)
 		old := r.walsender()
 		r.exec("SELECT pg_terminate_backend($1)", old)

@@ -37,7 +37,9 @@ func (s *Server) Watch(ctx context.Context) error {
 func (s *Server) health() error {
 	a := &answer{}
 	s.ns.HandleHealthz(a, &http.Request{Method: http.MethodGet, URL: &url.URL{Path: "/healthz"}})
-	if a.code == 0 || a.code == http.StatusOK {
+	// Any other code, as of a server too busy to answer in a millisecond, says
+	// nothing of the store.
+	if a.code != http.StatusServiceUnavailable {
 		return nil
 	}
 	var told struct{ Error string }
