@@ -51,19 +51,25 @@ func (r *rig) spawn(addr, file string, env []string) *daemon {
 	d := &daemon{t: r.t, addr: addr, logs: &logs{}, done: make(chan struct{})}
 	d.cmd = command(env, "run", "-c", file)
 	d.cmd.Stderr = d.logs
-	require.NoError(r.t, d.cmd.Start())
+	d.begin()
+	return d
+}
+
+// begin starts the process, which ends with the test.
+func (d *daemon) begin() {
+	d.t.Helper()
+	require.NoError(d.t, d.cmd.Start())
 	go func() {
 		d.err = d.cmd.Wait()
 		close(d.done)
 	}()
-	r.t.Cleanup(func() {
+	d.t.Cleanup(func() {
 		_ = d.cmd.Process.Kill()
 		<-d.done
-		if r.t.Failed() {
-			r.t.Logf("daemon's log, last part:\n%s", d.logs.tail(60))
+		if d.t.Failed() {
+			d.t.Logf("daemon's log, last part:\n%s", d.logs.tail(60))
 		}
 	})
-	return d
 }
 
 // command is a call of walpurge that dies with the test.

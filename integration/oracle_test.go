@@ -277,3 +277,10 @@ func write(ctx context.Context, db *pgxpool.Pool, rnd *rand.Rand) error {
 	}
 	return tx.Commit(ctx)
 }
+
+// count is how many transactions were committed so far.
+func (w *writers) count() int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.commits
+}

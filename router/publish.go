@@ -3,6 +3,7 @@ package router
 import (
 	"context"
 
+	"github.com/walpurge/walpurge/cdc/failpoint"
 	"github.com/walpurge/walpurge/rules"
 )
 
@@ -37,6 +38,7 @@ func (r *Router) send(ctx context.Context, last int) error {
 	for sink := range last + 1 {
 		if b := r.builders[sink]; !b.empty() {
 			for _, part := range split(b.take(r.start)) {
+				failpoint.Crash("evaluated")
 				if err := r.cfg.Publisher.Publish(ctx, part); err != nil {
 					return err
 				}

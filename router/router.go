@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/walpurge/walpurge/cdc"
+	"github.com/walpurge/walpurge/cdc/failpoint"
 	"github.com/walpurge/walpurge/rules"
 )
 
@@ -214,6 +215,7 @@ func (r *Router) bridge(ctx context.Context, gap cdc.Gap, last cdc.Claim, seq ui
 		if err != nil {
 			return err
 		}
+		failpoint.Crash("bridging")
 	}
 	if err := r.cfg.Publisher.Claim(ctx, gap.To, now); err != nil {
 		return err
@@ -346,6 +348,7 @@ func (r *Router) swap() {
 	if r.pending == nil || r.pending.held || len(r.waiting.pending) > 0 || slices.ContainsFunc(r.builders, func(b *builder) bool { return !b.empty() }) {
 		return
 	}
+	failpoint.Crash("reloading")
 	r.use(r.pending.set)
 	close(r.pending.done)
 	r.pending = nil

@@ -1,6 +1,9 @@
 package rules
 
-import "github.com/walpurge/walpurge/cdc"
+import (
+	"github.com/walpurge/walpurge/cdc"
+	"github.com/walpurge/walpurge/cdc/failpoint"
+)
 
 // images sets p.old and p.new to what is known of the row before and after the
 // change, for the columns that rules read.
@@ -38,7 +41,13 @@ func (p *Plan) update(c *cdc.Change) {
 		if sameIdentity && p.rel.Columns[i].Key {
 			before = after
 		}
+		if failpoint.On("unchanged_as_empty") && after.Kind == cdc.Unchanged {
+			after = cdc.Value{Kind: cdc.Text}
+		}
 		p.old[i], p.new[i] = before, after
+	}
+	if failpoint.On("discard_old") {
+		p.old = nil
 	}
 }
 

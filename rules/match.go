@@ -8,6 +8,7 @@ import (
 	"cel.dev/cel-go/common/types/ref"
 
 	"github.com/walpurge/walpurge/cdc"
+	"github.com/walpurge/walpurge/cdc/failpoint"
 )
 
 // match tries a condition with the new and with the old row. Either one is
@@ -25,7 +26,7 @@ func (p *Plan) match(c *condition, op cdc.Op) (match, unknown, failed bool) {
 	if yes || err == nil {
 		return yes, false, false
 	}
-	return true, true, !onlyNotCarried(err)
+	return !failpoint.On("unknown_as_false"), true, !onlyNotCarried(err)
 }
 
 // view shows the change at hand to conditions, and says which images one is to

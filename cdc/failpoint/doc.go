@@ -4,5 +4,7 @@
 // of names with commas between.
 //
 // A seeded bug behind a failpoint is how the tests prove that they would notice
-// the real one.
+// the real one. A place to crash is reached at any time, so its name may be
+// followed by :N, the number of the passage that is the last, and by @FILE: it
+// counts only once that file exists, which lets a test choose the moment.
 package failpoint

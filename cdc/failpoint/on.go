@@ -4,23 +4,56 @@ package failpoint
 
 import (
 	"os"
-	"slices"
+	"strconv"
 	"strings"
 	"sync"
-	"syscall"
+	"sync/atomic"
 )
 
-var armed = sync.OnceValue(func() []string {
-	return strings.Split(os.Getenv("WALPURGE_FAILPOINTS"), ",")
-})
+// point is what the environment says of a name.
+type point struct {
+	left atomic.Int64 // passages until the last one
+	file string
+}
+
+var armed = sync.OnceValue(func() map[string]*point { return parse(os.Getenv("WALPURGE_FAILPOINTS")) })
+
+func parse(list string) map[string]*point {
+	points := make(map[string]*point)
+	for entry := range strings.SplitSeq(list, ",") {
+		p := &point{}
+		entry, p.file, _ = strings.Cut(entry, "@")
+		name, count, _ := strings.Cut(entry, ":")
+		n, err := strconv.ParseInt(count, 10, 64)
+		if err != nil {
+			n = 1
+		}
+		p.left.Store(n)
+		points[name] = p
+	}
+	return points
+}
 
 // On reports whether the named misbehaviour is asked for.
-func On(name string) bool { return slices.Contains(armed(), name) }
+func On(name string) bool { return armed()[name] != nil }
 
-// Die ends the process as a crash would where the named misbehaviour is asked for.
-func Die(name string) {
-	if On(name) {
-		_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
+// Crash ends the process as kill -9 does if this place is armed and this is the
+// passage that was asked for. It does not return then.
+func Crash(name string) {
+	if p := armed()[name]; p != nil && p.last() {
+		if self, err := os.FindProcess(os.Getpid()); err == nil {
+			_ = self.Kill()
+		}
 		select {}
 	}
+}
+
+// last counts a passage and reports whether it is the one to end at.
+func (p *point) last() bool {
+	if p.file != "" {
+		if _, err := os.Stat(p.file); err != nil {
+			return false
+		}
+	}
+	return p.left.Add(-1) == 0
 }

@@ -83,7 +83,7 @@ func (s Step) run(ctx context.Context, conn *pgx.Conn, publication string) (map[
 		return err
 	})
 	if err == nil {
-		failpoint.Die("die_after_widening")
+		failpoint.Crash("die_after_widening")
 	}
 	return now, err
 }

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/walpurge/walpurge/cdc"
+	"github.com/walpurge/walpurge/cdc/failpoint"
 	"github.com/walpurge/walpurge/cdc/watermark"
 )
 
@@ -35,6 +36,9 @@ const (
 // a position of another timeline.
 func (r *reporter) safe() cdc.Position {
 	p := r.board.Safe(r.policy)
+	if failpoint.On("confirm_on_receive") {
+		p = r.board.Get(watermark.Mark{Stage: watermark.Received})
+	}
 	if p.SystemID != r.start.SystemID || p.Timeline != r.start.Timeline || p.LSN < r.start.LSN {
 		return r.start
 	}
@@ -88,6 +92,9 @@ func (r *reporter) send(ask bool) error {
 	for i := range 3 {
 		binary.BigEndian.PutUint64(b[6+8*i:], uint64(p.LSN))
 	}
+	if failpoint.On("flush_zero") {
+		clear(b[14:22])
+	}
 	binary.BigEndian.PutUint64(b[30:], uint64(time.Now().UnixMicro()-946684800_000_000))
 	if ask {
 		b[38] = 1
@@ -95,6 +102,7 @@ func (r *reporter) send(ask bool) error {
 	if err := r.write(b[:]); err != nil {
 		return fmt.Errorf("confirm %s: %w", p, err)
 	}
+	failpoint.Crash("confirmed")
 	r.sent = p
 	r.board.Advance(watermark.Mark{Stage: watermark.Confirmed}, p)
 	return nil

@@ -8,6 +8,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/walpurge/walpurge/cdc"
+	"github.com/walpurge/walpurge/cdc/failpoint"
 	"github.com/walpurge/walpurge/cdc/watermark"
 )
 
@@ -47,6 +48,7 @@ func (r *Reader) stream(ctx context.Context, s *session, rc *receiver) error {
 		}
 		r.enter(Streaming, nil)
 		for b := range rc.gulps {
+			failpoint.Crash("received")
 			if err := s.gulp(work, b); err != nil {
 				return err
 			}

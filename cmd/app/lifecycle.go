@@ -40,6 +40,9 @@ func (a *App) Run(ctx context.Context) error {
 	}
 	spawn(&under, func() error { return a.publisher.Run(core) })
 	spawn(&under, func() error { return a.stream.RunSync(core, a.board) })
+	if a.server != nil {
+		spawn(&under, func() error { return a.server.Watch(core) })
+	}
 	trimmer := stream.NewTrimmer(a.stream, a.publisher, a.floor, a.log.With("component", "trimmer"))
 	spawn(&under, func() error { return trimmer.Run(core) })
 	spawn(&under, func() error { return a.admin.Run(core, a.listener) })

@@ -42,12 +42,13 @@ type room struct {
 var house = map[string]room{
 	"cdc":                    {nil, nil, pure},
 	"cdc/failpoint":          {nil, nil, pure},
+	"cdc/failpoint/seeded":   {nil, []string{"github.com/stretchr/testify/"}, false},
 	"cdc/pgoutput":           {[]string{"cdc"}, nil, pure},
 	"cdc/watermark":          {[]string{"cdc"}, nil, pure},
 	"cdc/visible":            {[]string{"cdc"}, []string{pgx}, false},
 	"cdc/postgres":           {[]string{"cdc", "cdc/failpoint", "cdc/pgoutput", "cdc/watermark"}, []string{pgx, "github.com/jackc/pglogrepl", errgrp}, false},
 	"rules/strictyaml":       {nil, []string{"github.com/goccy/go-yaml"}, pure},
-	"rules":                  {[]string{"cdc", "rules/strictyaml"}, []string{cel}, pure},
+	"rules":                  {[]string{"cdc", "cdc/failpoint", "rules/strictyaml"}, []string{cel}, pure},
 	"rules/draft":            {[]string{"cdc"}, []string{"golang.org/x/text/unicode/norm"}, pure},
 	"rules/rulestest":        {[]string{"cdc", "rules", "rules/strictyaml"}, nil, pure},
 	"router/lookup":          {[]string{"cdc", "rules"}, []string{pgx}, false},
@@ -156,7 +157,7 @@ func TestNoTestKitInTheBinary(t *testing.T) {
 	for _, s := range sources(t) {
 		byPackage[s.pkg()] = append(byPackage[s.pkg()], s)
 	}
-	kits := []string{"testing", "testing/", "github.com/stretchr/", "go.uber.org/goleak", "pgregory.net/rapid", module + "sinks/sinktest"}
+	kits := []string{"testing", "testing/", "github.com/stretchr/", "go.uber.org/goleak", "pgregory.net/rapid", module + "sinks/sinktest", module + "cdc/failpoint/seeded"}
 	seen := map[string]bool{}
 	var walk func(pkg string)
 	walk = func(pkg string) {

@@ -9,6 +9,7 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
+	"github.com/walpurge/walpurge/cdc/failpoint"
 	"github.com/walpurge/walpurge/rules"
 )
 
@@ -34,6 +35,7 @@ func (s *Stream) Park(ctx context.Context, b *rules.Batch, cause error) error {
 	if _, err := s.js.PublishMsg(ctx, &nats.Msg{Subject: parkedSubject(s.cfg.Pipeline, b.Sink), Data: data}); err != nil {
 		return fmt.Errorf("park: %w", err)
 	}
+	failpoint.Crash("parking")
 	return s.sync()
 }
 

@@ -11,6 +11,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/walpurge/walpurge/cdc"
+	"github.com/walpurge/walpurge/cdc/failpoint"
 	"github.com/walpurge/walpurge/cdc/watermark"
 	"github.com/walpurge/walpurge/rules"
 )
@@ -69,6 +70,7 @@ func (p *Publisher) Publish(ctx context.Context, b *rules.Batch) error {
 	msg := &nats.Msg{Subject: purgeSubject(p.s.cfg.Pipeline, b.Sink), Data: data}
 	// A refusal here is settled like one that comes back: by sending again.
 	future, _ := p.s.js.PublishMsgAsync(msg)
+	failpoint.Crash("published")
 	p.written.Add(int64(len(data)))
 	if err := p.enqueue(ctx, pending{nth: p.sent.Add(1), msg: msg, future: future}); err != nil {
 		return err
@@ -220,6 +222,7 @@ func (p *Publisher) claim(ctx context.Context, c *cdc.Claim) {
 		return
 	}
 	msg := &nats.Msg{Subject: progressSubject(p.s.cfg.Pipeline), Data: data}
+	failpoint.Crash("stored")
 	if !p.insist(ctx, msg) {
 		return
 	}

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/walpurge/walpurge/cdc"
+	"github.com/walpurge/walpurge/cdc/failpoint"
 	"github.com/walpurge/walpurge/cdc/watermark"
 )
 
@@ -30,11 +31,13 @@ func (s *Stream) RunSync(ctx context.Context, board *watermark.Board) error {
 				return nil
 			}
 		}
+		failpoint.Crash("claimed")
 		if s.cfg.Sync != nil {
 			if err := s.cfg.Sync(); err != nil {
 				return &cdc.Halt{Err: fmt.Errorf("sync the stream to disk: %w", err)}
 			}
 		}
+		failpoint.Crash("synced")
 		board.Advance(synced, p)
 		select {
 		case <-time.After(syncPause):

@@ -207,6 +207,7 @@ func (l *Lane) Run(intake, work context.Context) error {
 			group := gather(r, turn)
 			l.queue.release(group)
 			l.carryOut(intake, work, group)
+			l.absorb(group, turn)
 			l.flushOn(intake, work)
 			l.repeat(intake, work)
 		case <-putOff:
@@ -262,12 +263,14 @@ func (l *Lane) carryOut(intake, work context.Context, group []ready) {
 	if failpoint.On("ack_before_purge") {
 		l.giveUp(group)
 	}
+	failpoint.Crash("delivered")
 	group = l.spare(group)
 	began := time.Now()
 	j := l.plan(group, began)
 	if !l.purge(intake, work, group, j) {
 		return
 	}
+	failpoint.Crash("purged")
 	finished = len(group)
 	l.again.note(j.invs, began)
 	l.finish(l.settle(group, j), l.repeats(group, j))
@@ -335,6 +338,10 @@ func (l *Lane) gates(ctx context.Context, m rules.Message, bounded bool) error {
 		return nil
 	}
 	for i := range l.cfg.Gates {
+		if failpoint.On("visible_gate_ignored") && l.cfg.Gates[i].Name == "visible" ||
+			failpoint.On("after_gate_ignored") && l.cfg.Gates[i].Name != "visible" {
+			continue
+		}
 		if err := l.wait(ctx, i, m, bounded); err != nil {
 			return err
 		}

@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"time"
 
+	"github.com/walpurge/walpurge/cdc/failpoint"
 	"github.com/walpurge/walpurge/rules"
 	"github.com/walpurge/walpurge/sinks"
 )
@@ -36,7 +37,10 @@ func (l *Lane) purge(intake, work context.Context, group []ready, j *job) bool {
 	}
 	ok := true
 	t := &turn{group: j.sources(group), job: j}
-	for _, request := range split(all, l.cfg.Limits) {
+	for n, request := range split(all, l.cfg.Limits) {
+		if n > 0 {
+			failpoint.Crash("purging")
+		}
 		if ok = l.request(intake, work, request, t); !ok {
 			break
 		}
@@ -102,6 +106,9 @@ func (l *Lane) request(intake, work context.Context, invs []rules.Invalidation, 
 		err := l.cfg.Sink.Purge(work, invs)
 		l.metrics.request(time.Since(began), len(invs), err)
 		if err == nil {
+			return true
+		}
+		if failpoint.On("ack_on_failure") {
 			return true
 		}
 		class, after := sinks.ClassOf(err)

@@ -3,6 +3,7 @@ package delivery
 import (
 	"time"
 
+	"github.com/walpurge/walpurge/cdc/failpoint"
 	"github.com/walpurge/walpurge/cdc/watermark"
 	"github.com/walpurge/walpurge/rules"
 )
@@ -70,6 +71,7 @@ func (l *Lane) finish(group []ready, invs []rules.Invalidation) {
 		}
 	}
 	l.purged(first)
+	failpoint.Crash("announced")
 	at := now.Add(l.cfg.SecondPurge)
 	owners, rest := l.again.owners(group)
 	l.again.push(at, invs, owners, nil)
@@ -110,6 +112,7 @@ func (l *Lane) giveUp(group []ready) {
 	if err := l.cfg.Source.Ack(floor); err != nil {
 		l.cfg.Logger.Warn("acknowledgement failed, the purges will be repeated after a restart", "err", err)
 	}
+	failpoint.Crash("acknowledged")
 	if claim != nil {
 		l.cfg.Board.Advance(watermark.Mark{Stage: watermark.Settled, Target: l.cfg.Name}, claim.Position)
 	}

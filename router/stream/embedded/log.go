@@ -15,10 +15,11 @@ type logger struct {
 }
 
 func (l *logger) say(level func(string, ...any), format string, args []any) {
+	text := fmt.Sprintf(format, args...)
 	l.mu.Lock()
-	l.last = fmt.Sprintf(format, args...)
+	l.last = text
 	l.mu.Unlock()
-	level("nats server", "msg_text", l.last)
+	level("nats server", "msg_text", text)
 }
 
 func (l *logger) lastError() string {
