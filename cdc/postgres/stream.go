@@ -46,11 +46,8 @@ func (r *Reader) stream(ctx context.Context, s *session, rc *receiver) error {
 			return err
 		}
 		r.enter(Streaming, nil)
-		for b := range rc.gulps {
-			if err := s.gulp(work, b); err != nil {
-				return err
-			}
-			rc.recycle(b)
+		if err := s.feed(work, rc); err != nil {
+			return err
 		}
 		return s.handler.Rest(work, cdc.Rest{Last: true})
 	}))
