@@ -30,9 +30,9 @@ const (
 	// lies well above what a commit needs to get to the disk.
 	lateAfter = 20 * time.Millisecond
 	// longestNap is the most that a nap takes.
-	longestNap = 2 * time.Millisecond
-	// enough ends a nap: what a slab takes.
-	enough = slabSize
+	longestNap = time.Millisecond
+	// enough ends a nap. More would wait for longer in colder memory.
+	enough = 64 << 10
 )
 
 // newPace returns the pace of a connection. Where it is not TCP, or cannot say,
