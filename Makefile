@@ -15,6 +15,9 @@ GOLANGCI_LINT ?= github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 # cores to serve them.
 TEST_FLAGS ?= -race -tags failpoints -p 2 -timeout 10m
 FUZZTIME ?= 20s
+BENCH_ROWS ?= 1000000
+BENCH_ROUNDS ?= 3
+BENCH_KINDS ?= abcl
 
 .PHONY: help
 help: ## list the targets
@@ -55,7 +58,12 @@ fuzz: ## run every fuzz target for FUZZTIME (20s)
 	done
 
 .PHONY: bench
-bench: deps ## run every benchmark once
+bench: deps build ## drain backlogs beside PostgreSQL's own rate, and measure latency (docs/performance.md)
+	mkdir -p bin
+	go run ./integration/bench/drainbench -walpurge bin/walpurge -rows $(BENCH_ROWS) -rounds $(BENCH_ROUNDS) -kinds $(BENCH_KINDS) -results bin/bench.json
+
+.PHONY: bench-go
+bench-go: deps ## run every Go benchmark once
 	go test -run '^$$' -bench . -benchmem -p 1 ./...
 
 .PHONY: lint

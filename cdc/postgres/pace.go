@@ -1,37 +1,84 @@
 package postgres
 
-import "time"
+import (
+	"context"
+	"crypto/tls"
+	"net"
+	"sync/atomic"
+	"syscall"
+	"time"
 
-// pace decides how long to leave the server alone between two reads. PostgreSQL
-// sends every message by a call of its own, and a reader that waits for each one
-// is woken for each one, which costs both sides more than the decoding. Behind a
-// backlog every read finds something at once; then a nap lets the messages of a
-// millisecond gather. A read that has to wait means that there is no backlog,
-// and ends the naps, so that a change on a quiet line is handed on at once.
+	"golang.org/x/sys/unix"
+)
+
+// pace leaves the server alone for a moment between two reads, behind a backlog.
+// PostgreSQL sends every message by a call of its own, and a reader that is
+// woken for each one costs both sides more than the decoding. So the kernel is
+// asked not to wake us before there is enough to read, or a moment has passed.
+//
+// A backlog is told by the server's own clock: what it sends now was committed a
+// while ago. So nothing comes between a fresh commit and its purge, however busy
+// the line is, and what is late already gets later by a small share of that.
 type pace struct {
-	nap time.Duration
-	// eager counts reads in a row that found something at once.
-	eager int
+	late atomic.Bool
+	conn net.Conn
+	raw  syscall.RawConn
 }
 
 const (
-	// atOnce is the longest that a read takes which did not have to wait.
-	atOnce = 100 * time.Microsecond
-	// eagerReads make a backlog.
-	eagerReads = 16
-	firstNap   = 50 * time.Microsecond
+	// lateAfter is the age of a commit, when it is sent, that makes a backlog. It
+	// lies well above what a commit needs to get to the disk.
+	lateAfter = 20 * time.Millisecond
+	// longestNap is the most that a nap takes.
 	longestNap = time.Millisecond
+	// enough ends a nap. More would wait for longer in colder memory.
+	enough = 64 << 10
 )
 
-// read notes how long a read took.
-func (p *pace) read(took time.Duration) {
-	if took > atOnce {
-		*p = pace{}
-		return
+// newPace returns the pace of a connection. Where it is not TCP, or cannot say,
+// a nap is a sleep.
+func newPace(conn net.Conn) *pace {
+	p := &pace{conn: conn}
+	if secured, is := conn.(*tls.Conn); is {
+		conn = secured.NetConn()
 	}
-	if p.eager++; p.eager < eagerReads {
-		return
+	if tcp, is := conn.(*net.TCPConn); is {
+		p.raw, _ = tcp.SyscallConn() // nil: see nap
 	}
-	p.nap = min(max(firstNap, p.nap*2), longestNap)
-	p.eager = 0
+	return p
+}
+
+// judge notes how old the newest commit was when the server sent it.
+func (p *pace) judge(age time.Duration) { p.late.Store(age > lateAfter) }
+
+// rest naps if there is a backlog.
+func (p *pace) rest(ctx context.Context) error {
+	if !p.late.Load() || ctx.Err() != nil {
+		return nil
+	}
+	if p.raw == nil || !p.lowWater(enough) {
+		time.Sleep(longestNap)
+		return nil
+	}
+	defer p.lowWater(1)
+	if err := p.conn.SetReadDeadline(time.Now().Add(longestNap)); err != nil {
+		return err
+	}
+	waited := false
+	// It ends by the deadline, or when there is enough; a failure shows again in
+	// the read that follows.
+	_ = p.raw.Read(func(uintptr) bool {
+		again := waited
+		waited = true
+		return again
+	})
+	return nil
+}
+
+// lowWater sets how much must have come before the kernel says that there is
+// something to read.
+func (p *pace) lowWater(n int) bool {
+	ok := false
+	err := p.raw.Control(func(fd uintptr) { ok = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_RCVLOWAT, n) == nil })
+	return ok && err == nil
 }

@@ -31,11 +31,11 @@ type receiver struct {
 	r     io.Reader
 	free  chan []byte
 	gulps chan []byte
-	pace  pace
+	pace  *pace
 }
 
 func newReceiver(conn net.Conn, r io.Reader) *receiver {
-	rc := &receiver{conn: conn, r: r, free: make(chan []byte, slabs), gulps: make(chan []byte, slabs)}
+	rc := &receiver{conn: conn, r: r, pace: newPace(conn), free: make(chan []byte, slabs), gulps: make(chan []byte, slabs)}
 	for range slabs {
 		rc.free <- make([]byte, 0, slabSize)
 	}
@@ -57,7 +57,9 @@ func (rc *receiver) run(ctx context.Context) error {
 		}
 		slab = append(slab[:0], rest...)
 		end, err := 0, error(nil)
-		time.Sleep(rc.pace.nap)
+		if err := rc.pace.rest(ctx); err != nil {
+			return err
+		}
 		for end == 0 {
 			if slab, err = rc.read(ctx, slab); err != nil {
 				if ctx.Err() != nil {
@@ -84,9 +86,7 @@ func (rc *receiver) read(ctx context.Context, slab []byte) ([]byte, error) {
 	if ctx.Err() != nil {
 		return slab, ctx.Err()
 	}
-	began := time.Now()
 	n, err := rc.r.Read(slab[len(slab):cap(slab)])
-	rc.pace.read(time.Since(began))
 	if n > 0 {
 		return slab[:len(slab)+n], nil
 	}

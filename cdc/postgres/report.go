@@ -14,7 +14,7 @@ import (
 
 // reporter owns the writing side of a replication connection. It tells the
 // server the position that is safe: whenever that moved (but not more often
-// than every confirmPause), at once when the server asks, and every
+// than every confirmPause, or backlogPause), at once when the server asks, and every
 // pingPause in any case, then asking for an answer, so that a dead server or a
 // dead path is noticed and the server's position is known.
 type reporter struct {
@@ -28,6 +28,9 @@ type reporter struct {
 
 const (
 	confirmPause = 20 * time.Millisecond
+	// backlogPause is the pause while more has been received than is safe. The
+	// server may write and sync the slot for each confirmation.
+	backlogPause = 250 * time.Millisecond
 	pingPause    = time.Second
 	writeTimeout = 10 * time.Second
 )
@@ -69,14 +72,27 @@ func (r *reporter) run(ctx context.Context) error {
 		if err := r.send(ask); err != nil {
 			return err
 		}
+		if stop, err := r.pause(ctx); stop || err != nil {
+			return err
+		}
+	}
+}
+
+// pause waits until it is time for the next report, or the server asks for one,
+// and reports whether the context ended.
+func (r *reporter) pause(ctx context.Context) (stop bool, err error) {
+	began := time.Now()
+	for {
 		select {
 		case <-time.After(confirmPause):
 		case <-r.urgent:
-			if err := r.send(false); err != nil {
-				return err
-			}
+			return false, r.send(false)
 		case <-ctx.Done():
-			return nil
+			return true, nil
+		}
+		all := !r.safe().Before(r.board.Get(watermark.Mark{Stage: watermark.Received}))
+		if all || time.Since(began) >= backlogPause {
+			return false, nil
 		}
 	}
 }

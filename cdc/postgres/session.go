@@ -57,10 +57,13 @@ type session struct {
 	tx      cdc.Txn
 	open    bool
 	rest    cdc.Rest
-	// end and first describe the commits of the present gulp, last is the newest
+	// end and first describe the commits since the last rest, last is the newest
 	// commit of the session.
 	end, last cdc.LSN
 	first     time.Time
+	// sent is the server's clock when it sent the newest message, in microseconds
+	// since 2000.
+	sent int64
 }
 
 // committed is the end of the newest transaction handed over whole.
@@ -96,8 +99,14 @@ var errShutdown = errors.New("the server ended the replication stream (it is shu
 
 // gulp hands over every message of one gulp, then rests.
 func (s *session) gulp(ctx context.Context, b []byte) error {
-	s.rest = cdc.Rest{}
-	s.end, s.first = 0, time.Time{}
+	if err := s.handOver(ctx, b); err != nil {
+		return err
+	}
+	return s.pause(ctx)
+}
+
+// handOver hands over every message of one gulp.
+func (s *session) handOver(ctx context.Context, b []byte) error {
 	for len(b) > 0 {
 		n := 1 + int(binary.BigEndian.Uint32(b[1:]))
 		if err := s.message(ctx, b[0], b[5:n]); err != nil {
@@ -105,6 +114,11 @@ func (s *session) gulp(ctx context.Context, b []byte) error {
 		}
 		b = b[n:]
 	}
+	return nil
+}
+
+// pause notes how far the line has been handed over, and rests.
+func (s *session) pause(ctx context.Context) error {
 	at := s.start.Start
 	if at.LSN = max(s.end, s.rest.Idle); at.LSN > 0 {
 		if s.end > 0 {
@@ -118,7 +132,9 @@ func (s *session) gulp(ctx context.Context, b []byte) error {
 	if s.rest.Idle <= s.end {
 		s.rest.Idle = 0
 	}
-	return s.handler.Rest(ctx, s.rest)
+	rest := s.rest
+	s.rest, s.end, s.first = cdc.Rest{}, 0, time.Time{}
+	return s.handler.Rest(ctx, rest)
 }
 
 func (s *session) message(ctx context.Context, typ byte, body []byte) error {
@@ -142,6 +158,7 @@ func (s *session) message(ctx context.Context, typ byte, body []byte) error {
 func (s *session) copyData(ctx context.Context, b []byte) error {
 	switch {
 	case len(b) >= 25 && b[0] == pglogrepl.XLogDataByteID:
+		s.sent = int64(binary.BigEndian.Uint64(b[17:]))
 		return s.wal(ctx, b[25:])
 	case len(b) == 18 && b[0] == pglogrepl.PrimaryKeepaliveMessageByteID:
 		if !s.open {

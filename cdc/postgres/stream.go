@@ -8,7 +8,6 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/walpurge/walpurge/cdc"
-	"github.com/walpurge/walpurge/cdc/failpoint"
 	"github.com/walpurge/walpurge/cdc/watermark"
 )
 
@@ -47,12 +46,8 @@ func (r *Reader) stream(ctx context.Context, s *session, rc *receiver) error {
 			return err
 		}
 		r.enter(Streaming, nil)
-		for b := range rc.gulps {
-			failpoint.Crash("received")
-			if err := s.gulp(work, b); err != nil {
-				return err
-			}
-			rc.recycle(b)
+		if err := s.feed(work, rc); err != nil {
+			return err
 		}
 		return s.handler.Rest(work, cdc.Rest{Last: true})
 	}))

@@ -12,10 +12,12 @@ type Kind struct {
 	Name string
 	// PerTx is the number of rows that one transaction changes; 0 for all.
 	PerTx int
+	// Paced: no backlog, but latency at an even pace.
+	Paced bool
 }
 
 // Kinds are the shapes that are measured.
-var Kinds = []Kind{{"a", 1000}, {"b", 1}, {"c", 0}}
+var Kinds = []Kind{{Name: "a", PerTx: 1000}, {Name: "b", PerTx: 1}, {Name: "c"}, {Name: "l", Paced: true}}
 
 const (
 	// slot is the pattern from which each round's slot is copied.

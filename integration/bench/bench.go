@@ -35,6 +35,8 @@ type Result struct {
 	Ratios []float64 `json:"ratios"`
 	// Ratio is the median of the rounds' ratios: floor's time by ours.
 	Ratio float64 `json:"ratio"`
+	// Latency is set for the kind that measures it, and the rest is not.
+	Latency *Latency `json:"latency,omitempty"`
 }
 
 type bench struct {
@@ -98,6 +100,14 @@ func run(ctx context.Context, cfg Config, k Kind, dir string) (r Result, err err
 		return r, err
 	}
 	group.Add("connection", func() error { return b.db.Close(context.Background()) })
+	if k.Paced {
+		l, err := b.runLatency(ctx)
+		if err != nil {
+			return r, err
+		}
+		fmt.Fprintf(cfg.Out, "%s: %d tx/s, commit to purged p50 %s p90 %s p99 %s, cpu %.2f cores, idle %.4f cores\n", k.Name, l.Rate, l.P50, l.P90, l.P99, l.CPU, l.Idle)
+		return Result{Kind: k.Name, Rows: l.Rate * seconds, Latency: &l}, nil
+	}
 	end, err := write(ctx, b.db, k, cfg.Rows)
 	if err != nil {
 		return r, err
@@ -118,8 +128,29 @@ func run(ctx context.Context, cfg Config, k Kind, dir string) (r Result, err err
 			k.Name, n+1, short(f.Took), short(f.Sender), short(e.Took), short(e.CPU), short(e.Sender), e.Peak>>20, ratio)
 	}
 	r.Ratio = median(r.Ratios)
-	fmt.Fprintf(cfg.Out, "%s: median ratio %.2f\n", k.Name, r.Ratio)
+	fmt.Fprintf(cfg.Out, "%s: median ratio %.2f (%.2f to %.2f), walpurge %s s (cpu %s s), floor %s s (walsender %s s), peak %d MiB\n",
+		k.Name, r.Ratio, slices.Min(r.Ratios), slices.Max(r.Ratios), spread(r.E2E, took), spread(r.E2E, cpu), spread(r.Floor, took), spread(r.Floor, senderCPU), peak(r.E2E)>>20)
 	return r, nil
+}
+
+func took(d drained) time.Duration      { return d.Took }
+func cpu(d drained) time.Duration       { return d.CPU }
+func senderCPU(d drained) time.Duration { return d.Sender }
+
+// spread is a median with the least and the most, in seconds.
+func spread(all []drained, of func(drained) time.Duration) string {
+	v := make([]float64, len(all))
+	for i, d := range all {
+		v[i] = of(d).Seconds()
+	}
+	return fmt.Sprintf("%.2f (%.2f to %.2f)", median(v), slices.Min(v), slices.Max(v))
+}
+
+func peak(all []drained) (most int64) {
+	for _, d := range all {
+		most = max(most, d.Peak)
+	}
+	return most
 }
 
 func short(d time.Duration) string { return d.Round(10 * time.Millisecond).String() }

@@ -89,8 +89,13 @@ func (b *bench) end2end(ctx context.Context, end string) (d drained, err error) 
 		d.CPU, d.Peak = u.CPU, u.Peak
 	}
 	d.Sender = sender()
+	return d, joined(err, stop(cmd))
+}
+
+// stop ends the daemon in good order.
+func stop(cmd *exec.Cmd) error {
 	_ = cmd.Process.Signal(syscall.SIGTERM)
-	return d, joined(err, cmd.Wait())
+	return cmd.Wait()
 }
 
 // daemon is a call of walpurge on the slot.

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"time"
-	"unicode/utf8"
 
 	"github.com/walpurge/walpurge/cdc"
 	"github.com/walpurge/walpurge/rules"
@@ -22,7 +21,7 @@ type payload struct {
 	SystemID string    `json:"system_id,omitempty"`
 	Timeline uint32    `json:"timeline,omitempty"`
 	Epoch    uint64    `json:"epoch,omitempty"`
-	XIDs     []int64   `json:"xids"` // the first absolute, each next as the difference to the one before
+	XIDs     deltas    `json:"xids"` // the first absolute, each next as the difference to the one before
 	First    time.Time `json:"first_committed_at"`
 	Last     time.Time `json:"committed_at"`
 	Items    []item    `json:"items"`
@@ -36,20 +35,20 @@ type payload struct {
 // member of their own.
 type item struct {
 	Rule        string              `json:"rule"`
-	Keys        []string            `json:"keys"`
-	Tags        []string            `json:"tags"`
-	URLs        []string            `json:"urls"`
-	URLPrefixes []string            `json:"url_prefixes"`
-	KeyPrefixes []string            `json:"key_prefixes"`
-	Generations []string            `json:"generations"`
-	KeyPatterns []string            `json:"key_patterns,omitempty"`
+	Keys        texts               `json:"keys"`
+	Tags        texts               `json:"tags"`
+	URLs        texts               `json:"urls"`
+	URLPrefixes texts               `json:"url_prefixes"`
+	KeyPrefixes texts               `json:"key_prefixes"`
+	Generations texts               `json:"generations"`
+	KeyPatterns texts               `json:"key_patterns,omitempty"`
 	Everything  bool                `json:"everything,omitempty"`
 	Base64      map[string][]string `json:"base64,omitempty"`
 	Collapse    []coarser           `json:"collapse,omitempty"`
 	Every       string              `json:"every,omitempty"`
 }
 
-func (i *item) list(k rules.Kind) *[]string {
+func (i *item) list(k rules.Kind) *texts {
 	switch k {
 	case rules.Key:
 		return &i.Keys
@@ -67,30 +66,6 @@ func (i *item) list(k rules.Kind) *[]string {
 		return &i.KeyPatterns
 	}
 	return nil
-}
-
-func encodeItem(in *rules.Item) item {
-	out := item{Rule: in.Rule, Collapse: encodeCoarser(in.Coarser), Every: period(in.Every)}
-	for k, values := range in.Values {
-		kind := rules.Kind(k)
-		if kind == rules.Everything {
-			out.Everything = len(values) > 0
-			continue
-		}
-		list := out.list(kind)
-		*list = make([]string, 0, len(values))
-		for _, v := range values {
-			if utf8.ValidString(v) {
-				*list = append(*list, v)
-				continue
-			}
-			if out.Base64 == nil {
-				out.Base64 = make(map[string][]string)
-			}
-			out.Base64[kind.String()] = append(out.Base64[kind.String()], base64.StdEncoding.EncodeToString([]byte(v)))
-		}
-	}
-	return out
 }
 
 func decodeItem(in *item) (rules.Item, error) {
@@ -118,27 +93,6 @@ func decodeItem(in *item) (rules.Item, error) {
 	}
 	out.Every, err = parsePeriod(in.Every)
 	return out, err
-}
-
-// encode writes a batch as the payload of a message.
-func encode(pipeline string, b *rules.Batch) ([]byte, error) {
-	p := payload{
-		V: 1, Pipeline: pipeline, Sink: b.Sink, Origin: string(b.Origin),
-		LSN: b.Stamp.Position.LSN, SystemID: b.Stamp.Position.SystemID, Timeline: b.Stamp.Position.Timeline,
-		Epoch: b.Stamp.Epoch, XIDs: make([]int64, len(b.Stamp.XIDs)),
-		First: b.Stamp.FirstCommit.UTC(), Last: b.Stamp.LastCommit.UTC(),
-		Items: make([]item, len(b.Items)), Flush: b.Flush, Reason: b.Reason,
-		Supersedes: b.Supersedes,
-	}
-	before := uint64(0)
-	for i, x := range b.Stamp.XIDs {
-		p.XIDs[i] = int64(x - before)
-		before = x
-	}
-	for i := range b.Items {
-		p.Items[i] = encodeItem(&b.Items[i])
-	}
-	return json.Marshal(&p)
 }
 
 // Decode reads the payload of a message.

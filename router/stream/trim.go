@@ -26,11 +26,17 @@ func NewTrimmer(s *Stream, pub *Publisher, floors func() uint64, log *slog.Logge
 // trimAt is the share of the stream's size past which its head is trimmed.
 const trimAt = 0.7
 
+// Between two looks, while something is written and while nothing is.
+const (
+	trimPause = 20 * time.Millisecond
+	idlePause = 250 * time.Millisecond
+)
+
 // Run trims what all lanes have acknowledged whenever the stream is fuller than
 // trimAt, and what is older than MaxAge besides, until the context ends, and
 // returns nil. It looks again after every fiftieth of the limit written.
 func (t *Trimmer) Run(ctx context.Context) error {
-	tick := time.NewTicker(20 * time.Millisecond)
+	tick := time.NewTimer(trimPause)
 	defer tick.Stop()
 	checked := time.Time{}
 	for {
@@ -38,6 +44,11 @@ func (t *Trimmer) Run(ctx context.Context) error {
 		case <-tick.C:
 		case <-ctx.Done():
 			return nil
+		}
+		if t.pub.written.Load() == 0 && t.pub.Blocked() == "" {
+			tick.Reset(idlePause)
+		} else {
+			tick.Reset(trimPause)
 		}
 		if t.pub.written.Load() < t.s.cfg.MaxBytes/50 && t.pub.Blocked() == "" && time.Since(checked) < 10*time.Second {
 			continue

@@ -1,0 +1,62 @@
+package postgres
+
+import (
+	"context"
+	"time"
+
+	"github.com/walpurge/walpurge/cdc/failpoint"
+)
+
+// Behind a backlog the handler does not rest after every gulp: each rest costs
+// a message to every sink and a claim, whatever they carry.
+const (
+	// lingerBytes is after how much it rests in any case.
+	lingerBytes = 512 << 10
+	// linger is how long it waits for the next gulp before it rests.
+	linger = 2 * time.Millisecond
+)
+
+// feed hands over what the receiver brings until that ends. It rests after every
+// gulp on a line that keeps up, so that a change is handed on at once.
+func (s *session) feed(ctx context.Context, rc *receiver) error {
+	timer := time.NewTimer(linger)
+	defer timer.Stop()
+	held := 0
+	for {
+		var due <-chan time.Time
+		if held > 0 {
+			timer.Reset(linger)
+			due = timer.C
+		}
+		select {
+		case b, more := <-rc.gulps:
+			if !more {
+				return s.pause(ctx)
+			}
+			failpoint.Crash("received")
+			if err := s.handOver(ctx, b); err != nil {
+				return err
+			}
+			rc.pace.judge(s.age())
+			held += len(b)
+			rc.recycle(b)
+			if rc.pace.late.Load() && held < lingerBytes && !s.rest.Urgent {
+				continue
+			}
+		case <-due:
+		}
+		held = 0
+		if err := s.pause(ctx); err != nil {
+			return err
+		}
+	}
+}
+
+// age is how old the newest commit was when the server sent it.
+func (s *session) age() time.Duration {
+	const epoch = 946684800_000_000 // 2000-01-01 in Unix microseconds
+	if s.tx.Time.IsZero() {
+		return 0
+	}
+	return time.Duration(s.sent+epoch-s.tx.Time.UnixMicro()) * time.Microsecond
+}

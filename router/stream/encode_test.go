@@ -1,0 +1,137 @@
+package stream
+
+import (
+	"encoding/json"
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"pgregory.net/rapid"
+
+	"github.com/walpurge/walpurge/cdc"
+	"github.com/walpurge/walpurge/rules"
+)
+
+// genValue draws values that JSON has to escape, and some that are not UTF-8.
+func genValue() *rapid.Generator[string] {
+	return rapid.OneOf(rapid.StringMatching(`[a-z]{1,8}:[0-9]{0,6}`), rapid.String(), rapid.SampledFrom([]string{
+		"", `"`, `\`, "<&>", "\x00\x1f\x7f", "\u2028\u2029", "é", "a\xffb", "],[", `\u0041`,
+	}))
+}
+
+func genBatch(t *rapid.T) *rules.Batch {
+	b := &rules.Batch{
+		Sink: rapid.SampledFrom([]string{"cache", "edge-1", "<é>"}).Draw(t, "sink"), Origin: rules.FromWAL,
+		Flush: rapid.Bool().Draw(t, "flush"), Reason: rapid.SampledFrom([]string{"", "truncate", `"`}).Draw(t, "reason"),
+		Supersedes: rapid.SampledFrom([]uint64{0, 9}).Draw(t, "supersedes"),
+		Stamp: cdc.Stamp{
+			Epoch: rapid.Uint64Max(3).Draw(t, "epoch"), XIDs: rapid.SliceOf(rapid.Uint64Max(1<<40)).Draw(t, "xids"),
+			Position: cdc.Position{
+				SystemID: rapid.SampledFrom([]string{"", "7571"}).Draw(t, "system"), Timeline: rapid.Uint32Max(2).Draw(t, "timeline"),
+				LSN: cdc.LSN(rapid.Uint64().Draw(t, "lsn")),
+			},
+			FirstCommit: noon, LastCommit: noon.Add(time.Duration(rapid.Int64Range(0, 1e12).Draw(t, "took"))),
+		},
+	}
+	for i := range rapid.IntRange(0, 3).Draw(t, "items") {
+		item := rules.Item{Rule: fmt.Sprint("rule-", i), Every: time.Duration(rapid.IntRange(0, 2).Draw(t, "every")) * time.Minute}
+		for k := range rules.NumKinds {
+			item.Values[k] = rapid.SliceOfN(genValue(), 0, 4).Draw(t, rules.Kind(k).String())
+		}
+		if len(item.Values[rules.Everything]) > 0 {
+			item.Values[rules.Everything] = []string{""}
+		}
+		if rapid.Bool().Draw(t, "collapse") {
+			c := rules.CoarserValues{Over: 7}
+			c.Values[rules.Tag] = rapid.SliceOfN(genValue(), 1, 2).Draw(t, "coarser")
+			item.Coarser = []rules.CoarserValues{c}
+		}
+		b.Items = append(b.Items, item)
+	}
+	return b
+}
+
+// What is appended by hand is what the JSON library writes of the same payload.
+func TestPropertyEncode(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		b := genBatch(t)
+		data, err := encode("shop", b)
+		require.NoError(t, err)
+		var p payload
+		require.NoError(t, json.Unmarshal(data, &p))
+		again, err := json.Marshal(&p)
+		require.NoError(t, err)
+		require.Equal(t, string(again), string(data))
+
+		back, err := Decode(data)
+		require.NoError(t, err)
+		require.Equal(t, b.Stamp.XIDs, back.Stamp.XIDs)
+		require.Len(t, back.Items, len(b.Items))
+		for i := range b.Items {
+			for k := range b.Items[i].Values {
+				require.ElementsMatch(t, b.Items[i].Values[k], back.Items[i].Values[k])
+			}
+		}
+	})
+}
+
+// A reader may meet lists that somebody else wrote.
+func TestPropertyTexts(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		raw, err := json.MarshalIndent(rapid.SliceOf(genValue()).Draw(t, "values"), "", rapid.SampledFrom([]string{"", " ", "\t"}).Draw(t, "indent"))
+		require.NoError(t, err)
+		var want []string
+		var got texts
+		require.NoError(t, json.Unmarshal(raw, &want))
+		require.NoError(t, json.Unmarshal(raw, &got))
+		require.Equal(t, want, []string(got))
+	})
+	for _, raw := range []string{`null`, `[]`, `[null,"a"]`, "[\"a\xff\"]", `[1]`, `{}`, `["a",["b"]]`} {
+		var want []string
+		var got texts
+		expected := json.Unmarshal([]byte(raw), &want)
+		require.Equal(t, expected == nil, json.Unmarshal([]byte(raw), &got) == nil, raw)
+		if expected == nil {
+			require.Equal(t, want, []string(got), raw)
+		}
+	}
+	var d deltas
+	require.NoError(t, json.Unmarshal([]byte(" [ 742 , 8,\n-9]"), &d))
+	require.Equal(t, deltas{742, 8, -9}, d)
+	require.NoError(t, json.Unmarshal([]byte("[]"), &d))
+	require.Empty(t, d)
+	require.Error(t, json.Unmarshal([]byte("[1.5]"), &d))
+}
+
+func manyKeys(n int) *rules.Batch {
+	b := &rules.Batch{Sink: "cache", Origin: rules.FromWAL, Items: []rules.Item{{Rule: "product"}}, Stamp: cdc.Stamp{
+		Position: cdc.Position{SystemID: "7571", Timeline: 1, LSN: 0x16B3748}, FirstCommit: noon, LastCommit: noon,
+	}}
+	for i := range n {
+		b.Items[0].Values[rules.Key] = append(b.Items[0].Values[rules.Key], fmt.Sprint("product:", i))
+		b.Stamp.XIDs = append(b.Stamp.XIDs, uint64(1000+i))
+	}
+	return b
+}
+
+// A batch costs the same few allocations whatever it holds: the payload, and the
+// boxes of the two halves of its LSN.
+func TestEncodeAllocates(t *testing.T) {
+	for _, n := range []int{1, 1000} {
+		b := manyKeys(n)
+		require.LessOrEqual(t, testing.AllocsPerRun(50, func() { _, _ = encode("shop", b) }), 3.0)
+	}
+}
+
+// Reading costs a fixed number, too: the values are parts of one copy.
+func TestDecodeAllocates(t *testing.T) {
+	counts := map[int]float64{}
+	for _, n := range []int{100, 1000} {
+		data, err := encode("shop", manyKeys(n))
+		require.NoError(t, err)
+		counts[n] = testing.AllocsPerRun(50, func() { _, _ = Decode(data) })
+	}
+	require.Equal(t, counts[100], counts[1000])
+	require.Less(t, counts[1000], 60.0)
+}
