@@ -32,6 +32,18 @@ deps-test:
 build: ## build bin/walpurge, stamped with the version that git describes
 	go build -trimpath -ldflags "-X main.version=$(VERSION)" -o bin/walpurge ./cmd/walpurge
 
+# Like git describe, without the v of a tag: the form that packages want.
+RELEASE = $(patsubst v%,%,$(VERSION))
+export SOURCE_DATE_EPOCH ?= $(shell git log -1 --format=%ct 2>/dev/null || echo 0)
+
+.PHONY: release
+release: ## static binaries for linux and darwin into dist/, each with an SBOM, and SHA256SUMS
+	go run ./deploy/release build -version $(RELEASE)
+
+.PHONY: man
+man: ## the manual pages into dist/man
+	go run ./deploy/release man -version $(RELEASE)
+
 .PHONY: demo
 demo: deps build ## watch purges happen on throwaway servers; FOR=10s ends by itself
 	./bin/walpurge demo $(if $(FOR),--for $(FOR))

@@ -76,6 +76,7 @@ var house = map[string]room{
 	"cmd/cli":                      {[]string{"cdc", "cdc/postgres", "cmd/admin", "cmd/app", "cmd/config", "integration/demo", "router/stream", "rules", "rules/draft", "rules/rulestest", "rules/strictyaml"}, []string{"github.com/spf13/cobra"}, false},
 	"cmd/walpurge":                 {[]string{"cmd/cli"}, nil, false},
 	"deploy/examples/shop":         {nil, nil, pure},
+	"deploy/release":               {[]string{"cmd/cli"}, []string{"github.com/spf13/cobra/doc"}, false},
 	"integration":                  {nil, nil, false},
 	"integration/bench":            {[]string{"integration/harness"}, []string{pgx}, false},
 	"integration/bench/drainbench": {[]string{"integration/bench"}, nil, false},
