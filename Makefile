@@ -44,6 +44,10 @@ release: ## static binaries for linux and darwin into dist/, each with an SBOM, 
 man: ## the manual pages into dist/man
 	go run ./deploy/release man -version $(RELEASE)
 
+.PHONY: deb
+deb: ## a Debian package for this machine's architecture into dist/, by dpkg-deb
+	deploy/debian/build.sh $(RELEASE) dist
+
 .PHONY: demo
 demo: deps build ## watch purges happen on throwaway servers; FOR=10s ends by itself
 	./bin/walpurge demo $(if $(FOR),--for $(FOR))

@@ -14,6 +14,7 @@ import (
 const help = `release build -version V [-out dist] [-platforms linux/amd64,...]   binaries, SBOMs, SHA256SUMS
 release sbom -version V BINARY                                      CycloneDX JSON of a Go binary
 release man -version V [-out dist/man]                              manual pages
+release completion [-out dist/completion]                           for bash, zsh and fish
 `
 
 func main() {
@@ -50,6 +51,8 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 		return writeSBOM(out, flags.Arg(0), *version)
 	case "man":
 		return writeMan(or(*dir, "dist/man"), *version)
+	case "completion":
+		return writeCompletion(or(*dir, "dist/completion"))
 	}
 	return fmt.Errorf("%q is not one of:\n%s", args[0], help)
 }

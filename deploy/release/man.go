@@ -1,8 +1,10 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"strconv"
 	"time"
 
@@ -29,4 +31,17 @@ func writeMan(dir, version string) error {
 	root := cli.Root(version)
 	root.DisableAutoGenTag = true
 	return doc.GenManTree(root, &doc.GenManHeader{Section: "1", Source: "walpurge " + version, Manual: "walpurge", Date: &at}, dir)
+}
+
+// writeCompletion writes what shells read, under the names that they look for.
+func writeCompletion(dir string) error {
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return err
+	}
+	root := cli.Root("")
+	return errors.Join(
+		root.GenBashCompletionFileV2(filepath.Join(dir, "walpurge"), true),
+		root.GenZshCompletionFile(filepath.Join(dir, "_walpurge")),
+		root.GenFishCompletionFile(filepath.Join(dir, "walpurge.fish"), true),
+	)
 }

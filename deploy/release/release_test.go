@@ -39,6 +39,16 @@ func TestManPages(t *testing.T) {
 	}
 }
 
+func TestCompletion(t *testing.T) {
+	dir := t.TempDir()
+	require.NoError(t, run(t.Context(), []string{"completion", "-out", dir}, io.Discard))
+	for _, name := range []string{"walpurge", "_walpurge", "walpurge.fish"} {
+		text, err := os.ReadFile(filepath.Join(dir, name))
+		require.NoError(t, err)
+		require.Contains(t, string(text), "walpurge __complete", name)
+	}
+}
+
 // The bill names what is linked, with versions and package URLs, and twice the same.
 func TestSBOM(t *testing.T) {
 	self, err := os.Executable()
