@@ -61,7 +61,12 @@ test: deps-test ## vet, then run every test with the race detector
 test-full: deps-test ## what takes longer: the long integration tests, then every fuzz target for FUZZTIME
 	go vet -tags failpoints ./...
 	WALPURGE_TEST_FULL=1 go test -vet=off $(TEST_FLAGS) -timeout 60m ./...
+	$(MAKE) test-helm
 	$(MAKE) fuzz
+
+.PHONY: test-helm
+test-helm: ## render and lint the Helm chart, with helm as a Go module of its own
+	cd deploy/helm/test && go vet ./... && go test -count=1 ./...
 
 .PHONY: fuzz
 fuzz: ## run every fuzz target for FUZZTIME (20s)

@@ -97,7 +97,15 @@ func runRuleTests(t *testing.T, rulesFile, lock, text string) error {
 	dir := t.TempDir()
 	require.NoError(t, os.WriteFile(filepath.Join(dir, rules.LockFile), []byte(lock), 0o600))
 	require.NoError(t, os.WriteFile(filepath.Join(dir, "shop.yaml"), []byte(rulesFile), 0o600))
+	// A test file may lie in a directory beside that of the rules.
+	for _, d := range []string{"rules", "tests"} {
+		require.NoError(t, os.Mkdir(filepath.Join(dir, d), 0o700))
+	}
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "rules", "shop.yaml"), []byte(rulesFile), 0o600))
 	file := filepath.Join(dir, "rules_test.yaml")
+	if strings.Contains(text, "../rules/") {
+		file = filepath.Join(dir, "tests", "rules_test.yaml")
+	}
 	require.NoError(t, os.WriteFile(file, []byte(text), 0o600))
 	s, err := rulestest.Load(file, rulestest.Options{})
 	if err != nil {
@@ -125,7 +133,7 @@ func load(t *testing.T, text string) (*config.Config, error) {
 }
 
 // known are programs that documents may call beside ours.
-var known = []string{"git", "cd", "curl", "docker", "psql", "kill", "export", "ls", "tail"}
+var known = []string{"valkey-cli", "xargs", "sha256sum", "install", "dpkg", "systemctl", "journalctl", "helm", "kubectl", "man", "git", "cd", "curl", "docker", "psql", "kill", "export", "ls", "tail"}
 
 // Commands in documents exist: ours are asked for their help, and flags must be
 // in it; make's targets are in the Makefile.
