@@ -1,13 +1,12 @@
 package house
 
 import (
-	"net"
+	"net/http"
 	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"testing"
-	"time"
 
 	"github.com/stretchr/testify/require"
 )
@@ -40,28 +39,19 @@ func TestQuickstart(t *testing.T) {
 	s.write("tests/shop_test.yaml", s.next("yaml"))
 	require.Contains(t, fine(), "fine: pipeline quickstart, 1 sinks")
 
+	// As a service, whose manager is told when it is ready.
+	m := newManager(t)
+	s.env = append(s.env, "NOTIFY_SOCKET="+m.path, "WATCHDOG_USEC=300000")
 	stop := s.start(s.next("sh"))
-	require.Eventually(t, func() bool { return s.listens() }, 30*time.Second, 20*time.Millisecond)
-	s.streams()
+	m.hears("READY=1")
+	require.Equal(t, http.StatusOK, s.get("/-/ready").StatusCode)
+	m.hears("WATCHDOG=1")
 	require.Regexp(t, `(?m)^(\(integer\) )?0$`, fine())
 	require.Contains(t, fine(), "article:1")
-	require.NoError(t, stop())
+	ended := make(chan error, 1)
+	go func() { ended <- stop() }()
+	m.hears("STOPPING=1")
+	require.NoError(t, <-ended)
 	require.Contains(t, fine(), "dropped slot walpurge_quickstart")
 	require.Empty(t, s.blocks)
-}
-
-// listens says whether the daemon's listener is open.
-func (s *steps) listens() bool {
-	conn, err := net.DialTimeout("tcp", s.addr, time.Second)
-	if err != nil {
-		return false
-	}
-	_ = conn.Close()
-	return true
-}
-
-// streams waits until the daemon does.
-func (s *steps) streams() {
-	s.Helper()
-	require.Eventually(s, func() bool { return s.get("/-/streaming").StatusCode == 200 }, 30*time.Second, 50*time.Millisecond)
 }
