@@ -45,7 +45,7 @@ func TestCompletion(t *testing.T) {
 	for _, name := range []string{"walpurge", "_walpurge", "walpurge.fish"} {
 		text, err := os.ReadFile(filepath.Join(dir, name))
 		require.NoError(t, err)
-		require.Contains(t, string(text), "walpurge __complete", name)
+		require.Contains(t, string(text), "__complete", name)
 	}
 }
 
