@@ -15,6 +15,10 @@ import (
 	"github.com/walpurge/walpurge/cmd/config"
 )
 
+// installers are the programs that documents may call besides, to install and to
+// look at what was installed.
+var installers = []string{"valkey-cli", "xargs", "sha256sum", "dpkg", "systemctl", "journalctl", "helm"}
+
 // full says whether there is time for what takes longer (make test-full).
 func full() bool { return os.Getenv("WALPURGE_TEST_FULL") != "" }
 
