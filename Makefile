@@ -35,6 +35,22 @@ deps-test:
 build: ## build bin/walpurge, stamped with the version that git describes
 	go build -trimpath -ldflags "-X main.version=$(VERSION)" -o bin/walpurge ./cmd/walpurge
 
+# Like git describe, without the v of a tag: the form that packages want.
+RELEASE = $(patsubst v%,%,$(VERSION))
+export SOURCE_DATE_EPOCH ?= $(shell git log -1 --format=%ct 2>/dev/null || echo 0)
+
+.PHONY: release
+release: ## static binaries for linux and darwin into dist/, each with an SBOM, and SHA256SUMS
+	go run ./deploy/release build -version $(RELEASE)
+
+.PHONY: man
+man: ## the manual pages into dist/man
+	go run ./deploy/release man -version $(RELEASE)
+
+.PHONY: deb
+deb: ## a Debian package for this machine's architecture into dist/, by dpkg-deb
+	deploy/debian/build.sh $(RELEASE) dist
+
 .PHONY: demo
 demo: deps build ## watch purges happen on throwaway servers; FOR=10s ends by itself
 	./bin/walpurge demo $(if $(FOR),--for $(FOR))
@@ -48,7 +64,12 @@ test: deps-test ## vet, then run every test with the race detector
 test-full: deps-test ## what takes longer: the long integration tests, then every fuzz target for FUZZTIME
 	go vet -tags failpoints ./...
 	WALPURGE_TEST_FULL=1 go test -vet=off $(TEST_FLAGS) -timeout 60m ./...
+	$(MAKE) test-helm
 	$(MAKE) fuzz
+
+.PHONY: test-helm
+test-helm: ## render and lint the Helm chart, with helm as a Go module of its own
+	cd deploy/helm/test && go vet ./... && go test -count=1 ./...
 
 .PHONY: fuzz
 fuzz: ## run every fuzz target for FUZZTIME (20s)

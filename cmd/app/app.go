@@ -62,6 +62,7 @@ type App struct {
 	lookups   *lookup.Resolver
 	reader    *postgres.Reader
 	router    *router.Router
+	pulse     *pulse
 	routing   *router.Metrics
 	admin     *admin.Server
 
@@ -156,6 +157,7 @@ func (a *App) openReader() {
 		Rules: a.set.Load(), Sinks: a.cfg.SinkNames(), Publisher: a.publisher, Ledger: a.stream,
 		StopOnGap: a.cfg.StopOnGap, Lookups: a.lookups, Metrics: a.routing, Logger: a.log.With("component", "router"),
 	})
+	a.pulse = newPulse(a.router)
 	a.reader = postgres.NewReader(a.cfg.Postgres, postgres.Options{
 		Board: a.board, Confirm: a.cfg.Confirm, StopGrace: a.cfg.DrainTimeout, Logger: a.log.With("component", "reader"),
 		Watch: func() postgres.Watch { return watch(a.set.Load()) },

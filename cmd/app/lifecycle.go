@@ -53,7 +53,7 @@ func (a *App) Run(ctx context.Context) error {
 	for _, l := range a.lanes {
 		spawn(&over, func() error { return l.Run(intake, work) })
 	}
-	spawn(&over, func() error { return a.reader.Run(intake, a.router) })
+	spawn(&over, func() error { return a.reader.Run(intake, a.pulse) })
 	a.log.Info("running", "pipeline", a.cfg.Pipeline, "http", a.Addr(), "rules", len(a.set.Load().Rules()), "sinks", len(a.lanes))
 
 	err := over.Wait()

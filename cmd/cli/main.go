@@ -34,6 +34,25 @@ func usage(err error) error { return &exitError{code: 2, err: err} }
 
 // Main runs the command line and returns the exit code of the process.
 func Main(args []string, version string, stdin io.Reader, stdout, stderr io.Writer) int {
+	root := Root(version)
+	root.SetArgs(args)
+	root.SetIn(stdin)
+	root.SetOut(stdout)
+	root.SetErr(stderr)
+	err := root.Execute()
+	if err == nil {
+		return 0
+	}
+	if text := err.Error(); text != "" {
+		for line := range strings.SplitSeq(text, "\n") {
+			fmt.Fprintln(stderr, "walpurge: "+line)
+		}
+	}
+	return exitCode(err)
+}
+
+// Root is the tree of commands, for Main and for what makes manual pages of it.
+func Root(version string) *cobra.Command {
 	root := &cobra.Command{
 		Use:   "walpurge",
 		Short: "Tells your caches what changed in PostgreSQL",
@@ -50,10 +69,6 @@ func Main(args []string, version string, stdin io.Reader, stdout, stderr io.Writ
 		},
 		Args: cobra.ArbitraryArgs,
 	}
-	root.SetArgs(args)
-	root.SetIn(stdin)
-	root.SetOut(stdout)
-	root.SetErr(stderr)
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return usage(fmt.Errorf("%w; see %s --help", err, cmd.CommandPath()))
 	})
@@ -62,16 +77,7 @@ func Main(args []string, version string, stdin io.Reader, stdout, stderr io.Writ
 		pauseCommand("pause", "Hold a lane: its invalidations wait",
 			"Hold a sink's lane: what is in flight is finished, the rest waits. Purges by hand go on. A restart of\nthe daemon resumes it."),
 		pauseCommand("resume", "Let a lane go on", "End a pause."))
-	err := root.Execute()
-	if err == nil {
-		return 0
-	}
-	if text := err.Error(); text != "" {
-		for line := range strings.SplitSeq(text, "\n") {
-			fmt.Fprintln(stderr, "walpurge: "+line)
-		}
-	}
-	return exitCode(err)
+	return root
 }
 
 // exitCode is 2 where the user's files or flags cannot be used, else 1.

@@ -13,6 +13,7 @@ import (
 
 	"github.com/walpurge/walpurge/cmd/app"
 	"github.com/walpurge/walpurge/cmd/config"
+	"github.com/walpurge/walpurge/cmd/systemd"
 )
 
 func runCommand(version string) *cobra.Command {
@@ -32,6 +33,10 @@ func runCommand(version string) *cobra.Command {
 			return err
 		}
 		log, level := newLogger(cmd.ErrOrStderr(), cfg.Log)
+		service := systemd.Config{Logger: log.With("component", "systemd")}
+		if err := service.Environment(os.LookupEnv, os.Getpid()); err != nil {
+			return err
+		}
 		ctx, stop := signal.NotifyContext(cmd.Context(), syscall.SIGTERM, os.Interrupt)
 		defer stop()
 		// From here on SIGHUP must not end the process.
@@ -52,10 +57,22 @@ func runCommand(version string) *cobra.Command {
 			}
 			return err
 		}
+		service.Ready, service.Alive = a.Ready, a.Alive
+		service.Summary = func(ctx context.Context) string { return a.Status(ctx).Summary }
+		manager := systemd.New(service)
+		told := make(chan struct{})
+		telling, stopTelling := context.WithCancel(ctx)
+		go func() {
+			defer close(told)
+			manager.Run(telling)
+		}()
 		done := make(chan struct{})
-		defer close(done)
-		go reloadOnHangup(ctx, a, hangup, done)
-		return a.Run(ctx)
+		go reloadOnHangup(ctx, manager, a, hangup, done)
+		err = a.Run(ctx)
+		close(done)
+		stopTelling()
+		<-told
+		return err
 	}
 	cmd.SetContext(context.Background())
 	return cmd
@@ -67,11 +84,11 @@ func runCommand(version string) *cobra.Command {
 const gcPercent = 50
 
 // reloadOnHangup reloads at every SIGHUP; the app logs what became of it.
-func reloadOnHangup(ctx context.Context, a *app.App, hangup <-chan os.Signal, done <-chan struct{}) {
+func reloadOnHangup(ctx context.Context, manager *systemd.Notifier, a *app.App, hangup <-chan os.Signal, done <-chan struct{}) {
 	for {
 		select {
 		case <-hangup:
-			_ = a.Reload(ctx)
+			_ = manager.Reload(func() error { return a.Reload(ctx) })
 		case <-done:
 			return
 		}

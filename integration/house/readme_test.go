@@ -27,12 +27,14 @@ type steps struct {
 	pg     *harness.Postgres
 	cache  valkey.Client
 	addr   string
+	// cacheURL is that of the cache.
+	cacheURL string
 }
 
 // The steps of the README work as written, on a server that wants passwords and
 // with a role that owns nothing.
 func TestReadmeSteps(t *testing.T) {
-	s := follow(t)
+	s := follow(t, "README.md", "With your own database")
 	ctx := t.Context()
 	require.NoError(t, s.pg.Exec(ctx, "shop", s.next("sql")))
 	s.write("walpurge.yaml", s.next("yaml")+"http: {listen: "+s.addr+"}\n")
@@ -62,14 +64,17 @@ func TestReadmeSteps(t *testing.T) {
 	require.NoError(t, stop())
 }
 
-// follow starts what a reader of the README has: a database with a table, a
+// follow starts what a reader of a document, or of one section of it, has: a database with a table, a
 // cache, psql and walpurge in the PATH.
-func follow(t *testing.T) *steps {
+func follow(t *testing.T, document, heading string) *steps {
 	ctx := t.Context()
 	s := &steps{T: t, dir: t.TempDir()}
-	_, section, found := strings.Cut(read(t, "README.md"), "\n## With your own database\n")
-	require.True(t, found)
-	section, _, _ = strings.Cut(section, "\n## ")
+	section := read(t, document)
+	if heading != "" {
+		_, rest, found := strings.Cut(section, "\n## "+heading+"\n")
+		require.True(t, found)
+		section, _, _ = strings.Cut(rest, "\n## ")
+	}
 	s.blocks, _ = blocks(section)
 
 	binaries, err := harness.FindPostgres()
@@ -91,6 +96,7 @@ func follow(t *testing.T) *steps {
 	s.cache, err = valkey.NewClient(valkey.ClientOption{InitAddress: []string{vk.Addr()}, DisableCache: true})
 	require.NoError(t, err)
 	t.Cleanup(s.cache.Close)
+	s.cacheURL = vk.URL()
 	port, err := harness.FreePort()
 	require.NoError(t, err)
 	s.addr = fmt.Sprintf("127.0.0.1:%d", port)
