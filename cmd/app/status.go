@@ -7,6 +7,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"github.com/walpurge/walpurge/cdc"
 	"github.com/walpurge/walpurge/cdc/postgres"
 	"github.com/walpurge/walpurge/cdc/watermark"
@@ -27,6 +29,13 @@ type Status struct {
 	Sinks      []Sink      `json:"sinks"`
 	Slot       Slot        `json:"slot"`
 	Stream     Stream      `json:"stream"`
+	// At is when this was collected. Changes counts the row changes read since the
+	// start, and so do the numbers of Rules and of each sink's Work.
+	At      time.Time `json:"at"`
+	Changes float64   `json:"changes"`
+	Rules   []Rule    `json:"rules"`
+	// Incidents are the newest gaps and flushes since the start, newest first.
+	Incidents []Incident `json:"incidents"`
 }
 
 // Reader is the state of the replication connection.
@@ -57,6 +66,7 @@ type Sink struct {
 	Backlog    uint64   `json:"backlog"`
 	Parked     uint64   `json:"parked"`
 	LagSeconds *float64 `json:"lag_seconds"`
+	Work       Work     `json:"work"`
 }
 
 // Slot is the replication slot as last seen.
@@ -96,6 +106,11 @@ func (a *App) Status(ctx context.Context) Status {
 			LagBytes: a.board.LagBytes(r.Mark), LagSeconds: a.lag(r.Mark, now),
 		})
 	}
+	worked, err := readWork(a.worked)
+	if err != nil {
+		a.log.Debug("read counters", "err", err)
+	}
+	s.At, s.Changes, s.Rules, s.Incidents = now.UTC(), worked.changes, worked.of(a.set.Load()), a.incidents.newestFirst()
 	parked, err := a.stream.Parked(ctx)
 	if err != nil {
 		a.log.Debug("read parked", "err", err)
@@ -109,6 +124,7 @@ func (a *App) Status(ctx context.Context) Status {
 		s.Sinks = append(s.Sinks, Sink{
 			Name: l.spec.Name, Kind: l.spec.Kind(), State: string(st.State), Error: st.Err, Backlog: backlog,
 			Parked: parked[l.spec.Name], LagSeconds: a.lag(watermark.Mark{Stage: watermark.Purged, Target: l.spec.Name}, now),
+			Work: worked.sinks[l.spec.Name],
 		})
 	}
 	slot, _ := a.reader.Slot()
@@ -174,7 +190,8 @@ func (a *App) adminConfig() admin.Config {
 		Reload:    a.Reload,
 		Wait:      a.wait,
 		Hand:      a,
-		Registry:  a.registry,
+		Explain:   a.explain,
+		Registry:  prometheus.Gatherers{a.registry, a.worked},
 		TokenFile: a.cfg.HTTP.TokenFile,
 		Logger:    a.log.With("component", "http"),
 	}

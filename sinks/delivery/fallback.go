@@ -79,3 +79,11 @@ func (l *Lane) collapsed(rule string, values int) {
 		l.cfg.Collapsed(rule, values)
 	}
 }
+
+// flushing counts a flush that begins, and tells of it.
+func (l *Lane) flushing(reason string) {
+	l.metrics.flush(reason)
+	if l.cfg.Flushing != nil {
+		l.cfg.Flushing(reason)
+	}
+}

@@ -78,7 +78,7 @@ func (l *Lane) serve(intake, work context.Context) {
 // parked: a human is at hand.
 func (l *Lane) byHand(intake, work context.Context, j *handJob) {
 	if b := j.msg.Batch; b.Flush && j.pause == minPause {
-		l.metrics.flush(b.Reason)
+		l.flushing(b.Reason)
 		l.cfg.Logger.Info("flushing the sink", "reason", b.Reason)
 	}
 	all := j.left

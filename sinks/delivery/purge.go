@@ -16,7 +16,7 @@ import (
 func (l *Lane) purge(intake, work context.Context, group []ready, j *job) bool {
 	for _, r := range group {
 		if b := r.msg.Batch; b != nil && b.Flush && !l.coveredBy(r.msg) {
-			l.metrics.flush(b.Reason)
+			l.flushing(b.Reason)
 			l.cfg.Logger.Info("flushing the sink", "reason", b.Reason, "lsn", b.Stamp.Position.LSN.String())
 		}
 	}
