@@ -5,27 +5,35 @@ const span = 300;
 const dashes = ["", "7 3", "2 3", "9 3 2 3", "4 2", "1 2"];
 const look = (i) => ({ class: "plot p" + (i % dashes.length), "stroke-dasharray": dashes[i % dashes.length] || null });
 
-// ceiling is the next round number, at least the least.
-function ceiling(n, least) {
-  if (n <= least) return least;
-  const tens = 10 ** Math.floor(Math.log10(n));
+// round is the next number that halves well: in seconds past a minute, such of
+// the clock; else one of 1, 2, 5 and their tens.
+const clockwork = [2, 4, 10, 20, 60, 120, 240, 600, 1200, 3600, 7200, 14400, 43200, 86400];
+
+export const roundSeconds = (n) => clockwork.find((c) => c >= n) ?? 86400 * Math.ceil(n / 86400);
+
+export function round(n) {
+  const tens = 10 ** Math.floor(Math.log10(Math.max(n, 10)));
   return [1, 2, 5, 10].map((f) => f * tens).find((c) => c >= n);
 }
 
+// tick leaves out what says nothing: 30 min 0 s is 30 min.
+const tick = (label) => label.replace(/ 0 (s|min|h)$/, "").replace(/\.0( |$)/, "$1");
+
 // drawChart shows series {name, values: [{t, v}]}: t in seconds, v null where
-// nothing is known. limit draws a line at what is still good.
-export function drawChart(box, series, { now, least, format, limit }) {
+// nothing is known. ceiling rounds the highest of them up; limit draws a line at
+// what is still good.
+export function drawChart(box, series, { now, ceiling, format, limit }) {
   const width = Math.max(240, box.clientWidth);
   const height = 150;
-  const [left, bottom, top] = [52, 20, 8];
+  const [left, bottom, top] = [56, 20, 8];
   const values = series.flatMap((s) => s.values.map((p) => p.v)).filter((v) => v !== null);
-  const max = ceiling(Math.max(0, ...values), least);
+  const max = ceiling(Math.max(0, ...values));
   const x = (t) => left + (width - left) * (1 - (now - t) / span);
   const y = (v) => top + (height - top - bottom) * (1 - v / max);
   const parts = [];
   for (const v of [0, max / 2, max]) {
     parts.push(svg("line", { class: "grid", x1: left, x2: width, y1: y(v), y2: y(v) }),
-      svg("text", { class: "dim", x: left - 8, y: y(v) + 4, "text-anchor": "end" }, format(v)));
+      svg("text", { class: "dim", x: left - 8, y: y(v) + 4, "text-anchor": "end" }, tick(format(v))));
   }
   for (const minutes of [4, 2]) {
     parts.push(svg("text", { class: "dim", x: x(now - 60 * minutes), y: height - 4, "text-anchor": "middle" }, "−" + minutes + " min"));

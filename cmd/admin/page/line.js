@@ -51,9 +51,10 @@ export function drawLine(marks) {
       svg("rect", { class: known ? "through" : "track", x: left, y: top, width: Math.max(0, x - left), height: 14, rx: 3 }),
       svg("text", narrow ? { x: 0, y: top - 5 } : { x: left - 12, y: top + 11.5, "text-anchor": "end" }, nameOf(m), svg("title", null, meaning[m.stage] ?? "")),
       svg("text", { class: "dim", x: width, y: narrow ? top - 5 : top + 11.5, "text-anchor": "end" }, distance));
-    if (known) front.push(x + "," + (top - 2), x + "," + (top + 16));
+    if (known) front.push([x + "," + (top - 2), x + "," + (top + 16)]);
   });
-  parts.push(svg("polyline", { class: "front", points: front.join(" ") }));
+  // Where the texts are between the bars, the front is not drawn through them.
+  for (const points of narrow ? front : [front.flat()]) parts.push(svg("polyline", { class: "front", points: points.join(" ") }));
   box.replaceChildren(svg("svg", {
     role: "img", width, height, viewBox: "0 0 " + width + " " + height,
     "aria-label": "Watermarks: " + list.map((m) => nameOf(m) + " is " + bytes(m.lag_bytes) + " behind").join(", "),

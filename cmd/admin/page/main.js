@@ -2,7 +2,7 @@
 import { byId, el, facts, text } from "./dom.js";
 import { flash, rememberToken } from "./act.js";
 import { ago, bytes, clock, rate, seconds } from "./format.js";
-import { drawChart } from "./chart.js";
+import { drawChart, round, roundSeconds } from "./chart.js";
 import { drawLine } from "./line.js";
 import { Feed } from "./feed.js";
 import { History } from "./history.js";
@@ -67,9 +67,9 @@ function draw() {
   if (!status) return;
   drawLine(status.watermarks);
   const now = history.now;
-  drawChart(byId("lag-chart"), status.sinks.map((s) => ({ name: s.name, values: history.lag(s.name) })), { now, least: 2, format: seconds, limit: freshWithin });
+  drawChart(byId("lag-chart"), status.sinks.map((s) => ({ name: s.name, values: history.lag(s.name) })), { now, ceiling: roundSeconds, format: seconds, limit: freshWithin });
   drawChart(byId("rate-chart"), [{ name: "changes", values: history.changes() }, ...status.sinks.map((s) => ({ name: "purges " + s.name, values: history.purges(s.name) }))],
-    { now, least: 10, format: rate });
+    { now, ceiling: round, format: rate });
 }
 
 function take(s) {

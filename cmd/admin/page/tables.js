@@ -83,7 +83,7 @@ export class Parked {
       retry.setAttribute("aria-description", "message " + p.id);
       drop.setAttribute("aria-description", "message " + p.id);
       const more = p.items.length - mostValues;
-      return el("tr", null, el("th", { scope: "row" }, p.sink + " ", el("span", { class: "kind" }, "#" + p.id)), el("td", { "data-label": "Since" }, clock(p.parked_at)),
+      return el("tr", null, el("th", { scope: "row" }, p.sink + " ", el("span", { class: "kind" }, "#" + p.id)), el("td", { class: "when", "data-label": "Since" }, clock(p.parked_at)),
         el("td", { class: "full", "data-label": "Values" }, el("ul", { class: "values" },
           p.items.slice(0, mostValues).map((v) => el("li", null, el("span", { class: "kind" }, v.rule + " " + v.kind + " "), el("code", null, v.value))),
           more > 0 ? el("li", { class: "kind" }, "and " + more + " more") : null)),
@@ -107,5 +107,5 @@ export function incidents(list) {
   byId("no-incidents").hidden = list.length > 0;
   byId("incidents").hidden = list.length === 0;
   keep(byId("incidents").tBodies[0], list, (i) => i.at + i.kind + (i.sink ?? ""),
-    (i) => el("tr", null, el("td", { title: i.at }, clock(i.at)), el("td", null, i.kind), el("td", null, i.sink ?? "every sink"), el("td", null, i.reason)), () => {});
+    (i) => el("tr", null, el("td", { class: "when", title: i.at }, clock(i.at)), el("td", null, i.kind), el("td", null, i.sink ?? "every sink"), el("td", null, i.reason)), () => {});
 }
