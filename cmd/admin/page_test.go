@@ -152,10 +152,10 @@ func TestEventsHaveSoManySeats(t *testing.T) {
 		require.Contains(t, lines.Text(), `"n":1,`, "all of them share one document")
 	}
 	late, _ := follow(t, url)
+	require.Equal(t, 503, late.StatusCode)
 	body, err := io.ReadAll(late.Body)
 	require.NoError(t, err)
 	require.NoError(t, late.Body.Close())
-	require.Equal(t, 503, late.StatusCode)
 	require.NotEmpty(t, late.Header.Get("Retry-After"))
 	require.Contains(t, isError(t, string(body), late.Header), "32 clients follow the status already")
 
