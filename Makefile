@@ -57,19 +57,25 @@ demo: deps build ## watch purges happen on throwaway servers; FOR=10s ends by it
 
 .PHONY: test
 test: deps-test ## vet, then run every test with the race detector
-	go vet -tags failpoints ./...
+	go vet -tags failpoints,browser ./...
 	go test -vet=off $(TEST_FLAGS) ./...
 
 .PHONY: test-full
-test-full: deps-test ## what takes longer: the long integration tests, then every fuzz target for FUZZTIME
-	go vet -tags failpoints ./...
+test-full: deps-test ## what takes longer: the long integration tests, the page in a browser, then every fuzz target for FUZZTIME
+	go vet -tags failpoints,browser ./...
 	WALPURGE_TEST_FULL=1 go test -vet=off $(TEST_FLAGS) -timeout 60m ./...
 	$(MAKE) test-helm
+	$(MAKE) test-page
 	$(MAKE) fuzz
 
 .PHONY: test-helm
 test-helm: ## render and lint the Helm chart, with helm as a Go module of its own
 	cd deploy/helm/test && go vet ./... && go test -count=1 ./...
+
+.PHONY: test-page
+test-page: ## test the status page in a headless Chromium; pictures go to dist/page
+	@deploy/dev/deps.sh browser
+	go test -count 1 -tags failpoints,browser -run '^TestPage' ./cmd/admin
 
 .PHONY: fuzz
 fuzz: ## run every fuzz target for FUZZTIME (20s)

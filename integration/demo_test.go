@@ -44,6 +44,7 @@ func TestDemo(t *testing.T) {
 	cmd, out, dir := show(t, "--for", "3s")
 	require.NoError(t, cmd.Wait(), out.String())
 	t.Log(out.String())
+	require.Regexp(t, `(?m)^  status    http://127.0.0.1:\d+/ `, out.String())
 	require.Contains(t, out.String(), "UPDATE products SET")
 	require.Regexp(t, `(?m)^    cache  product:\d+ product:slug:product-\d+ +[\d.]+ ms$`, out.String())
 	require.Regexp(t, `(?m)^    edge   product-\d+ merchant-\d+ +[\d.]+ ms$`, out.String())

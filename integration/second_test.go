@@ -22,7 +22,9 @@ func TestSecondPurgeHealsALateFill(t *testing.T) {
 	<-time.After(100 * time.Millisecond)
 	r.fill([]string{"product:1"}) // what the reader had read before
 	eventually(t, 30*time.Second, func() bool { return len(r.held("product:1")) == 0 }, "the second purge")
-	eventually(t, 30*time.Second, func() bool { return d.metric(`walpurge_lag_bytes{stage="settled",target="cache"}`) == "0" || d.sink("cache").Backlog == 0 }, "settled")
+	eventually(t, 30*time.Second, func() bool {
+		return d.metric(`walpurge_lag_bytes{stage="settled",target="cache"}`) == "0" || d.sink("cache").Backlog == 0
+	}, "settled")
 
 	r.exec("UPDATE products SET name = 'newer' WHERE id = 1")
 	d.wait(r.lsn(), 20*time.Second)

@@ -41,6 +41,8 @@ type Config struct {
 	StopOnGap bool
 	// Lookups answers the rules that ask the database.
 	Lookups Lookups
+	// Broken is told of a gap before it is bridged. Nil: nobody asks.
+	Broken  func(cdc.Gap)
 	Metrics *Metrics
 	Logger  *slog.Logger
 }
@@ -199,6 +201,9 @@ func (r *Router) bridge(ctx context.Context, gap cdc.Gap, last cdc.Claim, seq ui
 	}
 	r.cfg.Logger.Warn("gap in the line, flushing every sink", "reason", gap.Reason, "from", gap.From.String(), "to", gap.To.String())
 	r.cfg.Metrics.gap(gap.Reason)
+	if r.cfg.Broken != nil {
+		r.cfg.Broken(gap)
+	}
 	opened := last.Position
 	if opened.SystemID != gap.To.SystemID {
 		opened = cdc.Position{SystemID: gap.To.SystemID, Timeline: gap.To.Timeline}

@@ -27,9 +27,12 @@ type Config struct {
 	Reload func(ctx context.Context) error
 	// Wait blocks until the sink ("" for all) has purged up to lsn, or returns
 	// the context's error, a *NotFoundError, or a *ParkedError.
-	Wait     func(ctx context.Context, lsn cdc.LSN, sink string) error
-	Hand     Hand
-	Registry *prometheus.Registry
+	Wait func(ctx context.Context, lsn cdc.LSN, sink string) error
+	Hand Hand
+	// Explain says what the rules make of a change, as JSON, or returns a
+	// *BadRequestError.
+	Explain  func(ctx context.Context, change []byte) (any, error)
+	Registry prometheus.Gatherer
 	// TokenFile holds the token for calls that change something; it is read
 	// again for each. Empty allows them from loopback only.
 	TokenFile string
@@ -56,13 +59,14 @@ func (e *ParkedError) Error() string {
 
 // Server answers requests.
 type Server struct {
-	cfg  Config
-	http *http.Server
+	cfg      Config
+	http     *http.Server
+	watchers *watchers
 }
 
 // New returns a server that listens to nothing until Run.
 func New(cfg Config) *Server {
-	s := &Server{cfg: cfg}
+	s := &Server{cfg: cfg, watchers: newWatchers(cfg.Status)}
 	s.http = &http.Server{
 		Handler:           s.routes(),
 		ReadHeaderTimeout: 5 * time.Second,
@@ -71,6 +75,7 @@ func New(cfg Config) *Server {
 		MaxHeaderBytes:    16 << 10,
 		ErrorLog:          slog.NewLogLogger(cfg.Logger.Handler(), slog.LevelDebug),
 	}
+	s.http.RegisterOnShutdown(s.watchers.dismiss)
 	return s
 }
 
@@ -107,7 +112,10 @@ func (s *Server) routes() http.Handler {
 		reply(w, http.StatusOK, s.cfg.Status(r.Context()))
 	})
 	mux.HandleFunc("GET /api/v1/wait", s.wait)
+	mux.HandleFunc("GET /api/v1/events", s.events)
+	mux.Handle("POST /api/v1/explain", s.guard(s.explain))
 	s.handRoutes(mux)
+	s.pageRoutes(mux)
 	return mux
 }
 
@@ -166,6 +174,7 @@ func (s *Server) wait(w http.ResponseWriter, r *http.Request) {
 func reply(w http.ResponseWriter, code int, v any) {
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Cache-Control", "no-store")
+	w.Header().Set("X-Content-Type-Options", "nosniff")
 	w.WriteHeader(code)
 	enc := json.NewEncoder(w)
 	enc.SetIndent("", "  ")

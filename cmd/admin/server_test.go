@@ -44,6 +44,7 @@ func (d *daemon) server() *Server {
 		Reload:    func(context.Context) error { d.reloads++; return d.reloadErr },
 		Wait:      func(ctx context.Context, lsn cdc.LSN, sink string) error { return d.wait(ctx, lsn, sink) },
 		Hand:      &d.hand,
+		Explain:   func(_ context.Context, change []byte) (any, error) { return d.hand.explain(change) },
 		Registry:  reg, TokenFile: d.token, Logger: slog.New(slog.DiscardHandler),
 	})
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 
+	"github.com/walpurge/walpurge/cdc"
 	"github.com/walpurge/walpurge/cdc/postgres"
 	"github.com/walpurge/walpurge/cdc/visible"
 	"github.com/walpurge/walpurge/cdc/watermark"
@@ -46,7 +47,12 @@ type App struct {
 	registry *prometheus.Registry
 	// metrics registers into registry under the pipeline's label.
 	metrics prometheus.Registerer
-	started time.Time
+	// worked has the counters of router and lanes, and working registers into it.
+	// They are apart so that the status can read them alone.
+	worked    *prometheus.Registry
+	working   prometheus.Registerer
+	incidents incidents
+	started   time.Time
 
 	board     *watermark.Board
 	set       atomic.Pointer[rules.Set]
@@ -79,9 +85,10 @@ type App struct {
 // nothing is left open, and nothing was created in the database. A database or
 // a sink that does not answer is not an error; one that refuses is.
 func New(ctx context.Context, opts Options) (*App, error) {
-	a := &App{opts: opts, cfg: opts.Config, log: opts.Logger, registry: prometheus.NewRegistry(), started: time.Now()}
+	a := &App{opts: opts, cfg: opts.Config, log: opts.Logger, registry: prometheus.NewRegistry(), worked: prometheus.NewRegistry(), started: time.Now()}
 	a.files.note(opts.Config)
 	a.metrics = prometheus.WrapRegistererWith(prometheus.Labels{"pipeline": opts.Config.Pipeline}, a.registry)
+	a.working = prometheus.WrapRegistererWith(prometheus.Labels{"pipeline": opts.Config.Pipeline}, a.worked)
 	if err := a.open(ctx); err != nil {
 		a.close()
 		return nil, err
@@ -152,10 +159,11 @@ func (a *App) openReader() {
 	a.gate = visible.New(visible.Config{Connect: a.cfg.Postgres.Connect, Lazy: !a.cfg.Visible, Logger: a.log.With("component", "visible")})
 	a.lookups = lookup.New(lookup.Config{Connect: a.cfg.Postgres.ConnectReading, Visible: a.gate.Wait, Logger: a.log.With("component", "lookup")})
 	a.onClose(func() { a.lookups.Close(context.Background()) })
-	a.routing = router.NewMetrics(a.metrics)
+	a.routing = router.NewMetrics(a.working)
 	a.router = router.New(router.Config{
 		Rules: a.set.Load(), Sinks: a.cfg.SinkNames(), Publisher: a.publisher, Ledger: a.stream,
-		StopOnGap: a.cfg.StopOnGap, Lookups: a.lookups, Metrics: a.routing, Logger: a.log.With("component", "router"),
+		StopOnGap: a.cfg.StopOnGap, Lookups: a.lookups, Broken: func(g cdc.Gap) { a.incidents.add("gap", "", string(g.Reason)) },
+		Metrics: a.routing, Logger: a.log.With("component", "router"),
 	})
 	a.pulse = newPulse(a.router)
 	a.reader = postgres.NewReader(a.cfg.Postgres, postgres.Options{

@@ -225,7 +225,7 @@ type lane struct {
 
 // newLanes opens a lane for every sink, at the place where it left off.
 func (a *App) newLanes(ctx context.Context) error {
-	metrics := delivery.NewMetrics(a.metrics)
+	metrics := delivery.NewMetrics(a.working)
 	claim, seq, found, err := a.stream.LastClaim(ctx)
 	if err != nil {
 		return err
@@ -269,6 +269,7 @@ func (a *App) newLanes(ctx context.Context) error {
 			Flush: func() []rules.Invalidation { return (*a.plans.Load())[i] },
 			Park:  a.stream.Park, Board: a.board, Metrics: metrics, Logger: log,
 			Collapsed: func(rule string, values int) { a.routing.Collapsed(rule, t.spec.Name, values) },
+			Flushing:  func(reason string) { a.incidents.add("flush", t.spec.Name, reason) },
 		})
 		a.lanes = append(a.lanes, &lane{target: t, consumer: consumer, byHand: byHand, Lane: lanes[t.spec.Name]})
 	}

@@ -7,6 +7,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"github.com/walpurge/walpurge/cdc"
 	"github.com/walpurge/walpurge/cdc/postgres"
 	"github.com/walpurge/walpurge/cdc/watermark"
@@ -27,6 +29,13 @@ type Status struct {
 	Sinks      []Sink      `json:"sinks"`
 	Slot       Slot        `json:"slot"`
 	Stream     Stream      `json:"stream"`
+	// At is when this was collected. Changes counts the row changes read since the
+	// start, and so do the numbers of Rules and of each sink's Work.
+	At      time.Time `json:"at"`
+	Changes float64   `json:"changes"`
+	Rules   []Rule    `json:"rules"`
+	// Incidents are the newest gaps and flushes since the start, newest first.
+	Incidents []Incident `json:"incidents"`
 }
 
 // Reader is the state of the replication connection.
@@ -65,6 +74,7 @@ type Sink struct {
 	// there is nothing to tell from.
 	DrainSeconds      *float64 `json:"drain_seconds"`
 	RequestsPerSecond float64  `json:"requests_per_second,omitempty"`
+	Work              Work     `json:"work"`
 
 	// coarse are the flags of a purge that covers everything.
 	coarse string
@@ -107,6 +117,11 @@ func (a *App) Status(ctx context.Context) Status {
 			LagBytes: a.board.LagBytes(r.Mark), LagSeconds: a.lag(r.Mark, now),
 		})
 	}
+	worked, err := readWork(a.worked)
+	if err != nil {
+		a.log.Debug("read counters", "err", err)
+	}
+	s.At, s.Changes, s.Rules, s.Incidents = now.UTC(), worked.changes, worked.of(a.set.Load()), a.incidents.newestFirst()
 	parked, err := a.stream.Parked(ctx)
 	if err != nil {
 		a.log.Debug("read parked", "err", err)
@@ -121,7 +136,7 @@ func (a *App) Status(ctx context.Context) Status {
 		sink := Sink{
 			Name: l.spec.Name, Kind: l.spec.Kind(), State: string(st.State), Error: st.Err, Class: st.Class, Gates: st.Gates, Backlog: backlog,
 			Parked: parked[l.spec.Name], LagSeconds: a.lag(watermark.Mark{Stage: watermark.Purged, Target: l.spec.Name}, now),
-			coarse: coarseFlags(plans[i]),
+			coarse: coarseFlags(plans[i]), Work: worked.sinks[l.spec.Name],
 		}
 		if d, known := l.Drain(backlog); known && err == nil {
 			seconds := d.Time.Seconds()
@@ -156,7 +171,8 @@ func (a *App) adminConfig() admin.Config {
 		Reload:    a.Reload,
 		Wait:      a.wait,
 		Hand:      a,
-		Registry:  a.registry,
+		Explain:   a.explain,
+		Registry:  prometheus.Gatherers{a.registry, a.worked},
 		TokenFile: a.cfg.HTTP.TokenFile,
 		Logger:    a.log.With("component", "http"),
 	}

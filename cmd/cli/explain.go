@@ -63,7 +63,12 @@ func rulesExplainCommand() *cobra.Command {
 		}
 		explained := c.Explain(set)
 		if *asJSON {
-			return writeExplanations(cmd.OutOrStdout(), explained)
+			out, err := rulestest.MarshalExplanations(explained)
+			if err != nil {
+				return err
+			}
+			_, err = cmd.OutOrStdout().Write(out)
+			return err
 		}
 		for i, e := range explained {
 			if i > 0 {

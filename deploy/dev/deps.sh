@@ -3,7 +3,7 @@
 # start are installed: PostgreSQL 15 or newer and Valkey (or Redis 7 or newer).
 # It also looks for a Go new enough for go.mod. Group test: a C compiler, which
 # the race detector needs, Varnish with its xkey module, and promtool, which tests
-# the alerts.
+# the alerts. Group browser: a headless Chromium, for the tests of the status page.
 #
 #   deps.sh [--check] [GROUP...]
 #
@@ -347,6 +347,30 @@ group_test() {
   need "a C compiler" find_compiler install_compiler "apt-get install gcc libc6-dev"
   need "Varnish with xkey" find_varnish install_varnish "apt-get install varnish varnish-modules"
   need "promtool" find_promtool install_promtool "deploy/dev/deps.sh test   (or put the promtool of any Prometheus from 2.42 into PATH)"
+}
+
+find_browser() {
+  local name path
+  for name in chromium-headless-shell chromium google-chrome; do
+    if path=$(command -v "$name"); then
+      say "$("$path" --version 2>/dev/null | sed -nE 's/.*(Chrom[a-z]+ [0-9]+).*/\1/p;q') at $path"
+      return 0
+    fi
+  done
+  return 1
+}
+
+# The shell is a third of the size; where a release lacks it, all of Chromium.
+install_browser() {
+  if has_candidate chromium-headless-shell; then
+    install chromium-headless-shell fonts-dejavu-core
+  else
+    install chromium fonts-dejavu-core
+  fi
+}
+
+group_browser() {
+  need "Chromium" find_browser install_browser "apt-get install chromium-headless-shell fonts-dejavu-core   (or: apt-get install chromium)"
 }
 
 # --- main --------------------------------------------------------------------

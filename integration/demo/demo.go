@@ -197,7 +197,7 @@ func (d *demo) introduce(dir string) {
   Valkey    %s
   shop      %s/p/product-7   (behind the edge)
   rules     %s
-  status    http://%s/api/v1/status
+  status    http://%s/   (a page for a browser)
 
 `, d.pg.URL("shop"), d.valkey.URL(), d.site.URL(), filepath.Join(dir, "rules", "catalog.yaml"), d.app.Addr())
 }

@@ -72,7 +72,7 @@ var house = map[string]room{
 	"cmd/filewatch": {nil, []string{"github.com/fsnotify/fsnotify"}, false},
 	"cmd/app": {[]string{
 		"cdc", "cdc/postgres", "cdc/visible", "cdc/watermark", "cmd/admin", "cmd/config", "cmd/filewatch", "router", "router/lookup", "router/stream", "router/stream/embedded",
-		"rules", "rules/draft", "rules/strictyaml", "sinks", "sinks/cloudflare", "sinks/cloudfront", "sinks/delivery", "sinks/fastly", "sinks/valkey", "sinks/varnish", "sinks/webhook",
+		"rules", "rules/draft", "rules/rulestest", "rules/strictyaml", "sinks", "sinks/cloudflare", "sinks/cloudfront", "sinks/delivery", "sinks/fastly", "sinks/valkey", "sinks/varnish", "sinks/webhook",
 	}, []string{pgx, nats, prom, errgrp, unix}, false},
 	"cmd/systemd":                  {nil, []string{unix}, false},
 	"cmd/cli":                      {[]string{"cdc", "cdc/postgres", "cmd/admin", "cmd/app", "cmd/config", "cmd/systemd", "integration/demo", "router/stream", "rules", "rules/draft", "rules/rulestest", "rules/strictyaml"}, []string{"github.com/spf13/cobra"}, false},

@@ -65,6 +65,8 @@ type Config struct {
 	// Collapsed is told how many values of a rule coarser ones were purged instead
 	// of. Nil: nobody counts.
 	Collapsed func(rule string, values int)
+	// Flushing is told the reason of each flush as it begins. Nil: nobody asks.
+	Flushing func(reason string)
 	// Park stores invalidations that the sink will never take, durably.
 	Park    func(ctx context.Context, b *rules.Batch, cause error) error
 	Board   *watermark.Board

@@ -86,3 +86,11 @@ func (l *Lane) collapsed(rule string, values int) {
 		l.cfg.Collapsed(rule, values)
 	}
 }
+
+// noteFlush counts a flush that begins, and tells of it.
+func (l *Lane) noteFlush(reason string) {
+	l.metrics.flush(reason)
+	if l.cfg.Flushing != nil {
+		l.cfg.Flushing(reason)
+	}
+}

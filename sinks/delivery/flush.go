@@ -93,7 +93,7 @@ func (l *Lane) flushOn(intake, work context.Context) {
 			l.beginning(r.msg)
 		}
 		reason := f.run[0].msg.Batch.Reason
-		l.metrics.flush(reason)
+		l.noteFlush(reason)
 		l.cfg.Logger.Info("flushing the sink", "reason", reason, "joined", len(f.run), "steps", len(f.left), "pace", f.pace)
 	}
 	t := &turn{group: f.run, job: &job{}, apart: true}

@@ -84,7 +84,7 @@ func (l *Lane) serve(intake, work context.Context) {
 func (l *Lane) byHand(intake, work context.Context, j *handJob) {
 	if b := j.msg.Batch; b.Flush && j.pause == minPause {
 		l.flusher.last = time.Now()
-		l.metrics.flush(b.Reason)
+		l.noteFlush(b.Reason)
 		l.cfg.Logger.Info("flushing the sink", "reason", b.Reason)
 	}
 	all := j.left

@@ -1,15 +1,15 @@
-package cli
+package rulestest
 
 import (
+	"bytes"
 	"encoding/json"
-	"io"
 
 	"github.com/walpurge/walpurge/rules"
 )
 
-// writeExplanations writes them as JSON, with the names of this command and not
-// those of the code.
-func writeExplanations(out io.Writer, explained []rules.Explanation) error {
+// MarshalExplanations returns them as one line of JSON, with names for users and
+// not those of the code.
+func MarshalExplanations(explained []rules.Explanation) ([]byte, error) {
 	type column struct {
 		Image  string `json:"image"`
 		Column string `json:"column"`
@@ -107,7 +107,9 @@ func writeExplanations(out io.Writer, explained []rules.Explanation) error {
 		}
 		all = append(all, x)
 	}
-	enc := json.NewEncoder(out)
+	var out bytes.Buffer
+	enc := json.NewEncoder(&out)
 	enc.SetEscapeHTML(false)
-	return enc.Encode(all)
+	err := enc.Encode(all)
+	return out.Bytes(), err
 }
