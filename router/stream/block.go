@@ -24,6 +24,7 @@ func (p *Publisher) block(err error) {
 	}
 	now := time.Now()
 	old := p.blocked.Swap(&block{reason: reason, since: now})
+	p.askForRoom()
 	if old == nil {
 		p.log.Warn("the stream does not take messages, the reader waits", "reason", blockReasons[reason], "err", err)
 		return

@@ -1,6 +1,7 @@
 package stream
 
 import (
+	"context"
 	"errors"
 	"strings"
 	"testing"
@@ -14,9 +15,14 @@ import (
 func TestByHandHasRoomOfItsOwn(t *testing.T) {
 	s := open(t, Config{MaxBytes: 1 << 20})
 	p, _ := publisher(t, s)
-	for range 5 {
-		require.NoError(t, p.Publish(t.Context(), keyed("cache", "k", 300<<10)))
-	}
+	done := make(chan struct{})
+	ctx, stop := context.WithCancel(t.Context())
+	t.Cleanup(func() { stop(); <-done })
+	go func() {
+		defer close(done)
+		for p.Publish(ctx, keyed("cache", "k", 300<<10)) == nil {
+		}
+	}()
 	eventually(t, "the stream is full", func() bool { return p.Blocked() == "stream_full" })
 
 	c, err := s.HandConsumer(t.Context(), "cache", quiet)

@@ -26,8 +26,10 @@ type Publisher struct {
 	board *watermark.Board
 	log   *slog.Logger
 	queue chan pending
-	// written counts payload bytes since the trimmer last looked.
+	// written counts payload bytes since the trimmer last looked, and full asks it
+	// to look: much was written, or the stream takes no more.
 	written atomic.Int64
+	full    chan struct{}
 	blocked atomic.Pointer[block]
 	past    [len(blockReasons)]atomic.Int64 // nanoseconds blocked, by reason
 	epoch   uint64
@@ -40,6 +42,12 @@ type Publisher struct {
 	// it; only the caller's goroutine touches them.
 	claimed cdc.Claim
 	since   int64
+	// total counts the bytes published, only by the caller's goroutine; stored is
+	// what total was when the newest claim in the stream was asked for, and moved
+	// tells that it rose.
+	total  int64
+	stored atomic.Int64
+	moved  chan struct{}
 }
 
 // pending is a batch whose acknowledgement is awaited, or a claim that waits
@@ -49,12 +57,13 @@ type pending struct {
 	msg    *nats.Msg
 	future jetstream.PubAckFuture
 	claim  *cdc.Claim
+	total  int64 // bytes published before the claim
 	done   chan struct{}
 }
 
 // NewPublisher returns a publisher; Run must be running for it to make progress.
 func NewPublisher(s *Stream, board *watermark.Board, log *slog.Logger) *Publisher {
-	return &Publisher{s: s, board: board, log: log, queue: make(chan pending, window)}
+	return &Publisher{s: s, board: board, log: log, queue: make(chan pending, window), full: make(chan struct{}, 1), moved: make(chan struct{}, 1)}
 }
 
 // Publish sends a batch. It returns once the batch is on its way, and blocks
@@ -71,17 +80,52 @@ func (p *Publisher) Publish(ctx context.Context, b *rules.Batch) error {
 	// A refusal here is settled like one that comes back: by sending again.
 	future, _ := p.s.js.PublishMsgAsync(msg)
 	failpoint.Crash("published")
-	p.written.Add(int64(len(data)))
+	if p.written.Add(int64(len(data))) >= p.s.cfg.MaxBytes/trimShare {
+		p.askForRoom()
+	}
 	if err := p.enqueue(ctx, pending{nth: p.sent.Add(1), msg: msg, future: future}); err != nil {
 		return err
 	}
 	// The stream is trimmed up to its newest claim at most, so that must not fall
 	// far behind in a transaction larger than the stream: it is said again.
+	p.total += int64(len(data))
 	if p.since += int64(len(data)); p.since > p.s.cfg.MaxBytes/repeatClaim {
-		return p.Claim(ctx, p.claimed.Position, p.claimed.CommitTime)
+		if err := p.Claim(ctx, p.claimed.Position, p.claimed.CommitTime); err != nil {
+			return err
+		}
+	}
+	return p.awaitClaim(ctx)
+}
+
+// awaitClaim keeps what lies behind the newest claim in the stream small. A claim
+// waits for the batches before it, and later ones go on meanwhile: were they to
+// fill the stream, nothing could be trimmed, and no claim could be stored.
+func (p *Publisher) awaitClaim(ctx context.Context) error {
+	for p.total-p.stored.Load() > p.s.cfg.MaxBytes/unclaimed {
+		if p.since > 0 {
+			if err := p.Claim(ctx, p.claimed.Position, p.claimed.CommitTime); err != nil {
+				return err
+			}
+		}
+		select {
+		case <-p.moved:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
 	}
 	return nil
 }
+
+// askForRoom wakes the trimmer; requests that come together are one.
+func (p *Publisher) askForRoom() {
+	select {
+	case p.full <- struct{}{}:
+	default:
+	}
+}
+
+// unclaimed is the share of the stream's size that may lie behind its newest claim.
+const unclaimed = 4
 
 // repeatClaim is the share of the stream's size after which a claim is repeated.
 const repeatClaim = 16
@@ -91,7 +135,7 @@ const repeatClaim = 16
 func (p *Publisher) Claim(ctx context.Context, at cdc.Position, committed time.Time) error {
 	p.claimed, p.since = cdc.Claim{Epoch: p.epoch, Position: at, CommitTime: committed}, 0
 	c := p.claimed
-	return p.enqueue(ctx, pending{claim: &c})
+	return p.enqueue(ctx, pending{claim: &c, total: p.total})
 }
 
 // Flushed blocks until everything published and claimed so far is acknowledged.
@@ -135,6 +179,7 @@ func (p *Publisher) Begin(ctx context.Context, epoch uint64, at cdc.Position, af
 		return fmt.Errorf("begin epoch %d: %w", epoch, err)
 	}
 	p.epoch, p.counter = epoch, 1
+	p.stored.Store(p.total)
 	p.claimed, p.since = cdc.Claim{Epoch: epoch, Position: at, CommitTime: time.Now()}, 0
 	p.board.Advance(watermark.Mark{Stage: watermark.Published}, at)
 	return nil
@@ -157,7 +202,7 @@ func (p *Publisher) Run(ctx context.Context) error {
 			if carry != nil && carry.claim != nil {
 				continue
 			}
-			p.claim(ctx, e.claim)
+			p.claim(ctx, e)
 		default:
 			p.settle(ctx, e)
 		}
@@ -213,7 +258,8 @@ func (p *Publisher) settle(ctx context.Context, e pending) {
 	}
 }
 
-func (p *Publisher) claim(ctx context.Context, c *cdc.Claim) {
+func (p *Publisher) claim(ctx context.Context, e pending) {
+	c := e.claim
 	p.counter++
 	c.Counter = p.counter
 	data, err := encodeClaim(*c)
@@ -225,6 +271,11 @@ func (p *Publisher) claim(ctx context.Context, c *cdc.Claim) {
 	failpoint.Crash("stored")
 	if !p.insist(ctx, msg) {
 		return
+	}
+	p.stored.Store(e.total)
+	select {
+	case p.moved <- struct{}{}:
+	default:
 	}
 	p.board.Advance(watermark.Mark{Stage: watermark.Published}, c.Position)
 }

@@ -26,38 +26,38 @@ func NewTrimmer(s *Stream, pub *Publisher, floors func() uint64, log *slog.Logge
 // trimAt is the share of the stream's size past which its head is trimmed.
 const trimAt = 0.7
 
-// Between two looks, while something is written and while nothing is.
+// trimShare is the share of the stream's size after which the trimmer looks.
+const trimShare = 50
+
+// Between two looks while the stream takes nothing, and in any case, for what
+// grows old.
 const (
 	trimPause = 20 * time.Millisecond
-	idlePause = 250 * time.Millisecond
+	agePause  = 10 * time.Second
 )
 
 // Run trims what all lanes have acknowledged whenever the stream is fuller than
 // trimAt, and what is older than MaxAge besides, until the context ends, and
-// returns nil. It looks again after every fiftieth of the limit written.
+// returns nil. It looks when a fiftieth of the limit was written.
 func (t *Trimmer) Run(ctx context.Context) error {
 	tick := time.NewTimer(trimPause)
 	defer tick.Stop()
-	checked := time.Time{}
 	for {
 		select {
 		case <-tick.C:
+		case <-t.pub.full:
 		case <-ctx.Done():
 			return nil
 		}
-		if t.pub.written.Load() == 0 && t.pub.Blocked() == "" {
-			tick.Reset(idlePause)
-		} else {
-			tick.Reset(trimPause)
-		}
-		if t.pub.written.Load() < t.s.cfg.MaxBytes/50 && t.pub.Blocked() == "" && time.Since(checked) < 10*time.Second {
-			continue
-		}
-		checked = time.Now()
 		t.pub.written.Store(0)
 		if err := t.trim(ctx); err != nil && ctx.Err() == nil {
 			t.log.Warn("could not trim the stream", "err", err)
 		}
+		pause := agePause
+		if t.pub.Blocked() != "" {
+			pause = trimPause
+		}
+		tick.Reset(pause)
 	}
 }
 

