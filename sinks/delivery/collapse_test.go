@@ -88,7 +88,7 @@ func TestARefusedValueTriesItsCollapseOnce(t *testing.T) {
 		require.Empty(t, w.parked)
 		calls := w.sink.values()
 		require.Equal(t, 1, len(slices.DeleteFunc(slices.Clone(calls), func(v []string) bool { return !slices.Equal(v, []string{"past-50"}) })), "the first step, once: %v", calls)
-		require.Equal(t, []uint64{2}, w.src.acked())
+		require.Equal(t, uint64(2), w.src.newest())
 		require.Equal(t, map[string]int{"r": 1}, told)
 	})
 }
@@ -109,7 +109,7 @@ func TestARefusedCollapseParksTheValue(t *testing.T) {
 		after(0)
 		require.Len(t, w.parked, 1)
 		require.Equal(t, []rules.Invalidation{{Kind: rules.Key, Value: "k1", Rule: "r"}}, w.parked[0].Invalidations(nil))
-		require.Equal(t, []uint64{2}, w.src.acked())
+		require.Equal(t, uint64(2), w.src.newest())
 	})
 }
 

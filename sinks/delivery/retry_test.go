@@ -35,7 +35,7 @@ func TestTransientFailuresBackOff(t *testing.T) {
 			full = min(2*full, maxPause)
 		}
 		require.Less(t, same, 3, "pauses have jitter")
-		require.Equal(t, []uint64{1}, w.src.acked())
+		require.Equal(t, uint64(1), w.src.newest())
 		require.Equal(t, OK, w.lane.Status().State)
 		require.Empty(t, w.lane.Status().Err)
 		require.Empty(t, w.parked)
@@ -54,7 +54,7 @@ func TestThrottledWaitsAsLongAsItWasAsked(t *testing.T) {
 		require.Equal(t, Throttled, w.lane.Status().State)
 		after(time.Second)
 		require.Len(t, w.sink.values(), 2)
-		require.Equal(t, []uint64{1}, w.src.acked())
+		require.Equal(t, uint64(1), w.src.newest())
 	})
 }
 
@@ -74,7 +74,7 @@ func TestLaneErrorsParkNothing(t *testing.T) {
 		}
 		w.sink.answers(nil)
 		after(maxPause)
-		require.Equal(t, []uint64{1}, w.src.acked())
+		require.Equal(t, uint64(1), w.src.newest())
 	})
 }
 
@@ -102,7 +102,7 @@ func TestARefusedInvalidationIsParked(t *testing.T) {
 		require.Equal(t, "cache", b.Sink)
 		require.Equal(t, []rules.Invalidation{{Kind: rules.Key, Value: "a", Rule: "r"}}, b.Invalidations(nil))
 		require.Equal(t, cdc.LSN(1), b.Stamp.Position.LSN)
-		require.Equal(t, []uint64{2}, w.src.acked())
+		require.Equal(t, uint64(2), w.src.newest())
 		require.Equal(t, cdc.LSN(2), w.purged())
 		require.InDelta(t, 1, w.metric("parked_total", "cache"), 0)
 		require.Equal(t, OK, w.lane.Status().State)
@@ -128,7 +128,7 @@ func TestTheCulpritOfABatchIsFound(t *testing.T) {
 			}
 		}
 		require.Len(t, done, 99, "all others were carried out")
-		require.Equal(t, []uint64{1}, w.src.acked())
+		require.Equal(t, uint64(1), w.src.newest())
 	})
 }
 
@@ -159,7 +159,7 @@ func TestBatchErrorsAreSortedOut(t *testing.T) {
 		require.Empty(t, w.src.acked())
 		after(time.Minute)
 		require.Equal(t, [][]string{{"a", "b", "c", "d"}, {"c", "d"}}, w.sink.values())
-		require.Equal(t, []uint64{1}, w.src.acked())
+		require.Equal(t, uint64(1), w.src.newest())
 		require.Equal(t, "b", w.parked[0].Items[0].Values[rules.Key][0])
 		require.InDelta(t, 1, w.metric("sink_requests_total", "partial"), 0)
 		require.InDelta(t, 3, w.metric("purges_total", "failed"), 0)
@@ -203,7 +203,7 @@ func TestParkingIsRepeatedAndNothingAckedBefore(t *testing.T) {
 		require.Equal(t, Blocked, w.lane.Status().State)
 		after(time.Minute)
 		require.Len(t, w.parked, 1)
-		require.Equal(t, []uint64{1}, w.src.acked())
+		require.Equal(t, uint64(1), w.src.newest())
 	})
 }
 
@@ -247,7 +247,7 @@ func TestStopFinishesThePurgeInFlight(t *testing.T) {
 		w.halt()
 		require.Equal(t, 3*time.Second, time.Since(began))
 		require.Equal(t, [][]string{{"a"}}, w.sink.values(), "the backlog is for the next start")
-		require.Equal(t, []uint64{1}, w.src.acked())
+		require.Equal(t, uint64(1), w.src.newest())
 	})
 }
 
