@@ -1,6 +1,7 @@
 package valkey
 
 import (
+	"cmp"
 	"slices"
 	"strings"
 )
@@ -140,25 +141,32 @@ func matchByte(pattern string, b byte) (n int, ok bool) {
 	return 1, pattern[0] == b
 }
 
+// matchSet matches one byte with a set. Servers order bytes as their compiler's char
+// does, signed on some machines and unsigned on others, which matters for a range that
+// ends beyond ASCII: what either of them takes is taken.
 func matchSet(pattern string, b byte) (n int, ok bool) {
 	i := 1
 	not := i < len(pattern) && pattern[i] == '^'
 	if not {
 		i++
 	}
-	found := false
+	signed, unsigned := false, false
 	for ; i < len(pattern) && pattern[i] != ']'; i++ {
+		low, high := pattern[i], pattern[i]
 		switch {
 		case pattern[i] == '\\' && i+1 < len(pattern):
 			i++
-			found = found || pattern[i] == b
+			low, high = pattern[i], pattern[i]
 		case i+2 < len(pattern) && pattern[i+1] == '-':
-			low, high := min(pattern[i], pattern[i+2]), max(pattern[i], pattern[i+2])
-			found = found || low <= b && b <= high
+			high = pattern[i+2]
 			i += 2
-		default:
-			found = found || pattern[i] == b
 		}
+		signed = signed || between(int8(b), int8(low), int8(high))
+		unsigned = unsigned || between(b, low, high)
 	}
-	return min(i+1, len(pattern)), found != not
+	return min(i+1, len(pattern)), signed != not || unsigned != not
+}
+
+func between[T cmp.Ordered](x, a, b T) bool {
+	return min(a, b) <= x && x <= max(a, b)
 }
