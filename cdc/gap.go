@@ -23,6 +23,11 @@ const (
 	GapStreamBehind GapReason = "stream_behind"
 	// GapSystemChanged: the claim in the stream is from another database cluster.
 	GapSystemChanged GapReason = "system_changed"
+	// GapSkipped: somebody had the slot moved to the end of the log by hand.
+	GapSkipped GapReason = "skipped"
+	// GapRetained: the slot held back more of the log than it may, and was moved to
+	// the end.
+	GapRetained GapReason = "max_retained"
 	// GapTable: a table entered or left the publication, so only what rules made
 	// of its rows is in doubt; see TableGap.
 	GapTable GapReason = "table"

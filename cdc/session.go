@@ -8,6 +8,12 @@ type Session struct {
 	// SlotCreated reports that this very start made the slot, so that nothing
 	// was ever confirmed through it.
 	SlotCreated bool
+	// Open are the transactions that were running when this start looked: those of
+	// them that the log has as committed before Start are not visible to others yet.
+	Open []uint64
+	// Leapt says why this very start moved the slot to the end of the log, without
+	// reading what lies before. It is empty if it did not.
+	Leapt GapReason
 }
 
 // Rest tells that the reader has nothing more at hand right now.

@@ -19,6 +19,7 @@ func TestFullStream(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, rigOptions{})
 	r.extra = "stream: {max_bytes: 1MiB}"
+	r.sinkExtra, r.edgeExtra = "    on_overflow: stop", "    on_overflow: stop"
 	r.exec("INSERT INTO products (id, slug) SELECT n, repeat('s', 300) || n FROM generate_series(1, 10000) n")
 	d := r.start()
 	d.wait(r.lsn(), 20*time.Second)

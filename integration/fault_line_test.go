@@ -82,42 +82,6 @@ func TestSlotDroppedWhileRunning(t *testing.T) {
 	d.fresh()
 }
 
-// TestSlotInvalidated lets the server drop log that the slot needs. Only a human
-// can decide to drop the slot, so the daemon says what to do.
-func TestSlotInvalidated(t *testing.T) {
-	t.Parallel()
-	r := newRig(t, rigOptions{postgres: map[string]string{"max_slot_wal_keep_size": "1MB", "min_wal_size": "32MB"}})
-	r.exec("INSERT INTO products (id, slug) VALUES (1, 'a')")
-	d := r.start()
-	d.wait(r.lsn(), 20*time.Second)
-	require.NoError(t, d.cmd.Process.Signal(syscall.SIGSTOP))
-	r.fill([]string{"product:1", "stays"}, "/product-1")
-	r.exec("UPDATE products SET name = 'b' WHERE id = 1")
-	eventually(t, 60*time.Second, func() bool {
-		r.exec("SELECT pg_logical_emit_message(false, 'filler', 'x'), pg_switch_wal()")
-		r.exec("CHECKPOINT")
-		var status string
-		require.NoError(t, r.db.QueryRow(t.Context(), "SELECT wal_status FROM pg_replication_slots").Scan(&status))
-		return status == "lost"
-	}, "the slot is lost")
-	require.NoError(t, d.cmd.Process.Signal(syscall.SIGCONT))
-	eventually(t, 30*time.Second, func() bool { return strings.Contains(d.status().Summary, "was invalidated by the server") }, "the status says so")
-	require.True(t, strings.HasPrefix(d.status().Summary, "NOT STREAMING"), d.status().Summary)
-	d.kill()
-	out := r.call("run")
-	require.Equal(t, 1, out.code)
-	require.Contains(t, out.stderr, "SELECT pg_drop_replication_slot('walpurge_app');")
-	require.Equal(t, []string{"product:1", "stays"}, r.held("product:1", "stays"), "nothing can be known yet")
-
-	r.exec("SELECT pg_drop_replication_slot('walpurge_app')")
-	d = r.start()
-	d.wait(r.lsn(), 30*time.Second)
-	require.Equal(t, "1", d.metric(`walpurge_gaps_total{reason="slot_lost"}`))
-	require.Equal(t, []string{"stays"}, r.held("product:1", "stays"))
-	require.Zero(t, r.edge.Objects())
-	d.fresh()
-}
-
 // TestHangingEdge lets the edge take calls and never answer. The cache before it
 // goes on at full speed, and the edge's purges come when it answers again.
 func TestHangingEdge(t *testing.T) {

@@ -9,6 +9,8 @@ import "github.com/walpurge/walpurge/cdc"
 func findGap(last cdc.Claim, found bool, s cdc.Session) (cdc.Gap, bool) {
 	gap := cdc.Gap{From: last.Position, To: s.Start}
 	switch {
+	case s.Leapt != "":
+		gap.Reason = s.Leapt
 	case s.SlotCreated && !found:
 		// A first start: nothing was ever promised.
 		return cdc.Gap{}, false

@@ -13,6 +13,12 @@ func position(system string, timeline uint32, lsn cdc.LSN) cdc.Position {
 }
 
 func TestFindGap(t *testing.T) {
+	for _, leapt := range []cdc.GapReason{cdc.GapSkipped, cdc.GapRetained} {
+		// Even where nothing was left out: who asked for a flush gets one.
+		gap, broken := findGap(cdc.Claim{Position: position("a", 1, 50)}, true, cdc.Session{Start: position("a", 1, 50), Leapt: leapt})
+		require.True(t, broken)
+		require.Equal(t, leapt, gap.Reason)
+	}
 	for _, c := range []struct {
 		name    string
 		last    cdc.Position

@@ -179,7 +179,7 @@ func (r *Router) Start(ctx context.Context, s cdc.Session) error {
 	at := s.Start
 	gap, broken := findGap(last, found, s)
 	if broken {
-		err = r.bridge(ctx, gap, last, seq)
+		err = r.bridge(ctx, gap, s.Open, last, seq)
 	} else {
 		if found && at.Before(last.Position) {
 			at = last.Position
@@ -193,9 +193,10 @@ func (r *Router) Start(ctx context.Context, s cdc.Session) error {
 }
 
 // bridge carries the line over a gap: a flush for every sink, durable before
-// the claim that lies beyond the gap.
-func (r *Router) bridge(ctx context.Context, gap cdc.Gap, last cdc.Claim, seq uint64) error {
-	if r.cfg.StopOnGap {
+// the claim that lies beyond the gap. Visible only later may be what is open: the
+// flush waits for that.
+func (r *Router) bridge(ctx context.Context, gap cdc.Gap, open []uint64, last cdc.Claim, seq uint64) error {
+	if r.cfg.StopOnGap && gap.Reason != cdc.GapSkipped {
 		return &cdc.Halt{Err: fmt.Errorf("gap: %s; changes in it may never be purged, and postgres.on_gap is stop; "+
 			"purge every sink by hand, then start with on_gap: flush", gap)}
 	}
@@ -215,7 +216,7 @@ func (r *Router) bridge(ctx context.Context, gap cdc.Gap, last cdc.Claim, seq ui
 	for _, sink := range r.cfg.Sinks {
 		err := r.cfg.Publisher.Publish(ctx, &rules.Batch{
 			Sink: sink, Origin: rules.FromGap, Flush: true, Reason: string(gap.Reason),
-			Stamp: cdc.Stamp{Position: gap.To, FirstCommit: now, LastCommit: now},
+			Stamp: cdc.Stamp{Position: gap.To, XIDs: open, FirstCommit: now, LastCommit: now},
 		})
 		if err != nil {
 			return err

@@ -20,6 +20,10 @@ type Config struct {
 	Manage bool
 	// Failover asks for a failover slot on PostgreSQL 17 and newer.
 	Failover bool
+	// MaxRetained bounds the log, in bytes, that the server keeps because of what
+	// this pipeline has not confirmed; 0 is no bound. Past it the slot is moved to
+	// the end of the log, which is a gap.
+	MaxRetained int64
 	// Heartbeat is the time between two messages written into the log.
 	Heartbeat time.Duration
 }
@@ -35,6 +39,9 @@ func DefaultConfig(pipeline string) Config {
 	}
 }
 
+// minRetained is a segment of the log: less is kept whatever anybody confirms.
+const minRetained = 16 << 20
+
 // Names go into replication commands, which know no parameters, so only what
 // PostgreSQL allows for a slot is allowed for both.
 var nameForm = regexp.MustCompile(`^[a-z0-9_]{1,63}$`)
@@ -47,6 +54,9 @@ func (c Config) Validate() error {
 	}
 	if !nameForm.MatchString(c.Publication) {
 		errs = append(errs, fmt.Errorf("postgres.publication %q: want 1 to 63 of a-z, 0-9 and _", c.Publication))
+	}
+	if c.MaxRetained < 0 || c.MaxRetained > 0 && c.MaxRetained < minRetained {
+		errs = append(errs, fmt.Errorf("postgres.max_retained: write 0 for no bound, or %d MiB or more: a slot always keeps a little", minRetained>>20))
 	}
 	if c.Heartbeat < 100*time.Millisecond {
 		errs = append(errs, fmt.Errorf("postgres.heartbeat %s: want 100ms or more", c.Heartbeat))

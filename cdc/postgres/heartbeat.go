@@ -77,7 +77,8 @@ var errServerEnding = errors.New("the server is shutting down")
 // run beats until the context ends, and returns nil then. It returns
 // errServerEnding when the server, whose replication connection still lives,
 // takes no new connection; whoever could confirm had a second by then. It returns
-// errPublicationGone when there is no publication to read through any more.
+// errPublicationGone when there is no publication to read through any more, and
+// errRetained when the slot holds back more than it may.
 func (h *heartbeat) run(ctx context.Context, start cdc.Position) error {
 	said := ""
 	for {
@@ -89,7 +90,7 @@ func (h *heartbeat) run(ctx context.Context, start cdc.Position) error {
 		if sqlState(err) == codeCannotConnectNow {
 			return errServerEnding
 		}
-		if errors.Is(err, errPublicationGone) {
+		if errors.Is(err, errPublicationGone) || errors.Is(err, errRetained) {
 			return err
 		}
 		if time.Since(began) > time.Minute {
@@ -184,8 +185,11 @@ func (h *heartbeat) look(ctx context.Context, conn *pgx.Conn, start cdc.Position
 		return err
 	}
 	h.mu.Lock()
-	defer h.mu.Unlock()
 	h.slot = slot
+	h.mu.Unlock()
+	if h.cfg.retains(slot) {
+		return errRetained
+	}
 	return nil
 }
 

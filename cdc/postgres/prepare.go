@@ -27,6 +27,11 @@ func (r *Reader) prepare(ctx context.Context, streamed bool) (cdc.Session, uint6
 		// Only the slot's owner may touch the publication.
 		return cdc.Session{}, 0, &busyError{slot: r.cfg.Slot, pid: slot.ActivePID}
 	}
+	if slot != nil && slot.Status == slotLost {
+		if err := r.renew(ctx, conn); err != nil {
+			return cdc.Session{}, 0, err
+		}
+	}
 	done, err := r.ensure(ctx, conn, streamed)
 	if err != nil {
 		return cdc.Session{}, 0, err
@@ -37,15 +42,38 @@ func (r *Reader) prepare(ctx context.Context, streamed bool) (cdc.Session, uint6
 	if slot == nil {
 		return cdc.Session{}, 0, fmt.Errorf("slot %q vanished while starting", r.cfg.Slot)
 	}
-	if slot.Status == "lost" {
-		return cdc.Session{}, 0, &Fault{fmt.Errorf("slot %q was invalidated by the server: changes are lost", r.cfg.Slot),
-			"drop it (SELECT pg_drop_replication_slot('" + r.cfg.Slot + "');) and start again: a new slot is created and every sink flushed"}
+	leapt, err := r.leap(ctx, conn, slot)
+	if err != nil {
+		return cdc.Session{}, 0, err
 	}
 	var next uint64
-	if err := conn.QueryRow(ctx, "SELECT pg_snapshot_xmax(pg_current_snapshot())::text::numeric").Scan(&next); err != nil {
-		return cdc.Session{}, 0, fmt.Errorf("read the next transaction id: %w", err)
+	var open []uint64
+	if err := conn.QueryRow(ctx, `SELECT pg_snapshot_xmax(s)::text::numeric, ARRAY(SELECT x::text::numeric FROM pg_snapshot_xip(s) x)
+		FROM pg_current_snapshot() s`).Scan(&next, &open); err != nil {
+		return cdc.Session{}, 0, fmt.Errorf("read the running transactions: %w", err)
 	}
-	return cdc.Session{Start: cdc.Position{LSN: slot.Confirmed}, SlotCreated: done.slot}, next, nil
+	return cdc.Session{Start: cdc.Position{LSN: slot.Confirmed}, SlotCreated: done.slot, Open: open, Leapt: leapt}, next, nil
+}
+
+// slotLost is the wal_status of a slot whose log the server has removed.
+const slotLost = "lost"
+
+// renew drops a slot that the server has invalidated, so that a new one is made.
+// After a crash in between there is no slot, which is the same gap.
+func (r *Reader) renew(ctx context.Context, conn *pgx.Conn) error {
+	if !r.cfg.Manage || !r.opts.RenewLost {
+		return r.cfg.lostSlot()
+	}
+	r.opts.Logger.Error("the server has invalidated the slot: changes are lost, making a new one", "slot", r.cfg.Slot)
+	if _, err := conn.Exec(ctx, "SELECT pg_drop_replication_slot($1)", r.cfg.Slot); err != nil {
+		return fmt.Errorf("drop the invalidated slot %q: %w", r.cfg.Slot, err)
+	}
+	return nil
+}
+
+func (c Config) lostSlot() error {
+	return &Fault{fmt.Errorf("slot %q was invalidated by the server: changes are lost", c.Slot),
+		"drop it (SELECT pg_drop_replication_slot('" + c.Slot + "');) and start again: a new slot is created and every sink flushed"}
 }
 
 // ensure publishes what the rules watch now.

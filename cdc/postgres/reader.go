@@ -25,6 +25,9 @@ type Options struct {
 	// Watch returns the tables that must be published. It is asked at the start of
 	// every session, and at every heartbeat.
 	Watch func() Watch
+	// RenewLost allows to drop a slot that the server has invalidated and to make it
+	// anew, which is a gap. It takes Config.Manage, too.
+	RenewLost bool
 	// StopGrace bounds how long a stop waits for the handler to take what was
 	// received and for it to become safe.
 	StopGrace time.Duration
@@ -36,6 +39,7 @@ type Reader struct {
 	cfg   Config
 	opts  Options
 	beat  *heartbeat
+	leaps *leaps
 	state atomic.Pointer[State]
 	// widening is held by whoever changes the publication.
 	widening sync.Mutex
@@ -64,7 +68,7 @@ type State struct {
 
 // NewReader returns a reader that does nothing until Run.
 func NewReader(cfg Config, opts Options) *Reader {
-	r := &Reader{cfg: cfg, opts: opts}
+	r := &Reader{cfg: cfg, opts: opts, leaps: newLeaps()}
 	r.beat = newHeartbeat(cfg, opts.Board, opts.Logger, r.look)
 	r.enter(Connecting, nil)
 	return r
@@ -132,19 +136,28 @@ func (r *Reader) Run(ctx context.Context, h Handler) error {
 		if !streamed && isFault(err) {
 			return err
 		}
+		if errors.Is(err, errRetained) {
+			r.leaps.ask(cdc.GapRetained)
+		}
 		if time.Since(began) > maxBackoff {
 			backoff = minBackoff
 		}
 		var busy *busyError
-		if errors.As(err, &busy) {
+		leaping := r.leaps.waiting()
+		switch {
+		case errors.As(err, &busy):
 			r.waitForSlot(err)
-			backoff = minBackoff * 4
-		} else {
+			backoff, leaping = minBackoff*4, nil
+		case errors.Is(err, errLeap) || errors.Is(err, errRetained):
+			r.enter(Connecting, err)
+			backoff = minBackoff
+		default:
 			r.opts.Logger.Warn("replication interrupted, reconnecting", "err", err, "after", backoff)
 			r.enter(Connecting, err)
 		}
 		select {
 		case <-time.After(backoff + rand.N(backoff/2)):
+		case <-leaping:
 		case <-ctx.Done():
 			return nil
 		}

@@ -40,6 +40,15 @@ func (r *Reader) stream(ctx context.Context, s *session, rc *receiver) error {
 	side.Go(fail(func() error { return rep.run(reporting) }))
 	side.Go(fail(func() error { return r.beat.run(reporting, s.start.Start) }))
 
+	side.Go(fail(func() error {
+		select {
+		case <-r.leaps.waiting():
+			return errLeap
+		case <-reporting.Done():
+			return nil
+		}
+	}))
+
 	g.Go(fail(func() error { return rc.run(intake) }))
 	g.Go(fail(func() error {
 		if err := s.handler.Start(work, s.start); err != nil {

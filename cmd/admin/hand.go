@@ -24,6 +24,9 @@ type Hand interface {
 	Parked(ctx context.Context, sink string, limit int) ([]Parked, error)
 	// Unpark retries or drops parked messages and returns how many.
 	Unpark(ctx context.Context, r UnparkRequest) (int, error)
+	// Skip declares a gap by hand: what was not read is given up, and every sink
+	// flushed. It returns once the database may forget what was skipped.
+	Skip(ctx context.Context, r SkipRequest) (SkipReport, error)
 	// Tail calls each with every batch purged from now on, as JSON, until the
 	// context ends or each fails. sink may be empty.
 	Tail(ctx context.Context, sink string, each func(payload []byte) error) error
@@ -102,6 +105,20 @@ type UnparkRequest struct {
 	All    bool     `json:"all,omitempty"`
 }
 
+// SkipRequest asks to give up what was not read yet.
+type SkipRequest struct {
+	// To is current: the end of the log.
+	To string `json:"to"`
+	// Pipeline is the pipeline's name, as proof that it is meant.
+	Pipeline string `json:"pipeline"`
+}
+
+// SkipReport says what was skipped.
+type SkipReport struct {
+	From string `json:"from"`
+	To   string `json:"to"`
+}
+
 // parkedLimit bounds a list of parked messages.
 const parkedLimit = 1000
 
@@ -109,6 +126,7 @@ func (s *Server) handRoutes(mux *http.ServeMux) {
 	h := s.cfg.Hand
 	mux.Handle("POST /api/v1/purge", s.guard(act(h.Purge)))
 	mux.Handle("POST /api/v1/replay", s.guard(act(h.Replay)))
+	mux.Handle("POST /api/v1/skip", s.guard(act(h.Skip)))
 	for path, paused := range map[string]bool{"/api/v1/pause": true, "/api/v1/resume": false} {
 		mux.Handle("POST "+path, s.guard(act(func(_ context.Context, r struct {
 			Sink string `json:"sink"`

@@ -42,6 +42,11 @@ func (h *hand) Unpark(_ context.Context, r UnparkRequest) (int, error) {
 	return 3, h.err
 }
 
+func (h *hand) Skip(_ context.Context, r SkipRequest) (SkipReport, error) {
+	h.asked = r
+	return SkipReport{From: "0/1", To: "0/2"}, h.err
+}
+
 func (h *hand) Tail(_ context.Context, sink string, each func([]byte) error) error {
 	h.asked = sink
 	if h.err != nil {
@@ -75,6 +80,7 @@ func TestCallsReachTheHand(t *testing.T) {
 		{local("/api/v1/pause", `{"sink": "edge"}`), map[string]bool{"edge": true}, `"paused": true`},
 		{local("/api/v1/resume", `{"sink": "edge"}`), map[string]bool{"edge": false}, `"paused": false`},
 		{local("/api/v1/parked", `{"action": "drop", "ids": [7]}`), UnparkRequest{Action: "drop", IDs: []uint64{7}}, `"done": 3`},
+		{local("/api/v1/skip", `{"to": "current", "pipeline": "shop"}`), SkipRequest{To: "current", Pipeline: "shop"}, `"to": "0/2"`},
 		{httptest.NewRequest(http.MethodGet, "/api/v1/parked?sink=edge", nil), []any{"edge", parkedLimit}, "[]"},
 		{httptest.NewRequest(http.MethodGet, "/api/v1/tail?sink=edge", nil), "edge", "{\"a\":1}\n{\"a\":2}\n"},
 	} {
@@ -109,7 +115,7 @@ func TestCallsThatCannotBeMeant(t *testing.T) {
 }
 
 func TestCallsAreGuarded(t *testing.T) {
-	for _, path := range []string{"purge", "replay", "pause", "resume", "parked"} {
+	for _, path := range []string{"purge", "replay", "pause", "resume", "parked", "skip"} {
 		foreign := local("/api/v1/"+path, "{}")
 		foreign.Host = "shop.example"
 		code, _, _ := do(t, &daemon{}, foreign)

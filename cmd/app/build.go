@@ -209,7 +209,7 @@ func (a *App) gates(s config.Sink, consumers map[string]*stream.Consumer, lanes 
 				return lanes[inner].Past(ctx, m, brief, consumers[inner].Past)
 			}
 		}
-		gates = append(gates, delivery.Gate{Name: inner, Wait: past(false), Brief: past(true)})
+		gates = append(gates, delivery.Gate{Name: inner, Wait: past(false), Brief: past(true), Ordered: true})
 	}
 	return gates
 }

@@ -12,10 +12,18 @@ import (
 // for one holds whether or not there still is a bound.
 func (a *App) overflow(ctx context.Context, s config.Sink, c *stream.Consumer) (delivery.Overflow, error) {
 	owed, err := a.stream.Overflowed(ctx, c, s.Formerly)
-	return delivery.Overflow{
+	o := delivery.Overflow{
 		MaxBacklog: s.MaxBacklog, Stop: s.StopOnOverflow, Backlog: c.BacklogBytes, Owed: owed,
 		Owe: func(ctx context.Context) (uint64, error) { return a.stream.Overflow(ctx, s.Name) },
-	}, err
+	}
+	if !s.StopOnOverflow {
+		o.Pressing = func(ctx context.Context) (uint64, bool, error) {
+			floor := c.Floor()
+			pressing, err := a.stream.Pressing(ctx, floor, a.floor())
+			return floor, pressing, err
+		}
+	}
+	return o, err
 }
 
 // maxPutOff is what a lane may leave unacknowledged on purpose. What other sinks

@@ -166,6 +166,7 @@ func (l *loader) rules(patterns []strictyaml.Text) []string {
 func (l *loader) postgres(cfg *Config, raw *rawPostgres) {
 	pg := postgres.DefaultConfig(cfg.Pipeline)
 	pg.URL, pg.PasswordFile, pg.Manage, pg.Heartbeat = raw.URL.Value, raw.PasswordFile, raw.Manage, raw.Heartbeat.Value
+	pg.MaxRetained = int64(raw.MaxRetained.Value)
 	if raw.Slot != "" {
 		pg.Slot = raw.Slot
 	}
@@ -181,7 +182,6 @@ func (l *loader) postgres(cfg *Config, raw *rawPostgres) {
 	cfg.StopOnGap = l.oneOf(raw.OnGap, "postgres.on_gap", "flush", "stop") == "stop"
 	cfg.Visible = raw.Visible
 	l.later(raw.ColumnLists.Pos, raw.ColumnLists.Value, "postgres.column_lists")
-	l.later(raw.MaxRetained.Pos, raw.MaxRetained.Value != 0, "postgres.max_retained")
 	if n := raw.Replicas; n != nil {
 		l.later(n.Pos, n.Kind != strictyaml.Sequence || len(n.Items) > 0, "postgres.replicas")
 	}

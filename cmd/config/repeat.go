@@ -35,10 +35,7 @@ func (l *loader) flushTimes(raw *rawFlush) (pace, atMost time.Duration) {
 func (l *loader) overflow(cfg *Config, raw *rawSink) (most int64, stop bool) {
 	most = int64(raw.MaxBacklog.Value)
 	stop = l.oneOf(raw.OnOverflow, "on_overflow", "flush", "stop") == "stop"
-	switch half := cfg.Stream.MaxBytes / 2; {
-	case most == 0 && raw.OnOverflow.Given():
-		l.failf(raw.OnOverflow.Pos(), "on_overflow without a bound; add max_backlog, such as 512MiB")
-	case most != 0 && (most < minBacklog || most > half):
+	if half := cfg.Stream.MaxBytes / 2; most != 0 && (most < minBacklog || most > half) {
 		l.failf(raw.MaxBacklog.Pos, "max_backlog: %s; write a size from %s to half of stream.max_bytes, %s",
 			raw.MaxBacklog.Value, strictyaml.Size(minBacklog), strictyaml.Size(half))
 	}

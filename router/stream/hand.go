@@ -29,8 +29,7 @@ func (s *Stream) PublishHand(ctx context.Context, b *rules.Batch) error {
 		return fmt.Errorf("encode a batch for %s: %w", b.Sink, err)
 	}
 	if _, err := s.js.PublishMsg(ctx, &nats.Msg{Subject: handSubject(s.cfg.Pipeline, b.Sink), Data: data}); err != nil {
-		var full *jetstream.APIError
-		if errors.As(err, &full) && full.ErrorCode == codeStoreFailed {
+		if isFull(err) {
 			return fmt.Errorf("store a purge by hand: %w", ErrHandFull)
 		}
 		return fmt.Errorf("store a purge by hand: %w", err)

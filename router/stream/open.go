@@ -95,7 +95,7 @@ func (s *Stream) aside(ctx context.Context, name string, subjects ...string) (je
 func asideBytes(maxBytes int64) int64 { return max(maxBytes/16, 1<<20) }
 
 // StoreBytes is the room that a pipeline's streams may take together.
-func StoreBytes(maxBytes int64) int64 { return maxBytes + 2*asideBytes(maxBytes) }
+func StoreBytes(maxBytes int64) int64 { return maxBytes + maxSqueeze + 2*asideBytes(maxBytes) }
 
 func explainOpen(name string, err error) error {
 	if errors.Is(err, jetstream.ErrJetStreamNotEnabled) {

@@ -34,7 +34,7 @@ func (s *Stream) Overflow(ctx context.Context, sink string) (uint64, error) {
 	if err != nil {
 		return 0, fmt.Errorf("encode a flush for %s: %w", sink, err)
 	}
-	ack, err := s.js.PublishMsg(ctx, &nats.Msg{Subject: purgeSubject(s.cfg.Pipeline, sink), Data: data})
+	ack, err := s.squeezeIn(ctx, &nats.Msg{Subject: purgeSubject(s.cfg.Pipeline, sink), Data: data})
 	if err != nil {
 		return 0, fmt.Errorf("store a flush for %s: %w", sink, err)
 	}
@@ -45,6 +45,59 @@ func (s *Stream) Overflow(ctx context.Context, sink string) (uint64, error) {
 		return 0, err
 	}
 	return ack.Sequence, s.sync()
+}
+
+// squeezeIn stores a small message that makes room by being there. A stream that has
+// none for it is made a little larger, until it is opened anew: the server drops
+// nothing from one whose limit is lowered (DiscardNew).
+func (s *Stream) squeezeIn(ctx context.Context, m *nats.Msg) (*jetstream.PubAck, error) {
+	ack, err := s.js.PublishMsg(ctx, m)
+	for extra := int64(squeeze); isFull(err) && extra <= maxSqueeze; extra *= 2 {
+		info, ierr := s.stream.Info(ctx)
+		if ierr != nil {
+			return nil, ierr
+		}
+		larger := info.Config
+		larger.MaxBytes = s.cfg.MaxBytes + extra
+		if _, ierr := s.js.UpdateStream(ctx, larger); ierr != nil {
+			return nil, ierr
+		}
+		ack, err = s.js.PublishMsg(ctx, m)
+	}
+	return ack, err
+}
+
+// What a stream may grow by, in bytes.
+const (
+	squeeze    = 4 << 10
+	maxSqueeze = 256 << 10
+)
+
+func isFull(err error) bool {
+	var api *jetstream.APIError
+	return errors.As(err, &api) && api.ErrorCode == codeStoreFailed
+}
+
+// The stream is all but full past pressAt of its size, and a lane keeps it so if it
+// has acknowledged less than half of that.
+const pressAt = 0.85
+
+// Pressing reports that the stream is all but full although its head is trimmed, and
+// that a lane with this floor keeps it so; lowest is the lowest floor of all.
+func (s *Stream) Pressing(ctx context.Context, floor, lowest uint64) (bool, error) {
+	if floor > lowest {
+		return false, nil
+	}
+	info, err := s.stream.Info(ctx)
+	if err != nil {
+		return false, err
+	}
+	state := info.State
+	done := uint64(0)
+	if floor >= state.FirstSeq {
+		done = floor - state.FirstSeq + 1
+	}
+	return float64(state.Bytes) >= pressAt*float64(s.cfg.MaxBytes) && done < state.Msgs/2, nil
 }
 
 // Overflowed is the newest flush that stands for a backlog of the sink, under

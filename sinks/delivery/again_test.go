@@ -124,7 +124,10 @@ func TestARefusedValueIsNotRefusedTwice(t *testing.T) {
 		w.sink.answers(refuses("k1"))
 		w.run()
 		defer w.halt()
+		w.lane.Pause() // so that both go together
 		w.src.push(batch(1, keys(3)...), covered(batch(2, "k1"), 50))
+		after(time.Second)
+		w.lane.Resume()
 		after(time.Hour)
 		require.Empty(t, w.parked, "the other rule's collapse was tried")
 		w.src.push(batch(3, "k1"))

@@ -33,6 +33,9 @@ type Gate struct {
 	// It returns ErrPutOff where the gate is held shut by nothing but purges that
 	// are put off on purpose, so that patience would be in vain.
 	Brief func(ctx context.Context, m rules.Message) error
+	// Ordered: when the gate is open for a message, it is for all before it. So what
+	// a flush stands for need not wait: the flush does. Such gates come last.
+	Ordered bool
 }
 
 // Config is what a lane is made of.

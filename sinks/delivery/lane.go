@@ -44,10 +44,12 @@ type Lane struct {
 	superseded *cover
 	// traded is the newest flush that stands for a backlog, begun the newest whose
 	// purge has begun; newest the last message that was worked on.
-	traded        atomic.Uint64
-	begun, newest uint64
-	group         uint64        // counts what carryOut was called with
-	nudge         chan struct{} // paused has changed
+	traded atomic.Uint64
+	trades trades
+	begun  atomic.Uint64
+	newest uint64
+	group  uint64        // counts what carryOut was called with
+	nudge  chan struct{} // paused has changed
 }
 
 // Status is a lane's condition for status pages.
@@ -185,7 +187,7 @@ func (l *Lane) Run(intake, work context.Context) error {
 	if l.cfg.Hand != nil {
 		g.Go(func() error { l.keepHand(keeping); return nil })
 	}
-	if l.cfg.Overflow.MaxBacklog > 0 {
+	if l.cfg.Overflow.MaxBacklog > 0 || l.cfg.Overflow.Pressing != nil {
 		g.Go(func() error { l.watch(keeping); return nil })
 	}
 	defer l.retries.Wait()
@@ -196,7 +198,7 @@ func (l *Lane) Run(intake, work context.Context) error {
 		next, putOff := turn, due.C
 		if l.held() {
 			putOff = nil
-			if l.begun >= l.traded.Load() {
+			if l.begun.Load() >= l.traded.Load() {
 				next = nil
 			}
 		}
@@ -297,7 +299,7 @@ func (l *Lane) keep(ctx context.Context, turn chan<- ready) {
 		}
 		r := ready{entry: e, msg: m, final: true}
 		err = l.gates(ctx, m, true)
-		if err == nil {
+		if err == nil || errors.Is(err, errStoodFor) {
 			l.pass(ctx, turn, r)
 			continue
 		}
@@ -311,7 +313,7 @@ func (l *Lane) keep(ctx context.Context, turn chan<- ready) {
 		}
 		waiting.Go(func() {
 			defer func() { <-early }()
-			if l.gates(ctx, m, false) == nil {
+			if err := l.gates(ctx, m, false); err == nil || errors.Is(err, errStoodFor) {
 				l.pass(ctx, turn, r)
 			}
 		})
@@ -331,8 +333,9 @@ func (l *Lane) pass(ctx context.Context, turn chan<- ready, r ready) {
 // errEarly says that a gate stayed closed for longer than the patience with it.
 var errEarly = errors.New("the gate is still closed")
 
-// gates waits for every gate of a message and returns nil when all have opened.
-// It waits for ever unless its patience is bounded.
+// gates waits for every gate of a message and returns nil when all have opened, or
+// errStoodFor when a flush stands for the message. It waits for ever unless its
+// patience is bounded.
 func (l *Lane) gates(ctx context.Context, m rules.Message, bounded bool) error {
 	if m.Batch == nil || m.Batch.Origin == rules.FromHand {
 		return nil
@@ -342,7 +345,14 @@ func (l *Lane) gates(ctx context.Context, m rules.Message, bounded bool) error {
 			failpoint.On("after_gate_ignored") && l.cfg.Gates[i].Name != "visible" {
 			continue
 		}
-		if err := l.wait(ctx, i, m, bounded); err != nil {
+		err := errStoodFor
+		for errors.Is(err, errStoodFor) {
+			if l.cfg.Gates[i].Ordered && l.skips(m) {
+				return errStoodFor
+			}
+			err = l.wait(ctx, i, m, bounded)
+		}
+		if err != nil {
 			return err
 		}
 	}
@@ -379,11 +389,18 @@ func (l *Lane) wait(ctx context.Context, i int, m rules.Message, bounded bool) e
 		}
 		metrics.waited.Observe(time.Since(began).Seconds())
 	}()
-	waiting, cancel := ctx, context.CancelFunc(func() {})
-	if bounded {
-		waiting, cancel = context.WithTimeout(ctx, l.patience(i))
-	}
+	waiting, cancel := context.WithCancel(ctx)
 	defer cancel()
+	if bounded {
+		var end context.CancelFunc
+		waiting, end = context.WithTimeout(waiting, l.patience(i))
+		defer end()
+	}
+	trade := context.Background()
+	if gate.Ordered {
+		trade = l.trades.until()
+		defer context.AfterFunc(trade, cancel)()
+	}
 	open := gate.Wait
 	if bounded && gate.Brief != nil {
 		open = gate.Brief
@@ -392,6 +409,9 @@ func (l *Lane) wait(ctx context.Context, i int, m rules.Message, bounded bool) e
 	if err == nil || errors.Is(err, ErrPutOff) {
 		l.opened(i)
 		return err
+	}
+	if ctx.Err() == nil && trade.Err() != nil {
+		return errStoodFor
 	}
 	if ctx.Err() == nil {
 		metrics.timeouts.Inc()

@@ -2,7 +2,9 @@ package delivery
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"sync"
 	"time"
 
 	"github.com/walpurge/walpurge/rules"
@@ -14,6 +16,11 @@ type Overflow struct {
 	MaxBacklog int64
 	// Stop holds the lane when it is past its share, instead of trading its backlog.
 	Stop bool
+	// Pressing reports that the stream is all but full, and that what this lane has
+	// not acknowledged is what keeps it so: the lane is then past its share, whatever
+	// that is. It returns the lane's floor, too. Nil: that is let happen, and the
+	// reader waits.
+	Pressing func(ctx context.Context) (floor uint64, pressing bool, err error)
 	// Backlog is about how many bytes the lane has not acknowledged.
 	Backlog func(ctx context.Context) (int64, error)
 	// Owe puts a flush behind all that the lane has in the stream, durably, and
@@ -31,8 +38,9 @@ func (l *Lane) watch(ctx context.Context) {
 	o := l.cfg.Overflow
 	tick := time.NewTicker(lookEvery)
 	defer tick.Stop()
-	// known is what of the backlog was answered already.
-	known := int64(0)
+	// known is what of the backlog was answered already, answered the floor at that
+	// time.
+	known, answered := int64(0), uint64(0)
 	for {
 		select {
 		case <-tick.C:
@@ -44,7 +52,19 @@ func (l *Lane) watch(ctx context.Context) {
 			l.cfg.Logger.Debug("read the backlog", "err", err)
 			continue
 		}
-		if known = min(known, backlog); backlog-known <= o.MaxBacklog {
+		known = min(known, backlog)
+		past := o.MaxBacklog > 0 && backlog-known > o.MaxBacklog
+		if !past && o.Pressing != nil {
+			floor, pressing, err := o.Pressing(ctx)
+			if err != nil {
+				l.cfg.Logger.Debug("look how full the stream is", "err", err)
+			}
+			// Until the floor moves, the trade before has not had its effect.
+			if past = pressing && (answered == 0 || floor >= answered); past {
+				answered = floor + 1
+			}
+		}
+		if !past {
 			continue
 		}
 		if o.Stop {
@@ -56,6 +76,7 @@ func (l *Lane) watch(ctx context.Context) {
 		seq, err := o.Owe(ctx)
 		if err != nil {
 			l.cfg.Logger.Warn("the lane is past its share of the stream, and a flush in place of its backlog cannot be stored yet", "err", err)
+			answered = 0
 			continue
 		}
 		known = backlog
@@ -69,12 +90,43 @@ func (l *Lane) watch(ctx context.Context) {
 func (l *Lane) trade(seq uint64) {
 	l.tracker.hold(seq)
 	l.traded.Store(seq)
+	l.trades.next()
 	l.poke()
+}
+
+// errStoodFor says that a flush may stand for a message now, so that it need not
+// wait for its gates.
+var errStoodFor = errors.New("a flush stands for the backlog")
+
+// trades tells those who wait for a gate of the next trade.
+type trades struct {
+	mu   sync.Mutex
+	ctx  context.Context
+	made context.CancelFunc
+}
+
+// until is done at the next trade.
+func (t *trades) until() context.Context {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.ctx == nil {
+		t.ctx, t.made = context.WithCancel(context.Background())
+	}
+	return t.ctx
+}
+
+func (t *trades) next() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.made != nil {
+		t.made()
+		t.ctx = nil
+	}
 }
 
 // skips reports whether a flush that has not begun stands for the message.
 func (l *Lane) skips(m rules.Message) bool {
-	return m.Seq < l.traded.Load() && l.begun < l.traded.Load()
+	return m.Seq < l.traded.Load() && l.begun.Load() < l.traded.Load()
 }
 
 // spare gives up the messages of a group that a flush stands for, before that
@@ -97,7 +149,7 @@ func (l *Lane) spare(group []ready) []ready {
 // overflown reports whether a flush that has not begun stands for all of a turn,
 // so that it need not be carried out.
 func (l *Lane) overflown(t *turn) bool {
-	if l.begun >= l.traded.Load() {
+	if l.begun.Load() >= l.traded.Load() {
 		return false
 	}
 	if t.second && l.newest >= l.traded.Load() {
@@ -114,7 +166,7 @@ func (l *Lane) overflown(t *turn) bool {
 // beginning notes that the flush of a message begins.
 func (l *Lane) beginning(m rules.Message) {
 	if m.Batch != nil && m.Batch.Flush {
-		l.begun = max(l.begun, m.Seq)
+		l.begun.Store(max(l.begun.Load(), m.Seq))
 	}
 }
 

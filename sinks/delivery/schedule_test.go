@@ -36,6 +36,8 @@ type schedule struct {
 	changed  chan struct{}
 	floor    uint64 // acknowledged, as the server knows it
 	opened   map[uint64]int
+	visible  map[uint64]bool
+	inner    uint64 // the lane before this one is past it
 	// lacks holds the values of a batch that no purge has carried out since its
 	// gate opened.
 	lacks map[uint64]map[string]bool
@@ -103,13 +105,21 @@ func (s *schedule) push() {
 	s.wake()
 }
 
-func (s *schedule) open(seq uint64) {
+// open lets a message be visible, or the inner lane get as far as a message.
+func (s *schedule) open(seq uint64, visible bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.opened[seq] == 0 {
-		s.opened[seq] = s.tick()
-		s.wake()
+	if visible {
+		s.visible[seq] = true
+	} else {
+		s.inner = max(s.inner, seq)
 	}
+	for seq := range s.visible {
+		if s.opened[seq] == 0 && seq <= s.inner {
+			s.opened[seq] = s.tick()
+		}
+	}
+	s.wake()
 }
 
 func (s *schedule) Next(ctx context.Context) (rules.Message, error) {
@@ -240,10 +250,18 @@ func (s *schedule) carried(began int, at time.Time, values ...string) {
 	s.stood()
 }
 
-func (s *schedule) wait(ctx context.Context, m rules.Message) error {
+func (s *schedule) waitVisible(ctx context.Context, m rules.Message) error {
+	return s.wait(ctx, func() bool { return s.visible[m.Seq] })
+}
+
+func (s *schedule) waitInner(ctx context.Context, m rules.Message) error {
+	return s.wait(ctx, func() bool { return m.Seq <= s.inner })
+}
+
+func (s *schedule) wait(ctx context.Context, met func() bool) error {
 	for {
 		s.mu.Lock()
-		open, changed := s.opened[m.Seq] > 0, s.changed
+		open, changed := met(), s.changed
 		s.mu.Unlock()
 		if open {
 			return nil
@@ -336,7 +354,7 @@ func (s *schedule) session(metrics *Metrics) (halt func()) {
 	lane := New(Config{
 		Overflow: overflow,
 		Name:     "cache", Sink: s, Source: s, Limits: sinks.Limits{Items: 4}, MaxWait: 3 * time.Second, SecondPurge: s.delay, Board: s.board,
-		Gates: []Gate{{Name: "visible", Wait: s.wait}}, Park: s.park, Metrics: metrics, Logger: slog.New(slog.DiscardHandler),
+		Gates: []Gate{{Name: "visible", Wait: s.waitVisible}, {Name: "inner", Wait: s.waitInner, Ordered: true}}, Park: s.park, Metrics: metrics, Logger: slog.New(slog.DiscardHandler),
 		Flush: func() []rules.Invalidation {
 			return []rules.Invalidation{{Kind: rules.Tag, Value: "f1"}, {Kind: rules.Tag, Value: "f2"}, {Kind: rules.Tag, Value: "f3"}}
 		},
@@ -366,7 +384,7 @@ func (s *schedule) run(metrics *Metrics) {
 			s.push()
 		case p < 14:
 			if n := len(s.messages); n > 0 {
-				s.open(1 + s.steps.Uint64N(uint64(n)))
+				s.open(1+s.steps.Uint64N(uint64(n)), s.steps.IntN(4) > 0)
 			}
 		case p < 19:
 			time.Sleep(time.Duration(s.steps.IntN(2000)) * time.Millisecond)
@@ -381,7 +399,8 @@ func (s *schedule) run(metrics *Metrics) {
 		s.mu.Unlock()
 	}
 	for seq := range s.messages {
-		s.open(uint64(seq + 1))
+		s.open(uint64(seq+1), true)
+		s.open(uint64(seq+1), false)
 	}
 	s.mu.Lock()
 	s.calm = true
@@ -408,7 +427,7 @@ func TestSchedules(t *testing.T) {
 		for seed := range uint64(2000) {
 			s := &schedule{
 				t: t, seed: seed, steps: rand.New(rand.NewPCG(seed, 1)), rnd: rand.New(rand.NewPCG(seed, 2)), changed: make(chan struct{}),
-				opened: map[uint64]int{}, lacks: map[uint64]map[string]bool{}, board: watermark.NewBoard(),
+				opened: map[uint64]int{}, visible: map[uint64]bool{}, lacks: map[uint64]map[string]bool{}, board: watermark.NewBoard(),
 				first: map[uint64]map[string]time.Time{}, delay: time.Duration(seed%3) * 700 * time.Millisecond,
 				pace:   time.Duration(seed/3%2) * 3 * time.Second,
 				trades: seed/6%2 == 1, traded: map[uint64]map[string]int{},

@@ -1,0 +1,162 @@
+package postgres
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/walpurge/walpurge/cdc"
+)
+
+// A leap moves the slot to the end of the log, over whatever lies before: the
+// server may forget that at once. It is carried out between two sessions, and is
+// safe against a crash at any moment without a note of its own: a slot that was
+// moved lies beyond the newest claim in the stream, and that is a gap.
+type leap struct {
+	reason cdc.GapReason
+	from   cdc.LSN
+	to     cdc.LSN
+	done   chan struct{}
+}
+
+// leaps holds the leap that was asked for and not carried out.
+type leaps struct {
+	mu      sync.Mutex
+	pending *leap
+	// wanted is closed while there is one.
+	wanted chan struct{}
+}
+
+func newLeaps() *leaps { return &leaps{wanted: make(chan struct{})} }
+
+// ask asks for a leap; one that waits already serves this one, too.
+func (l *leaps) ask(reason cdc.GapReason) *leap {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.pending == nil {
+		l.pending = &leap{reason: reason, done: make(chan struct{})}
+		close(l.wanted)
+	}
+	return l.pending
+}
+
+// waiting is closed while a leap waits.
+func (l *leaps) waiting() <-chan struct{} {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.wanted
+}
+
+func (l *leaps) next() *leap {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.pending
+}
+
+// carriedOut ends the leap that waits.
+func (l *leaps) carriedOut(from, to cdc.LSN) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.pending.from, l.pending.to = from, to
+	close(l.pending.done)
+	l.pending, l.wanted = nil, make(chan struct{})
+}
+
+// withdraw takes back a leap that was not carried out.
+func (l *leaps) withdraw(asked *leap) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.pending == asked {
+		l.pending, l.wanted = nil, make(chan struct{})
+	}
+}
+
+// errLeap ends a session for a leap.
+var errLeap = errors.New("the slot is about to be moved to the end of the log")
+
+// ErrNotOurs says that another process streams from the slot.
+var ErrNotOurs = errors.New("another process streams from the slot; ask that one")
+
+// Skip moves the slot to the end of the log, and returns what was skipped. It
+// ends the session, and blocks until the slot was moved, which the next session
+// answers as a gap; or until the context ends, and then nothing is moved later.
+func (r *Reader) Skip(ctx context.Context) (from, to cdc.LSN, err error) {
+	if r.State().Phase == Standby {
+		return 0, 0, ErrNotOurs
+	}
+	asked := r.leaps.ask(cdc.GapSkipped)
+	select {
+	case <-asked.done:
+		return asked.from, asked.to, nil
+	case <-ctx.Done():
+	}
+	r.leaps.withdraw(asked)
+	select {
+	case <-asked.done:
+		return asked.from, asked.to, nil
+	default:
+		return 0, 0, context.Cause(ctx)
+	}
+}
+
+// leap carries out what was asked for on a slot that nobody reads.
+func (r *Reader) leap(ctx context.Context, conn *pgx.Conn, slot *slotInfo) (cdc.GapReason, error) {
+	asked := r.leaps.next()
+	if asked == nil {
+		return "", nil
+	}
+	to, err := r.cfg.leap(ctx, conn)
+	if err != nil {
+		return "", err
+	}
+	r.opts.Logger.Warn("the slot was moved to the end of the log", "reason", string(asked.reason), "from", slot.Confirmed.String(), "to", to.String())
+	r.leaps.carriedOut(slot.Confirmed, to)
+	slot.Confirmed = to
+	return asked.reason, nil
+}
+
+// leap moves the slot, which nobody may be reading. The server reads its log up to
+// there, without decoding rows. It needs the REPLICATION attribute.
+func (c Config) leap(ctx context.Context, conn *pgx.Conn) (cdc.LSN, error) {
+	var text string
+	err := conn.QueryRow(ctx, "SELECT end_lsn::text FROM pg_replication_slot_advance($1, pg_current_wal_lsn())", c.Slot).Scan(&text)
+	if err != nil {
+		return 0, fmt.Errorf("move slot %q to the end of the log: %w", c.Slot, err)
+	}
+	return cdc.ParseLSN(text)
+}
+
+// SkipUnread moves the slot of a pipeline whose daemon does not run. The next
+// start takes that for a gap. A *Fault says why it cannot be done.
+func (c Config) SkipUnread(ctx context.Context) (from, to cdc.LSN, err error) {
+	conn, err := c.Connect(ctx)
+	if err != nil {
+		return 0, 0, err
+	}
+	defer conn.Close(context.WithoutCancel(ctx))
+	slot, err := c.slot(ctx, conn)
+	switch {
+	case err != nil:
+		return 0, 0, err
+	case slot == nil:
+		return 0, 0, &Fault{fmt.Errorf("there is no slot %q, so nothing is held back", c.Slot), "start the daemon, it makes one"}
+	case slot.Active:
+		return 0, 0, &Fault{fmt.Errorf("slot %q is being read by PostgreSQL process %d", c.Slot, slot.ActivePID), "name the address of that daemon with --addr, or stop it"}
+	case slot.Status == slotLost:
+		return 0, 0, c.lostSlot()
+	}
+	to, err = c.leap(ctx, conn)
+	return slot.Confirmed, to, err
+}
+
+// retains reports that the slot holds back more of the log than it may, by what
+// was not confirmed: what an open transaction holds, no leap lets go.
+func (c Config) retains(slot *slotInfo) bool {
+	return c.MaxRetained > 0 && slot != nil && slot.Retained-slot.RestartLag > c.MaxRetained
+}
+
+// errRetained ends a session whose slot holds back too much.
+var errRetained = errors.New("the slot holds back more of the log than postgres.max_retained")
