@@ -8,8 +8,9 @@ type Stamp struct {
 	// Epoch counts the readers that ever streamed this pipeline; claims of an
 	// older epoch than the newest seen move nothing.
 	Epoch uint64
-	// Position is the end of the newest whole transaction in the batch, or the
-	// commit record of the transaction that the batch is cut from.
+	// Position is the end of the newest whole transaction in the batch, or a byte
+	// beyond the beginning of the commit record of the transaction that the batch is
+	// cut from: who has replayed up to there has replayed the commit.
 	Position Position
 	// XIDs are the top-level transactions in the batch, each once. The
 	// visibility gate needs every one: visibility order is not commit order.

@@ -79,7 +79,7 @@ func TestATransactionBeyondABatchGoesInPartsAndIsClaimedOnce(t *testing.T) {
 	}
 	require.Equal(t, []string{"publish cache", "publish edge", "publish cache", "publish edge"}, f.calls)
 	for _, b := range f.batches {
-		require.Equal(t, at(300), b.Stamp.Position, "not past the commit record")
+		require.Equal(t, at(301), b.Stamp.Position, "just into the commit record")
 	}
 	require.Equal(t, []uint64{5, 6}, f.batches[0].Stamp.XIDs)
 	require.Equal(t, []uint64{6}, f.batches[2].Stamp.XIDs)

@@ -20,7 +20,7 @@ func (s *stamped) note(tx *cdc.Txn) {
 		s.xids = append(s.xids, tx.XID)
 	}
 	s.times(tx.Time, tx.Time)
-	s.at = max(s.at, tx.Commit)
+	s.at = max(s.at, tx.Commit+1)
 }
 
 func (s *stamped) times(first, last time.Time) {

@@ -20,6 +20,8 @@ const (
 	Published Stage = "published"
 	// Synced: on disk.
 	Synced Stage = "synced"
+	// Replayed: a read replica shows it.
+	Replayed Stage = "replayed"
 	// Purged: a sink purged it once, begun after its gates opened.
 	Purged Stage = "purged"
 	// Settled: every repeat that was promised is done too.
@@ -126,7 +128,7 @@ func (b *Board) Snapshot() []Reading {
 	return out
 }
 
-var order = map[Stage]int{Received: 1, Published: 2, Synced: 3, Confirmed: 4, Purged: 5, Settled: 6}
+var order = map[Stage]int{Received: 1, Published: 2, Synced: 3, Confirmed: 4, Replayed: 5, Purged: 6, Settled: 7}
 
 // Policy says which mark the slot may be confirmed to.
 type Policy uint8

@@ -15,6 +15,7 @@ import (
 
 	"github.com/walpurge/walpurge/cdc"
 	"github.com/walpurge/walpurge/cdc/postgres"
+	"github.com/walpurge/walpurge/cdc/replica"
 	"github.com/walpurge/walpurge/cdc/visible"
 	"github.com/walpurge/walpurge/cdc/watermark"
 	"github.com/walpurge/walpurge/cmd/admin"
@@ -65,6 +66,7 @@ type App struct {
 	publisher *stream.Publisher
 	lanes     []*lane
 	gate      *visible.Gate
+	replicas  *replica.Gate // nil: there are none
 	lookups   *lookup.Resolver
 	reader    *postgres.Reader
 	router    *router.Router
@@ -153,8 +155,17 @@ func (a *App) openReader() {
 	for _, s := range a.cfg.Sinks {
 		marks = append(marks, watermark.Mark{Stage: watermark.Purged, Target: s.Name}, watermark.Mark{Stage: watermark.Settled, Target: s.Name})
 	}
+	for _, r := range replicasOf(a.cfg) {
+		marks = append(marks, watermark.Mark{Stage: watermark.Replayed, Target: r.Name})
+	}
 	a.board = watermark.NewBoard(marks...)
 	a.publisher = stream.NewPublisher(a.stream, a.board, a.log.With("component", "publisher"))
+	if all := replicasOf(a.cfg); len(all) > 0 {
+		a.replicas = replica.New(replica.Config{
+			Replicas: all, Ledger: awayLedger{a.stream, a.cfg.SinkNames()}, Board: a.board, Leave: replica.DefaultLeave,
+			Logger: a.log.With("component", "replicas"),
+		})
+	}
 	// Lookups wait for visibility whether purges do or not, and a reload may bring some.
 	a.gate = visible.New(visible.Config{Connect: a.cfg.Postgres.Connect, Lazy: !a.cfg.Visible, Logger: a.log.With("component", "visible")})
 	a.lookups = lookup.New(lookup.Config{Connect: a.cfg.Postgres.ConnectReading, Visible: a.gate.Wait, Logger: a.log.With("component", "lookup")})

@@ -195,12 +195,17 @@ func connectNATS(cfg *config.Config, log *slog.Logger) (*embedded.Server, *nats.
 	return nil, nc, nil
 }
 
-// gates are what a sink's purges wait for: visibility, then the inner sinks.
+// gates are what a sink's purges wait for: visibility, read replicas, then the inner sinks.
 func (a *App) gates(s config.Sink, consumers map[string]*stream.Consumer, lanes map[string]*delivery.Lane) []delivery.Gate {
 	var gates []delivery.Gate
 	if a.cfg.Visible {
 		gates = append(gates, delivery.Gate{Name: "visible", Wait: func(ctx context.Context, m rules.Message) error {
 			return a.gate.Wait(ctx, m.Batch.Stamp)
+		}})
+	}
+	if a.replicas != nil {
+		gates = append(gates, delivery.Gate{Name: "replicas", Wait: func(ctx context.Context, m rules.Message) error {
+			return a.replicas.Wait(ctx, m.Batch.Stamp.Position)
 		}})
 	}
 	for _, inner := range s.After {

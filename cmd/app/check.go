@@ -122,6 +122,9 @@ func (c *checker) database(ctx context.Context, cfg *config.Config, set *rules.S
 		return postgres.InspectIdentities(ctx, conn, t)
 	})
 	c.drift(cfg, set, lock, live)
+	for _, err := range replicaFaults(ctx, cfg) {
+		c.add(false, err)
+	}
 }
 
 // unpublished finds columns that rules purge by and a column list keeps back.

@@ -50,6 +50,9 @@ func (a *App) Run(ctx context.Context) error {
 		spawn(&under, func() error { return a.watchFiles(intake) })
 	}
 	spawn(&under, func() error { return a.gate.Run(core) })
+	if a.replicas != nil {
+		spawn(&under, func() error { return a.replicas.Run(core) })
+	}
 	for _, l := range a.lanes {
 		spawn(&over, func() error { return l.Run(intake, work) })
 	}

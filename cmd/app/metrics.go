@@ -34,6 +34,7 @@ var (
 	drain         = desc("drain_seconds", "Estimate of the time that a lane's backlog takes; absent while there is nothing to tell from.", "sink")
 	heartbeatAge  = desc("heartbeat_age_seconds", "Time since the newest heartbeat that came back was written.")
 	pubProblems   = desc("publication_problems", "Watched tables that are not published, and other faults of the publication that a human must mend.")
+	replicasAway  = desc("replicas_away", "Read replicas that kept purges waiting for too long, so that they do not wait for them.")
 	leader        = desc("leader", "1 if this process streams from the slot.")
 	buildInfo     = desc("build_info", "Always 1; labels tell the build.", "version")
 	readerBlocked = desc("reader_blocked_seconds_total", "Time that the reader waited because the stream took no messages.", "reason")
@@ -133,6 +134,13 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 		slot.Heartbeat = a.started
 	}
 	gauge(heartbeatAge, now.Sub(slot.Heartbeat).Seconds())
+	away := 0
+	for _, r := range a.replicaStates() {
+		if r.Away {
+			away++
+		}
+	}
+	gauge(replicasAway, float64(away))
 	isLeader := 0.0
 	if a.reader.State().Phase == postgres.Streaming {
 		isLeader = 1

@@ -88,7 +88,7 @@ func reloadable(old, next *config.Config) error {
 		return bare
 	}
 	fixed := func(c *config.Config) []any {
-		return []any{c.Pipeline, c.DataDir, []any{c.Postgres, c.Visible, c.StopOnGap}, c.NATS,
+		return []any{c.Pipeline, c.DataDir, []any{c.Postgres, c.Visible, c.StopOnGap, c.Replicas, c.ReplicasAuto}, c.NATS,
 			[]any{c.Stream, c.Confirm}, sinks(c), c.HTTP, c.DrainTimeout}
 	}
 	keys := []string{"pipeline", "data_dir", "postgres", "nats", "stream", "sinks", "http", "drain_timeout"}

@@ -27,6 +27,7 @@ type Status struct {
 	Reader     Reader      `json:"reader"`
 	Watermarks []Watermark `json:"watermarks"`
 	Sinks      []Sink      `json:"sinks"`
+	Replicas   []Replica   `json:"replicas,omitempty"`
 	Slot       Slot        `json:"slot"`
 	Stream     Stream      `json:"stream"`
 	// At is when this was collected. Changes counts the row changes read since the
@@ -144,6 +145,7 @@ func (a *App) Status(ctx context.Context) Status {
 		}
 		s.Sinks = append(s.Sinks, sink)
 	}
+	s.Replicas = a.replicaStates()
 	slot, _ := a.reader.Slot()
 	s.Slot = Slot{Name: slot.Name, State: slot.Status, RetainedBytes: slot.Retained, SafeBytes: slot.Safe}
 	if u, err := a.stream.Usage(ctx); err == nil {

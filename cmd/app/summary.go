@@ -33,6 +33,11 @@ func summarize(s *Status) (fresh bool, sentence string) {
 			clauses = append(clauses, c)
 		}
 	}
+	for i := range s.Replicas {
+		if r := &s.Replicas[i]; r.Away {
+			clauses = append(clauses, replicaIsAway(r))
+		}
+	}
 	if fresh = len(clauses) == 0; fresh {
 		clauses = append(clauses, fmt.Sprintf("FRESH: every sink within %.1f s", worst))
 	}
@@ -71,6 +76,14 @@ func readerWaits(s *Status) string {
 		return c
 	}
 	return try(c+" of what waits for "+most.Name, supersede(most))
+}
+
+func replicaIsAway(r *Replica) string {
+	c := "STALE for readers of replica " + r.Name + ": purges do not wait for it"
+	if r.Error != "" {
+		return try(c+", "+r.Error, "walpurge check")
+	}
+	return try(c+", it is far behind", "walpurge status --watch")
 }
 
 // stale is the clause about a sink, empty if it is fresh.
@@ -154,7 +167,7 @@ func next(s *Sink) string {
 	case delivery.Paused:
 		return "walpurge resume --sink " + s.Name
 	case delivery.Gated:
-		if len(s.Gates) == 0 || s.Gates[0] == "visible" {
+		if len(s.Gates) == 0 || s.Gates[0] == "visible" || s.Gates[0] == "replicas" {
 			return "walpurge check"
 		}
 	case delivery.OK, delivery.Throttled:

@@ -30,6 +30,10 @@ type Config struct {
 	Postgres  postgres.Config
 	Visible   bool
 	StopOnGap bool
+	// Replicas are the read replicas that purges wait for; ReplicasAuto: those that
+	// the primary knows.
+	Replicas     []postgres.ReadReplica
+	ReplicasAuto bool
 
 	NATS    NATS
 	Stream  Stream

@@ -182,9 +182,7 @@ func (l *loader) postgres(cfg *Config, raw *rawPostgres) {
 	cfg.StopOnGap = l.oneOf(raw.OnGap, "postgres.on_gap", "flush", "stop") == "stop"
 	cfg.Visible = raw.Visible
 	l.later(raw.ColumnLists.Pos, raw.ColumnLists.Value, "postgres.column_lists")
-	if n := raw.Replicas; n != nil {
-		l.later(n.Pos, n.Kind != strictyaml.Sequence || len(n.Items) > 0, "postgres.replicas")
-	}
+	l.replicas(cfg, pg, raw.Replicas)
 	cfg.Postgres = pg
 	if l.offline {
 		pg.PasswordFile = "" // secrets are where the daemon runs

@@ -46,6 +46,7 @@ var house = map[string]room{
 	"cdc/pgoutput":           {[]string{"cdc"}, nil, pure},
 	"cdc/watermark":          {[]string{"cdc"}, nil, pure},
 	"cdc/visible":            {[]string{"cdc"}, []string{pgx}, false},
+	"cdc/replica":            {[]string{"cdc", "cdc/watermark"}, []string{pgx, errgrp}, false},
 	"cdc/postgres":           {[]string{"cdc", "cdc/failpoint", "cdc/pgoutput", "cdc/watermark"}, []string{pgx, "github.com/jackc/pglogrepl", errgrp, unix}, false},
 	"rules/strictyaml":       {nil, []string{"github.com/goccy/go-yaml"}, pure},
 	"rules":                  {[]string{"cdc", "cdc/failpoint", "rules/strictyaml"}, []string{cel}, pure},
@@ -71,7 +72,7 @@ var house = map[string]room{
 	"cmd/admin":     {[]string{"cdc"}, []string{prom}, false},
 	"cmd/filewatch": {nil, []string{"github.com/fsnotify/fsnotify"}, false},
 	"cmd/app": {[]string{
-		"cdc", "cdc/postgres", "cdc/visible", "cdc/watermark", "cmd/admin", "cmd/config", "cmd/filewatch", "router", "router/lookup", "router/stream", "router/stream/embedded",
+		"cdc", "cdc/postgres", "cdc/replica", "cdc/visible", "cdc/watermark", "cmd/admin", "cmd/config", "cmd/filewatch", "router", "router/lookup", "router/stream", "router/stream/embedded",
 		"rules", "rules/draft", "rules/rulestest", "rules/strictyaml", "sinks", "sinks/cloudflare", "sinks/cloudfront", "sinks/delivery", "sinks/fastly", "sinks/valkey", "sinks/varnish", "sinks/webhook",
 	}, []string{pgx, nats, prom, errgrp, unix}, false},
 	"cmd/systemd":                  {nil, []string{unix}, false},

@@ -17,7 +17,6 @@ import (
 // with a value that asks for something, as lines below the part it belongs to.
 var refusedKeys = map[string]string{
 	"postgres.column_lists": "postgres: {url: $URL, column_lists: true}",
-	"postgres.replicas":     "postgres: {url: $URL, replicas: [postgres://replica]}",
 }
 
 // docs/config.md lists the keys that are refused, and they are, by name.

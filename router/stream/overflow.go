@@ -21,8 +21,21 @@ const reasonOverflow = "overflow"
 // are durable. A crash between the two leaves a flush and no note: the lane then
 // purges its backlog and flushes besides.
 func (s *Stream) Overflow(ctx context.Context, sink string) (uint64, error) {
+	seq, err := s.Flush(ctx, sink, reasonOverflow)
+	if err != nil {
+		return 0, err
+	}
+	if err := s.note(ctx, acceptedSubject(s.cfg.Pipeline, reasonOverflow, sink), seq); err != nil {
+		return 0, err
+	}
+	return seq, s.sync()
+}
+
+// Flush puts a flush behind everything that a lane has in the stream, and returns its
+// sequence once it is durable.
+func (s *Stream) Flush(ctx context.Context, sink, reason string) (uint64, error) {
 	now := time.Now()
-	b := &rules.Batch{Sink: sink, Origin: rules.FromGap, Flush: true, Reason: reasonOverflow, Stamp: cdc.Stamp{FirstCommit: now, LastCommit: now}}
+	b := &rules.Batch{Sink: sink, Origin: rules.FromGap, Flush: true, Reason: reason, Stamp: cdc.Stamp{FirstCommit: now, LastCommit: now}}
 	claim, _, found, err := s.LastClaim(ctx)
 	if err != nil {
 		return 0, err
@@ -37,12 +50,6 @@ func (s *Stream) Overflow(ctx context.Context, sink string) (uint64, error) {
 	ack, err := s.squeezeIn(ctx, &nats.Msg{Subject: purgeSubject(s.cfg.Pipeline, sink), Data: data})
 	if err != nil {
 		return 0, fmt.Errorf("store a flush for %s: %w", sink, err)
-	}
-	if err := s.sync(); err != nil {
-		return 0, err
-	}
-	if err := s.note(ctx, acceptedSubject(s.cfg.Pipeline, reasonOverflow, sink), ack.Sequence); err != nil {
-		return 0, err
 	}
 	return ack.Sequence, s.sync()
 }

@@ -1,0 +1,57 @@
+package postgres
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"strconv"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// ReadReplica returns the configuration for a read replica at a URL. What the URL leaves
+// out is filled as for the primary; the password file is the same, unless the URL has
+// a password.
+func (c Config) ReadReplica(url string) (ReadReplica, error) {
+	own := Config{URL: url}
+	cfg, err := own.parse()
+	if err != nil {
+		return ReadReplica{}, fmt.Errorf("postgres.replicas: %w", err)
+	}
+	if cfg.Password == "" {
+		own.PasswordFile = c.PasswordFile
+	}
+	return ReadReplica{own, net.JoinHostPort(cfg.Host, strconv.Itoa(int(cfg.Port)))}, nil
+}
+
+// ReadReplica says how to reach a read replica. Name is host and port.
+type ReadReplica struct {
+	config Config
+	Name   string
+}
+
+// Connect opens an ordinary connection, whatever the server is.
+func (s ReadReplica) Connect(ctx context.Context) (*pgx.Conn, error) {
+	cfg, err := s.config.parse()
+	if err != nil {
+		return nil, err
+	}
+	cfg.ValidateConnect = nil
+	conn, err := pgx.ConnectConfig(ctx, cfg)
+	if err != nil {
+		return nil, s.config.explain(err)
+	}
+	return conn, nil
+}
+
+// SystemID asks the primary for the identifier of its cluster.
+func (c Config) SystemID(ctx context.Context) (string, error) {
+	conn, err := c.Connect(ctx)
+	if err != nil {
+		return "", err
+	}
+	defer conn.Close(context.WithoutCancel(ctx))
+	var id string
+	err = conn.QueryRow(ctx, "SELECT system_identifier::text FROM pg_control_system()").Scan(&id)
+	return id, err
+}
