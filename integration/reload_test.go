@@ -39,7 +39,8 @@ func TestReload(t *testing.T) {
 		{"data_dir", func() { r.edit("walpurge.yaml", "/data\n", "/data2\n") }, "`data_dir` changed, and that needs a restart"},
 		{"pipeline", func() { r.edit("walpurge.yaml", "pipeline: app", "pipeline: app2") }, "`pipeline` changed, and that needs a restart"},
 		{"listen", func() { r.edit("walpurge.yaml", d.addr, "127.0.0.1:1") }, "`http` changed, and that needs a restart"},
-		{"sinks", func() { r.edit("walpurge.yaml", "requests_per_second: 1000", "requests_per_second: 900") }, "`sinks` changed, and that needs a restart"},
+		{"sink without a way to flush", func() { r.edit("walpurge.yaml", "    flush: {everything: true}\n", "") }, "sink edge cannot be flushed after a gap"},
+		{"sink of no kind", func() { r.edit("walpurge.yaml", "valkey: {url", "vlakey: {url") }, `unknown key "vlakey"`},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Cleanup(func() {
@@ -47,7 +48,7 @@ func TestReload(t *testing.T) {
 				r.write("walpurge.yaml", file)
 			})
 			c.cause()
-			d.hangup("reload failed, the old rules go on")
+			d.hangup("reload failed, the old configuration goes on")
 			code, body := d.post("/-/reload")
 			require.Equal(t, http.StatusUnprocessableEntity, code)
 			require.Contains(t, strings.ReplaceAll(body, `\"`, `"`), c.want)
@@ -109,4 +110,51 @@ func TestReloadUnderLoad(t *testing.T) {
 	require.Positive(t, rows)
 	d.wait(r.lsn(), 10*time.Second)
 	require.Empty(t, r.held(keys[:rows]...))
+}
+
+// TestReloadOfSinks changes limits, adds a sink, renames one with its backlog and takes
+// one out, all while rows change and the listener goes on: nothing is lost, and what
+// cannot be done leaves all as it was.
+func TestReloadOfSinks(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, rigOptions{})
+	o := newOracle(r)
+	d := r.start()
+	w := startWriters(r, 2)
+	other := "  other:\n    valkey: {url: '" + strings.TrimSuffix(r.valkeyURL, "/0") + "/1'}\n"
+	pid := d.cmd.Process.Pid
+	changed := func(oldnew ...string) {
+		t.Helper()
+		r.edit("walpurge.yaml", oldnew...)
+		code, body := d.post("/-/reload")
+		require.Equal(t, http.StatusOK, code, body)
+		d.untilStreaming()
+	}
+	changed("requests_per_second: 1000", "requests_per_second: 900")
+	changed("  edge:\n", other+"  edge:\n")
+	require.Equal(t, "ok", d.sink("other").State)
+
+	// Paused, so that it has a backlog; a pause outlives the exchange.
+	d.ok("pause", "--sink", "edge")
+	eventually(t, 20*time.Second, func() bool { return d.sink("edge").Backlog > 0 }, "the backlog grows")
+	before := r.read("walpurge.yaml")
+	r.edit("walpurge.yaml", "  edge:\n", "  cdn:\n")
+	code, body := d.post("/-/reload")
+	require.Equal(t, http.StatusUnprocessableEntity, code)
+	require.Contains(t, body, "formerly: edge")
+	require.Equal(t, "0", d.metric(reloadOK))
+	require.Equal(t, "paused", d.sink("edge").State)
+	r.write("walpurge.yaml", before)
+	changed("requests_per_second: 900", "requests_per_second: 800")
+	require.Equal(t, "paused", d.sink("edge").State)
+	d.ok("resume", "--sink", "edge")
+	changed("  edge:\n", "  cdn:\n    formerly: edge\n")
+	changed(other, "", "http: {", "retired: [other]\nhttp: {")
+	require.Len(t, d.status().Sinks, 2)
+	w.halt(t)
+	d.wait(r.lsn(), time.Minute)
+	require.Empty(t, o.lost())
+	require.Equal(t, pid, d.cmd.Process.Pid)
+	require.Equal(t, "1", d.metric(reloadOK))
+	d.fresh()
 }

@@ -230,7 +230,7 @@ func TestReloadOnFileChange(t *testing.T) {
 
 	swap("3", "rules: [{nmae: a}]")
 	eventually(t, 20*time.Second, func() bool { return d.metric(reloadOK) == "0" }, "a bad file is told of")
-	require.Contains(t, d.logs.String(), "reload failed, the old rules go on")
+	require.Contains(t, d.logs.String(), "reload failed, the old configuration goes on")
 	r.fill([]string{"a:order:2"})
 	r.exec("INSERT INTO tenant_a.orders VALUES (2, 'x')")
 	d.wait(r.lsn(), 10*time.Second)

@@ -115,8 +115,9 @@ func counting(every time.Duration) *Server {
 
 func TestEventsFollowTheStatusUntilTheServerEnds(t *testing.T) {
 	s := counting(20 * time.Millisecond)
-	s.http.ReadTimeout = 50 * time.Millisecond // bounds the request, not the answer
-	url, stop := run(t, s)
+	f := NewFront(s)
+	f.http.ReadTimeout = 50 * time.Millisecond // bounds the request, not the answer
+	url, stop := runFront(t, f)
 	resp, lines := follow(t, url)
 	defer resp.Body.Close()
 	require.Equal(t, 200, resp.StatusCode)

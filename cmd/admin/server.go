@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net"
 	"net/http"
 	"time"
 
@@ -57,47 +56,18 @@ func (e *ParkedError) Error() string {
 	return fmt.Sprintf("%d messages below are parked at sink %s; see walpurge parked list", e.Count, e.Sink)
 }
 
-// Server answers requests.
+// Server answers requests about one pipeline.
 type Server struct {
 	cfg      Config
-	http     *http.Server
+	handler  http.Handler
 	watchers *watchers
 }
 
-// New returns a server that listens to nothing until Run.
+// New returns a server that answers once it stands behind a Front.
 func New(cfg Config) *Server {
 	s := &Server{cfg: cfg, watchers: newWatchers(cfg.Status)}
-	s.http = &http.Server{
-		Handler:           s.routes(),
-		ReadHeaderTimeout: 5 * time.Second,
-		ReadTimeout:       10 * time.Second,
-		IdleTimeout:       2 * time.Minute,
-		MaxHeaderBytes:    16 << 10,
-		ErrorLog:          slog.NewLogLogger(cfg.Logger.Handler(), slog.LevelDebug),
-	}
-	s.http.RegisterOnShutdown(s.watchers.dismiss)
+	s.handler = s.routes()
 	return s
-}
-
-// Run serves the listener until the context ends, gives requests in flight a
-// second, and returns nil.
-func (s *Server) Run(ctx context.Context, l net.Listener) error {
-	done := make(chan error, 1)
-	go func() { done <- s.http.Serve(l) }()
-	select {
-	case err := <-done:
-		return fmt.Errorf("http listener: %w", err)
-	case <-ctx.Done():
-	}
-	grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
-	defer cancel()
-	if s.http.Shutdown(grace) != nil {
-		_ = s.http.Close()
-	}
-	if err := <-done; !errors.Is(err, http.ErrServerClosed) {
-		return fmt.Errorf("http listener: %w", err)
-	}
-	return nil
 }
 
 func (s *Server) routes() http.Handler {

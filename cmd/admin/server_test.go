@@ -53,7 +53,7 @@ func (d *daemon) server() *Server {
 func do(t *testing.T, d *daemon, r *http.Request) (int, string, http.Header) {
 	t.Helper()
 	w := httptest.NewRecorder()
-	d.server().http.Handler.ServeHTTP(w, r)
+	d.server().handler.ServeHTTP(w, r)
 	return w.Code, w.Body.String(), w.Header()
 }
 
@@ -219,11 +219,16 @@ func TestWhoMayReload(t *testing.T) {
 // run serves on a real listener and returns its address and what stops it.
 func run(t *testing.T, s *Server) (url string, stop func()) {
 	t.Helper()
+	return runFront(t, NewFront(s))
+}
+
+func runFront(t *testing.T, f *Front) (url string, stop func()) {
+	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
-	go func() { done <- s.Run(ctx, l) }()
+	go func() { done <- f.Run(ctx, l) }()
 	return "http://" + l.Addr().String(), func() {
 		cancel()
 		require.NoError(t, <-done)
@@ -242,9 +247,9 @@ func TestAWaitOutlivesTheReadTimeout(t *testing.T) {
 			return ctx.Err()
 		}
 	}}
-	s := d.server()
-	s.http.ReadTimeout = 50 * time.Millisecond
-	url, stop := run(t, s)
+	f := NewFront(d.server())
+	f.http.ReadTimeout = 50 * time.Millisecond
+	url, stop := runFront(t, f)
 	defer stop()
 	time.AfterFunc(300*time.Millisecond, func() { close(release) })
 	resp, err := http.Get(url + "/api/v1/wait?lsn=0/1&timeout=30s")
@@ -282,5 +287,41 @@ func TestAListenerThatFailsIsAnError(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
 	require.NoError(t, l.Close())
-	require.ErrorContains(t, (&daemon{}).server().Run(t.Context(), l), "http listener")
+	require.ErrorContains(t, NewFront((&daemon{}).server()).Run(t.Context(), l), "http listener")
+}
+
+// What answers is exchanged without a gap: no connection is refused, who follows the
+// old one is sent away, and a request that the old one answers is answered.
+func TestExchange(t *testing.T) {
+	asked, release := make(chan struct{}), make(chan struct{})
+	first := (&daemon{wait: func(context.Context, cdc.LSN, string) error { close(asked); <-release; return nil }}).server()
+	f := NewFront(first)
+	url, stop := runFront(t, f)
+	defer stop()
+	waited := make(chan int, 1)
+	go func() {
+		resp, err := http.Get(url + "/api/v1/wait?lsn=0/1")
+		if err != nil {
+			waited <- 0
+			return
+		}
+		resp.Body.Close()
+		waited <- resp.StatusCode
+	}()
+	<-asked
+	resp, lines := follow(t, url)
+	defer resp.Body.Close()
+	require.True(t, lines.Scan())
+	f.Exchange((&daemon{notReady: errors.New("another one")}).server())
+	for lines.Scan() {
+	}
+	require.NoError(t, lines.Err())
+	close(release)
+	require.Equal(t, 200, <-waited)
+	ready, err := http.Get(url + "/-/ready")
+	require.NoError(t, err)
+	defer ready.Body.Close()
+	body, err := io.ReadAll(ready.Body)
+	require.NoError(t, err)
+	require.Equal(t, "another one\n", string(body))
 }

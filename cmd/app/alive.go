@@ -48,11 +48,8 @@ func wedged(s postgres.State, blocked string, last, now time.Time) error {
 	return nil
 }
 
-// Alive returns why only a restart would help, or nil: for a watchdog.
-func (a *App) Alive() error {
+// alive returns why only a restart would help, or nil.
+func (a *App) alive() error {
 	last := a.pulse.began.Add(time.Duration(a.pulse.last.Load()))
 	return wedged(a.reader.State(), a.publisher.Blocked(), last, time.Now())
 }
-
-// Ready returns why not, or nil: the condition of /-/ready.
-func (a *App) Ready() error { return a.ready() }

@@ -2,10 +2,7 @@ package app
 
 import (
 	"context"
-	"fmt"
 	"log/slog"
-	"net"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -40,7 +37,8 @@ type Options struct {
 	WatchFiles bool
 }
 
-// App is a daemon. Make it with New, Run it once.
+// App is the pipeline of one configuration, but for its rules, which may change. Make
+// it with New, Run it once.
 type App struct {
 	opts     Options
 	cfg      *config.Config
@@ -59,7 +57,6 @@ type App struct {
 	set       atomic.Pointer[rules.Set]
 	plans     atomic.Pointer[[][]rules.Invalidation]
 	targets   []target
-	listener  net.Listener
 	server    *embedded.Server
 	nc        *nats.Conn
 	stream    *stream.Stream
@@ -74,31 +71,28 @@ type App struct {
 	routing   *router.Metrics
 	admin     *admin.Server
 
-	hits      *hits
-	reloading sync.Mutex
-	reloads   reloadMetrics
-	files     files
+	hits    *hits
+	reloads reloadMetrics
 
 	undo []func()
 }
 
-// New checks everything that can be checked, then opens what the daemon needs:
-// rules, database catalog, listener, store, stream, sinks. After an error
-// nothing is left open, and nothing was created in the database. A database or
-// a sink that does not answer is not an error; one that refuses is.
-func New(ctx context.Context, opts Options) (*App, error) {
+// New checks everything that can be checked, then opens what the pipeline needs:
+// rules, database catalog, store, stream, sinks. After an error nothing is left open,
+// and nothing was created in the database. A database or a sink that does not answer is
+// not an error; one that refuses is. reload is what a request for a reload calls.
+func New(ctx context.Context, opts Options, reload func(context.Context) error) (*App, error) {
 	a := &App{opts: opts, cfg: opts.Config, log: opts.Logger, registry: prometheus.NewRegistry(), worked: prometheus.NewRegistry(), started: time.Now()}
-	a.files.note(opts.Config)
 	a.metrics = prometheus.WrapRegistererWith(prometheus.Labels{"pipeline": opts.Config.Pipeline}, a.registry)
 	a.working = prometheus.WrapRegistererWith(prometheus.Labels{"pipeline": opts.Config.Pipeline}, a.worked)
-	if err := a.open(ctx); err != nil {
+	if err := a.open(ctx, reload); err != nil {
 		a.close()
 		return nil, err
 	}
 	return a, nil
 }
 
-func (a *App) open(ctx context.Context) error {
+func (a *App) open(ctx context.Context, reload func(context.Context) error) error {
 	set, plans, err := a.preflight(ctx, a.cfg)
 	if err != nil {
 		return err
@@ -106,10 +100,6 @@ func (a *App) open(ctx context.Context) error {
 	a.hits = newHits(a.metrics)
 	a.use(set, plans)
 	a.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
-	if a.listener, err = net.Listen("tcp", a.cfg.HTTP.Listen); err != nil {
-		return fmt.Errorf("http.listen: %w; stop what uses the address, or choose another", err)
-	}
-	a.onClose(func() { a.listener.Close() })
 	for _, s := range a.cfg.Sinks {
 		t, err := newTarget(a.hits.counting(s), a.log.With("sink", s.Name))
 		if err != nil {
@@ -128,7 +118,7 @@ func (a *App) open(ctx context.Context) error {
 	a.reloads = newReloadMetrics(a.metrics)
 	a.metrics.MustRegister(&collector{app: a})
 	registerBills(a.metrics, a.targets)
-	a.admin = admin.New(a.adminConfig())
+	a.admin = admin.New(a.adminConfig(reload))
 	return nil
 }
 
@@ -188,9 +178,6 @@ func (a *App) use(set *rules.Set, plans [][]rules.Invalidation) {
 	a.plans.Store(&plans)
 	a.hits.use(set)
 }
-
-// Addr is the address of the admin listener.
-func (a *App) Addr() string { return a.listener.Addr().String() }
 
 // Conn is the connection to the stream's server, for those that listen to
 // purged subjects.

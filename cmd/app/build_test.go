@@ -2,6 +2,7 @@ package app
 
 import (
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -49,9 +50,16 @@ func TestReloadableNamesWhatNeedsARestart(t *testing.T) {
 	next.Rules = []string{"a", "b"}
 	next.Log.JSON = true
 	next.Sinks = []config.Sink{{Name: "cache", Pos: strictyaml.Pos{Line: 9}}}
-	require.NoError(t, reloadable(old, &next))
+	more, err := reloadable(old, &next)
+	require.NoError(t, err)
+	require.False(t, more, "rules alone")
+	next.Sinks = []config.Sink{{Name: "cache", MaxWait: time.Second}}
+	more, err = reloadable(old, &next)
+	require.NoError(t, err)
+	require.True(t, more)
 	next.DataDir = "y"
-	require.EqualError(t, reloadable(old, &next), "walpurge.yaml: `data_dir` changed, and that needs a restart; a reload takes rules and the log level")
+	_, err = reloadable(old, &next)
+	require.EqualError(t, err, "walpurge.yaml: `data_dir` changed, and that needs a restart; a reload takes rules, sinks, stream, drain_timeout and the log level")
 }
 
 // Which keys have a tag is not in the rules, so a flush cannot be derived.

@@ -60,15 +60,15 @@ func (f *files) patterns() []string {
 
 // watchFiles reloads when the files have changed, and once for each change: what
 // cannot be used is told and not tried again.
-func (a *App) watchFiles(ctx context.Context) error {
+func (d *Daemon) watchFiles(ctx context.Context) error {
 	return filewatch.Run(ctx, filewatch.Config{
-		Patterns: a.files.patterns,
+		Patterns: d.files.patterns,
 		Look: func(ctx context.Context) {
-			if a.files.changed() {
-				a.log.Info("files have changed, reloading")
-				_ = a.Reload(ctx) // which logs it
+			if d.files.changed() {
+				d.log.Info("files have changed, reloading")
+				_ = d.Reload(ctx) // which logs it
 			}
 		},
-		Logger: a.log.With("component", "files"),
+		Logger: d.log.With("component", "files"),
 	})
 }

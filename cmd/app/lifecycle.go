@@ -45,10 +45,6 @@ func (a *App) Run(ctx context.Context) error {
 	}
 	trimmer := stream.NewTrimmer(a.stream, a.publisher, a.floor, a.log.With("component", "trimmer"))
 	spawn(&under, func() error { return trimmer.Run(core) })
-	spawn(&under, func() error { return a.admin.Run(core, a.listener) })
-	if a.opts.WatchFiles {
-		spawn(&under, func() error { return a.watchFiles(intake) })
-	}
 	spawn(&under, func() error { return a.gate.Run(core) })
 	if a.replicas != nil {
 		spawn(&under, func() error { return a.replicas.Run(core) })
@@ -57,7 +53,7 @@ func (a *App) Run(ctx context.Context) error {
 		spawn(&over, func() error { return l.Run(intake, work) })
 	}
 	spawn(&over, func() error { return a.reader.Run(intake, a.pulse) })
-	a.log.Info("running", "pipeline", a.cfg.Pipeline, "http", a.Addr(), "rules", len(a.set.Load().Rules()), "sinks", len(a.lanes))
+	a.log.Info("running", "pipeline", a.cfg.Pipeline, "rules", len(a.set.Load().Rules()), "sinks", len(a.lanes))
 
 	err := over.Wait()
 	a.log.Info("stopping", "err", err)

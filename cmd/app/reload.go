@@ -28,36 +28,48 @@ func newReloadMetrics(reg prometheus.Registerer) reloadMetrics {
 	return m
 }
 
-// Reload reads the file and the rules again and puts the rules into service at
-// a boundary between transactions. It is all or nothing: after an error the old
-// rules go on. New tables are published before their rules begin.
-func (a *App) Reload(ctx context.Context) error {
-	a.reloading.Lock()
-	defer a.reloading.Unlock()
-	err := a.reload(ctx)
+// Reload reads the files again and puts them into service: rules at a boundary
+// between transactions, sinks and limits by exchanging the pipeline for another one.
+// It is all or nothing: after an error the old configuration goes on.
+func (d *Daemon) Reload(ctx context.Context) error {
+	d.reloading.Lock()
+	defer d.reloading.Unlock()
+	err := d.reload(ctx)
+	a := d.app.Load()
 	if err != nil {
 		a.reloads.ok.Set(0)
-		a.log.Error("reload failed, the old rules go on", "err", err)
+		d.log.Error("reload failed, the old configuration goes on", "err", err)
 		return err
 	}
 	a.reloads.ok.Set(1)
 	a.reloads.at.SetToCurrentTime()
-	a.log.Info("reloaded", "rules", len(a.set.Load().Rules()))
+	d.log.Info("reloaded", "rules", len(a.set.Load().Rules()), "sinks", len(a.lanes))
 	return nil
 }
 
-func (a *App) reload(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
-	defer cancel()
-	a.files.reading()
-	next, err := a.opts.Reload()
+func (d *Daemon) reload(ctx context.Context) error {
+	d.files.reading()
+	next, err := d.opts.Reload()
 	if err != nil {
 		return err
 	}
-	a.files.note(next)
-	if err := reloadable(a.cfg, next); err != nil {
+	d.files.note(next)
+	a := d.app.Load()
+	more, err := reloadable(a.cfg, next)
+	switch {
+	case err != nil:
 		return err
+	case more:
+		return d.exchange(ctx, next)
 	}
+	return a.apply(ctx, next)
+}
+
+// apply takes the rules of a configuration that differs in nothing else. New tables
+// are published before their rules begin.
+func (a *App) apply(ctx context.Context, next *config.Config) error {
+	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
+	defer cancel()
 	set, plans, err := a.preflight(ctx, next)
 	if err != nil {
 		return err
@@ -77,9 +89,20 @@ func (a *App) reload(ctx context.Context) error {
 	return nil
 }
 
-// reloadable says whether two configurations differ only in what a reload can
-// change.
-func reloadable(old, next *config.Config) error {
+// reloadable says whether two configurations differ in more than rules and the level
+// of the log, or why a reload cannot bring the new one.
+func reloadable(old, next *config.Config) (more bool, err error) {
+	fixed := func(c *config.Config) []any {
+		return []any{c.Pipeline, c.DataDir, []any{c.Postgres, c.Visible, c.StopOnGap, c.Replicas, c.ReplicasAuto}, c.NATS, c.HTTP}
+	}
+	keys := []string{"pipeline", "data_dir", "postgres", "nats", "http"}
+	was, is := fixed(old), fixed(next)
+	var errs []error
+	for i, key := range keys {
+		if !reflect.DeepEqual(was[i], is[i]) {
+			errs = append(errs, fmt.Errorf("%s: `%s` changed, and that needs a restart; a reload takes rules, sinks, stream, drain_timeout and the log level", next.File, key))
+		}
+	}
 	sinks := func(c *config.Config) []config.Sink {
 		bare := slices.Clone(c.Sinks)
 		for i := range bare {
@@ -87,17 +110,8 @@ func reloadable(old, next *config.Config) error {
 		}
 		return bare
 	}
-	fixed := func(c *config.Config) []any {
-		return []any{c.Pipeline, c.DataDir, []any{c.Postgres, c.Visible, c.StopOnGap, c.Replicas, c.ReplicasAuto}, c.NATS,
-			[]any{c.Stream, c.Confirm}, sinks(c), c.HTTP, c.DrainTimeout}
+	movable := func(c *config.Config) []any {
+		return []any{sinks(c), c.Retired, c.Stream, c.Confirm, c.DrainTimeout}
 	}
-	keys := []string{"pipeline", "data_dir", "postgres", "nats", "stream", "sinks", "http", "drain_timeout"}
-	was, is := fixed(old), fixed(next)
-	var errs []error
-	for i, key := range keys {
-		if !reflect.DeepEqual(was[i], is[i]) {
-			errs = append(errs, fmt.Errorf("%s: `%s` changed, and that needs a restart; a reload takes rules and the log level", next.File, key))
-		}
-	}
-	return errors.Join(errs...)
+	return !reflect.DeepEqual(movable(old), movable(next)), errors.Join(errs...)
 }

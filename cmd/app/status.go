@@ -165,12 +165,12 @@ func (a *App) lag(m watermark.Mark, now time.Time) *float64 {
 }
 
 // adminConfig gives the listener what it shows.
-func (a *App) adminConfig() admin.Config {
+func (a *App) adminConfig(reload func(context.Context) error) admin.Config {
 	return admin.Config{
 		Status:    func(ctx context.Context) any { return a.Status(ctx) },
 		Ready:     a.ready,
 		Streaming: a.streaming,
-		Reload:    a.Reload,
+		Reload:    reload,
 		Wait:      a.wait,
 		Hand:      a,
 		Explain:   a.explain,

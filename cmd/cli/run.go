@@ -21,7 +21,7 @@ func runCommand(version string) *cobra.Command {
 		Use:   "run",
 		Short: "Run the daemon",
 		Long: "Run the daemon until SIGTERM or SIGINT, which hands over, confirms and finishes what is in\n" +
-			"flight within drain_timeout. The rules are read again at SIGHUP, and when one of the files changes.",
+			"flight within drain_timeout. The files are read again at SIGHUP, and when one of them changes.",
 		Example: "  walpurge run -c walpurge.yaml",
 		Args:    cobra.NoArgs,
 	}
@@ -46,7 +46,7 @@ func runCommand(version string) *cobra.Command {
 		if os.Getenv("GOGC") == "" {
 			debug.SetGCPercent(gcPercent)
 		}
-		a, err := app.New(ctx, app.Options{
+		a, err := app.NewDaemon(ctx, app.Options{
 			Config: cfg, Version: version, Logger: log, Level: level, WatchFiles: !*unwatched,
 			Reload: func() (*config.Config, error) { return load(*path, false) },
 		})
@@ -84,7 +84,7 @@ func runCommand(version string) *cobra.Command {
 const gcPercent = 50
 
 // reloadOnHangup reloads at every SIGHUP; the app logs what became of it.
-func reloadOnHangup(ctx context.Context, manager *systemd.Notifier, a *app.App, hangup <-chan os.Signal, done <-chan struct{}) {
+func reloadOnHangup(ctx context.Context, manager *systemd.Notifier, a *app.Daemon, hangup <-chan os.Signal, done <-chan struct{}) {
 	for {
 		select {
 		case <-hangup:

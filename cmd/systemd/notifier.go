@@ -112,7 +112,7 @@ func (n *Notifier) Reload(reload func() error) error {
 	err := reload()
 	status := "STATUS=reloaded"
 	if err != nil {
-		status = "STATUS=" + oneLine("reload failed, the old rules go on: "+err.Error())
+		status = "STATUS=" + oneLine("reload failed, the old configuration goes on: "+err.Error())
 	}
 	n.said.Lock()
 	defer n.said.Unlock()

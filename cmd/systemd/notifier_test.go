@@ -135,7 +135,7 @@ func TestReload(t *testing.T) {
 		require.True(t, strings.HasPrefix(said[0], "RELOADING=1"))
 		require.Equal(t, "READY=1\nSTATUS=reloaded", said[1])
 		said = reload(errors.New("rules/a.yaml:4: no\nsuch column"))
-		require.Equal(t, "READY=1\nSTATUS=reload failed, the old rules go on: rules/a.yaml:4: no such column", said[1])
+		require.Equal(t, "READY=1\nSTATUS=reload failed, the old configuration goes on: rules/a.yaml:4: no such column", said[1])
 		d.stop()
 		require.Equal(t, []string{"STOPPING=1\nSTATUS=stopping"}, d.after(0))
 		require.Empty(t, reload(nil), "it stops, and must not be said to be ready")

@@ -77,7 +77,7 @@ type demo struct {
 	cache  valkey.Client
 	edge   *edge.Edge
 	site   *edge.Server
-	app    *app.App
+	app    *app.Daemon
 	watch  *watcher
 	stats  stats
 }
@@ -155,7 +155,7 @@ func (d *demo) daemon(ctx context.Context, dir string, group *harness.Group) err
 	cfg.Sinks[1].Cloudflare.APITokenFile = filepath.Join(dir, "token")
 	level := new(slog.LevelVar)
 	level.Set(cfg.Log.Level)
-	d.app, err = app.New(ctx, app.Options{
+	d.app, err = app.NewDaemon(ctx, app.Options{
 		Config: cfg, Version: d.cfg.Version, Level: level,
 		Logger: slog.New(slog.NewTextHandler(d.cfg.Log, &slog.HandlerOptions{Level: level})),
 	})

@@ -244,6 +244,13 @@ func (l *Lane) awaitResume(intake, work context.Context, t *turn) bool {
 // Resume. Purges by hand are carried out all the same. A restart resumes.
 func (l *Lane) Pause() { l.hold(true) }
 
+// Paused reports that the lane is held by hand.
+func (l *Lane) Paused() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.paused
+}
+
 // Resume ends a Pause.
 func (l *Lane) Resume() { l.hold(false) }
 

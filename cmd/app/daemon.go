@@ -1,0 +1,203 @@
+package app
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"sync"
+	"sync/atomic"
+
+	"github.com/nats-io/nats.go"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/walpurge/walpurge/cmd/admin"
+	"github.com/walpurge/walpurge/cmd/config"
+)
+
+// Daemon runs a pipeline behind a listener, and another one in its place when a reload
+// asks for what a running pipeline cannot take. Make it with NewDaemon, Run it once.
+type Daemon struct {
+	opts     Options
+	log      *slog.Logger
+	listener net.Listener
+	front    *admin.Front
+	files    files
+	app      atomic.Pointer[App]
+
+	reloading sync.Mutex
+	exchanges chan exchange
+	// ended is closed when nobody takes exchanges any more.
+	ended chan struct{}
+}
+
+// NewDaemon takes the address, and opens the pipeline; see New.
+func NewDaemon(ctx context.Context, opts Options) (*Daemon, error) {
+	d := &Daemon{opts: opts, log: opts.Logger, exchanges: make(chan exchange), ended: make(chan struct{})}
+	d.files.note(opts.Config)
+	var err error
+	if d.listener, err = net.Listen("tcp", opts.Config.HTTP.Listen); err != nil {
+		return nil, fmt.Errorf("http.listen: %w; stop what uses the address, or choose another", err)
+	}
+	first, err := New(ctx, opts, d.Reload)
+	if err != nil {
+		d.listener.Close()
+		return nil, err
+	}
+	d.app.Store(first)
+	d.front = admin.NewFront(first.admin)
+	return d, nil
+}
+
+// Addr is the address of the listener.
+func (d *Daemon) Addr() string { return d.listener.Addr().String() }
+
+// Conn is the connection to the stream's server, for those that listen to purged
+// subjects. It ends with the pipeline that is exchanged.
+func (d *Daemon) Conn() *nats.Conn { return d.app.Load().nc }
+
+// Status, Ready and Alive are those of the pipeline that runs.
+func (d *Daemon) Status(ctx context.Context) Status { return d.app.Load().Status(ctx) }
+
+// Ready returns why not, or nil: the condition of /-/ready.
+func (d *Daemon) Ready() error { return d.app.Load().ready() }
+
+// Alive returns why only a restart would help, or nil: for a watchdog.
+func (d *Daemon) Alive() error { return d.app.Load().alive() }
+
+// Run works until the context ends or a part fails for good, and returns once all has
+// stopped; see App.Run.
+func (d *Daemon) Run(ctx context.Context) error {
+	serving, stop := context.WithCancel(context.WithoutCancel(ctx))
+	defer stop()
+	working, cut := context.WithCancel(ctx)
+	defer cut()
+	var under errgroup.Group
+	under.Go(func() error {
+		err := d.front.Run(serving, d.listener)
+		if err != nil {
+			cut()
+		}
+		return err
+	})
+	watching, unwatch := context.WithCancel(working)
+	if d.opts.WatchFiles {
+		under.Go(func() error {
+			err := d.watchFiles(watching)
+			if err != nil {
+				cut()
+			}
+			return err
+		})
+	}
+	d.log.Info("listening", "http", d.Addr())
+	err := d.work(working)
+	close(d.ended)
+	unwatch()
+	stop()
+	return errors.Join(err, under.Wait())
+}
+
+// exchange asks for another pipeline in the place of the one that runs.
+type exchange struct {
+	next *config.Config
+	done chan error
+}
+
+// exchange has the pipeline of another configuration run, and returns once it does, or
+// why the old one goes on. What waits for a sink stays in the stream meanwhile.
+func (d *Daemon) exchange(ctx context.Context, next *config.Config) error {
+	if err := d.app.Load().tryOut(ctx, next); err != nil {
+		return err
+	}
+	x := exchange{next, make(chan error, 1)}
+	select {
+	case d.exchanges <- x:
+	case <-d.ended:
+		return errors.New("the daemon is stopping")
+	}
+	return <-x.done
+}
+
+// work runs one pipeline after the other.
+func (d *Daemon) work(ctx context.Context) error {
+	for {
+		a := d.app.Load()
+		running, stop := context.WithCancel(ctx)
+		ended := make(chan error, 1)
+		go func() { ended <- a.Run(running) }()
+		select {
+		case err := <-ended:
+			stop()
+			return err
+		case x := <-d.exchanges:
+			d.log.Info("exchanging the pipeline for that of a new configuration")
+			paused := a.paused()
+			stop()
+			if err := <-ended; err != nil || ctx.Err() != nil {
+				x.done <- errors.Join(errors.New("the daemon stopped"), err)
+				return err
+			}
+			err := d.replace(ctx, a, x.next)
+			if err != nil && d.app.Load() == a {
+				x.done <- err
+				return err
+			}
+			d.app.Load().pause(paused)
+			x.done <- err
+		}
+	}
+}
+
+// replace opens the next pipeline, or the old one anew when that fails, and returns
+// why. If neither can be opened, the old one stays in its place, closed.
+func (d *Daemon) replace(ctx context.Context, old *App, next *config.Config) error {
+	opts := d.opts
+	opts.Config = next
+	a, err := New(ctx, opts, d.Reload)
+	if err != nil {
+		opts.Config = old.cfg
+		var again error
+		if a, again = New(ctx, opts, d.Reload); again != nil {
+			return errors.Join(err, fmt.Errorf("nor does the old configuration work any more: %w", again))
+		}
+	}
+	d.opts.Level.Set(opts.Config.Log.Level)
+	d.app.Store(a)
+	d.front.Exchange(a.admin)
+	return err
+}
+
+// tryOut finds what is wrong with a configuration that a pipeline would be opened for,
+// as far as that shows while this one runs.
+func (a *App) tryOut(ctx context.Context, next *config.Config) error {
+	if _, _, err := a.preflight(ctx, next); err != nil {
+		return err
+	}
+	for _, s := range next.Sinks {
+		t, err := newTarget(s, a.log)
+		if err != nil {
+			return err
+		}
+		t.close()
+	}
+	_, err := a.former(ctx, next)
+	return err
+}
+
+// paused names the lanes that are held by hand, and pause holds those that there are.
+func (a *App) paused() (sinks []string) {
+	for _, l := range a.lanes {
+		if l.Paused() {
+			sinks = append(sinks, l.spec.Name)
+		}
+	}
+	return sinks
+}
+
+func (a *App) pause(sinks []string) {
+	for _, s := range sinks {
+		_ = a.Pause(s, true) // one that is gone holds nothing
+	}
+}
