@@ -7,6 +7,7 @@ import (
 	"net/url"
 	"os/exec"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -120,6 +121,14 @@ func TestParkedByCommand(t *testing.T) {
 	require.Contains(t, o.stdout, "STALE at edge: ")
 	require.Contains(t, o.stdout, "Try: walpurge parked list --sink edge\n")
 	require.NotEqual(t, "0", d.metric(`walpurge_oldest_unpurged_seconds{sink="edge"}`), "what is parked is not purged")
+	// A row that was written now is purged at the sink only when nothing is parked.
+	eventually(t, 20*time.Second, func() bool { return *d.sink("edge").LagSeconds > 2 }, "the lag of the sink is that of what is parked")
+	seconds, err := strconv.ParseFloat(d.metric(`walpurge_lag_seconds{stage="purged",target="edge"}`), 64)
+	require.NoError(t, err)
+	require.Greater(t, seconds, 2.0)
+	seconds, err = strconv.ParseFloat(d.metric(`walpurge_lag_seconds{stage="purged",target="cache"}`), 64)
+	require.NoError(t, err)
+	require.Less(t, seconds, 2.0, "only that sink's")
 
 	d.ok("parked", "retry", "--sink", "edge")
 	eventually(t, 20*time.Second, func() bool { return strings.Contains(d.ok("parked", "list"), "x y") }, "what is refused again is parked again")

@@ -70,18 +70,18 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 	gauge := func(d *prometheus.Desc, v float64, labels ...string) {
 		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, labels...)
 	}
+	refused, parkedErr := a.parkedNow(ctx)
 	for _, r := range a.board.Snapshot() {
 		labels := []string{string(r.Stage), r.Target}
 		gauge(watermarkLSN, float64(r.Position.LSN), labels...)
 		gauge(lagBytes, float64(a.board.LagBytes(r.Mark)), labels...)
-		if d := a.board.Lag(r.Mark, now); d >= 0 {
-			gauge(lagSeconds, d.Seconds(), labels...)
-		} else {
+		d := a.board.Lag(r.Mark, now)
+		if d < 0 {
 			// Nothing is known since the start: as old as the process.
-			gauge(lagSeconds, now.Sub(a.started).Seconds(), labels...)
+			d = now.Sub(a.started)
 		}
+		gauge(lagSeconds, refused.lag(r.Mark, d, now).Seconds(), labels...)
 	}
-	counts, parkedErr := a.stream.Parked(ctx)
 	for _, l := range a.lanes {
 		if n, err := l.consumer.Backlog(ctx); err == nil {
 			gauge(backlog, float64(n), l.spec.Name)
@@ -94,7 +94,7 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 		}
 		ch <- prometheus.MustNewConstMetric(throttled, prometheus.CounterValue, l.Throttled().Seconds(), l.spec.Name)
 		if parkedErr == nil {
-			gauge(parked, float64(counts[l.spec.Name]), l.spec.Name)
+			gauge(parked, float64(refused.counts[l.spec.Name]), l.spec.Name)
 		}
 		age := 0.0
 		if at, some := l.Oldest(); some {
@@ -103,10 +103,8 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 		if d := a.board.Lag(watermark.Mark{Stage: watermark.Purged, Target: l.spec.Name}, now); age > 0 && d > 0 {
 			age = max(age, d.Seconds())
 		}
-		if parkedErr == nil && counts[l.spec.Name] > 0 {
-			if at, err := a.stream.OldestParked(ctx, l.spec.Name); err == nil && !at.IsZero() {
-				age = max(age, now.Sub(at).Seconds())
-			}
+		if at, some := refused.since[l.spec.Name]; some {
+			age = max(age, now.Sub(at).Seconds())
 		}
 		gauge(oldest, age, l.spec.Name)
 	}

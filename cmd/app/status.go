@@ -77,6 +77,8 @@ type Sink struct {
 	RequestsPerSecond float64  `json:"requests_per_second,omitempty"`
 	Work              Work     `json:"work"`
 
+	// lag is LagSeconds without what is parked.
+	lag *float64
 	// coarse are the flags of a purge that covers everything.
 	coarse string
 }
@@ -112,10 +114,14 @@ func (a *App) Status(ctx context.Context) Status {
 		Pipeline: a.cfg.Pipeline, Version: a.opts.Version, Started: a.started,
 		Reader: Reader{State: string(state.Phase), Since: state.Since, Error: state.Err, Blocked: a.publisher.Blocked()},
 	}
+	refused, err := a.parkedNow(ctx)
+	if err != nil {
+		a.log.Debug("read parked", "err", err)
+	}
 	for _, r := range a.board.Snapshot() {
 		s.Watermarks = append(s.Watermarks, Watermark{
 			Stage: string(r.Stage), Target: r.Target, LSN: r.Position.LSN, Timeline: r.Position.Timeline,
-			LagBytes: a.board.LagBytes(r.Mark), LagSeconds: a.lag(r.Mark, now),
+			LagBytes: a.board.LagBytes(r.Mark), LagSeconds: seconds(refused.lag(r.Mark, a.board.Lag(r.Mark, now), now)),
 		})
 	}
 	worked, err := readWork(a.worked)
@@ -123,10 +129,6 @@ func (a *App) Status(ctx context.Context) Status {
 		a.log.Debug("read counters", "err", err)
 	}
 	s.At, s.Changes, s.Rules, s.Incidents = now.UTC(), worked.changes, worked.of(a.set.Load()), a.incidents.newestFirst()
-	parked, err := a.stream.Parked(ctx)
-	if err != nil {
-		a.log.Debug("read parked", "err", err)
-	}
 	plans := *a.plans.Load()
 	for i, l := range a.lanes {
 		st := l.Status()
@@ -134,14 +136,15 @@ func (a *App) Status(ctx context.Context) Status {
 		if err != nil {
 			a.log.Debug("read backlog", "err", err)
 		}
+		mark := watermark.Mark{Stage: watermark.Purged, Target: l.spec.Name}
+		own := a.board.Lag(mark, now)
 		sink := Sink{
 			Name: l.spec.Name, Kind: l.spec.Kind(), State: string(st.State), Error: st.Err, Class: st.Class, Gates: st.Gates, Backlog: backlog,
-			Parked: parked[l.spec.Name], LagSeconds: a.lag(watermark.Mark{Stage: watermark.Purged, Target: l.spec.Name}, now),
+			Parked: refused.counts[l.spec.Name], LagSeconds: seconds(refused.lag(mark, own, now)), lag: seconds(own),
 			coarse: coarseFlags(plans[i]), Work: worked.sinks[l.spec.Name],
 		}
 		if d, known := l.Drain(backlog); known && err == nil {
-			seconds := d.Time.Seconds()
-			sink.DrainSeconds, sink.RequestsPerSecond = &seconds, d.PerSecond
+			sink.DrainSeconds, sink.RequestsPerSecond = seconds(d.Time), d.PerSecond
 		}
 		s.Sinks = append(s.Sinks, sink)
 	}
@@ -155,13 +158,13 @@ func (a *App) Status(ctx context.Context) Status {
 	return s
 }
 
-func (a *App) lag(m watermark.Mark, now time.Time) *float64 {
-	d := a.board.Lag(m, now)
+// seconds is nil for a lag that is not known.
+func seconds(d time.Duration) *float64 {
 	if d < 0 {
 		return nil
 	}
-	seconds := d.Seconds()
-	return &seconds
+	s := d.Seconds()
+	return &s
 }
 
 // adminConfig gives the listener what it shows.

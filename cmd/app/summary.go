@@ -26,8 +26,8 @@ func summarize(s *Status) (fresh bool, sentence string) {
 	var worst float64
 	for i := range s.Sinks {
 		sink := &s.Sinks[i]
-		if sink.LagSeconds != nil {
-			worst = max(worst, *sink.LagSeconds)
+		if sink.lag != nil {
+			worst = max(worst, *sink.lag)
 		}
 		if c := stale(sink); c != "" {
 			clauses = append(clauses, c)
@@ -89,10 +89,10 @@ func replicaIsAway(r *Replica) string {
 // stale is the clause about a sink, empty if it is fresh.
 func stale(s *Sink) string {
 	switch {
-	case s.LagSeconds == nil:
+	case s.lag == nil:
 		return try("UNKNOWN at "+s.Name+": nothing purged since the start yet"+because(s), next(s))
-	case *s.LagSeconds >= freshWithin.Seconds():
-		lag := time.Duration(*s.LagSeconds * float64(time.Second)).Round(time.Second)
+	case *s.lag >= freshWithin.Seconds():
+		lag := time.Duration(*s.lag * float64(time.Second)).Round(time.Second)
 		c := fmt.Sprintf("STALE %s at %s: %s, %s messages waiting", lag, s.Name, strings.TrimPrefix(because(s), ", "), thousands(s.Backlog))
 		return try(c+howLong(s), next(s))
 	case s.Parked > 0:
@@ -107,7 +107,7 @@ func because(s *Sink) string {
 	c := ", "
 	switch delivery.State(s.State) {
 	case "", delivery.OK:
-		if s.LagSeconds == nil {
+		if s.lag == nil {
 			return ""
 		}
 		return ", catching up"
