@@ -4,6 +4,7 @@ import (
 	"os"
 	"os/exec"
 	"strconv"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -29,11 +30,21 @@ func (r *rig) smallDisk() (holder int) {
 	return cmd.Process.Pid
 }
 
+// listening is the rig's file, written if it is not there, and its address.
+func (r *rig) listening() (addr, file string) {
+	r.t.Helper()
+	if _, err := os.Stat(r.path("walpurge.yaml")); err != nil {
+		r.config(freeAddr(r.t))
+	}
+	_, rest, _ := strings.Cut(r.read("walpurge.yaml"), `http: {listen: "`)
+	addr, _, _ = strings.Cut(rest, `"`)
+	return addr, r.path("walpurge.yaml")
+}
+
 // onDisk runs the daemon in the namespaces of a process.
 func (r *rig) onDisk(holder int) *daemon {
 	r.t.Helper()
-	addr := freeAddr(r.t)
-	file := r.config(addr)
+	addr, file := r.listening()
 	d := &daemon{t: r.t, addr: addr, logs: &logs{}, done: make(chan struct{})}
 	inner := command(nil, "run", "-c", file)
 	d.cmd = exec.Command("nsenter", append([]string{"--user", "--preserve-credentials", "--mount", "--target", strconv.Itoa(holder), "--", inner.Path}, inner.Args[1:]...)...)

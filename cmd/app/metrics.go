@@ -24,6 +24,7 @@ var (
 	parked        = desc("parked", "Messages with invalidations that a sink refused for good.", "sink")
 	streamBytes   = desc("stream_bytes", "Size of the stream.")
 	streamLimit   = desc("stream_limit_bytes", "Limit of the stream's size.")
+	diskFree      = desc("data_dir_free_bytes", "Room on the disk of the embedded stream; absent without one.")
 	replayHorizon = desc("replay_horizon_seconds", "Age of the oldest message in the stream.")
 	slotRetained  = desc("slot_retained_bytes", "Log that the slot holds back on the server.")
 	slotSafe      = desc("slot_safe_bytes", "Log that may still be written before the slot is lost; absent without a limit.")
@@ -112,6 +113,9 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 		gauge(streamBytes, float64(u.Bytes))
 		gauge(streamLimit, float64(u.Limit))
 		gauge(replayHorizon, u.Horizon.Seconds())
+	}
+	if free, known := a.diskFree(); known {
+		gauge(diskFree, float64(free))
 	}
 	slot, seen := a.reader.Slot()
 	if seen {

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"reflect"
 	"slices"
+	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -15,12 +17,37 @@ import (
 	"github.com/walpurge/walpurge/rules/strictyaml"
 )
 
-type reloadMetrics struct{ ok, at prometheus.Gauge }
+type reloadMetrics struct {
+	ok, at prometheus.Gauge
+	failed *atomic.Pointer[string]
+}
+
+// failure is why the newest reload failed, empty if it did not.
+func (m *reloadMetrics) failure() string {
+	if why := m.failed.Load(); why != nil {
+		return *why
+	}
+	return ""
+}
+
+// note tells what became of a reload.
+func (m *reloadMetrics) note(err error) {
+	if err != nil {
+		why := strings.Join(strings.Fields(err.Error()), " ")
+		m.failed.Store(&why)
+		m.ok.Set(0)
+		return
+	}
+	m.failed.Store(nil)
+	m.ok.Set(1)
+	m.at.SetToCurrentTime()
+}
 
 func newReloadMetrics(reg prometheus.Registerer) reloadMetrics {
 	m := reloadMetrics{
-		ok: prometheus.NewGauge(prometheus.GaugeOpts{Namespace: "walpurge", Name: "config_last_reload_successful", Help: "1 if the last reload succeeded."}),
-		at: prometheus.NewGauge(prometheus.GaugeOpts{Namespace: "walpurge", Name: "config_last_reload_success_timestamp_seconds", Help: "Unix time of the last good load of the configuration."}),
+		failed: new(atomic.Pointer[string]),
+		ok:     prometheus.NewGauge(prometheus.GaugeOpts{Namespace: "walpurge", Name: "config_last_reload_successful", Help: "1 if the last reload succeeded."}),
+		at:     prometheus.NewGauge(prometheus.GaugeOpts{Namespace: "walpurge", Name: "config_last_reload_success_timestamp_seconds", Help: "Unix time of the last good load of the configuration."}),
 	}
 	reg.MustRegister(m.ok, m.at)
 	m.ok.Set(1)
@@ -36,13 +63,11 @@ func (d *Daemon) Reload(ctx context.Context) error {
 	defer d.reloading.Unlock()
 	err := d.reload(ctx)
 	a := d.app.Load()
+	a.reloads.note(err)
 	if err != nil {
-		a.reloads.ok.Set(0)
 		d.log.Error("reload failed, the old configuration goes on", "err", err)
 		return err
 	}
-	a.reloads.ok.Set(1)
-	a.reloads.at.SetToCurrentTime()
 	d.log.Info("reloaded", "rules", len(a.set.Load().Rules()), "sinks", len(a.lanes))
 	return nil
 }

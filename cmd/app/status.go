@@ -30,6 +30,8 @@ type Status struct {
 	Replicas   []Replica   `json:"replicas,omitempty"`
 	Slot       Slot        `json:"slot"`
 	Stream     Stream      `json:"stream"`
+	// ReloadError is why the newest reload failed, empty if it did not.
+	ReloadError string `json:"reload_error,omitempty"`
 	// At is when this was collected. Changes counts the row changes read since the
 	// start, and so do the numbers of Rules and of each sink's Work.
 	At      time.Time `json:"at"`
@@ -97,6 +99,8 @@ type Stream struct {
 	LimitBytes           int64   `json:"limit_bytes"`
 	Messages             uint64  `json:"messages"`
 	ReplayHorizonSeconds float64 `json:"replay_horizon_seconds"`
+	// DiskFreeBytes is what the disk of the embedded stream has left.
+	DiskFreeBytes *int64 `json:"disk_free_bytes,omitempty"`
 }
 
 // freshWithin is the lag below which a sink counts as fresh. An idle line is
@@ -154,6 +158,10 @@ func (a *App) Status(ctx context.Context) Status {
 	if u, err := a.stream.Usage(ctx); err == nil {
 		s.Stream = Stream{Bytes: u.Bytes, LimitBytes: u.Limit, Messages: u.Messages, ReplayHorizonSeconds: u.Horizon.Seconds()}
 	}
+	if free, known := a.diskFree(); known {
+		s.Stream.DiskFreeBytes = &free
+	}
+	s.ReloadError = a.reloads.failure()
 	s.Fresh, s.Summary = summarize(&s)
 	return s
 }

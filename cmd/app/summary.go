@@ -44,6 +44,11 @@ func summarize(s *Status) (fresh bool, sentence string) {
 	if c := slotInDanger(&s.Slot); c != "" {
 		clauses = append(clauses, c)
 	}
+	for _, c := range []string{diskInDanger(&s.Stream), flushedLately(s), notReloaded(s)} {
+		if c != "" {
+			clauses = append(clauses, c)
+		}
+	}
 	return fresh, strings.Join(clauses, "; ")
 }
 

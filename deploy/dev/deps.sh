@@ -2,7 +2,7 @@
 # deps.sh - makes sure that the servers which the tests and `walpurge demo`
 # start are installed: PostgreSQL 15 or newer and Valkey (or Redis 7 or newer).
 # It also looks for a Go new enough for go.mod. Group test: a C compiler, which
-# the race detector needs, Varnish with its xkey module, and promtool, which tests
+# the race detector needs, Varnish with its xkey module, and Prometheus, which tests
 # the alerts. Group browser: a headless Chromium, for the tests of the status page.
 #
 #   deps.sh [--check] [GROUP...]
@@ -318,27 +318,32 @@ find_varnish() {
 
 install_varnish() { install varnish varnish-modules; }
 
-# promtool comes with a Prometheus server and twenty packages for its pages. Only
-# the one file is taken, and without root: into the cache directory that the
-# tests look in.
-promtool_dir() { say "${XDG_CACHE_HOME:-$HOME/.cache}/walpurge/bin"; }
+# Of Prometheus, the programs alone are taken, not the twenty packages for its pages:
+# promtool, which tests the alerts, and the server, which evaluates them in a drill.
+# That needs no root: they go into the cache directory that the tests look in.
+prometheus_dir() { say "${XDG_CACHE_HOME:-$HOME/.cache}/walpurge/bin"; }
 
-find_promtool() {
-  local path
-  path=$(command -v promtool) || path=$(promtool_dir)/promtool
-  [[ -x $path ]] || return 1
-  say "promtool $("$path" --version 2>&1 | sed -nE 's/^promtool, version ([^ ]+).*/\1/p; q') at $path"
+find_prometheus() {
+  local program path found=
+  for program in promtool prometheus; do
+    path=$(command -v "$program") || path=$(prometheus_dir)/$program
+    [[ -x $path ]] || return 1
+    found+=" $program $("$path" --version 2>&1 | sed -nE "s/^$program, version ([^ ]+).*/\\1/p; q") at $path"
+  done
+  say "${found# }"
 }
 
-install_promtool() {
-  local tmp rc=0
-  tmp=$(mktemp -d "${TMPDIR:-/tmp}/walpurge-promtool.XXXXXX")
-  mkdir -p "$(promtool_dir)"
+install_prometheus() {
+  local tmp rc=0 program
+  tmp=$(mktemp -d "${TMPDIR:-/tmp}/walpurge-prometheus.XXXXXX")
+  mkdir -p "$(prometheus_dir)"
   # Moved at the end, so that nobody ever sees half of it.
   (cd "$tmp" && apt-get -q download prometheus >>"$apt_log" 2>&1 &&
-    dpkg-deb --fsys-tarfile prometheus_*.deb | tar -xf - ./usr/bin/promtool &&
-    mv usr/bin/promtool "$(promtool_dir)/promtool.$$" &&
-    mv "$(promtool_dir)/promtool.$$" "$(promtool_dir)/promtool") || rc=$?
+    dpkg-deb --fsys-tarfile prometheus_*.deb | tar -xf - ./usr/bin/promtool ./usr/bin/prometheus &&
+    for program in promtool prometheus; do
+      mv "usr/bin/$program" "$(prometheus_dir)/$program.$$" &&
+        mv "$(prometheus_dir)/$program.$$" "$(prometheus_dir)/$program" || exit 1
+    done) || rc=$?
   rm -rf "$tmp"
   return "$rc"
 }
@@ -346,7 +351,7 @@ install_promtool() {
 group_test() {
   need "a C compiler" find_compiler install_compiler "apt-get install gcc libc6-dev"
   need "Varnish with xkey" find_varnish install_varnish "apt-get install varnish varnish-modules"
-  need "promtool" find_promtool install_promtool "deploy/dev/deps.sh test   (or put the promtool of any Prometheus from 2.42 into PATH)"
+  need "Prometheus" find_prometheus install_prometheus "deploy/dev/deps.sh test   (or put promtool and prometheus, from 2.42, into PATH)"
 }
 
 find_browser() {

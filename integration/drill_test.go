@@ -1,0 +1,149 @@
+package integration
+
+import (
+	"os"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+// drill is one fault as the one on call meets it.
+type drill struct {
+	name  string
+	alert string
+	// says is what the status says while the fault lasts.
+	says string
+	// prepare comes before the daemon is started, on the rig's files.
+	prepare func(r *rig)
+	start   func(r *rig) *daemon
+	cause   func(r *rig, d *daemon)
+	mend    func(r *rig, d *daemon)
+	// long: it takes more than a minute, or what not every machine allows.
+	long bool
+	// windowed: the alert looks back, so that it outlasts the fault.
+	windowed bool
+}
+
+func drills() []drill {
+	slowEdge := func(r *rig) {
+		r.edit("walpurge.yaml", "requests_per_second: 1000, burst: 1000", "requests_per_second: 1, burst: 1, items_per_request: 1")
+	}
+	tight := func(r *rig) {
+		r.edit("walpurge.yaml", "cache:\n", "cache:\n    on_overflow: stop\n", "edge:\n", "edge:\n    on_overflow: stop\n", "http: {", "stream: {max_bytes: 1MiB}\nhttp: {")
+	}
+	holder, sender := 0, 0
+	return []drill{
+		{name: "sink_down", alert: "WalpurgeSinkBlocked", says: " at cache: blocked: valkey: connecting: ",
+			cause: func(r *rig, _ *daemon) {
+				require.NoError(r.t, r.vk.Kill())
+				r.exec("INSERT INTO categories (id) VALUES (1)")
+			},
+			mend: func(r *rig, _ *daemon) { require.NoError(r.t, r.vk.Restart(r.t.Context())) }},
+		{name: "edge_throttled", alert: "WalpurgeEdgeDebt", says: " messages waiting, ", prepare: slowEdge,
+			cause: func(r *rig, _ *daemon) {
+				r.exec("INSERT INTO products (id, slug) SELECT n, 's' || n FROM generate_series(1, 100000) n")
+			},
+			mend: func(_ *rig, d *daemon) { d.ok("purge", "--sink", "edge", "--all", "--supersede") }},
+		{name: "walsender_stuck", long: true, alert: "WalpurgeNoLeader", says: "NOT STREAMING since ",
+			cause: func(r *rig, _ *daemon) {
+				sender = r.walsender()
+				require.NoError(r.t, syscall.Kill(sender, syscall.SIGSTOP))
+				r.t.Cleanup(func() { _ = syscall.Kill(sender, syscall.SIGCONT) })
+			},
+			mend: func(r *rig, _ *daemon) { require.NoError(r.t, syscall.Kill(sender, syscall.SIGCONT)) }},
+		{name: "slot_near_limit", alert: "WalpurgeSlotNearLimit", says: "slot walpurge_app is near its limit", prepare: tight,
+			cause: func(r *rig, d *daemon) {
+				r.exec("ALTER SYSTEM SET max_slot_wal_keep_size = '96MB'")
+				r.exec("SELECT pg_reload_conf()")
+				require.NoError(r.t, r.vk.Kill())
+				r.exec("INSERT INTO products (id, slug) SELECT n, repeat('s', 300) || n FROM generate_series(1, 10000) n")
+				eventually(r.t, 30*time.Second, func() bool { return d.status().Reader.Blocked == "stream_full" }, "the stream fills")
+				r.fillLog(70)
+			},
+			mend: func(r *rig, _ *daemon) { require.NoError(r.t, r.vk.Restart(r.t.Context())) }},
+		{name: "disk_nearly_full", long: true, alert: "WalpurgeDiskNearlyFull", says: "the disk of data_dir has ",
+			prepare: func(r *rig) { r.edit("walpurge.yaml", "http: {", "stream: {max_bytes: 8MiB}\nhttp: {") },
+			start:   func(r *rig) *daemon { holder = r.smallDisk(); return r.onDisk(holder) },
+			cause: func(r *rig, _ *daemon) {
+				require.NoError(r.t, os.WriteFile(filler(r, holder), make([]byte, 5<<20), 0o644))
+			},
+			mend: func(r *rig, _ *daemon) { require.NoError(r.t, os.Remove(filler(r, holder))) }},
+		{name: "parked", alert: "WalpurgeParked", says: "STALE at edge: ",
+			cause: func(_ *rig, d *daemon) { d.ok("purge", "--sink", "edge", "--tag", "x y") },
+			mend:  func(_ *rig, d *daemon) { d.ok("parked", "drop", "--sink", "edge") }},
+		{name: "gap", alert: "WalpurgeGap", says: "after a gap (skipped)", windowed: true,
+			cause: func(r *rig, d *daemon) {
+				d.ok("skip", "--to", "current", "--pipeline", "app", "-c", r.path("walpurge.yaml"))
+			}},
+		{name: "bad_reload", alert: "WalpurgeReloadFailed", says: `the newest files are not in service: `,
+			cause: func(r *rig, d *daemon) {
+				r.edit("rules/catalog.yaml", "table: public.products", "tabel: public.products")
+				code, _ := d.post("/-/reload")
+				require.Equal(r.t, 422, code)
+			},
+			mend: func(r *rig, d *daemon) {
+				r.write("rules/catalog.yaml", catalog)
+				code, body := d.post("/-/reload")
+				require.Equal(r.t, 200, code, body)
+			}},
+	}
+}
+
+func filler(r *rig, holder int) string {
+	return "/proc/" + strconv.Itoa(holder) + "/root" + r.path("data/filler")
+}
+
+// TestOnCallDrill causes one fault after the other: a real Prometheus sees the alert's
+// expression come true, the status says what is the matter, and when the fault is
+// mended both are as before.
+func TestOnCallDrill(t *testing.T) {
+	t.Parallel()
+	p := startPrometheus(t)
+	t.Run("faults", func(t *testing.T) {
+		for _, f := range drills() {
+			if f.long && rounds(0, 1) == 0 {
+				continue
+			}
+			t.Run(f.name, func(t *testing.T) {
+				t.Parallel()
+				eventually := func(t *testing.T, within time.Duration, cond func() bool, msg string, args ...any) {
+					t.Helper() // a scrape takes half a second
+					require.Eventually(t, cond, within, 250*time.Millisecond, append([]any{msg}, args...)...)
+				}
+				r := newRig(t, rigOptions{})
+				addr := freeAddr(t)
+				r.config(addr)
+				if f.prepare != nil {
+					f.prepare(r)
+				}
+				var d *daemon
+				if f.start != nil {
+					d = f.start(r)
+				} else {
+					d = r.spawn(addr, r.path("walpurge.yaml"), nil)
+				}
+				d.untilStreaming()
+				d.wait(r.lsn(), 60*time.Second)
+				p.scrape(f.name, d)
+				require.False(t, p.fires(f.alert, f.name), "before the fault")
+				d.fresh()
+
+				f.cause(r, d)
+				eventually(t, 3*time.Minute, func() bool { return p.fires(f.alert, f.name) }, "%s fires", f.alert)
+				eventually(t, time.Minute, func() bool { return strings.Contains(d.status().Summary, f.says) }, "the status says: %s", f.says)
+				if f.mend != nil {
+					f.mend(r, d)
+				}
+				eventually(t, 2*time.Minute, func() bool { return f.windowed || !p.fires(f.alert, f.name) }, "%s ends", f.alert)
+				eventually(t, time.Minute, func() bool {
+					s := d.status().Summary
+					return strings.HasPrefix(s, "FRESH") && (f.windowed || !strings.Contains(s, f.says))
+				}, "the status is as before")
+			})
+		}
+	})
+}
