@@ -18,6 +18,9 @@ type Stamp struct {
 	// FirstCommit and LastCommit bound the commit times in the batch.
 	FirstCommit time.Time
 	LastCommit  time.Time
+	// Trace is the W3C trace context of a transaction in the batch that is traced,
+	// empty if none is.
+	Trace string
 }
 
 // Claim is what a progress message says: every committed change at or before

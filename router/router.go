@@ -45,6 +45,14 @@ type Config struct {
 	Broken  func(cdc.Gap)
 	Metrics *Metrics
 	Logger  *slog.Logger
+	// Tracer makes traces of transactions. Nil: there are none.
+	Tracer Tracer
+}
+
+// Tracer begins the trace of a transaction, and returns its context, empty for one that
+// is not traced.
+type Tracer interface {
+	Received(tx *cdc.Txn) string
 }
 
 // Router implements the reader's handler. Reload may be called from another
@@ -303,6 +311,13 @@ func (r *Router) Commit(ctx context.Context, tx *cdc.Txn) error {
 	r.end, r.committed = tx.End, tx.Time
 	for _, b := range r.builders {
 		b.commit(tx)
+	}
+	if r.cfg.Tracer != nil {
+		if trace := r.cfg.Tracer.Received(tx); trace != "" {
+			for _, b := range r.builders {
+				b.traced(tx, trace)
+			}
+		}
 	}
 	r.waiting.commit(tx)
 	if r.owed {

@@ -12,6 +12,7 @@ type stamped struct {
 	xids        []uint64
 	first, last time.Time
 	at          cdc.LSN
+	trace       string
 }
 
 // note adds a transaction, the newest so far.
@@ -39,6 +40,14 @@ func (s *stamped) commit(tx *cdc.Txn) {
 	}
 }
 
+// traced notes the trace of the newest transaction, if it is this one. A batch belongs
+// to one trace at most.
+func (s *stamped) traced(tx *cdc.Txn, trace string) {
+	if n := len(s.xids); n > 0 && s.xids[n-1] == tx.XID && s.trace == "" {
+		s.trace = trace
+	}
+}
+
 // join adds the transactions of another, each once.
 func (s *stamped) join(other *stamped) {
 	if len(other.xids) == 0 {
@@ -58,5 +67,5 @@ func (s *stamped) join(other *stamped) {
 // stamp is what a batch says of where it comes from.
 func (s *stamped) stamp(start cdc.Position) cdc.Stamp {
 	start.LSN = s.at
-	return cdc.Stamp{Position: start, XIDs: s.xids, FirstCommit: s.first, LastCommit: s.last}
+	return cdc.Stamp{Position: start, XIDs: s.xids, FirstCommit: s.first, LastCommit: s.last, Trace: s.trace}
 }

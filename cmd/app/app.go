@@ -35,6 +35,14 @@ type Options struct {
 	Reload func() (*config.Config, error)
 	// WatchFiles reloads when the file or a rules file changes.
 	WatchFiles bool
+	// Tracer makes traces of transactions. Nil: there are none.
+	Tracer Tracer
+}
+
+// Tracer is what router, stream and lanes need of one.
+type Tracer interface {
+	Received(tx *cdc.Txn) string
+	Span(parent, name, sink string, began, ended time.Time)
 }
 
 // App is the pipeline of one configuration, but for its rules, which may change. Make
@@ -135,7 +143,7 @@ func (a *App) openStream(ctx context.Context) error {
 	a.onClose(a.nc.Close)
 	a.stream, err = stream.Open(ctx, a.nc, stream.Config{
 		Pipeline: a.cfg.Pipeline, MaxAge: a.cfg.Stream.MaxAge, MaxBytes: a.cfg.Stream.MaxBytes,
-		Replicas: a.cfg.NATS.Replicas, Sync: sync,
+		Replicas: a.cfg.NATS.Replicas, Sync: sync, Tracer: a.opts.Tracer,
 	})
 	return err
 }
@@ -164,7 +172,7 @@ func (a *App) openReader() {
 	a.router = router.New(router.Config{
 		Rules: a.set.Load(), Sinks: a.cfg.SinkNames(), Publisher: a.publisher, Ledger: a.stream,
 		StopOnGap: a.cfg.StopOnGap, Lookups: a.lookups, Broken: func(g cdc.Gap) { a.incidents.add("gap", "", string(g.Reason)) },
-		Metrics: a.routing, Logger: a.log.With("component", "router"),
+		Metrics: a.routing, Logger: a.log.With("component", "router"), Tracer: a.opts.Tracer,
 	})
 	a.pulse = newPulse(a.router)
 	a.reader = postgres.NewReader(a.cfg.Postgres, postgres.Options{

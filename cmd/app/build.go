@@ -272,7 +272,7 @@ func (a *App) newLanes(ctx context.Context) error {
 			FlushPace: t.spec.FlushPace, FlushAtMost: t.spec.FlushAtMost,
 			MaxPutOff: maxPutOff(a.cfg.Stream.MaxBytes, t.spec.MaxBacklog), Overflow: overflow,
 			Flush: func() []rules.Invalidation { return (*a.plans.Load())[i] },
-			Park:  a.stream.Park, Board: a.board, Metrics: metrics, Logger: log,
+			Park:  a.stream.Park, Board: a.board, Metrics: metrics, Logger: log, Tracer: a.opts.Tracer,
 			Collapsed: func(rule string, values int) { a.routing.Collapsed(rule, t.spec.Name, values) },
 			Flushing:  func(reason string) { a.incidents.add("flush", t.spec.Name, reason) },
 		})

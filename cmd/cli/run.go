@@ -8,12 +8,14 @@ import (
 	"os/signal"
 	"runtime/debug"
 	"syscall"
+	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/walpurge/walpurge/cmd/app"
 	"github.com/walpurge/walpurge/cmd/config"
 	"github.com/walpurge/walpurge/cmd/systemd"
+	"github.com/walpurge/walpurge/cmd/tracing"
 )
 
 func runCommand(version string) *cobra.Command {
@@ -46,10 +48,16 @@ func runCommand(version string) *cobra.Command {
 		if os.Getenv("GOGC") == "" {
 			debug.SetGCPercent(gcPercent)
 		}
-		a, err := app.NewDaemon(ctx, app.Options{
+		opts := app.Options{
 			Config: cfg, Version: version, Logger: log, Level: level, WatchFiles: !*unwatched,
 			Reload: func() (*config.Config, error) { return load(*path, false) },
-		})
+		}
+		closeTracer, err := trace(ctx, &opts)
+		if err != nil {
+			return err
+		}
+		defer closeTracer()
+		a, err := app.NewDaemon(ctx, opts)
 		if err != nil {
 			if ctx.Err() != nil && exitCode(err) == 1 {
 				log.Info("stopped before the start was complete", "err", err)
@@ -77,6 +85,30 @@ func runCommand(version string) *cobra.Command {
 	cmd.SetContext(context.Background())
 	return cmd
 }
+
+// trace has transactions traced, if the environment asks for it, and returns what sends
+// the last of it.
+func trace(ctx context.Context, opts *app.Options) (end func(), err error) {
+	if !tracing.On(os.LookupEnv) {
+		return func() {}, nil
+	}
+	t, err := tracing.New(ctx, opts.Config.Pipeline, opts.Version, os.LookupEnv, opts.Logger.With("component", "tracing"))
+	if err != nil {
+		return nil, usage(err)
+	}
+	opts.Tracer = t
+	opts.Logger.Info("tracing transactions with OpenTelemetry")
+	return func() {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), traceGrace)
+		defer cancel()
+		if err := t.Close(ctx); err != nil {
+			opts.Logger.Warn("the last traces were not sent", "err", err)
+		}
+	}, nil
+}
+
+// traceGrace is how long a stop waits for traces to be sent.
+const traceGrace = 3 * time.Second
 
 // gcPercent is half of what the runtime takes by default. The stream's server
 // keeps blocks of 8 MiB, so the heap goes up and down in large steps; collecting

@@ -213,6 +213,7 @@ func (c *Consumer) decode(msg jetstream.Msg, meta *jetstream.MsgMetadata) (m rul
 			return m, nil
 		}
 	} else if b, err := Decode(msg.Data()); err == nil {
+		b.Stamp.Trace = msg.Headers().Get(traceHeader)
 		m.Batch = b
 		return m, msg.Data()
 	}

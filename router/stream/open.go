@@ -24,7 +24,18 @@ type Config struct {
 	// Sync makes what was acknowledged durable and returns when it is. Nil if
 	// the server does that by itself.
 	Sync func() error
+	// Tracer is told how long batches of traced transactions took to be stored. Nil:
+	// nobody asks.
+	Tracer Tracer
 }
+
+// Tracer adds spans to traces.
+type Tracer interface {
+	Span(parent, name, sink string, began, ended time.Time)
+}
+
+// traceHeader carries the context of a trace with a batch (W3C Trace Context).
+const traceHeader = "traceparent"
 
 // Stream is a pipeline's stream on a connected server.
 type Stream struct {

@@ -59,6 +59,22 @@ type pending struct {
 	claim  *cdc.Claim
 	total  int64 // bytes published before the claim
 	done   chan struct{}
+	traced traced
+}
+
+// traced is the trace that a batch belongs to, and since when it is on its way.
+type traced struct {
+	parent, sink string
+	began        time.Time
+}
+
+// tracedAt gives a message the trace of its batch, if that has one.
+func tracedAt(msg *nats.Msg, b *rules.Batch) traced {
+	if b.Stamp.Trace == "" {
+		return traced{}
+	}
+	msg.Header = nats.Header{traceHeader: {b.Stamp.Trace}}
+	return traced{b.Stamp.Trace, b.Sink, time.Now()}
 }
 
 // NewPublisher returns a publisher; Run must be running for it to make progress.
@@ -77,13 +93,14 @@ func (p *Publisher) Publish(ctx context.Context, b *rules.Batch) error {
 		return fmt.Errorf("encode a batch for %s: %w", b.Sink, err)
 	}
 	msg := &nats.Msg{Subject: purgeSubject(p.s.cfg.Pipeline, b.Sink), Data: data}
+	traced := tracedAt(msg, b)
 	// A refusal here is settled like one that comes back: by sending again.
 	future, _ := p.s.js.PublishMsgAsync(msg)
 	failpoint.Crash("published")
 	if p.written.Add(int64(len(data))) >= p.s.cfg.MaxBytes/trimShare {
 		p.askForRoom()
 	}
-	if err := p.enqueue(ctx, pending{nth: p.sent.Add(1), msg: msg, future: future}); err != nil {
+	if err := p.enqueue(ctx, pending{nth: p.sent.Add(1), msg: msg, future: future, traced: traced}); err != nil {
 		return err
 	}
 	// The stream is trimmed up to its newest claim at most, so that must not fall
@@ -205,6 +222,9 @@ func (p *Publisher) Run(ctx context.Context) error {
 			p.claim(ctx, e)
 		default:
 			p.settle(ctx, e)
+			if t := e.traced; t.parent != "" && p.s.cfg.Tracer != nil {
+				p.s.cfg.Tracer.Span(t.parent, "publish", t.sink, t.began, time.Now())
+			}
 		}
 	}
 }

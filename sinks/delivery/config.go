@@ -75,4 +75,7 @@ type Config struct {
 	Board   *watermark.Board
 	Metrics *Metrics
 	Logger  *slog.Logger
+	// Tracer is told how long batches of traced transactions waited for their gates,
+	// and how long their purge took. Nil: nobody asks.
+	Tracer Tracer
 }

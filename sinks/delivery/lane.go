@@ -273,6 +273,9 @@ func (l *Lane) carryOut(intake, work context.Context, group []ready) {
 		return
 	}
 	failpoint.Crash("purged")
+	for _, r := range group {
+		l.span(r.msg, "purge", began)
+	}
 	finished = len(group)
 	l.again.note(j.invs, began)
 	l.finish(l.settle(group, j), l.repeats(group, j))
@@ -298,7 +301,9 @@ func (l *Lane) keep(ctx context.Context, turn chan<- ready) {
 			continue
 		}
 		r := ready{entry: e, msg: m, final: true}
+		asked := time.Now()
 		err = l.gates(ctx, m, true)
+		l.span(m, "gates", asked)
 		if err == nil || errors.Is(err, errStoodFor) {
 			l.pass(ctx, turn, r)
 			continue

@@ -61,7 +61,7 @@ func (l *Lane) finish(group []ready, invs []rules.Invalidation) {
 	var first []*entry
 	for _, r := range group {
 		if b := r.msg.Batch; b != nil && b.Origin == rules.FromWAL && !r.skipped {
-			l.metrics.latency.Observe(now.Sub(b.Stamp.FirstCommit).Seconds())
+			l.metrics.latent(b, now)
 		}
 		if !r.skipped {
 			l.announce(l.cfg.Source, r.msg)
