@@ -16,6 +16,9 @@ func TestMain(m *testing.M) {
 	if os.Getenv(asDaemon) != "" {
 		os.Exit(cli.Main(os.Args[1:], "test", os.Stdin, os.Stdout, os.Stderr))
 	}
+	if spec := os.Getenv(asNATS); spec != "" {
+		os.Exit(serveNATS(spec))
+	}
 	if err := os.Unsetenv("WALPURGE_FAILPOINTS"); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)

@@ -3,6 +3,7 @@ package app
 import (
 	"context"
 	"fmt"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -16,11 +17,25 @@ import (
 type pulse struct {
 	postgres.Handler
 	began time.Time
+	// leading is closed when this process has opened an epoch.
+	leading chan struct{}
+	once    sync.Once
 	// last is in nanoseconds after began, by the monotonic clock.
 	last atomic.Int64
 }
 
-func newPulse(h postgres.Handler) *pulse { return &pulse{Handler: h, began: time.Now()} }
+func newPulse(h postgres.Handler) *pulse {
+	return &pulse{Handler: h, began: time.Now(), leading: make(chan struct{})}
+}
+
+// Start hands on, and notes that this process leads once that is done.
+func (p *pulse) Start(ctx context.Context, s cdc.Session) error {
+	err := p.Handler.Start(ctx, s)
+	if err == nil {
+		p.once.Do(func() { close(p.leading) })
+	}
+	return err
+}
 
 // Rest hands on, and notes the time once that is done.
 func (p *pulse) Rest(ctx context.Context, r cdc.Rest) error {

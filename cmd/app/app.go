@@ -143,7 +143,7 @@ func (a *App) openStream(ctx context.Context) error {
 	a.onClose(a.nc.Close)
 	a.stream, err = stream.Open(ctx, a.nc, stream.Config{
 		Pipeline: a.cfg.Pipeline, MaxAge: a.cfg.Stream.MaxAge, MaxBytes: a.cfg.Stream.MaxBytes,
-		Replicas: a.cfg.NATS.Replicas, Sync: sync, Tracer: a.opts.Tracer,
+		Replicas: a.cfg.NATS.Replicas, Sync: sync, Shared: !a.cfg.NATS.Embedded(), Tracer: a.opts.Tracer,
 	})
 	return err
 }

@@ -130,7 +130,13 @@ func (d *Daemon) work(ctx context.Context) error {
 		select {
 		case err := <-ended:
 			stop()
-			return err
+			if !errors.Is(err, errSuperseded) || ctx.Err() != nil {
+				return err
+			}
+			d.log.Warn("another process has taken over the pipeline; standing by")
+			if err := d.replace(ctx, a, a.cfg); err != nil {
+				return err
+			}
 		case x := <-d.exchanges:
 			d.log.Info("exchanging the pipeline for that of a new configuration")
 			paused := a.paused()

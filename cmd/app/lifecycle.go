@@ -50,7 +50,15 @@ func (a *App) Run(ctx context.Context) error {
 		spawn(&under, func() error { return a.replicas.Run(core) })
 	}
 	for _, l := range a.lanes {
-		spawn(&over, func() error { return l.Run(intake, work) })
+		spawn(&over, func() error {
+			if !a.leads(intake) {
+				return nil
+			}
+			return l.Run(intake, work)
+		})
+	}
+	if !a.cfg.NATS.Embedded() {
+		spawn(&over, func() error { return a.watchEpoch(intake) })
 	}
 	spawn(&over, func() error { return a.reader.Run(intake, a.pulse) })
 	a.log.Info("running", "pipeline", a.cfg.Pipeline, "rules", len(a.set.Load().Rules()), "sinks", len(a.lanes))

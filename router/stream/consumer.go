@@ -31,6 +31,9 @@ type Consumer struct {
 	cons jetstream.Consumer
 
 	next uint64 // expected delivery number
+	// fresh: reading has not begun; known: the lane was there before. They belong to
+	// the goroutine of Next.
+	fresh, known bool
 	// owed is why the sink must be flushed with the next message; counted is the
 	// newest claim seen, at countedSeq. They belong to the goroutine of Next.
 	owed       string
@@ -87,8 +90,12 @@ func (s *Stream) consumer(ctx context.Context, from jetstream.Stream, sink strin
 	if err != nil {
 		return nil, fmt.Errorf("open the consumer of sink %s: %w", sink, err)
 	}
-	c := &Consumer{s: s, from: from, sink: sink, log: log, cons: cons, acked: make(chan struct{})}
+	c := &Consumer{s: s, from: from, sink: sink, log: log, cons: cons, acked: make(chan struct{}), fresh: true, known: known}
 	c.floor.Store(cons.CachedInfo().AckFloor.Stream)
+	if s.cfg.Shared {
+		return c, nil
+	}
+	c.fresh = false
 	return c, c.reset(ctx, known)
 }
 
@@ -150,7 +157,11 @@ func (c *Consumer) Close() {
 func (c *Consumer) Next(ctx context.Context) (rules.Message, error) {
 	pause := 50 * time.Millisecond
 	for {
-		m, err := c.read(ctx)
+		err := c.begin(ctx)
+		var m rules.Message
+		if err == nil {
+			m, err = c.read(ctx)
+		}
 		if err == nil || ctx.Err() != nil {
 			return m, err
 		}
@@ -161,10 +172,30 @@ func (c *Consumer) Next(ctx context.Context) (rules.Message, error) {
 			return rules.Message{}, context.Cause(ctx)
 		}
 		pause = min(2*pause, 5*time.Second)
+		if c.fresh {
+			continue
+		}
 		if err := c.reset(ctx, true); err != nil && ctx.Err() == nil {
 			c.log.Warn("starting over failed", "sink", c.sink, "err", err)
 		}
 	}
+}
+
+// begin begins to read, where another process has left off meanwhile.
+func (c *Consumer) begin(ctx context.Context) error {
+	if !c.fresh {
+		return nil
+	}
+	info, err := c.cons.Info(ctx)
+	if err != nil {
+		return err
+	}
+	c.floor.Store(max(c.floor.Load(), info.AckFloor.Stream))
+	if err := c.reset(ctx, c.known || info.AckFloor.Stream > 0); err != nil {
+		return err
+	}
+	c.fresh = false
+	return nil
 }
 
 var errHole = errors.New("a delivery was skipped")

@@ -24,6 +24,9 @@ type Config struct {
 	// Sync makes what was acknowledged durable and returns when it is. Nil if
 	// the server does that by itself.
 	Sync func() error
+	// Shared: other processes may open the same lanes, and only one of them reads. A
+	// lane then begins to read with the first call of Next.
+	Shared bool
 	// Tracer is told how long batches of traced transactions took to be stored. Nil:
 	// nobody asks.
 	Tracer Tracer
@@ -47,8 +50,11 @@ type Stream struct {
 }
 
 // Open creates the pipeline's streams or brings them to the configured limits.
-// It refuses a stream that acknowledges before it stores.
+// It refuses a stream that acknowledges before it stores, and a server that is too old.
 func Open(ctx context.Context, nc *nats.Conn, cfg Config) (*Stream, error) {
+	if err := supported(nc); err != nil {
+		return nil, err
+	}
 	js, err := jetstream.New(nc, jetstream.WithPublishAsyncMaxPending(4*window), jetstream.WithPublishAsyncTimeout(10*time.Second))
 	if err != nil {
 		return nil, fmt.Errorf("open JetStream: %w", err)

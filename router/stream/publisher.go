@@ -33,6 +33,8 @@ type Publisher struct {
 	blocked atomic.Pointer[block]
 	past    [len(blockReasons)]atomic.Int64 // nanoseconds blocked, by reason
 	epoch   uint64
+	// opened is the newest epoch that was asked for, for others to read.
+	opened  atomic.Uint64
 	counter uint64
 	// sent counts the batches sent; repeat is the last of those that must be sent
 	// once more, see settle.
@@ -178,6 +180,10 @@ func (p *Publisher) enqueue(ctx context.Context, e pending) error {
 	}
 }
 
+// Epoch is the newest epoch that this process has opened or tried to open. It may be
+// called by any goroutine.
+func (p *Publisher) Epoch() uint64 { return p.opened.Load() }
+
 // Begin opens a new epoch with a claim of the given position. The claim is a
 // compare-and-set against the newest one, of which after is the sequence (0 for
 // none): if another reader began in between, it fails, and this one must not
@@ -186,6 +192,7 @@ func (p *Publisher) Begin(ctx context.Context, epoch uint64, at cdc.Position, af
 	if err := p.Flushed(ctx); err != nil {
 		return err
 	}
+	p.opened.Store(epoch)
 	data, err := encodeClaim(cdc.Claim{Epoch: epoch, Counter: 1, Position: at, CommitTime: time.Now()})
 	if err != nil {
 		return err

@@ -1,0 +1,130 @@
+package integration
+
+import (
+	"encoding/json"
+	"fmt"
+	"net"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats-server/v2/server"
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/stretchr/testify/require"
+)
+
+// asNATS makes the test binary behave as a NATS server, so that tests can kill it.
+const asNATS = "WALPURGE_TEST_AS_NATS"
+
+// natsNode is one server of a cluster.
+type natsNode struct {
+	Name   string
+	Listen string
+	Routes []string // of all, the first is its own
+	Dir    string
+
+	cmd *exec.Cmd
+}
+
+// serveNATS runs a server until it is killed.
+func serveNATS(spec string) int {
+	var n natsNode
+	if err := json.Unmarshal([]byte(spec), &n); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 2
+	}
+	host, port := hostPort(n.Listen)
+	clusterHost, clusterPort := hostPort(n.Routes[0])
+	opts := &server.Options{
+		ServerName: n.Name, Host: host, Port: port, JetStream: true, StoreDir: n.Dir, NoSigs: true,
+		Cluster: server.ClusterOpts{Name: "walpurge", Host: clusterHost, Port: clusterPort},
+	}
+	for _, r := range n.Routes[1:] {
+		opts.Routes = append(opts.Routes, &url.URL{Scheme: "nats", Host: r})
+	}
+	s, err := server.NewServer(opts)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	s.Start()
+	s.WaitForShutdown()
+	return 0
+}
+
+func hostPort(addr string) (string, int) {
+	host, text, _ := net.SplitHostPort(addr)
+	port, _ := strconv.Atoi(text)
+	return host, port
+}
+
+// natsCluster is three servers in processes of their own.
+type natsCluster struct {
+	t     *testing.T
+	nodes []*natsNode
+}
+
+func startCluster(t *testing.T, dir string) *natsCluster {
+	t.Helper()
+	c := &natsCluster{t: t}
+	routes := []string{freeAddr(t), freeAddr(t), freeAddr(t)}
+	for i := range 3 {
+		n := &natsNode{Name: fmt.Sprintf("n%d", i), Listen: freeAddr(t), Dir: filepath.Join(dir, fmt.Sprintf("nats%d", i))}
+		n.Routes = append([]string{routes[i]}, append(append([]string{}, routes[:i]...), routes[i+1:]...)...)
+		c.nodes = append(c.nodes, n)
+		c.start(i)
+	}
+	t.Cleanup(func() {
+		for _, n := range c.nodes {
+			_ = n.cmd.Process.Kill()
+			_ = n.cmd.Wait()
+		}
+	})
+	nc, err := nats.Connect(c.url(), nats.MaxReconnects(-1), nats.RetryOnFailedConnect(true))
+	require.NoError(t, err)
+	defer nc.Close()
+	js, err := jetstream.New(nc)
+	require.NoError(t, err)
+	eventually(t, 60*time.Second, func() bool {
+		st, err := js.CreateOrUpdateStream(t.Context(), jetstream.StreamConfig{Name: "probe", Replicas: 3})
+		if err != nil {
+			return false
+		}
+		info, err := st.Info(t.Context())
+		return err == nil && info.Cluster != nil && len(info.Cluster.Replicas) == 2
+	}, "the cluster has a leader and three replicas")
+	require.NoError(t, js.DeleteStream(t.Context(), "probe"))
+	return c
+}
+
+func (c *natsCluster) start(i int) {
+	c.t.Helper()
+	n := c.nodes[i]
+	spec, err := json.Marshal(n)
+	require.NoError(c.t, err)
+	n.cmd = exec.Command(os.Args[0])
+	n.cmd.Env = append(os.Environ(), asNATS+"="+string(spec))
+	n.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	require.NoError(c.t, n.cmd.Start())
+}
+
+func (c *natsCluster) kill(i int) {
+	c.t.Helper()
+	require.NoError(c.t, c.nodes[i].cmd.Process.Kill())
+	_ = c.nodes[i].cmd.Wait()
+}
+
+func (c *natsCluster) url() string {
+	var all []string
+	for _, n := range c.nodes {
+		all = append(all, "nats://"+n.Listen)
+	}
+	return strings.Join(all, ",")
+}
