@@ -13,7 +13,7 @@ GOLANGCI_LINT ?= github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 
 # Tests start database servers, so no more packages at a time than there are
 # cores to serve them.
-TEST_FLAGS ?= -race -tags failpoints -p 2 -timeout 10m
+TEST_FLAGS ?= -race -tags failpoints -p 2 -timeout 14m
 FUZZTIME ?= 20s
 BENCH_ROWS ?= 1000000
 BENCH_ROUNDS ?= 3

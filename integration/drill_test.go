@@ -43,7 +43,7 @@ func drills() []drill {
 				r.exec("INSERT INTO categories (id) VALUES (1)")
 			},
 			mend: func(r *rig, _ *daemon) { require.NoError(r.t, r.vk.Restart(r.t.Context())) }},
-		{name: "edge_throttled", alert: "WalpurgeEdgeDebt", says: " messages waiting, ", prepare: slowEdge,
+		{name: "edge_throttled", long: true, alert: "WalpurgeEdgeDebt", says: " messages waiting, ", prepare: slowEdge,
 			cause: func(r *rig, _ *daemon) {
 				r.exec("INSERT INTO products (id, slug) SELECT n, 's' || n FROM generate_series(1, 100000) n")
 			},
@@ -55,7 +55,7 @@ func drills() []drill {
 				r.t.Cleanup(func() { _ = syscall.Kill(sender, syscall.SIGCONT) })
 			},
 			mend: func(r *rig, _ *daemon) { require.NoError(r.t, syscall.Kill(sender, syscall.SIGCONT)) }},
-		{name: "slot_near_limit", alert: "WalpurgeSlotNearLimit", says: "slot walpurge_app is near its limit", prepare: tight,
+		{name: "slot_near_limit", long: true, alert: "WalpurgeSlotNearLimit", says: "slot walpurge_app is near its limit", prepare: tight,
 			cause: func(r *rig, d *daemon) {
 				r.exec("ALTER SYSTEM SET max_slot_wal_keep_size = '96MB'")
 				r.exec("SELECT pg_reload_conf()")

@@ -65,6 +65,9 @@ func TestHighAvailability(t *testing.T) {
 				line.cut.Store(false)
 			}},
 	} {
+		if tc.back != nil && rounds(0, 1) == 0 {
+			continue // they take half a minute and more
+		}
 		t.Run(tc.name, func(t *testing.T) {
 			t.Parallel()
 			r := newRig(t, rigOptions{})
@@ -123,6 +126,12 @@ func TestClusterNodesDie(t *testing.T) {
 	before := w.count()
 	eventually(t, 30*time.Second, func() bool { return w.count() > before+200 }, "more rows are written")
 	d.wait(r.lsn(), time.Minute)
+	if rounds(0, 1) == 0 {
+		w.halt(t)
+		d.wait(r.lsn(), time.Minute)
+		require.Empty(t, o.lost())
+		return
+	}
 	pid := r.walsender()
 	c.kill(1)
 	c.kill(2)

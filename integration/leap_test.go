@@ -72,7 +72,7 @@ func TestSlotInvalidatedWaitsForAHuman(t *testing.T) {
 	d := r.spawn(addr, r.path("walpurge.yaml"), nil)
 	d.untilStreaming()
 	d.wait(r.lsn(), 20*time.Second)
-	r.fill([]string{"product:1"}, "/product-1")
+	r.fill([]string{"product:2"}, "/product-2")
 	r.loseSlot(d)
 	eventually(t, 30*time.Second, func() bool { return strings.Contains(d.status().Summary, "was invalidated by the server") }, "the status says so")
 	require.True(t, strings.HasPrefix(d.status().Summary, "NOT STREAMING"), d.status().Summary)
@@ -80,7 +80,7 @@ func TestSlotInvalidatedWaitsForAHuman(t *testing.T) {
 	out := r.call("run")
 	require.Equal(t, 1, out.code)
 	require.Contains(t, out.stderr, "SELECT pg_drop_replication_slot('walpurge_app');")
-	require.Equal(t, []string{"product:1"}, r.held("product:1"), "nothing can be known yet")
+	require.Equal(t, []string{"product:2"}, r.held("product:2"), "nothing is flushed yet")
 }
 
 // TestMaxRetained: with the stream full and a dead sink the reader waits, and the log
@@ -158,7 +158,7 @@ func TestSkip(t *testing.T) {
 	d.fresh()
 	d.term()
 
-	r.fill([]string{"product:1"}, "/product-1")
+	r.fill([]string{"product:2"}, "/product-2")
 	r.exec("UPDATE products SET name = 'missed' WHERE id = 1")
 	done = answer("", "--to", "current", "--pipeline", "app")
 	require.Equal(t, 0, done.code, done.stderr)

@@ -12,6 +12,7 @@ import (
 	"github.com/nats-io/nats.go"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/walpurge/walpurge/cdc"
 	"github.com/walpurge/walpurge/cmd/admin"
 	"github.com/walpurge/walpurge/cmd/config"
 )
@@ -59,6 +60,10 @@ func (d *Daemon) Conn() *nats.Conn { return d.app.Load().nc }
 
 // Status, Ready and Alive are those of the pipeline that runs.
 func (d *Daemon) Status(ctx context.Context) Status { return d.app.Load().Status(ctx) }
+
+// Wait blocks until every sink has purged what was committed up to the position, and
+// returns nil; or the context's error, or an *admin.ParkedError.
+func (d *Daemon) Wait(ctx context.Context, lsn cdc.LSN) error { return d.app.Load().wait(ctx, lsn, "") }
 
 // Ready returns why not, or nil: the condition of /-/ready.
 func (d *Daemon) Ready() error { return d.app.Load().ready() }
