@@ -19,7 +19,9 @@ import (
 type Config struct {
 	// Status returns a value to be written as JSON.
 	Status func(ctx context.Context) any
-	// Ready and Streaming return why not, or nil.
+	// Healthy, Ready and Streaming return why not, or nil. Healthy fails only if a
+	// restart would help.
+	Healthy   func() error
 	Ready     func() error
 	Streaming func() error
 	// Reload returns why the old configuration goes on, or nil.
@@ -72,8 +74,7 @@ func New(cfg Config) *Server {
 
 func (s *Server) routes() http.Handler {
 	mux := http.NewServeMux()
-	// Healthy as long as it answers: whatever a restart would mend ends the process.
-	mux.HandleFunc("GET /-/healthy", s.probe(func() error { return nil }))
+	mux.HandleFunc("GET /-/healthy", s.probe(s.cfg.Healthy))
 	mux.HandleFunc("GET /-/ready", s.probe(s.cfg.Ready))
 	mux.HandleFunc("GET /-/streaming", s.probe(s.cfg.Streaming))
 	mux.Handle("POST /-/reload", s.guard(s.reload))

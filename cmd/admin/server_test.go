@@ -27,11 +27,11 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // daemon is what the listener shows.
 type daemon struct {
-	notReady, notStreaming, reloadErr error
-	reloads                           int
-	wait                              func(ctx context.Context, lsn cdc.LSN, sink string) error
-	token                             string
-	hand                              hand
+	ill, notReady, notStreaming, reloadErr error
+	reloads                                int
+	wait                                   func(ctx context.Context, lsn cdc.LSN, sink string) error
+	token                                  string
+	hand                                   hand
 }
 
 func (d *daemon) server() *Server {
@@ -39,6 +39,7 @@ func (d *daemon) server() *Server {
 	reg.MustRegister(collectors.NewBuildInfoCollector())
 	return New(Config{
 		Status:    func(context.Context) any { return map[string]string{"summary": "FRESH"} },
+		Healthy:   func() error { return d.ill },
 		Ready:     func() error { return d.notReady },
 		Streaming: func() error { return d.notStreaming },
 		Reload:    func(context.Context) error { d.reloads++; return d.reloadErr },
@@ -76,6 +77,7 @@ func TestProbes(t *testing.T) {
 		body string
 	}{
 		{daemon{notReady: no, notStreaming: no}, "/-/healthy", 200, "OK\n"},
+		{daemon{ill: no}, "/-/healthy", 503, no.Error() + "\n"},
 		{daemon{}, "/-/ready", 200, "OK\n"},
 		{daemon{notStreaming: no}, "/-/ready", 200, "OK\n"},
 		{daemon{notReady: no}, "/-/ready", 503, no.Error() + "\n"},

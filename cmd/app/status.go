@@ -179,6 +179,7 @@ func seconds(d time.Duration) *float64 {
 func (a *App) adminConfig(reload func(context.Context) error) admin.Config {
 	return admin.Config{
 		Status:    func(ctx context.Context) any { return a.Status(ctx) },
+		Healthy:   a.alive,
 		Ready:     a.ready,
 		Streaming: a.streaming,
 		Reload:    reload,
