@@ -8,6 +8,8 @@ type Session struct {
 	// SlotCreated reports that this very start made the slot, so that nothing
 	// was ever confirmed through it.
 	SlotCreated bool
+	// SlotUnread reports that nobody has read the slot since it was made.
+	SlotUnread bool
 	// Open are the transactions that were running when this start looked: those of
 	// them that the log has as committed before Start are not visible to others yet.
 	Open []uint64

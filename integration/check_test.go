@@ -126,7 +126,9 @@ func TestSetupByHand(t *testing.T) {
 	o := r.call("setup", "--print")
 	require.Zero(t, o.code, o.stderr)
 	require.Equal(t, "CREATE PUBLICATION \"walpurge_app\" FOR TABLE \"public\".\"categories\", \"public\".\"products\" WITH (publish_via_partition_root = true);\n"+
-		"SELECT pg_create_logical_replication_slot('walpurge_app', 'pgoutput');\n", o.stdout)
+		"SELECT pg_create_logical_replication_slot('walpurge_app', 'pgoutput');\n"+
+		"DO $$ BEGIN EXECUTE format('COMMENT ON PUBLICATION %I IS %L', 'walpurge_app', 'walpurge: slot walpurge_app begins at ' || "+
+		"(SELECT confirmed_flush_lsn FROM pg_replication_slots WHERE slot_name = 'walpurge_app')); END $$;\n", o.stdout)
 	r.untouched()
 	for _, line := range lines(o.stdout) {
 		r.exec(line)
@@ -135,12 +137,13 @@ func TestSetupByHand(t *testing.T) {
 	require.Zero(t, r.call("check").code)
 
 	text := r.read("walpurge.yaml")
+	r.fill([]string{"category:1", "product:9"}, "/category-1")
 	d := r.launchFile(text + "log: {level: debug}\n")
 	d.untilStreaming()
-	r.fill([]string{"category:1"}, "/category-1")
+	require.Equal(t, "0", d.metric(`walpurge_gaps_total{reason="stream_behind"}`), "the slot was never read, so a first start is no gap")
 	r.exec("INSERT INTO categories (id) VALUES (1)")
 	d.wait(r.lsn(), 10*time.Second)
-	require.Empty(t, r.held("category:1"))
+	require.Equal(t, []string{"product:9"}, r.held("category:1", "product:9"), "nothing was flushed")
 	require.False(t, r.edge.Stored(r.edge.URL()+"/category-1"))
 	eventually(t, 10*time.Second, func() bool { return d.metric("walpurge_slot_retained_bytes") != "" }, "the least of privileges is enough to see the slot")
 	// What a connection error would print has the URL at hand.
@@ -157,7 +160,7 @@ func TestSetupTwiceNarrowAndDrop(t *testing.T) {
 	r.config(freeAddr(t))
 	o := r.call("setup")
 	require.Zero(t, o.code, o.stderr)
-	require.Len(t, lines(o.stdout), 2)
+	require.Len(t, lines(o.stdout), 3)
 	require.Equal(t, []string{"public.categories", "public.products"}, r.published())
 	o = r.call("setup")
 	require.Equal(t, outcome{0, "nothing to do: publication and slot are as the rules need them\n", "", o.took}, o)

@@ -11,7 +11,7 @@ func findGap(last cdc.Claim, found bool, s cdc.Session) (cdc.Gap, bool) {
 	switch {
 	case s.Leapt != "":
 		gap.Reason = s.Leapt
-	case s.SlotCreated && !found:
+	case (s.SlotCreated || s.SlotUnread) && !found:
 		// A first start: nothing was ever promised.
 		return cdc.Gap{}, false
 	case s.SlotCreated:

@@ -19,6 +19,14 @@ func TestFindGap(t *testing.T) {
 		require.True(t, broken)
 		require.Equal(t, leapt, gap.Reason)
 	}
+	// A slot that was made by hand and never read: without a claim a first start, with
+	// one a slot like any other.
+	_, broken := findGap(cdc.Claim{}, false, cdc.Session{Start: position("a", 1, 10), SlotUnread: true})
+	require.False(t, broken)
+	_, broken = findGap(cdc.Claim{Position: position("a", 1, 10)}, true, cdc.Session{Start: position("a", 1, 10), SlotUnread: true})
+	require.False(t, broken)
+	_, broken = findGap(cdc.Claim{Position: position("a", 1, 5)}, true, cdc.Session{Start: position("a", 1, 10), SlotUnread: true})
+	require.True(t, broken)
 	for _, c := range []struct {
 		name    string
 		last    cdc.Position

@@ -42,6 +42,10 @@ func (r *Reader) prepare(ctx context.Context, streamed bool) (cdc.Session, uint6
 	if slot == nil {
 		return cdc.Session{}, 0, fmt.Errorf("slot %q vanished while starting", r.cfg.Slot)
 	}
+	unread, err := r.cfg.unread(ctx, conn, slot)
+	if err != nil {
+		return cdc.Session{}, 0, err
+	}
 	leapt, err := r.leap(ctx, conn, slot)
 	if err != nil {
 		return cdc.Session{}, 0, err
@@ -52,7 +56,7 @@ func (r *Reader) prepare(ctx context.Context, streamed bool) (cdc.Session, uint6
 		FROM pg_current_snapshot() s`).Scan(&next, &open); err != nil {
 		return cdc.Session{}, 0, fmt.Errorf("read the running transactions: %w", err)
 	}
-	return cdc.Session{Start: cdc.Position{LSN: slot.Confirmed}, SlotCreated: done.slot, Open: open, Leapt: leapt}, next, nil
+	return cdc.Session{Start: cdc.Position{LSN: slot.Confirmed}, SlotCreated: done.slot, SlotUnread: unread, Open: open, Leapt: leapt}, next, nil
 }
 
 // slotLost is the wal_status of a slot whose log the server has removed.

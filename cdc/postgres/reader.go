@@ -25,6 +25,8 @@ type Options struct {
 	// Watch returns the tables that must be published. It is asked at the start of
 	// every session, and at every heartbeat.
 	Watch func() Watch
+	// Memory keeps what was seen of the publication; nil: each start begins anew.
+	Memory Memory
 	// RenewLost allows to drop a slot that the server has invalidated and to make it
 	// anew, which is a gap. It takes Config.Manage, too.
 	RenewLost bool

@@ -149,6 +149,15 @@ func (c Config) Ensure(ctx context.Context, conn *pgx.Conn, tables []cdc.Table) 
 	return done, nil
 }
 
+// Noted are the steps with one more, where they make the slot: it writes down where that
+// begins, so that the first start on it is no gap.
+func (c Config) Noted(steps []Step) []Step {
+	if len(steps) > 0 && steps[len(steps)-1].Slot {
+		steps = append(steps, c.birthNote())
+	}
+	return steps
+}
+
 // Apply runs the statements in order until one fails.
 func (c Config) Apply(ctx context.Context, conn *pgx.Conn, steps []Step) error {
 	for _, s := range steps {

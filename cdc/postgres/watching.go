@@ -31,6 +31,8 @@ type watching struct {
 	nonces map[string]bool
 	// problems are what only a human can mend, as of the last look.
 	problems []string
+	// saved is what the memory holds.
+	saved string
 }
 
 // entered notes tables that we published ourselves, and that are announced.
@@ -68,6 +70,9 @@ var errPublicationGone = errors.New("the publication was dropped")
 func (r *Reader) look(ctx context.Context, conn *pgx.Conn) error {
 	r.widening.Lock()
 	defer r.widening.Unlock()
+	if err := r.recall(ctx); err != nil {
+		return err
+	}
 	watch := r.opts.Watch()
 	options, fault, err := r.cfg.publication(ctx, conn)
 	if err != nil {
@@ -98,7 +103,7 @@ func (r *Reader) look(ctx context.Context, conn *pgx.Conn) error {
 	maps.Copy(r.watching.known, added)
 	r.watching.mu.Unlock()
 	r.tell(found.problems)
-	return nil
+	return r.remember(ctx)
 }
 
 // comparison is what a look found.
@@ -146,6 +151,11 @@ func (r *Reader) compare(watch Watch, tables []listed, options string) compariso
 	}
 	slices.SortFunc(c.changed, compareTables)
 	return c
+}
+
+// sortedTables lists the tables of a map in order.
+func sortedTables(m map[cdc.Table]published) []cdc.Table {
+	return slices.SortedFunc(maps.Keys(m), compareTables)
 }
 
 func compareTables(a, b cdc.Table) int {

@@ -178,6 +178,7 @@ func (a *App) openReader() {
 	a.reader = postgres.NewReader(a.cfg.Postgres, postgres.Options{
 		Board: a.board, Confirm: a.cfg.Confirm, StopGrace: a.cfg.DrainTimeout, Logger: a.log.With("component", "reader"),
 		Watch: func() postgres.Watch { return watch(a.set.Load()) }, RenewLost: !a.cfg.StopOnGap,
+		Memory: a.stream.Memory("publication"),
 	})
 }
 

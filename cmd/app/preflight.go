@@ -83,7 +83,7 @@ func Setup(ctx context.Context, cfg postgres.Config, set *rules.Set, apply bool)
 	if err != nil {
 		return nil, left, err
 	}
-	steps = append(extra, steps...)
+	steps = append(extra, cfg.Noted(steps)...)
 	if !apply {
 		return steps, left, nil
 	}
