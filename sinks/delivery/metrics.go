@@ -57,6 +57,13 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 	return m
 }
 
+// flushReasons are why a sink is flushed: gaps of the line, losses of the stream, what
+// others asked for. They are there from the start, so that the first one is an increase.
+var flushReasons = []string{
+	"slot_lost", "stream_behind", "system_changed", "skipped", "max_retained", "stream_hole", "stream_head_lost", "unreadable_message",
+	"overflow", "replica", "truncate", "by_hand",
+}
+
 // laneMetrics are one lane's, looked up once.
 type laneMetrics struct {
 	m           *Metrics
@@ -85,6 +92,9 @@ func (m *Metrics) lane(sink string, gates []Gate) *laneMetrics {
 	}
 	for _, g := range gates {
 		l.gates = append(l.gates, gateMetrics{m.waits.WithLabelValues(sink, g.Name), m.timeouts.WithLabelValues(sink, g.Name)})
+	}
+	for _, reason := range flushReasons {
+		m.flushes.WithLabelValues(sink, reason)
 	}
 	for _, class := range []string{"ok", "transient", "item", "lane", "throttled", "partial"} {
 		m.requests.WithLabelValues(sink, class)
