@@ -98,7 +98,8 @@ func (s *Suite) diff(t *test) []string {
 		}
 	}
 	g.take(tally)
-	return s.compare(t, g.got)
+	out := s.compare(t, g.got)
+	return append(out, s.why(t, out)...)
 }
 
 // compare goes through sinks and kinds.
