@@ -26,8 +26,8 @@ func leastPrivilege() []string {
 	return append([]string{"-@all", "~*"}, cfg.commands(true)...)
 }
 
-// short keeps the tests of silence fast.
-var short = patience{dial: 500 * time.Millisecond, reply: 500 * time.Millisecond}
+// short keeps the tests of silence fast, and leaves a busy machine the time to answer.
+var short = patience{dial: 1500 * time.Millisecond, reply: 1500 * time.Millisecond}
 
 // form is one way to use the sink under the suite.
 type form struct {
