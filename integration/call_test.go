@@ -6,12 +6,15 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/require"
+
+	"github.com/walpurge/walpurge/integration/harness"
 )
 
 // outcome is how a command ended.
@@ -73,11 +76,11 @@ func (r *rig) reset() {
 	r.config(freeAddr(r.t))
 }
 
+// freeAddr is an address that no client's socket can take meanwhile, either.
 func freeAddr(t *testing.T) string {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	port, err := harness.FreePort()
 	require.NoError(t, err)
-	defer l.Close()
-	return l.Addr().String()
+	return net.JoinHostPort("127.0.0.1", strconv.Itoa(port))
 }
 
 // guard makes a role that needs a password over TCP.

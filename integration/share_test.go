@@ -55,7 +55,7 @@ func TestADeadSinkStopsNoOther(t *testing.T) {
 	d := r.start()
 	d.wait(r.lsn(), 20*time.Second)
 	require.NoError(t, r.vk.Kill())
-	for range 8 { // each about as large as the stream
+	for range rounds(3, 8) { // each about as large as the stream
 		r.exec("UPDATE products SET ver = ver + 1")
 		end := r.lsn()
 		eventually(t, 30*time.Second, func() bool { return d.run("wait", end, "--sink", "other", "--timeout", "1s").code == 0 }, "the other sink keeps up")

@@ -32,13 +32,17 @@ type leaps struct {
 
 func newLeaps() *leaps { return &leaps{wanted: make(chan struct{})} }
 
-// ask asks for a leap; one that waits already serves this one, too.
+// ask asks for a leap. One that waits already serves this one, too; that somebody asked
+// by hand is the stronger reason.
 func (l *leaps) ask(reason cdc.GapReason) *leap {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.pending == nil {
 		l.pending = &leap{reason: reason, done: make(chan struct{})}
 		close(l.wanted)
+	}
+	if reason == cdc.GapSkipped {
+		l.pending.reason = reason
 	}
 	return l.pending
 }
@@ -50,19 +54,24 @@ func (l *leaps) waiting() <-chan struct{} {
 	return l.wanted
 }
 
-func (l *leaps) next() *leap {
+func (l *leaps) wants() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.pending
+	return l.pending != nil
 }
 
-// carriedOut ends the leap that waits.
-func (l *leaps) carriedOut(from, to cdc.LSN) {
+// carriedOut ends the leap that waits, if it still does, and returns its reason.
+func (l *leaps) carriedOut(from, to cdc.LSN) cdc.GapReason {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.pending.from, l.pending.to = from, to
-	close(l.pending.done)
+	done := l.pending
+	if done == nil {
+		return cdc.GapSkipped // whoever asked has gone away meanwhile
+	}
+	done.from, done.to = from, to
+	close(done.done)
 	l.pending, l.wanted = nil, make(chan struct{})
+	return done.reason
 }
 
 // withdraw takes back a leap that was not carried out.
@@ -102,20 +111,20 @@ func (r *Reader) Skip(ctx context.Context) (from, to cdc.LSN, err error) {
 	}
 }
 
-// leap carries out what was asked for on a slot that nobody reads.
-func (r *Reader) leap(ctx context.Context, conn *pgx.Conn, slot *slotInfo) (cdc.GapReason, error) {
-	asked := r.leaps.next()
-	if asked == nil {
-		return "", nil
+// leap carries out what was asked for on a slot that nobody reads. Until a session has
+// begun on it, the reason stands.
+func (r *Reader) leap(ctx context.Context, conn *pgx.Conn, slot *slotInfo) error {
+	if !r.leaps.wants() {
+		return nil
 	}
 	to, err := r.cfg.leap(ctx, conn)
 	if err != nil {
-		return "", err
+		return err
 	}
-	r.opts.Logger.Warn("the slot was moved to the end of the log", "reason", string(asked.reason), "from", slot.Confirmed.String(), "to", to.String())
-	r.leaps.carriedOut(slot.Confirmed, to)
+	r.leapt = r.leaps.carriedOut(slot.Confirmed, to)
+	r.opts.Logger.Warn("the slot was moved to the end of the log", "reason", string(r.leapt), "from", slot.Confirmed.String(), "to", to.String())
 	slot.Confirmed = to
-	return asked.reason, nil
+	return nil
 }
 
 // leap moves the slot, which nobody may be reading. The server reads its log up to

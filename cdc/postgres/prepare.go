@@ -46,8 +46,7 @@ func (r *Reader) prepare(ctx context.Context, streamed bool) (cdc.Session, uint6
 	if err != nil {
 		return cdc.Session{}, 0, err
 	}
-	leapt, err := r.leap(ctx, conn, slot)
-	if err != nil {
+	if err := r.leap(ctx, conn, slot); err != nil {
 		return cdc.Session{}, 0, err
 	}
 	var next uint64
@@ -56,7 +55,7 @@ func (r *Reader) prepare(ctx context.Context, streamed bool) (cdc.Session, uint6
 		FROM pg_current_snapshot() s`).Scan(&next, &open); err != nil {
 		return cdc.Session{}, 0, fmt.Errorf("read the running transactions: %w", err)
 	}
-	return cdc.Session{Start: cdc.Position{LSN: slot.Confirmed}, SlotCreated: done.slot, SlotUnread: unread, Open: open, Leapt: leapt}, next, nil
+	return cdc.Session{Start: cdc.Position{LSN: slot.Confirmed}, SlotCreated: done.slot, SlotUnread: unread, Open: open, Leapt: r.leapt}, next, nil
 }
 
 // slotLost is the wal_status of a slot whose log the server has removed.

@@ -42,6 +42,9 @@ type Reader struct {
 	opts  Options
 	beat  *heartbeat
 	leaps *leaps
+	// leapt is why the slot was moved, until a session has begun on it. It belongs to
+	// the session.
+	leapt cdc.GapReason
 	state atomic.Pointer[State]
 	// widening is held by whoever changes the publication.
 	widening sync.Mutex

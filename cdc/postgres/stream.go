@@ -54,6 +54,7 @@ func (r *Reader) stream(ctx context.Context, s *session, rc *receiver) error {
 		if err := s.handler.Start(work, s.start); err != nil {
 			return err
 		}
+		r.leapt = ""
 		r.enter(Streaming, nil)
 		if err := s.feed(work, rc); err != nil {
 			return err

@@ -115,6 +115,9 @@ func (g *Gate) look(ctx context.Context, m *member, conn *pgx.Conn) (needed bool
 		return false, err
 	}
 	if primary := g.cfg.Board.Get(watermark.Mark{Stage: watermark.Received}); primary.SystemID != "" && primary.SystemID != at.SystemID {
+		g.mu.Lock()
+		m.replayed = cdc.Position{} // what it has replayed says nothing
+		g.mu.Unlock()
 		return false, fmt.Errorf("it is a replica of another cluster: system id %s, and the primary's is %s", at.SystemID, primary.SystemID)
 	}
 	g.cfg.Board.Advance(watermark.Mark{Stage: watermark.Replayed, Target: m.Name}, at)

@@ -146,7 +146,7 @@ func (d *Daemon) work(ctx context.Context) error {
 			d.log.Info("exchanging the pipeline for that of a new configuration")
 			paused := a.paused()
 			stop()
-			if err := <-ended; err != nil || ctx.Err() != nil {
+			if err := <-ended; err != nil && !errors.Is(err, errSuperseded) || ctx.Err() != nil {
 				x.done <- errors.Join(errors.New("the daemon stopped"), err)
 				return err
 			}
