@@ -58,7 +58,7 @@ func (d *Daemon) Addr() string { return d.listener.Addr().String() }
 // subjects. It ends with the pipeline that is exchanged.
 func (d *Daemon) Conn() *nats.Conn { return d.app.Load().nc }
 
-// Status, Ready and Alive are those of the pipeline that runs.
+// Status collects the condition of the pipeline that runs.
 func (d *Daemon) Status(ctx context.Context) Status { return d.app.Load().Status(ctx) }
 
 // Wait blocks until every sink has purged what was committed up to the position, and

@@ -28,8 +28,8 @@ func commands(c *cobra.Command, f func(path []string, c *cobra.Command)) {
 	walk(nil, c)
 }
 
-// The help of every command is what testdata/help has. After a change that is meant:
-// go test ./cmd/cli -update
+// The help of every command is what testdata/help has; `go test ./cmd/cli -update` writes
+// it anew after a change that is meant.
 func TestHelp(t *testing.T) {
 	want := map[string]bool{}
 	commands(Root("test"), func(path []string, _ *cobra.Command) {

@@ -1,7 +1,7 @@
 package embedded
 
 import (
-	"io"
+	"bytes"
 	"log/slog"
 	"sync"
 	"testing"
@@ -11,7 +11,8 @@ import (
 
 // The server recovers its streams side by side, and each may have words to say.
 func TestTheLogIsSharedByManyGoroutines(t *testing.T) {
-	l := &logger{log: slog.New(slog.NewTextHandler(io.Discard, nil))}
+	var said bytes.Buffer
+	l := &logger{log: slog.New(slog.NewTextHandler(&said, nil))}
 	var wg sync.WaitGroup
 	for n := range 8 {
 		wg.Go(func() {
