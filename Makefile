@@ -31,6 +31,10 @@ deps: ## install PostgreSQL and Valkey for demo and tests, if they are missing
 deps-test:
 	@deploy/dev/deps.sh core test
 
+.PHONY: deps-majors
+deps-majors:
+	@deploy/dev/postgres-majors.sh
+
 .PHONY: build
 build: ## build bin/walpurge, stamped with the version that git describes
 	go build -trimpath -ldflags "-X main.version=$(VERSION)" -o bin/walpurge ./cmd/walpurge
@@ -61,7 +65,7 @@ test: deps-test ## vet, then run every test with the race detector
 	go test -vet=off $(TEST_FLAGS) ./...
 
 .PHONY: test-full
-test-full: deps-test ## what takes longer: the long integration tests, the page in a browser, then every fuzz target for FUZZTIME
+test-full: deps-test deps-majors ## what takes longer: the long integration tests, PostgreSQL 14 to 18, the page in a browser, then every fuzz target for FUZZTIME
 	go vet -tags failpoints,browser ./...
 	WALPURGE_TEST_FULL=1 go test -vet=off $(TEST_FLAGS) -timeout 60m ./...
 	$(MAKE) test-helm

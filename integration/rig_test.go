@@ -32,8 +32,9 @@ type rig struct {
 	edge  *edge.Server
 	db    *pgxpool.Pool
 	cache valkey.Client
-	// valkeyURL and edgeURL are what the daemon is told; a test may put
+	// pgURL, valkeyURL and edgeURL are what the daemon is told; a test may put
 	// something in between.
+	pgURL     string
 	valkeyURL string
 	edgeURL   string
 	extra     string // appended to walpurge.yaml
@@ -63,6 +64,7 @@ const catalog = `rules:
 `
 
 type rigOptions struct {
+	binaries harness.Binaries
 	postgres map[string]string
 	origin   http.Handler
 	schema   string
@@ -77,7 +79,7 @@ func newRig(t *testing.T, o rigOptions) *rig {
 	defer cancel()
 	r := &rig{t: t, dir: t.TempDir()}
 	var err error
-	r.pg, err = harness.StartPostgres(ctx, harness.PostgresConfig{Dir: filepath.Join(r.dir, "pg"), Settings: o.postgres})
+	r.pg, err = harness.StartPostgres(ctx, harness.PostgresConfig{Dir: filepath.Join(r.dir, "pg"), Binaries: o.binaries, Settings: o.postgres})
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, r.pg.Close()) })
 	r.vk, err = harness.StartValkey(ctx, harness.ValkeyConfig{Dir: filepath.Join(r.dir, "valkey")})
@@ -98,7 +100,7 @@ func newRig(t *testing.T, o rigOptions) *rig {
 	})
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, r.edge.Close()) })
-	r.valkeyURL, r.edgeURL = r.vk.URL(), r.edge.APIURL()
+	r.pgURL, r.valkeyURL, r.edgeURL = r.pg.URL("app"), r.vk.URL(), r.edge.APIURL()
 
 	if o.schema == "" {
 		o.schema = schema
@@ -152,7 +154,7 @@ sinks:
 %s
 http: {listen: %q}
 %s
-`, r.path("data"), r.pg.URL("app"), r.valkeyURL, r.sinkExtra, zoneID, r.path("token"), r.edgeURL, r.edgeExtra, listen, r.extra))
+`, r.path("data"), r.pgURL, r.valkeyURL, r.sinkExtra, zoneID, r.path("token"), r.edgeURL, r.edgeExtra, listen, r.extra))
 	return r.path("walpurge.yaml")
 }
 

@@ -12,7 +12,8 @@ import (
 	"time"
 )
 
-// MinPostgres is the oldest major version of PostgreSQL that is supported.
+// MinPostgres is the oldest major version that demo and tests are run on. The product
+// itself supports one more, which is tried among the majors.
 const MinPostgres = 15
 
 // PostgresBinEnv names the directory of the PostgreSQL binaries to use,
@@ -23,7 +24,7 @@ const PostgresBinEnv = "WALPURGE_PG_BIN"
 type Binaries struct {
 	// Dir holds initdb, postgres and the client programs.
 	Dir string
-	// Major is the major version, 15 or more.
+	// Major is the major version.
 	Major int
 	// Version is what postgres --version prints.
 	Version string
