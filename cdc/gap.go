@@ -23,6 +23,10 @@ const (
 	GapStreamBehind GapReason = "stream_behind"
 	// GapSystemChanged: the claim in the stream is from another database cluster.
 	GapSystemChanged GapReason = "system_changed"
+	// GapTimelineForked: the newest claim lies beyond the place where the server's
+	// timeline left that of the claim. Commits that readers have seen, and caches may
+	// hold, were undone by a promotion.
+	GapTimelineForked GapReason = "timeline_forked"
 	// GapSkipped: somebody had the slot moved to the end of the log by hand.
 	GapSkipped GapReason = "skipped"
 	// GapRetained: the slot held back more of the log than it may, and was moved to

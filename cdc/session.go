@@ -16,6 +16,32 @@ type Session struct {
 	// Leapt says why this very start moved the slot to the end of the log, without
 	// reading what lies before. It is empty if it did not.
 	Leapt GapReason
+	// End is how far the server had its log on disk before the session began.
+	End LSN
+	// History are the timelines that the present one descends from.
+	History []Ancestor
+}
+
+// Ancestor is a timeline that the server's present one came from, directly or not.
+type Ancestor struct {
+	Timeline uint32
+	// End is where it was left: what was logged on it beyond that, commits included, is
+	// not in the server's log.
+	End LSN
+}
+
+// Has reports whether the server's log has everything up to a position of its own
+// cluster. It does not have what a promoted standby had not received.
+func (s Session) Has(p Position) bool {
+	if p.Timeline == s.Start.Timeline {
+		return p.LSN <= s.End
+	}
+	for _, a := range s.History {
+		if a.Timeline == p.Timeline {
+			return p.LSN <= a.End
+		}
+	}
+	return false
 }
 
 // Rest tells that the reader has nothing more at hand right now.

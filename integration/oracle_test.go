@@ -284,3 +284,10 @@ func (w *writers) count() int {
 	defer w.mu.Unlock()
 	return w.commits
 }
+
+// forgive forgets that writers could not write: the primary was away.
+func (w *writers) forgive() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.err = nil
+}

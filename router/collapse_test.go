@@ -27,7 +27,7 @@ rules:
 func TestALargeTransactionIsCollapsed(t *testing.T) {
 	f := &fake{found: true, last: cdc.Claim{Epoch: 1, Position: at(100)}, seq: 7}
 	r, reg := newRouter(t, f, stormRules)
-	require.NoError(t, r.Start(t.Context(), cdc.Session{Start: at(100)}))
+	require.NoError(t, r.Start(t.Context(), cdc.Session{Start: at(100), End: 1000}))
 	f.reset()
 	tx := begin(5, 200)
 	for id := range 5000 {
@@ -120,7 +120,7 @@ func TestAnUnfinishedTransactionIsForgotten(t *testing.T) {
 	for id := range 600 {
 		require.NoError(t, r.Change(t.Context(), tx, insert(id)))
 	}
-	require.NoError(t, r.Start(t.Context(), cdc.Session{Start: at(100)}))
+	require.NoError(t, r.Start(t.Context(), cdc.Session{Start: at(100), End: 1000}))
 	f.reset()
 	transaction(t, r, begin(5, 200), 1)
 	require.NoError(t, r.Rest(t.Context(), cdc.Rest{}))
@@ -139,7 +139,7 @@ func TestAMillionRowsAreHeldInLittle(t *testing.T) {
 		Rules: parse(t, "rules:\n  - name: product\n    table: public.products\n    tags: [\"product-{id}\"]\n    collapse: {over: 500, tags: [products]}\n"),
 		Sinks: []string{"cache", "edge"}, Publisher: d, Ledger: d, Metrics: NewMetrics(prometheus.NewRegistry()), Logger: slog.New(slog.DiscardHandler),
 	})
-	require.NoError(t, r.Start(t.Context(), cdc.Session{Start: at(100)}))
+	require.NoError(t, r.Start(t.Context(), cdc.Session{Start: at(100), End: 1000}))
 	tx := begin(5, 200)
 	most := 0
 	ctx, change := t.Context(), insert(0)

@@ -1,6 +1,10 @@
 package router
 
-import "github.com/walpurge/walpurge/cdc"
+import (
+	"fmt"
+
+	"github.com/walpurge/walpurge/cdc"
+)
 
 // findGap compares the newest claim in the stream with where the session
 // starts. Nothing is ever confirmed to PostgreSQL before a claim of it is in
@@ -22,6 +26,8 @@ func findGap(last cdc.Claim, found bool, s cdc.Session) (cdc.Gap, bool) {
 		gap.Reason = cdc.GapSystemChanged
 	case last.Position.Timeline == s.Start.Timeline && last.Position.LSN < s.Start.LSN:
 		gap.Reason = cdc.GapStreamBehind
+	case last.Position.Timeline < s.Start.Timeline && !s.Has(last.Position):
+		gap.Reason = cdc.GapTimelineForked
 	case last.Position.Timeline < s.Start.Timeline && last.Position.LSN < s.Start.LSN:
 		// The slot survived a promotion, but was confirmed beyond our claims.
 		gap.Reason = cdc.GapStreamBehind
@@ -29,4 +35,21 @@ func findGap(last cdc.Claim, found bool, s cdc.Session) (cdc.Gap, bool) {
 		return cdc.Gap{}, false
 	}
 	return gap, true
+}
+
+// former refuses a server whose log has less than was streamed from the cluster already,
+// and that does not say so by a new timeline. Its positions count for nothing until they
+// pass the newest claim, so nothing could be told to be purged, nor confirmed.
+func former(last cdc.Position, s cdc.Session) error {
+	switch {
+	case last.SystemID != s.Start.SystemID:
+		return nil
+	case s.Start.Timeline < last.Timeline:
+		return fmt.Errorf("the server is on timeline %d, and timeline %d was streamed before: it is a former primary, or was restored; "+
+			"point postgres.url at the present primary", s.Start.Timeline, last.Timeline)
+	case s.Start.Timeline == last.Timeline && !s.Has(last):
+		return fmt.Errorf("the server's log ends at %s, and %s was streamed before: it was put back to an earlier state; "+
+			"point postgres.url at the present primary, or stop the daemon, delete its stream (data_dir) and start it, which flushes every sink", s.End, last.LSN)
+	}
+	return nil
 }

@@ -27,6 +27,12 @@ func TestFindGap(t *testing.T) {
 	require.False(t, broken)
 	_, broken = findGap(cdc.Claim{Position: position("a", 1, 5)}, true, cdc.Session{Start: position("a", 1, 10), SlotUnread: true})
 	require.True(t, broken)
+	// Timeline 1 was left at 60, 2 at 80; 4 left 1 as 2 did.
+	ancestors := map[uint32][]cdc.Ancestor{
+		2: {{Timeline: 1, End: 60}},
+		3: {{Timeline: 1, End: 60}, {Timeline: 2, End: 80}},
+		4: {{Timeline: 1, End: 60}},
+	}
 	for _, c := range []struct {
 		name    string
 		last    cdc.Position
@@ -46,17 +52,52 @@ func TestFindGap(t *testing.T) {
 		{"slot behind the claim", position("a", 1, 50), true, position("a", 1, 10), false, ""},
 		{"promoted, slot behind", position("a", 1, 50), true, position("a", 2, 40), false, ""},
 		{"promoted, slot at the claim", position("a", 1, 50), true, position("a", 2, 50), false, ""},
-		{"promoted, slot beyond", position("a", 1, 50), true, position("a", 2, 60), false, cdc.GapStreamBehind},
+		{"promoted, slot beyond the claim", position("a", 1, 50), true, position("a", 2, 55), false, cdc.GapStreamBehind},
+		{"promoted, slot beyond the switch", position("a", 1, 50), true, position("a", 2, 70), false, cdc.GapStreamBehind},
+		{"promoted, claim at the switch", position("a", 1, 60), true, position("a", 2, 60), false, ""},
+		{"promoted, claim beyond the switch", position("a", 1, 61), true, position("a", 2, 40), false, cdc.GapTimelineForked},
+		{"promoted, claim beyond the switch and the slot between", position("a", 1, 90), true, position("a", 2, 70), false, cdc.GapTimelineForked},
+		{"promoted, slot made anew", position("a", 1, 50), true, position("a", 2, 70), true, cdc.GapSlotLost},
+		{"promoted twice", position("a", 1, 60), true, position("a", 3, 50), false, ""},
+		{"promoted twice, claim between the switches", position("a", 1, 70), true, position("a", 3, 50), false, cdc.GapTimelineForked},
+		{"promoted on a branch that the claim was never on", position("a", 2, 65), true, position("a", 4, 65), false, cdc.GapTimelineForked},
 		{"an epoch was begun over a gap and no more", position("b", 3, 0), true, position("b", 3, 10), false, cdc.GapStreamBehind},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			gap, broken := findGap(cdc.Claim{Position: c.last}, c.found, cdc.Session{Start: c.start, SlotCreated: c.created})
+			gap, broken := findGap(cdc.Claim{Position: c.last}, c.found, cdc.Session{Start: c.start, SlotCreated: c.created, End: 100, History: ancestors[c.start.Timeline]})
 			require.Equal(t, c.want != "", broken)
 			require.Equal(t, c.want, gap.Reason)
 			if broken {
 				require.Equal(t, c.last, gap.From)
 				require.Equal(t, c.start, gap.To)
 			}
+		})
+	}
+}
+
+// A server that has less than was streamed, without a new timeline, is none to go on with.
+func TestFormerStates(t *testing.T) {
+	for _, c := range []struct {
+		name        string
+		last, start cdc.Position
+		want        string
+	}{
+		{"the same", position("a", 2, 100), position("a", 2, 90), ""},
+		{"put back", position("a", 2, 101), position("a", 2, 90), "the server's log ends at 0/64, and 0/65 was streamed before"},
+		{"a former primary", position("a", 3, 50), position("a", 2, 90), "the server is on timeline 2, and timeline 3 was streamed before"},
+		{"promoted", position("a", 1, 500), position("a", 2, 90), ""},
+		{"another cluster", position("b", 3, 500), position("a", 2, 90), ""},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			f := &fake{found: true, last: cdc.Claim{Epoch: 1, Position: c.last}}
+			r, _ := newRouter(t, f, productRules)
+			err := r.Start(t.Context(), cdc.Session{Start: c.start, End: 100})
+			if c.want == "" {
+				require.NoError(t, err)
+				return
+			}
+			require.ErrorContains(t, err, c.want)
+			require.Equal(t, []string{"flushed"}, f.calls, "nothing is written")
 		})
 	}
 }

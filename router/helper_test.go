@@ -94,7 +94,7 @@ func started(t testing.TB, yaml string) (*Router, *fake) {
 	t.Helper()
 	f := &fake{found: true, last: cdc.Claim{Epoch: 1, Position: at(100)}, seq: 7}
 	r, _ := newRouter(t, f, yaml)
-	require.NoError(t, r.Start(t.Context(), cdc.Session{Start: at(100)}))
+	require.NoError(t, r.Start(t.Context(), cdc.Session{Start: at(100), End: 1000}))
 	f.reset()
 	return r, f
 }

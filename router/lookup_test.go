@@ -69,7 +69,7 @@ func asking(t testing.TB, rows map[string][]string) (*Router, *oracle, *promethe
 		Rules: parse(t, lookupRules), Sinks: []string{"cache", "edge"}, Publisher: o, Ledger: o, Lookups: o,
 		Metrics: NewMetrics(reg), Logger: slog.New(slog.DiscardHandler),
 	})
-	require.NoError(t, r.Start(t.Context(), cdc.Session{Start: at(100)}))
+	require.NoError(t, r.Start(t.Context(), cdc.Session{Start: at(100), End: 1000}))
 	o.reset()
 	return r, o, reg
 }
@@ -161,7 +161,7 @@ func TestManyLookups(t *testing.T) {
 func TestPendingLookups(t *testing.T) {
 	r, o, _ := asking(t, map[string][]string{"1": {"7"}})
 	require.NoError(t, r.Change(t.Context(), begin(5, 200), insert(1)))
-	require.NoError(t, r.Start(t.Context(), cdc.Session{Start: at(100)}))
+	require.NoError(t, r.Start(t.Context(), cdc.Session{Start: at(100), End: 1000}))
 	o.reset()
 	require.NoError(t, r.Rest(t.Context(), cdc.Rest{}))
 	require.Empty(t, o.calls)

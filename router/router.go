@@ -180,9 +180,10 @@ func (r *Router) Start(ctx context.Context, s cdc.Session) error {
 	if err != nil {
 		return err
 	}
-	if found && last.Position.SystemID == s.Start.SystemID && s.Start.Timeline < last.Position.Timeline {
-		return fmt.Errorf("the server is on timeline %d, and timeline %d was streamed before: it is a former primary, or was restored; "+
-			"point postgres.url at the present primary", s.Start.Timeline, last.Position.Timeline)
+	if found {
+		if err := former(last.Position, s); err != nil {
+			return err
+		}
 	}
 	at := s.Start
 	gap, broken := findGap(last, found, s)

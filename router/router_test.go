@@ -256,7 +256,7 @@ func TestClaimsCoverWhatWasPublished(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		f := &fake{found: true, last: cdc.Claim{Epoch: 1, Position: at(100)}}
 		r, _ := newRouter(t, f, productRules)
-		require.NoError(t, r.Start(context.Background(), cdc.Session{Start: at(100)}))
+		require.NoError(t, r.Start(context.Background(), cdc.Session{Start: at(100), End: 1000}))
 		commit, id := cdc.LSN(100), 0
 		ends := map[cdc.LSN]bool{100: true}
 		wanted := map[string]cdc.LSN{} // value -> end of its transaction, until it is published
@@ -307,6 +307,6 @@ func TestReplaceWithoutASession(t *testing.T) {
 	f := &fake{}
 	r, _ := newRouter(t, f, productRules)
 	done := r.Replace(parse(t, newRules))
-	require.NoError(t, r.Start(t.Context(), cdc.Session{Start: at(100), SlotCreated: true}))
+	require.NoError(t, r.Start(t.Context(), cdc.Session{Start: at(100), End: 1000, SlotCreated: true}))
 	<-done
 }

@@ -16,13 +16,13 @@ func TestStartBeginsAnEpoch(t *testing.T) {
 		start cdc.Session
 		want  []string
 	}{
-		{"first", fake{}, cdc.Session{Start: at(100), SlotCreated: true},
+		{"first", fake{}, cdc.Session{Start: at(100), End: 1000, SlotCreated: true},
 			[]string{"flushed", "begin 1 1:0/64 after 0"}},
-		{"again", fake{found: true, seq: 9, last: cdc.Claim{Epoch: 4, Position: at(100)}}, cdc.Session{Start: at(100)},
+		{"again", fake{found: true, seq: 9, last: cdc.Claim{Epoch: 4, Position: at(100)}}, cdc.Session{Start: at(100), End: 1000},
 			[]string{"flushed", "begin 5 1:0/64 after 9"}},
-		{"the slot is behind", fake{found: true, seq: 9, last: cdc.Claim{Epoch: 4, Position: at(300)}}, cdc.Session{Start: at(100)},
+		{"the slot is behind", fake{found: true, seq: 9, last: cdc.Claim{Epoch: 4, Position: at(300)}}, cdc.Session{Start: at(100), End: 1000},
 			[]string{"flushed", "begin 5 1:0/12C after 9"}},
-		{"promoted", fake{found: true, seq: 9, last: cdc.Claim{Epoch: 4, Position: at(300)}}, cdc.Session{Start: position("s", 2, 100)},
+		{"promoted", fake{found: true, seq: 9, last: cdc.Claim{Epoch: 4, Position: at(300)}}, cdc.Session{Start: position("s", 2, 100), History: []cdc.Ancestor{{Timeline: 1, End: 300}}},
 			[]string{"flushed", "begin 5 2:0/64 after 9"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -39,14 +39,14 @@ func TestStartReadsTheClaimAfterThePublisherIsDone(t *testing.T) {
 	f := &fake{found: true, seq: 5, last: cdc.Claim{Epoch: 1, Position: at(100)}}
 	f.onFlushed = func() { f.seq, f.last.Position = 6, at(200) }
 	r, _ := newRouter(t, f, productRules)
-	require.NoError(t, r.Start(t.Context(), cdc.Session{Start: at(150)}))
+	require.NoError(t, r.Start(t.Context(), cdc.Session{Start: at(150), End: 1000}))
 	require.Equal(t, []string{"flushed", "begin 2 1:0/C8 after 6"}, f.calls)
 }
 
 func TestStartRefusesAFormerPrimary(t *testing.T) {
 	f := &fake{found: true, seq: 5, last: cdc.Claim{Epoch: 1, Position: position("s", 2, 100)}}
 	r, _ := newRouter(t, f, productRules)
-	err := r.Start(t.Context(), cdc.Session{Start: at(500)})
+	err := r.Start(t.Context(), cdc.Session{Start: at(500), End: 1000})
 	require.ErrorContains(t, err, "the server is on timeline 1, and timeline 2 was streamed before")
 	var halt *cdc.Halt
 	require.NotErrorAs(t, err, &halt, "the primary may answer at the next attempt")
@@ -56,7 +56,7 @@ func TestStartRefusesAFormerPrimary(t *testing.T) {
 func TestGapFlushesEverySinkBeforeItsClaim(t *testing.T) {
 	f := &fake{found: true, seq: 9, last: cdc.Claim{Epoch: 4, Position: at(50)}}
 	r, reg := newRouter(t, f, productRules)
-	require.NoError(t, r.Start(t.Context(), cdc.Session{Start: at(100), Open: []uint64{7, 9}}))
+	require.NoError(t, r.Start(t.Context(), cdc.Session{Start: at(100), End: 1000, Open: []uint64{7, 9}}))
 	require.Equal(t, []string{
 		"flushed", "begin 5 1:0/32 after 9", "publish cache", "publish edge", "claim 0/64", "flushed",
 	}, f.calls)
@@ -70,7 +70,7 @@ func TestGapFlushesEverySinkBeforeItsClaim(t *testing.T) {
 	}
 	gaps, reasons := metric(t, reg, "walpurge_gaps_total", "stream_behind")
 	require.InDelta(t, 1, gaps, 0)
-	require.Equal(t, 6, reasons, "every reason is shown from the start")
+	require.Equal(t, 7, reasons, "every reason is shown from the start")
 }
 
 // Until the flushes are in the stream, its newest claim must show the gap, so
@@ -89,7 +89,7 @@ func TestGapIsFoundAgainAfterACrashInTheMiddle(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			f := &fake{found: c.found, seq: 9, last: c.last, fail: map[string]error{"publish": errFake}}
 			r, _ := newRouter(t, f, productRules)
-			require.ErrorIs(t, r.Start(t.Context(), cdc.Session{Start: at(100)}), errFake)
+			require.ErrorIs(t, r.Start(t.Context(), cdc.Session{Start: at(100), End: 1000}), errFake)
 			require.Equal(t, []string{"flushed", c.want, "publish cache"}, f.calls)
 		})
 	}
@@ -99,7 +99,7 @@ func TestStopOnGapHalts(t *testing.T) {
 	f := &fake{found: true, seq: 9, last: cdc.Claim{Epoch: 4, Position: at(50)}}
 	r, _ := newRouter(t, f, productRules)
 	r.cfg.StopOnGap = true
-	err := r.Start(t.Context(), cdc.Session{Start: at(100)})
+	err := r.Start(t.Context(), cdc.Session{Start: at(100), End: 1000})
 	var halt *cdc.Halt
 	require.ErrorAs(t, err, &halt)
 	require.ErrorContains(t, err, "postgres.on_gap is stop")
@@ -110,14 +110,14 @@ func TestStartPassesFailuresOn(t *testing.T) {
 	for _, call := range []string{"last", "flushed", "begin", "claim"} {
 		f := &fake{found: true, last: cdc.Claim{Position: at(50)}, fail: map[string]error{call: errFake}}
 		r, _ := newRouter(t, f, productRules)
-		require.ErrorIs(t, r.Start(t.Context(), cdc.Session{Start: at(100)}), errFake, call)
+		require.ErrorIs(t, r.Start(t.Context(), cdc.Session{Start: at(100), End: 1000}), errFake, call)
 	}
 }
 
 func TestStartDropsAnUnfinishedTransaction(t *testing.T) {
 	r, f := started(t, productRules)
 	require.NoError(t, r.Change(t.Context(), begin(5, 200), insert(1)))
-	require.NoError(t, r.Start(t.Context(), cdc.Session{Start: at(100)}))
+	require.NoError(t, r.Start(t.Context(), cdc.Session{Start: at(100), End: 1000}))
 	f.reset()
 	tx := begin(5, 200)
 	require.NoError(t, r.Change(t.Context(), tx, insert(2)))
@@ -133,7 +133,7 @@ func TestStartDropsAnUnfinishedTransaction(t *testing.T) {
 func TestClaimsNeverGoBack(t *testing.T) {
 	f := &fake{found: true, seq: 9, last: cdc.Claim{Epoch: 4, Position: at(300)}}
 	r, _ := newRouter(t, f, productRules)
-	require.NoError(t, r.Start(t.Context(), cdc.Session{Start: at(100)}))
+	require.NoError(t, r.Start(t.Context(), cdc.Session{Start: at(100), End: 1000}))
 	f.reset()
 	for _, commit := range []cdc.LSN{150, 292, 310} {
 		tx := begin(uint64(commit), commit)

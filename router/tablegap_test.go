@@ -127,7 +127,7 @@ func TestReloadWhoseTablesCannotBePublished(t *testing.T) {
 func TestPatternsCountUnderTheirText(t *testing.T) {
 	f := &fake{found: true, last: cdc.Claim{Epoch: 1, Position: at(100)}, seq: 7}
 	r, reg := newRouter(t, f, tenantRules)
-	require.NoError(t, r.Start(t.Context(), cdc.Session{Start: at(100)}))
+	require.NoError(t, r.Start(t.Context(), cdc.Session{Start: at(100), End: 1000}))
 	for _, tenant := range []string{"a", "b"} {
 		rel := orders(tenant, idColumn)
 		require.NoError(t, r.Change(t.Context(), begin(5, 200), &cdc.Change{Op: cdc.Insert, Rel: rel, New: cdc.Tuple{{Kind: cdc.Text, Data: []byte("7")}}}))
@@ -159,7 +159,7 @@ rules:
     keys: ["{tenant}:{id}"]
 `), Sinks: []string{"cache", "edge"}, Publisher: f, Ledger: f, Metrics: NewMetrics(reg), Logger: slog.New(slog.NewTextHandler(&log, nil)),
 	})
-	require.NoError(t, r.Start(t.Context(), cdc.Session{Start: at(100)}))
+	require.NoError(t, r.Start(t.Context(), cdc.Session{Start: at(100), End: 1000}))
 	f.reset()
 	count := func(rule string) (n float64) {
 		families, err := reg.Gather()
@@ -231,7 +231,7 @@ func BenchmarkManyTables(b *testing.B) {
 	var before, after runtime.MemStats
 	for b.Loop() {
 		r, _ := newRouter(b, f, tenantRules)
-		if err := r.Start(b.Context(), cdc.Session{Start: at(100)}); err != nil {
+		if err := r.Start(b.Context(), cdc.Session{Start: at(100), End: 1000}); err != nil {
 			b.Fatal(err)
 		}
 		runtime.GC()

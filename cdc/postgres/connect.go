@@ -121,9 +121,6 @@ func (c Config) connectReplication(ctx context.Context) (*pgconn.PgConn, *handsh
 	maps.Copy(cfg.RuntimeParams, pins)
 	cfg.RuntimeParams["replication"] = "database"
 	cfg.RuntimeParams["wal_sender_timeout"] = senderTimeout
-	// The connection would otherwise ask the walsender for its encodings by
-	// extended protocol; read-write is checked on the ordinary connection.
-	cfg.ValidateConnect = nil
 	var hr *handshakeReader
 	cfg.BuildFrontend = func(r io.Reader, w io.Writer) *pgproto3.Frontend {
 		hr = &handshakeReader{r: r}

@@ -204,6 +204,10 @@ func (r *Reader) session(ctx context.Context, h Handler, streamed *bool) error {
 		return fmt.Errorf("identify the server: %w", err)
 	}
 	prepared.Start.SystemID, prepared.Start.Timeline = id.SystemID, uint32(id.Timeline)
+	prepared.End = cdc.LSN(id.XLogPos)
+	if prepared.History, err = r.history(ctx, conn, id.Timeline); err != nil {
+		return err
+	}
 	stream, err := r.cfg.startStreaming(ctx, conn, hr)
 	if err != nil {
 		return r.explainStart(err)

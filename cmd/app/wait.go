@@ -12,18 +12,32 @@ import (
 // wait blocks until the sink, or every sink, has purged up to lsn on the
 // present timeline, and then tells of what is parked below it.
 func (a *App) wait(ctx context.Context, lsn cdc.LSN, sink string) error {
-	found := false
 	received := watermark.Mark{Stage: watermark.Received}
 	// Until the reader has begun, the timeline that lsn is meant on is unknown.
 	if err := a.board.Wait(ctx, received, cdc.Position{Timeline: 1}); err != nil {
 		return err
 	}
-	p := a.board.Get(received)
-	p.LSN = lsn
-	if a.board.Get(received).Before(p) {
-		// Nothing may follow on an idle database until the next heartbeat.
-		a.reader.Beat()
+	for {
+		p := a.board.Get(received)
+		p.LSN = lsn
+		if a.board.Get(received).Before(p) {
+			// Nothing may follow on an idle database until the next heartbeat.
+			a.reader.Beat()
+		}
+		if err := a.waitFor(ctx, p, sink); err != nil {
+			return err
+		}
+		// Every mark of a timeline lies after all of the one before, so a promotion
+		// ends the wait without a purge: wait on the new one.
+		if now := a.board.Get(received); now.SystemID == p.SystemID && now.Timeline == p.Timeline {
+			return a.parkedBelow(ctx, p, sink)
+		}
 	}
+}
+
+// waitFor blocks until the sink, or every sink, has purged up to p.
+func (a *App) waitFor(ctx context.Context, p cdc.Position, sink string) error {
+	found := false
 	for _, l := range a.lanes {
 		if sink != "" && sink != l.spec.Name {
 			continue
@@ -36,7 +50,7 @@ func (a *App) wait(ctx context.Context, lsn cdc.LSN, sink string) error {
 	if !found {
 		return &admin.NotFoundError{What: "sink " + sink}
 	}
-	return a.parkedBelow(ctx, p, sink)
+	return nil
 }
 
 // parkedBelow returns an *admin.ParkedError if a sink, or with an empty name any
