@@ -122,6 +122,11 @@ func (c *checker) database(ctx context.Context, cfg *config.Config, set *rules.S
 		return postgres.InspectIdentities(ctx, conn, t)
 	})
 	c.drift(cfg, set, lock, live)
+	faults, err := cfg.Postgres.FailoverFaults(ctx, conn)
+	c.add(false, err)
+	for _, err := range faults {
+		c.add(false, err)
+	}
 	for _, err := range replicaFaults(ctx, cfg) {
 		c.add(false, err)
 	}
