@@ -172,39 +172,59 @@ func TestFailoverWithoutTheSlot(t *testing.T) {
 	}
 }
 
-// TestFailoverThatUndoesCommits: a standby without the newest commits takes over with the
-// slot. A copy of a row that was undone is stale, and no change will ever say so.
+// TestFailoverThatUndoesCommits: a standby without the newest commit takes over with the
+// slot. A copy of the row that was undone is stale, and no change will ever say so. Where
+// the primary streams nothing that the standby lacks, the daemon had nothing of it.
 func TestFailoverThatUndoesCommits(t *testing.T) {
 	t.Parallel()
 	if rounds(0, 1) == 0 {
 		return
 	}
-	r := newRig(t, rigOptions{binaries: major(t, 17)})
-	r.exec("INSERT INTO products (id, slug, name) VALUES (1, 'a', 'old')")
-	heir := r.heir(nil)
-	d := r.start()
-	eventually(t, 60*time.Second, func() bool { return inherited(t, heir) }, "the slot is synchronised")
-	set(t, heir, "primary_conninfo", "")
-	eventually(t, 20*time.Second, func() bool {
-		var receivers int
-		require.NoError(t, heir.QueryRow(t.Context(), "app", "SELECT count(*) FROM pg_stat_wal_receiver", &receivers))
-		return receivers == 0
-	}, "the standby receives nothing more")
-	r.exec("UPDATE products SET name = 'undone' WHERE id = 1")
-	d.wait(r.lsn(), 20*time.Second)
-	r.fill([]string{"product:1"}, "/product-1") // with what a reader saw after the purge
+	for _, held := range []bool{false, true} {
+		t.Run(fmt.Sprint("held back ", held), func(t *testing.T) {
+			t.Parallel()
+			r := newRig(t, rigOptions{binaries: major(t, 17)})
+			r.exec("INSERT INTO products (id, slug, name) VALUES (1, 'a', 'old')")
+			heir := r.heir(nil)
+			if held {
+				set(t, r.pg, "synchronized_standby_slots", "heir")
+			}
+			d := r.start()
+			d.wait(r.lsn(), 20*time.Second)
+			eventually(t, 60*time.Second, func() bool { return inherited(t, heir) }, "the slot is synchronised")
+			set(t, heir, "primary_conninfo", "")
+			eventually(t, 20*time.Second, func() bool {
+				var receivers int
+				require.NoError(t, heir.QueryRow(t.Context(), "app", "SELECT count(*) FROM pg_stat_wal_receiver", &receivers))
+				return receivers == 0
+			}, "the standby receives nothing more")
+			if held {
+				r.fill([]string{"product:1"}, "/product-1")
+			}
+			r.exec("UPDATE products SET name = 'undone' WHERE id = 1")
+			if !held {
+				d.wait(r.lsn(), 20*time.Second)
+				r.fill([]string{"product:1"}, "/product-1") // with what a reader saw after the purge
+			}
 
-	r.succeed(d, heir)
-	d.wait(r.lsn(), time.Minute)
-	var name string
-	require.NoError(t, r.db.QueryRow(t.Context(), "SELECT name FROM products WHERE id = 1").Scan(&name))
-	require.Equal(t, "old", name)
-	require.Empty(t, r.held("product:1"))
-	require.Zero(t, r.edge.Objects())
-	require.Equal(t, map[string]string{"timeline_forked": "1"}, d.gaps())
-	r.fill([]string{"product:1"})
-	r.exec("UPDATE products SET name = 'new' WHERE id = 1")
-	d.wait(r.lsn(), time.Minute)
-	require.Empty(t, r.held("product:1"), "the line goes on")
-	d.fresh()
+			r.succeed(d, heir)
+			d.wait(r.lsn(), time.Minute)
+			var name string
+			require.NoError(t, r.db.QueryRow(t.Context(), "SELECT name FROM products WHERE id = 1").Scan(&name))
+			require.Equal(t, "old", name)
+			if held {
+				require.Empty(t, d.gaps())
+				require.Equal(t, []string{"product:1"}, r.held("product:1"), "the copy is of a row that did not change")
+			} else {
+				require.Equal(t, map[string]string{"timeline_forked": "1"}, d.gaps())
+				require.Empty(t, r.held("product:1"))
+				require.Zero(t, r.edge.Objects())
+			}
+			r.fill([]string{"product:1"})
+			r.exec("UPDATE products SET name = 'new' WHERE id = 1")
+			d.wait(r.lsn(), time.Minute)
+			require.Empty(t, r.held("product:1"), "the line goes on")
+			d.fresh()
+		})
+	}
 }
