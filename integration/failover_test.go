@@ -2,6 +2,8 @@ package integration
 
 import (
 	"fmt"
+	"net/http"
+	"net/url"
 	"path/filepath"
 	"testing"
 	"time"
@@ -68,6 +70,23 @@ func (d *daemon) timeline(stage, target string) uint32 {
 	return 0
 }
 
+// waitBeyond has somebody wait, until the test ends, for a position that the log does
+// not come to, and returns where an answer would arrive.
+func (d *daemon) waitBeyond(r *rig) <-chan string {
+	var lsn string
+	require.NoError(d.t, r.db.QueryRow(d.t.Context(), "SELECT (pg_current_wal_lsn() + 1e12::numeric)::text").Scan(&lsn))
+	req, err := http.NewRequestWithContext(d.t.Context(), http.MethodGet, "http://"+d.addr+"/api/v1/wait?timeout=4m&lsn="+url.QueryEscape(lsn), nil)
+	require.NoError(d.t, err)
+	answer := make(chan string, 1)
+	go func() {
+		if resp, err := http.DefaultClient.Do(req); err == nil {
+			resp.Body.Close()
+			answer <- resp.Status
+		}
+	}()
+	return answer
+}
+
 // gaps counts the gaps of every reason.
 func (d *daemon) gaps() map[string]string {
 	out := make(map[string]string)
@@ -104,12 +123,18 @@ func TestFailoverIsNoGap(t *testing.T) {
 			require.Zero(t, o.code, o.stdout)
 			require.Equal(t, uint32(1), d.timeline("purged", "cache"))
 
+			early := d.waitBeyond(r)
 			r.succeed(d, heir)
 			w.forgive()
 			n := w.count()
 			eventually(t, 30*time.Second, func() bool { return w.count() > n+300 }, "rows are written on the new primary")
 			commits := w.halt(t)
 			d.wait(r.lsn(), time.Minute)
+			select {
+			case answer := <-early:
+				require.FailNow(t, "nothing was purged up to there", answer)
+			default:
+			}
 			require.Empty(t, judge.lost())
 			require.Empty(t, d.gaps(), "a failover with its slot is no gap")
 			for _, m := range d.status().Watermarks {
