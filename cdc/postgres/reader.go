@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"math/rand/v2"
+	"net"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -212,14 +214,22 @@ func (r *Reader) session(ctx context.Context, h Handler, streamed *bool) error {
 	if err != nil {
 		return r.explainStart(err)
 	}
-	defer stream.Close()
 	*streamed = true
-	r.opts.Board.Advance(watermark.Mark{Stage: watermark.Received}, prepared.Start)
 	r.opts.Logger.Info("streaming", "slot", r.cfg.Slot, "from", prepared.Start.String())
+	return r.Follow(ctx, stream, hr, prepared, newestXID, h)
+}
 
+// Follow streams one session to the handler, over a connection on which
+// START_REPLICATION has succeeded; in is where what it brings is read from, and newestXID
+// a transaction id near those to come. It closes the connection, and returns why the
+// session ended: nil, once the context has and what was received is handed over and
+// confirmed. Run makes sessions of the real thing, tests of a simulated server.
+func (r *Reader) Follow(ctx context.Context, conn net.Conn, in io.Reader, start cdc.Session, newestXID uint64, h Handler) error {
+	defer conn.Close()
+	r.opts.Board.Advance(watermark.Mark{Stage: watermark.Received}, start.Start)
 	s := &session{
-		start: prepared, conn: stream, board: r.opts.Board, handler: h, beat: r.beat,
+		start: start, conn: conn, board: r.opts.Board, handler: h, beat: r.beat,
 		urgent: make(chan struct{}, 1), decoder: pgoutput.NewDecoder(), xids: widener{newest: newestXID}, gap: r.tableGap,
 	}
-	return r.stream(ctx, s, newReceiver(stream, hr))
+	return r.stream(ctx, s, newReceiver(conn, in))
 }

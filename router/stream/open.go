@@ -10,6 +10,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/walpurge/walpurge/cdc"
+	"github.com/walpurge/walpurge/cdc/failpoint"
 )
 
 // Config shapes the stream of one pipeline.
@@ -59,15 +60,26 @@ func Open(ctx context.Context, nc *nats.Conn, cfg Config) (*Stream, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open JetStream: %w", err)
 	}
+	return OpenOn(ctx, js, cfg)
+}
+
+// OpenOn does what Open does, on whatever keeps the streams: a server that Open has
+// looked at, or one that a test simulates. Of a Stream on the latter, Consumer and
+// HandConsumer need a real connection.
+func OpenOn(ctx context.Context, js jetstream.JetStream, cfg Config) (*Stream, error) {
 	name := streamName(cfg.Pipeline)
 	if old, err := js.Stream(ctx, name); err == nil && old.CachedInfo().Config.PersistMode == jetstream.AsyncPersistMode {
 		return nil, fmt.Errorf("stream %s has asynchronous persistence: it acknowledges what it has not stored; recreate it with persist_mode default", name)
+	}
+	discard := jetstream.DiscardNew
+	if failpoint.On("stream_discards_old") {
+		discard = jetstream.DiscardOld
 	}
 	st, err := js.CreateOrUpdateStream(ctx, jetstream.StreamConfig{
 		Name:      name,
 		Subjects:  []string{purgeSubject(cfg.Pipeline, "*"), progressSubject(cfg.Pipeline)},
 		Retention: jetstream.LimitsPolicy,
-		Discard:   jetstream.DiscardNew,
+		Discard:   discard,
 		Storage:   jetstream.FileStorage,
 		// Age is the Trimmer's business: the server would drop messages that no
 		// lane has acknowledged.
@@ -79,7 +91,7 @@ func Open(ctx context.Context, nc *nats.Conn, cfg Config) (*Stream, error) {
 	if err != nil {
 		return nil, explainOpen(name, err)
 	}
-	s := &Stream{cfg: cfg, nc: nc, js: js, stream: st}
+	s := &Stream{cfg: cfg, nc: js.Conn(), js: js, stream: st}
 	if _, err = s.aside(ctx, parkedName(cfg.Pipeline), parkedSubject(cfg.Pipeline, "*")); err != nil {
 		return nil, err
 	}

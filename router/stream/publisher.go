@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"strconv"
 	"sync/atomic"
 	"time"
 
@@ -197,8 +198,10 @@ func (p *Publisher) Begin(ctx context.Context, epoch uint64, at cdc.Position, af
 	if err != nil {
 		return err
 	}
-	_, err = p.s.js.PublishMsg(ctx, &nats.Msg{Subject: progressSubject(p.s.cfg.Pipeline), Data: data},
-		jetstream.WithExpectLastSequencePerSubject(after))
+	_, err = p.s.js.PublishMsg(ctx, &nats.Msg{
+		Subject: progressSubject(p.s.cfg.Pipeline), Data: data,
+		Header: nats.Header{jetstream.ExpectedLastSubjSeqHeader: {strconv.FormatUint(after, 10)}},
+	})
 	if err != nil {
 		return fmt.Errorf("begin epoch %d: %w", epoch, err)
 	}

@@ -32,6 +32,9 @@ func (s *Stream) RunSync(ctx context.Context, board *watermark.Board) error {
 			}
 		}
 		failpoint.Crash("claimed")
+		if failpoint.On("confirm_before_sync") {
+			board.Advance(synced, p)
+		}
 		if s.cfg.Sync != nil {
 			if err := s.cfg.Sync(); err != nil {
 				return &cdc.Halt{Err: fmt.Errorf("sync the stream to disk: %w", err)}
