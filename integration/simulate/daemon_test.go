@@ -29,6 +29,9 @@ type daemon struct {
 	fuse int
 	dead chan struct{}
 	conn net.Conn
+	// running are the lanes and what they read from, by sink.
+	running map[string]*delivery.Lane
+	sources map[string]*source
 
 	intake, work, core   context.Context
 	stop, give, pull     context.CancelFunc
@@ -186,6 +189,7 @@ func (d *daemon) lanes(s *stream.Stream) map[string]*source {
 			Overflow: overflow, Park: s.Park, Board: d.board, Metrics: metrics, Logger: quiet,
 		})
 	}
+	d.running, d.sources = lanes, sources
 	for _, name := range sinkNames {
 		d.over.Go(func() {
 			if err := lanes[name].Run(d.intake, d.work); err != nil {

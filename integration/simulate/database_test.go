@@ -26,10 +26,10 @@ type txn struct {
 }
 
 // slot is strict: it resends all that was not confirmed, and takes no confirmation that
-// goes backwards or beyond what was sent.
+// goes backwards or beyond what was ever sent.
 type slot struct {
-	born, confirmed cdc.LSN
-	created         bool // made anew, and nobody has been told yet
+	born, confirmed, sent cdc.LSN
+	created               bool // made anew, and nobody has been told yet
 }
 
 type database struct {
@@ -73,15 +73,19 @@ func (w *world) show(n int) {
 	w.wake()
 }
 
-// dropSlot makes the slot anew at the end of the log.
+// dropSlot makes the slot anew at the end of the log. Before anything was confirmed that
+// would be a first start, which promises nothing of what lies before.
 func (w *world) dropSlot() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	if w.db.slot.confirmed == w.db.slot.born {
+		return
+	}
 	w.db.lsn += 8
 	for _, tx := range w.db.log {
 		tx.gap = tx.gap || tx.end > w.db.slot.confirmed
 	}
-	w.db.slot = slot{born: w.db.lsn, confirmed: w.db.lsn, created: true}
+	w.db.slot = slot{born: w.db.lsn, confirmed: w.db.lsn, sent: w.db.lsn, created: true}
 }
 
 // connect starts replication, and returns the daemon's end of the connection.
@@ -144,6 +148,7 @@ func (s *walsender) send() {
 			}
 			out = append(out, commitMsg(next))
 		}
+		w.db.slot.sent = max(w.db.slot.sent, s.sent)
 		// What one write carries is what one read may bring.
 		var writes [][]byte
 		for _, m := range out {
@@ -201,8 +206,8 @@ func (s *walsender) confirm(lsn cdc.LSN) {
 	switch confirmed := w.db.slot.confirmed; {
 	case lsn < confirmed:
 		w.failf("the slot was confirmed up to %s, and is told %s", confirmed, lsn)
-	case lsn > s.sent:
-		w.failf("%s was confirmed, and nothing beyond %s was sent", lsn, s.sent)
+	case lsn > w.db.slot.sent:
+		w.failf("%s was confirmed, and nothing beyond %s was sent", lsn, w.db.slot.sent)
 	default:
 		w.confirming(lsn)
 		w.db.slot.confirmed = lsn

@@ -22,8 +22,9 @@ type world struct {
 	mu      sync.Mutex
 	rnd     *rand.Rand
 	changed chan struct{}
-	clock   int  // counts events; what begins later has a larger number
-	calm    bool // nothing fails any more
+	clock   int     // counts events; what begins later has a larger number
+	calm    bool    // nothing fails any more
+	last    cdc.LSN // the end of the log when calm came
 	db      database
 	disk    disk
 	proof   proof
@@ -49,7 +50,7 @@ func newWorld(t testing.TB, seed uint64) *world {
 		steps: rand.New(rand.NewPCG(seed, 1)), rnd: rand.New(rand.NewPCG(seed, 2)),
 	}
 	w.maxByte = []int64{1 << 20, 64 << 10, 24 << 10}[seed%3]
-	w.db = database{lsn: firstLSN, xid: 700, slot: slot{born: firstLSN, confirmed: firstLSN}, byXID: map[uint64]*txn{}}
+	w.db = database{lsn: firstLSN, xid: 700, slot: slot{born: firstLSN, confirmed: firstLSN, sent: firstLSN}, byXID: map[uint64]*txn{}}
 	w.disk = disk{files: map[string]*file{}, floors: map[string]uint64{}}
 	w.proof = proof{lacks: map[string]map[string][]*need{}}
 	for _, s := range sinkNames {
