@@ -2,7 +2,10 @@ package simulate
 
 import (
 	"os"
+	"runtime"
+	"runtime/debug"
 	"strconv"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -82,7 +85,7 @@ func (w *world) crash(d *daemon) *daemon {
 // run is one schedule, and then peace: what is left of the work must end.
 func (w *world) run() {
 	d := w.boot()
-	for range 15 + w.steps.IntN(40) {
+	for range 10 + w.steps.IntN(20) {
 		synctest.Wait()
 		w.judge(d)
 		if w.t.Failed() {
@@ -172,21 +175,34 @@ func seeds(t *testing.T) (from, to uint64) {
 func TestSimulation(t *testing.T) {
 	_, err := ruleSet()
 	require.NoError(t, err)
+	// Every session takes its buffers anew, and there are tens of thousands.
+	defer debug.SetGCPercent(debug.SetGCPercent(400))
 	from, to := seeds(t)
+	var mu sync.Mutex
 	var sum tally
-	for seed := from; seed < to && !t.Failed(); seed++ {
-		synctest.Test(t, func(t *testing.T) {
-			w := newWorld(t, seed)
-			w.run()
-			sum.add(w.tally)
-		})
-	}
+	t.Run("seeds", func(t *testing.T) {
+		shards := uint64(min(4, runtime.GOMAXPROCS(0)))
+		for shard := range shards {
+			t.Run(strconv.FormatUint(shard, 10), func(t *testing.T) {
+				t.Parallel()
+				for seed := from + shard; seed < to && !t.Failed(); seed += shards {
+					synctest.Test(t, func(t *testing.T) {
+						w := newWorld(t, seed)
+						w.run()
+						mu.Lock()
+						defer mu.Unlock()
+						sum.add(w.tally)
+					})
+				}
+			})
+		}
+	})
 	t.Logf("%d schedules: %+v", to-from, sum)
 	if to-from >= 100 && !t.Failed() {
 		n := int(to - from)
-		require.Greater(t, sum.commits, 10*n, "the schedules do something")
-		require.Greater(t, sum.cuts, n/2)
-		require.Greater(t, sum.lost, n)
+		require.Greater(t, sum.commits, 5*n, "the schedules do something")
+		require.Greater(t, sum.cuts, n/4)
+		require.Greater(t, sum.lost, n/2)
 		for what, some := range map[string]int{"gaps": sum.gaps, "full": sum.full, "parked": sum.parked, "trades": sum.trades, "unheard": sum.unheard} {
 			require.Positive(t, some, what)
 		}
