@@ -30,4 +30,5 @@ func TestParse(t *testing.T) {
 func TestNothingIsArmedByItself(t *testing.T) {
 	require.False(t, On("bug"))
 	Crash("place")
+	Copy("place", t.TempDir())
 }

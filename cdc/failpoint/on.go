@@ -48,6 +48,36 @@ func Crash(name string) {
 	}
 }
 
+// Copy replaces what lies at FILE, if it is given for this place, by a copy of a
+// directory: what a power cut at this moment would leave. Files that come and go
+// meanwhile make it start over. It panics if there is no copy in the end, because
+// the test would then judge by an old one.
+func Copy(name, dir string) {
+	p := armed()["copy_"+name]
+	if p == nil {
+		return
+	}
+	next := p.file + ".next"
+	var err error
+	for range 100 {
+		if err = os.RemoveAll(next); err != nil {
+			break
+		}
+		if err = os.CopyFS(next, os.DirFS(dir)); err == nil {
+			break
+		}
+	}
+	if err == nil {
+		err = os.RemoveAll(p.file)
+	}
+	if err == nil {
+		err = os.Rename(next, p.file)
+	}
+	if err != nil {
+		panic(err)
+	}
+}
+
 // last counts a passage and reports whether it is the one to end at.
 func (p *point) last() bool {
 	if p.file != "" {

@@ -31,10 +31,13 @@ func (s *Stream) RunSync(ctx context.Context, board *watermark.Board) error {
 				return nil
 			}
 		}
-		failpoint.Crash("claimed")
 		if failpoint.On("confirm_before_sync") {
 			board.Advance(synced, p)
+			told, cancel := context.WithTimeout(ctx, time.Second)
+			_ = board.Wait(told, watermark.Mark{Stage: watermark.Confirmed}, p)
+			cancel()
 		}
+		failpoint.Crash("claimed")
 		if s.cfg.Sync != nil {
 			if err := s.cfg.Sync(); err != nil {
 				return &cdc.Halt{Err: fmt.Errorf("sync the stream to disk: %w", err)}

@@ -144,3 +144,17 @@ func TestWithoutASyncThePublishedIsSynced(t *testing.T) {
 		require.NoError(t, board.Wait(ctx, watermark.Mark{Stage: watermark.Synced}, at(cdc.LSN(100+i))), fmt.Sprint(i))
 	}
 }
+
+// A stream without room refuses what is new. What it holds may not have been purged yet.
+func TestAFullStreamKeepsWhatItHas(t *testing.T) {
+	s := open(t, Config{MaxBytes: 64 << 10})
+	var err error
+	for range 100 {
+		if _, err = s.js.Publish(t.Context(), purgeSubject("shop", "cache"), make([]byte, 1<<10)); err != nil {
+			break
+		}
+	}
+	require.True(t, isFull(err), "full means full: %v", err)
+	first, _ := bounds(t, s)
+	require.Equal(t, uint64(1), first)
+}

@@ -7,6 +7,8 @@ import (
 	"path/filepath"
 	"sync"
 	"time"
+
+	"github.com/walpurge/walpurge/cdc/failpoint"
 )
 
 // store makes the message blocks durable. The server appends to block files and
@@ -43,6 +45,7 @@ func (s *store) sync() error {
 	defer s.mu.Unlock()
 	if s.failed == nil {
 		s.failed = s.walk()
+		failpoint.Copy("synced", s.root)
 	}
 	return s.failed
 }
