@@ -49,6 +49,7 @@ func (d *daemon) step() error {
 	}
 	if d.fuse > 0 {
 		if d.fuse--; d.fuse == 0 {
+			d.w.note("killed")
 			close(d.dead)
 			return errDead
 		}
@@ -83,6 +84,7 @@ func (w *world) boot() *daemon {
 	d.board = watermark.NewBoard(marks...)
 	w.mu.Lock()
 	w.recover()
+	w.note("the daemon starts, floors %v", w.disk.floors)
 	w.mu.Unlock()
 	s, err := stream.OpenOn(d.core, js{d: d}, stream.Config{Pipeline: "sim", MaxAge: time.Hour, MaxBytes: w.maxByte, Replicas: 1, Sync: d.sync})
 	if err != nil {

@@ -56,6 +56,7 @@ func (w *world) commit(rows int) {
 		tx.visible = w.tick()
 	}
 	db.log = append(db.log, tx)
+	w.note("committed %d, ends at %s, visible %v, %d rows", tx.xid, tx.end, tx.visible > 0, len(tx.rows))
 	db.byXID[tx.xid] = tx
 	w.owe(tx)
 	w.wake()
@@ -82,6 +83,7 @@ func (w *world) dropSlot() {
 		return
 	}
 	w.db.lsn += 8
+	w.note("the slot is made anew at %s", w.db.lsn)
 	for _, tx := range w.db.log {
 		tx.gap = tx.gap || tx.end > w.db.slot.confirmed
 	}
@@ -100,6 +102,7 @@ func (w *world) connect(d *daemon) (net.Conn, cdc.Session, uint64) {
 			session.Open = append(session.Open, tx.xid)
 		}
 	}
+	w.note("a session begins at %s, open are %v", s.confirmed, session.Open)
 	server, client := net.Pipe()
 	ws := &walsender{w: w, d: d, conn: server, sent: s.confirmed}
 	d.serving.Go(ws.send)
@@ -135,9 +138,11 @@ func (s *walsender) send() {
 		var out [][]byte
 		if next == nil {
 			s.sent = w.db.lsn
+			w.note("keepalive %s", s.sent)
 			out = append(out, keepaliveMsg(w.db.lsn, w.rnd.IntN(2) == 0))
 		} else {
 			s.sent = next.end
+			w.note("sending %d", next.xid)
 			out = append(out, beginMsg(next))
 			for _, r := range next.rows {
 				if !described[r.table] {
@@ -210,6 +215,9 @@ func (s *walsender) confirm(lsn cdc.LSN) {
 		w.failf("%s was confirmed, and nothing beyond %s was sent", lsn, w.db.slot.sent)
 	default:
 		w.confirming(lsn)
+		if lsn > confirmed {
+			w.note("confirmed %s", lsn)
+		}
 		w.db.slot.confirmed = lsn
 	}
 }

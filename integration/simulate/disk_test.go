@@ -76,11 +76,13 @@ func (w *world) append(m *nats.Msg) (uint64, error) {
 	for f.bytes()+stored.size() > f.cfg.MaxBytes {
 		if f.cfg.Discard == jetstream.DiscardNew || f.first > f.last() {
 			w.tally.full++
+			w.note("no room for a message on %s: %.200s", m.Subject, m.Data)
 			return 0, &jetstream.APIError{Code: 503, ErrorCode: 10077, Description: "maximum bytes exceeded"}
 		}
 		f.first++
 	}
 	f.msgs = append(f.msgs, stored)
+	w.note("stored %d on %s: %.200s", stored.seq, stored.subject, stored.data)
 	w.stored(stored)
 	w.wake()
 	return stored.seq, nil
@@ -95,11 +97,13 @@ func (w *world) publish(d *daemon, m *nats.Msg) (uint64, error) {
 	}
 	if w.one(25) {
 		w.tally.refused++
+		w.note("refused a message on %s: %.200s", m.Subject, m.Data)
 		return 0, errUnheard
 	}
 	seq, err := w.append(m)
 	if err == nil && w.one(25) {
 		w.tally.unheard++
+		w.note("message %d is not acknowledged", seq)
 		return 0, errUnheard
 	}
 	return seq, err
@@ -112,6 +116,7 @@ func (w *world) cut() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.tally.cuts++
+	w.note("the power is cut")
 	for _, f := range w.disk.files {
 		gone := w.rnd.Uint64N(f.last() - f.synced + 1)
 		if gone == 0 {

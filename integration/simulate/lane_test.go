@@ -186,8 +186,11 @@ func (s simSink) Purge(ctx context.Context, invs []rules.Invalidation) error {
 	w.mu.Lock()
 	w.tally.purges++
 	began, takes, fate := w.tick(), w.takes(400*time.Millisecond), w.rnd.IntN(14)
-	if w.calm {
+	switch {
+	case w.calm:
 		fate = 13
+	case time.Now().Before(w.down[s.name]):
+		fate = 0
 	}
 	err := s.d.step()
 	w.mu.Unlock()

@@ -29,7 +29,7 @@ func (w *world) turn(d *daemon) *daemon {
 	switch p := w.steps.IntN(100); {
 	case p < 40:
 		rows := 1 + w.steps.IntN(5)
-		if w.steps.IntN(15) == 0 {
+		if w.steps.IntN(8) == 0 {
 			rows = 100
 		}
 		w.commit(rows)
@@ -37,6 +37,8 @@ func (w *world) turn(d *daemon) *daemon {
 		w.show(2)
 	case p < 80:
 		time.Sleep(time.Duration(w.steps.IntN(1500)) * time.Millisecond)
+	case p < 82:
+		w.fell(sinkNames[w.steps.IntN(len(sinkNames))])
 	case p < 84: // the log grows by what is not published
 		w.grow()
 	case p < 88:
@@ -62,6 +64,13 @@ func (w *world) grow() {
 	defer w.mu.Unlock()
 	w.db.lsn += 64
 	w.wake()
+}
+
+// fell lets a sink be dead for a while.
+func (w *world) fell(sink string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.down[sink] = time.Now().Add(time.Duration(5+w.steps.IntN(60)) * time.Second)
 }
 
 // crash kills the daemon between two of its next calls; the power goes with it at times.

@@ -3,6 +3,7 @@ package simulate
 import (
 	"fmt"
 	"math/rand/v2"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -28,8 +29,17 @@ type world struct {
 	db      database
 	disk    disk
 	proof   proof
+	// down is since when on the clock of the bubble each sink answers again.
+	down    map[string]time.Time
 	maxByte int64
+	began   time.Time
 	tally   tally
+	events  []string
+}
+
+// note keeps what happened for the report of a failure. mu is held.
+func (w *world) note(format string, args ...any) {
+	w.events = append(w.events, fmt.Sprintf("%9.3fs ", time.Since(w.began).Seconds())+fmt.Sprintf(format, args...))
 }
 
 // tally counts what the schedules did, so that a simulation of nothing is noticed.
@@ -49,7 +59,9 @@ func newWorld(t testing.TB, seed uint64) *world {
 		t: t, seed: seed, changed: make(chan struct{}),
 		steps: rand.New(rand.NewPCG(seed, 1)), rnd: rand.New(rand.NewPCG(seed, 2)),
 	}
-	w.maxByte = []int64{1 << 20, 64 << 10, 24 << 10}[seed%3]
+	w.maxByte = []int64{1 << 20, 64 << 10, 16 << 10}[seed%3]
+	w.began = time.Now()
+	w.down = map[string]time.Time{}
 	w.db = database{lsn: firstLSN, xid: 700, slot: slot{born: firstLSN, confirmed: firstLSN, sent: firstLSN}, byXID: map[uint64]*txn{}}
 	w.disk = disk{files: map[string]*file{}, floors: map[string]uint64{}}
 	w.proof = proof{lacks: map[string]map[string][]*need{}}
@@ -61,6 +73,7 @@ func newWorld(t testing.TB, seed uint64) *world {
 
 // failf reports a broken promise, once, with what replays it.
 func (w *world) failf(format string, args ...any) {
+	w.t.Logf("seed %d, what came before:\n%s", w.seed, strings.Join(w.events[max(0, len(w.events)-60):], "\n"))
 	w.t.Errorf("seed %d: "+format+"\nreplay: WALPURGE_SEED=%d go test -tags failpoints -count 20 -failfast -run '^%s$' ./integration/simulate",
 		append(append([]any{w.seed}, args...), w.seed, "TestSimulation")...)
 }

@@ -231,7 +231,9 @@ func (p *Publisher) Run(ctx context.Context) error {
 			}
 			p.claim(ctx, e)
 		default:
-			p.settle(ctx, e)
+			if !p.settle(ctx, e) {
+				return nil // a claim behind it would be a lie
+			}
 			if t := e.traced; t.parent != "" && p.s.cfg.Tracer != nil {
 				p.s.cfg.Tracer.Span(t.parent, "publish", t.sink, t.began, time.Now())
 			}
@@ -267,8 +269,8 @@ func (p *Publisher) peek() *pending {
 // One that was refused is sent again, and then lies behind those that were sent
 // meanwhile. Were it a batch for the cache and the next one for the edge, the
 // edge would be purged first. So whatever was sent before the repetition is sent
-// once more after it.
-func (p *Publisher) settle(ctx context.Context, e pending) {
+// once more after it. It returns false if the context ended first.
+func (p *Publisher) settle(ctx context.Context, e pending) bool {
 	refused := true
 	if e.future != nil {
 		select {
@@ -277,15 +279,19 @@ func (p *Publisher) settle(ctx context.Context, e pending) {
 		case err := <-e.future.Err():
 			p.log.Debug("a batch was refused, sending it again", "err", err)
 		case <-ctx.Done():
-			return
+			return false
 		}
 	}
 	if !refused && e.nth > p.repeat {
-		return
+		return true
 	}
-	if p.insist(ctx, e.msg) && refused {
+	if !p.insist(ctx, e.msg) {
+		return false
+	}
+	if refused {
 		p.repeat = p.sent.Load()
 	}
+	return true
 }
 
 func (p *Publisher) claim(ctx context.Context, e pending) {
