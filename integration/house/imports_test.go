@@ -86,6 +86,7 @@ var house = map[string]room{
 	"integration/bench":            {[]string{"integration/harness"}, []string{pgx, "github.com/valkey-io/valkey-go"}, false},
 	"integration/bench/drainbench": {[]string{"integration/bench"}, nil, false},
 	"integration/house":            {nil, nil, false},
+	"integration/simulate":         {nil, nil, false},
 	"integration/harness":          {nil, []string{pgx, unix}, false},
 	"integration/harness/edge":     {nil, []string{rate}, false},
 	"integration/demo": {[]string{
