@@ -75,10 +75,16 @@ type Change struct {
 type Txn struct {
 	// XID is the top-level transaction id, widened to 64 bits.
 	XID uint64
-	// Commit is the place of the commit record, known from the transaction's
-	// first message on. End, the place just after it, is known at its last.
+	// Commit is the place of the commit record, known from the transaction's first message
+	// on unless it is streamed. End, the place just after it, is known at its last.
 	Commit LSN
 	End    LSN
 	// Time is the server's commit time, microsecond resolution.
 	Time time.Time
+	// Streamed reports that the server sends the transaction before it ends: it may yet
+	// be rolled back, and neither Commit nor Time is known before its last message.
+	Streamed bool
+	// Sub is the subtransaction that a change of a streamed transaction belongs to, widened
+	// to 64 bits; XID itself at the top level. It may be rolled back by itself.
+	Sub uint64
 }

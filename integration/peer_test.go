@@ -197,6 +197,7 @@ func (g *gatherer) Change(_ context.Context, _ *cdc.Txn, c *cdc.Change) error {
 	return nil
 }
 
+func (g *gatherer) Abort(context.Context, *cdc.Txn) error  { return nil }
 func (g *gatherer) Commit(context.Context, *cdc.Txn) error { return nil }
 func (g *gatherer) TableGap(context.Context, *cdc.Txn, cdc.TableGap) error {
 	return errors.New("the tables were published from the start")

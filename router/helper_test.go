@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"os"
 	"slices"
 	"testing"
 	"time"
@@ -13,6 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/walpurge/walpurge/cdc"
+	"github.com/walpurge/walpurge/router/spool"
 	"github.com/walpurge/walpurge/rules"
 )
 
@@ -85,7 +87,7 @@ func newRouter(t require.TestingT, f *fake, yaml string) (*Router, *prometheus.R
 	reg := prometheus.NewRegistry()
 	return New(Config{
 		Rules: parse(t, yaml), Sinks: []string{"cache", "edge"}, Publisher: f, Ledger: f,
-		Metrics: NewMetrics(reg), Logger: slog.New(slog.DiscardHandler),
+		Metrics: NewMetrics(reg), Logger: slog.New(slog.DiscardHandler), Spool: spool.NewPool(os.TempDir(), 1<<30),
 	}), reg
 }
 

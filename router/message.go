@@ -12,11 +12,20 @@ const complainEvery = 10 * time.Second
 
 // Message carries out what a message in the log asks for.
 func (r *Router) Message(ctx context.Context, tx *cdc.Txn, prefix string, content []byte) error {
+	if tx.Streamed {
+		r.keep(tx, prefix, content)
+		return nil
+	}
 	r.enter()
 	if !r.set.Watches(prefix) {
 		return nil
 	}
 	r.tx = tx
+	r.carryOut(prefix, content)
+	return r.relieve(ctx)
+}
+
+func (r *Router) carryOut(prefix string, content []byte) {
 	if err := r.set.Message(prefix, content, r); err != nil {
 		r.complaints++
 		if time.Since(r.complained) >= complainEvery {
@@ -24,8 +33,4 @@ func (r *Router) Message(ctx context.Context, tx *cdc.Txn, prefix string, conten
 			r.complained, r.complaints = time.Now(), 0
 		}
 	}
-	if r.full() {
-		return r.publish(ctx)
-	}
-	return nil
 }

@@ -20,7 +20,15 @@ type Metrics struct {
 	problems      *prometheus.GaugeVec
 	lookups       prometheus.Histogram
 	collapsed     *prometheus.CounterVec
+	streamed      *prometheus.CounterVec
 }
+
+// What becomes of transactions that are read before they end.
+const (
+	committed  = "committed"
+	rolledBack = "rolled_back"
+	coarsened  = "coarsened"
+)
 
 // NewMetrics registers the router's metrics.
 func NewMetrics(reg prometheus.Registerer) *Metrics {
@@ -38,6 +46,7 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 		invalidations: vec("invalidations_total", "Values invalidated at a sink, before deduplication.", "sink", "kind"),
 		gaps:          vec("gaps_total", "Breaks in the line after which sinks were flushed; reason table: only what rules derive from some tables.", "reason"),
 		collapsed:     vec("collapsed_total", "Values that coarser ones were purged instead of.", "rule", "sink"),
+		streamed:      vec("streamed_transactions_total", "Large transactions read before they ended; coarsened: everything was purged that rules derive from their tables.", "outcome"),
 		problems: prometheus.NewGaugeVec(prometheus.GaugeOpts{Namespace: "walpurge", Name: "rule_problems",
 			Help: "Disagreements between a rule and the tables that it watches, as the stream describes them."}, []string{"rule"}),
 	}
@@ -48,6 +57,9 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 	reg.MustRegister(m.problems, m.lookups)
 	for _, reason := range []cdc.GapReason{cdc.GapSlotLost, cdc.GapStreamBehind, cdc.GapSystemChanged, cdc.GapTimelineForked, cdc.GapSkipped, cdc.GapRetained, cdc.GapTable} {
 		m.gaps.WithLabelValues(string(reason))
+	}
+	for _, outcome := range []string{committed, rolledBack, coarsened} {
+		m.streamed.WithLabelValues(outcome)
 	}
 	return m
 }

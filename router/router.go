@@ -10,6 +10,7 @@ import (
 
 	"github.com/walpurge/walpurge/cdc"
 	"github.com/walpurge/walpurge/cdc/failpoint"
+	"github.com/walpurge/walpurge/router/spool"
 	"github.com/walpurge/walpurge/rules"
 )
 
@@ -39,6 +40,8 @@ type Config struct {
 	Ledger    Ledger
 	// StopOnGap ends the daemon at a gap instead of flushing.
 	StopOnGap bool
+	// Spool keeps what transactions come to until they end.
+	Spool *spool.Pool
 	// Lookups answers the rules that ask the database.
 	Lookups Lookups
 	// Broken is told of a gap before it is bridged. Nil: nobody asks.
@@ -65,6 +68,10 @@ type Router struct {
 	waiting  waiting
 	tally    *rules.Tally
 	counters *counters
+	// recording is the rules' as tally is; streams are the transactions that the server
+	// sends before they end.
+	recording *rules.Recording
+	streams   map[uint64]*streamed
 
 	start     cdc.Position
 	tx        *cdc.Txn
@@ -117,6 +124,7 @@ func (r *Router) use(set *rules.Set) {
 		r.builders[i] = newBuilder(sink, set.Rules())
 	}
 	r.tally = set.NewTally()
+	r.recording = set.NewRecording()
 	r.counters = r.cfg.Metrics.counters(set, r.cfg.Sinks)
 }
 
@@ -171,6 +179,7 @@ func (r *Router) Start(ctx context.Context, s cdc.Session) error {
 	r.waiting = newWaiting()
 	r.tally.End(nil)
 	r.swap()
+	r.dropStreams()
 	r.start, r.open, r.owed, r.end = s.Start, false, false, 0
 	// Claims of the session before may still be on their way.
 	if err := r.cfg.Publisher.Flushed(ctx); err != nil {
@@ -240,29 +249,29 @@ func (r *Router) bridge(ctx context.Context, gap cdc.Gap, open []uint64, last cd
 
 // Change evaluates one row event.
 func (r *Router) Change(ctx context.Context, tx *cdc.Txn, c *cdc.Change) error {
+	if tx.Streamed {
+		r.foresee(tx, c)
+		return nil
+	}
 	r.enter()
 	r.tx = tx
-	plan, known := r.plans[c.Rel.OID]
-	if !known || plan.rel != c.Rel {
-		plan = r.bind(c.Rel)
-		r.plans[c.Rel.OID] = plan
-	}
+	plan := r.plan(c.Rel)
 	if plan.rules == nil {
 		return nil
 	}
 	plan.changes[c.Op].Inc()
 	r.tally.Eval(plan.rules, c, r)
-	if r.tally.Full() {
-		for sink := range r.builders {
-			if err := r.handOn(ctx, sink); err != nil {
-				return err
-			}
-		}
+	return r.relieve(ctx)
+}
+
+// plan returns what is known of a table's shape.
+func (r *Router) plan(rel *cdc.Relation) boundPlan {
+	plan, known := r.plans[rel.OID]
+	if !known || plan.rel != rel {
+		plan = r.bind(rel)
+		r.plans[rel.OID] = plan
 	}
-	if r.full() {
-		return r.publish(ctx)
-	}
-	return nil
+	return plan
 }
 
 // bind makes the plan of a new version of a table's shape, and tells what the
@@ -305,6 +314,11 @@ func (r *Router) Verdict(rule int, v rules.Verdict) { r.counters.verdict(rule, v
 // Rest would have done is done now: on a busy line every read may end in the
 // middle of a transaction.
 func (r *Router) Commit(ctx context.Context, tx *cdc.Txn) error {
+	if tx.Streamed {
+		if err := r.pour(ctx, tx); err != nil {
+			return err
+		}
+	}
 	if err := r.settle(ctx); err != nil {
 		return err
 	}

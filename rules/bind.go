@@ -18,10 +18,10 @@ type Plan struct {
 	rules []boundRule
 	index map[string]int
 	used  []int // columns that any rule reads, ascending
-	// tally is that of the transaction, during its Eval; row is what it needs of
-	// the change at hand.
-	tally *Tally
-	row   rowValues
+	// gather is the transaction's tally, or what stands for it, during its Eval; row is
+	// what it needs of the change at hand.
+	gather gatherer
+	row    rowValues
 	// withheld, where it is not nil, is told of what a rollout keeps back.
 	withheld func(sink int, k Kind, value []byte)
 	// problems is what Problems says.

@@ -55,7 +55,17 @@ func (v *rowValues) Verdict(int, Verdict) {}
 // Lookup implements Output: what a lookup gives is not counted.
 func (v *rowValues) Lookup(*Pending) {}
 
-// emitCollapsing gives the rule's values of one change to the tally, each with
+// gatherer takes the values of rules with collapse:.
+type gatherer interface {
+	// collapses reports whether values of the rule are taken for the sink; and, if so,
+	// whether so many of a row were as good as taken already.
+	collapses(rule, sink, values int) (taken, sealed bool)
+	// group takes the values of a row, with those that stand for them step by step. They
+	// are valid during the call only.
+	group(rule, sink int, exact []kindValue, covers [][]kindValue)
+}
+
+// emitCollapsing gives the rule's values of one change to who gathers them, each with
 // the coarser ones that stand for it; and hands over at once what no coarser
 // value stands for.
 func (p *Plan) emitCollapsing(b *boundRule, op cdc.Op, out Output) (unknown, failed bool) {
@@ -67,13 +77,12 @@ func (p *Plan) emitCollapsing(b *boundRule, op cdc.Op, out Output) (unknown, fai
 	unknown, failed = p.emit(b, op, row)
 	for _, sink := range row.sinks {
 		exact := row.exact[sink]
-		ladder := p.tally.of(b.id, sink)
-		if ladder != nil && ladder.sealed {
-			ladder.collapsed += len(exact)
+		collapses, sealed := p.gather.collapses(b.id, sink, len(exact))
+		if sealed {
 			continue
 		}
-		if ladder != nil && p.coversOf(b, sink, op) {
-			p.tally.add(ladder, exact, row.cover)
+		if collapses && p.coversOf(b, sink, op) {
+			p.gather.group(b.id, sink, exact, row.cover)
 			continue
 		}
 		for _, v := range exact {

@@ -41,7 +41,7 @@ func (p *Plan) evalRule(b *boundRule, op cdc.Op, out Output) {
 		out.Verdict(b.id, UnknownCondition)
 	}
 	var lacking, wrong bool
-	if p.tally != nil && len(b.steps) > 0 {
+	if p.gather != nil && len(b.steps) > 0 {
 		lacking, wrong = p.emitCollapsing(b, op, out)
 	} else {
 		lacking, wrong = p.emit(b, op, out)

@@ -21,16 +21,24 @@ type Pending struct {
 	// Key tells what the Pending would come to apart from every other one of its Set.
 	Key string
 
-	rule      *Rule
-	op        types.String
-	captured  ref.Val
+	pendingShape
 	templates []pendingTemplate
 }
 
-// pendingTemplate is a template with the texts of those parts that the row gives;
-// nil for those of the answer.
+// pendingShape is what all have in common that wait for one lookup because of one
+// operation.
+type pendingShape struct {
+	rule     *Rule
+	lookup   *boundLookup
+	op       types.String
+	captured ref.Val
+}
+
+// pendingTemplate is a template, by its place among those of the lookup, with the texts
+// of those parts that the row gives; nil for those of the answer.
 type pendingTemplate struct {
 	*boundTemplate
+	place int
 	texts [][]string
 }
 
@@ -96,7 +104,8 @@ func (p *Plan) ask(b *boundRule, op cdc.Op, out Output) (unknown, failed bool) {
 // pend makes what waits for one lookup; nil where nothing does.
 func (f *fanout) pend(b *boundRule, l *boundLookup, op cdc.Op, row cdc.Tuple, view *rowView) *Pending {
 	f.plan.fills.row = view
-	pending := &Pending{Rule: b.id, rule: b.Rule, op: types.String(op.String()), captured: b.captured, Query: Query{Lookup: l.Lookup}}
+	shape := pendingShape{rule: b.Rule, lookup: l, op: types.String(op.String()), captured: b.captured}
+	pending := &Pending{Rule: b.id, pendingShape: shape, Query: Query{Lookup: l.Lookup}}
 	for i := range l.args {
 		arg, is := f.argument(&l.args[i], row)
 		if is != isValue {
@@ -105,8 +114,6 @@ func (f *fanout) pend(b *boundRule, l *boundLookup, op cdc.Op, row cdc.Tuple, vi
 		}
 		pending.Query.Args = append(pending.Query.Args, arg)
 	}
-	key := appendKey(nil, strconv.Itoa(b.id), l.Name, op.String())
-	key = appendKey(key, pending.Query.Args...)
 	for i := range l.templates {
 		f.template = &l.templates[i]
 		texts, is := f.texts(row)
@@ -114,18 +121,27 @@ func (f *fanout) pend(b *boundRule, l *boundLookup, op cdc.Op, row cdc.Tuple, vi
 			f.unknown = f.unknown || is == isUnknown
 			continue
 		}
-		pending.templates = append(pending.templates, pendingTemplate{f.template, texts})
-		key = appendKey(key, strconv.Itoa(i))
-		for _, choices := range texts {
-			key = append(strconv.AppendInt(key, int64(len(choices)), 10), ' ')
-			key = appendKey(key, choices...)
-		}
+		pending.templates = append(pending.templates, pendingTemplate{f.template, i, texts})
 	}
 	if len(pending.templates) == 0 {
 		return nil
 	}
-	pending.Key = string(key)
+	pending.Key = pending.key()
 	return pending
+}
+
+// key is what Pending.Key says.
+func (p *Pending) key() string {
+	key := appendKey(nil, strconv.Itoa(p.Rule), p.lookup.Name, string(p.op))
+	key = appendKey(key, p.Query.Args...)
+	for i := range p.templates {
+		key = appendKey(key, strconv.Itoa(p.templates[i].place))
+		for _, choices := range p.templates[i].texts {
+			key = append(strconv.AppendInt(key, int64(len(choices)), 10), ' ')
+			key = appendKey(key, choices...)
+		}
+	}
+	return string(key)
 }
 
 // appendKey appends texts so that no two lists of texts come to the same.

@@ -62,9 +62,9 @@ func (s *Set) NewTally() *Tally {
 // Eval does what Plan.Eval does, except that the values of rules with collapse:
 // go into the tally and not to out.
 func (t *Tally) Eval(p *Plan, c *cdc.Change, out Output) {
-	p.tally = t
+	p.gather = t
 	p.Eval(c, out)
-	p.tally = nil
+	p.gather = nil
 }
 
 func (t *Tally) of(rule, sink int) *ladder {
@@ -74,7 +74,19 @@ func (t *Tally) of(rule, sink int) *ladder {
 	return t.ladders[rule][sink]
 }
 
-func (t *Tally) add(l *ladder, exact []kindValue, covers [][]kindValue) {
+func (t *Tally) collapses(rule, sink, values int) (taken, sealed bool) {
+	l := t.of(rule, sink)
+	if l == nil {
+		return false, false
+	}
+	if l.sealed {
+		l.collapsed += values
+	}
+	return true, l.sealed
+}
+
+func (t *Tally) group(rule, sink int, exact []kindValue, covers [][]kindValue) {
+	l := t.of(rule, sink)
 	values, bytes := l.held(), l.bytes
 	if values == 0 && l.rung == 0 && l.counted == nil {
 		t.active = append(t.active, l)

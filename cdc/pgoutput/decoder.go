@@ -21,14 +21,21 @@ type Decoder struct {
 	Logical  Logical
 	// Relation is the newest table described.
 	Relation *cdc.Relation
+	// StreamStart and StreamAbort are filled by the messages of the same names, Commit by
+	// Stream Commit, too.
+	StreamStart StreamStart
+	StreamAbort StreamAbort
+	// XID is the subtransaction, or the transaction, that a message inside a block
+	// belongs to.
+	XID uint32
 
-	relations map[uint32]*cdc.Relation
+	relations relations
 	old, new  cdc.Tuple
 }
 
 // NewDecoder returns the decoder of a new session.
 func NewDecoder() *Decoder {
-	return &Decoder{relations: make(map[uint32]*cdc.Relation)}
+	return &Decoder{relations: newRelations()}
 }
 
 // Decode reads one message and returns its type. A *FormatError names a message
@@ -38,16 +45,19 @@ func (d *Decoder) Decode(data []byte) (Type, error) {
 		return 0, &FormatError{Reason: "empty message"}
 	}
 	c := cursor{typ: Type(data[0]), data: data, off: 1}
+	if d.nested(&c) {
+		return c.typ, c.err
+	}
+	if d.relations.block != 0 && c.typ.carriesXID() {
+		d.XID = c.u32()
+	}
 	switch c.typ {
 	case InsertType, UpdateType, DeleteType:
 		d.change(&c)
 	case BeginType:
 		d.Begin = Begin{Commit: c.lsn(), Time: c.time(), XID: c.u32()}
 	case CommitType:
-		if flags := c.u8(); flags != 0 {
-			c.fail("flags %d, but none is defined", flags)
-		}
-		d.Commit = Commit{Commit: c.lsn(), End: c.lsn(), Time: c.time()}
+		d.commit(&c, 0)
 	case RelationType:
 		d.relation(&c)
 	case TruncateType:
@@ -59,14 +69,24 @@ func (d *Decoder) Decode(data []byte) (Type, error) {
 		d.Origin = Origin{Commit: c.lsn(), Name: c.text()}
 	case TypeType:
 		d.DataType = DataType{OID: c.u32(), Schema: c.text(), Name: c.text()}
+	case StreamStartType, StreamStopType, StreamCommitType, StreamAbortType:
+		d.stream(&c)
 	default:
 		c.off = 0
-		c.fail("protocol version 1 has no such message")
+		c.fail("protocol version 2 has no such message")
 	}
 	return c.typ, c.done()
 }
 
+func (d *Decoder) commit(c *cursor, xid uint32) {
+	if flags := c.u8(); flags != 0 {
+		c.fail("flags %d, but none is defined", flags)
+	}
+	d.Commit = Commit{XID: xid, Commit: c.lsn(), End: c.lsn(), Time: c.time()}
+}
+
 func (d *Decoder) relation(c *cursor) {
+	described := c.data[c.off:]
 	rel := &cdc.Relation{OID: c.u32(), Schema: c.text(), Name: c.text(), Identity: cdc.Identity(c.u8())}
 	if rel.Schema == "" {
 		// The protocol writes pg_catalog as an empty string.
@@ -89,12 +109,11 @@ func (d *Decoder) relation(c *cursor) {
 	if c.err != nil {
 		return
 	}
-	d.relations[rel.OID] = rel
-	d.Relation = rel
+	d.Relation = d.relations.described(rel, described)
 }
 
 func (d *Decoder) known(c *cursor, oid uint32) *cdc.Relation {
-	rel := d.relations[oid]
+	rel := d.relations.get(oid)
 	if rel == nil && c.err == nil {
 		c.fail("relation %d, which no Relation message described", oid)
 	}

@@ -117,7 +117,7 @@ func TestDecodeErrorsNameTheMessage(t *testing.T) {
 		want string
 	}{
 		"empty":            {nil, "empty message"},
-		"unknown type":     {[]byte{'S', 1}, `undecodable pgoutput message unknown type 'S' at byte 0: protocol version 1 has no such message`},
+		"unknown type":     {[]byte{'Z', 1}, `undecodable pgoutput message unknown type 'Z' at byte 0: protocol version 2 has no such message`},
 		"short begin":      {msg('B', uint32(1)), "undecodable pgoutput message Begin at byte 1: 8 bytes wanted, 4 left"},
 		"left over":        {append(msg('O', uint64(1), "x"), 9), "undecodable pgoutput message Origin at byte 11: 1 bytes left over"},
 		"unknown relation": {msg('I', uint32(8), byte('N'), uint16(0)), "undecodable pgoutput message Insert at byte 5: relation 8, which no Relation message described"},

@@ -1,5 +1,6 @@
 // Package pgoutput decodes the messages of PostgreSQL's built-in logical
-// decoding plugin, protocol version 1, into the vocabulary of package cdc.
+// decoding plugin, protocol version 2, into the vocabulary of package cdc. Version 1
+// is the part of it without blocks of transactions that have not ended.
 //
 // It is pure: bytes in, values out, no I/O and no clock. Decoding a row event
 // allocates nothing once the scratch space has grown to the widest table; the

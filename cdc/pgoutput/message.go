@@ -10,7 +10,7 @@ import (
 // Type is the first byte of a message.
 type Type byte
 
-// The message types of protocol version 1.
+// The message types of protocol version 2.
 const (
 	BeginType    Type = 'B'
 	CommitType   Type = 'C'
@@ -22,6 +22,11 @@ const (
 	DeleteType   Type = 'D'
 	TruncateType Type = 'T'
 	LogicalType  Type = 'M'
+
+	StreamStartType  Type = 'S'
+	StreamStopType   Type = 'E'
+	StreamCommitType Type = 'c'
+	StreamAbortType  Type = 'A'
 )
 
 // String names the type as the manual does.
@@ -47,6 +52,14 @@ func (t Type) String() string {
 		return "Truncate"
 	case LogicalType:
 		return "Message"
+	case StreamStartType:
+		return "Stream Start"
+	case StreamStopType:
+		return "Stream Stop"
+	case StreamCommitType:
+		return "Stream Commit"
+	case StreamAbortType:
+		return "Stream Abort"
 	}
 	return fmt.Sprintf("unknown type %q", byte(t))
 }
@@ -61,6 +74,8 @@ type Begin struct {
 
 // Commit closes a transaction.
 type Commit struct {
+	// XID is set by Stream Commit only: it closes no Begin.
+	XID    uint32
 	Commit cdc.LSN
 	// End is the place just after the commit record: the only position of the
 	// transaction that may be confirmed.
@@ -97,6 +112,23 @@ type Logical struct {
 	Prefix        string
 	// Content aliases the input.
 	Content []byte
+}
+
+// StreamStart opens a block of changes of a transaction that has not ended. Blocks of
+// several transactions, and whole transactions, come one after another, never inside
+// each other.
+type StreamStart struct {
+	XID uint32
+	// First reports that it is the transaction's first block.
+	First bool
+}
+
+// StreamAbort tells that a streamed transaction, or one of its subtransactions, was
+// rolled back. Of a subtransaction that held others, each that was streamed is told.
+type StreamAbort struct {
+	XID uint32
+	// Sub is the subtransaction, or XID itself.
+	Sub uint32
 }
 
 // FormatError is a message that does not follow the protocol. The reader must

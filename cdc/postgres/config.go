@@ -24,6 +24,8 @@ type Config struct {
 	// this pipeline has not confirmed; 0 is no bound. Past it the slot is moved to
 	// the end of the log, which is a gap.
 	MaxRetained int64
+	// Streaming has the server send large transactions while they run.
+	Streaming bool
 	// Heartbeat is the time between two messages written into the log.
 	Heartbeat time.Duration
 }
@@ -35,6 +37,7 @@ func DefaultConfig(pipeline string) Config {
 		Publication: "walpurge_" + pipeline,
 		Manage:      true,
 		Failover:    true,
+		Streaming:   true,
 		Heartbeat:   10 * time.Second,
 	}
 }

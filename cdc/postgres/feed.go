@@ -52,10 +52,14 @@ func (s *session) feed(ctx context.Context, rc *receiver) error {
 	}
 }
 
-// age is how old the newest commit was when the server sent it.
+// age is how old the newest commit was when the server sent it. Nobody waits for what has
+// not committed: it counts as if it were late already.
 func (s *session) age() time.Duration {
 	const epoch = 946684800_000_000 // 2000-01-01 in Unix microseconds
-	if s.tx.Time.IsZero() {
+	switch {
+	case s.tx.Streamed && s.open:
+		return 2 * lateAfter
+	case s.tx.Time.IsZero():
 		return 0
 	}
 	return time.Duration(s.sent+epoch-s.tx.Time.UnixMicro()) * time.Microsecond

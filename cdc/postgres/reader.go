@@ -230,6 +230,7 @@ func (r *Reader) Follow(ctx context.Context, conn net.Conn, in io.Reader, start 
 	s := &session{
 		start: start, conn: conn, board: r.opts.Board, handler: h, beat: r.beat,
 		urgent: make(chan struct{}, 1), decoder: pgoutput.NewDecoder(), xids: widener{newest: newestXID}, gap: r.tableGap,
+		streams: make(map[uint64]*streamed),
 	}
 	return r.stream(ctx, s, newReceiver(conn, in))
 }

@@ -127,6 +127,8 @@ func (h *sinkhole) TableGap(_ context.Context, tx *cdc.Txn, gap cdc.TableGap) er
 
 func (h *sinkhole) Message(context.Context, *cdc.Txn, string, []byte) error { return nil }
 
+func (h *sinkhole) Abort(context.Context, *cdc.Txn) error { return nil }
+
 func (h *sinkhole) Commit(_ context.Context, tx *cdc.Txn) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()

@@ -18,29 +18,6 @@ import (
 	"github.com/walpurge/walpurge/cdc/watermark"
 )
 
-// Handler is what a reader feeds. Its methods are called by one goroutine, in
-// the order of the log, and may block: that stops the reader and in time the
-// server, never the application. An error ends the session; a *cdc.Halt in it
-// ends the reader.
-type Handler interface {
-	// Start is called when streaming has begun, before anything else.
-	Start(ctx context.Context, s cdc.Session) error
-	// Change hands over a row event or a TRUNCATE of one table. Transaction and
-	// change are valid during the call only.
-	Change(ctx context.Context, tx *cdc.Txn, c *cdc.Change) error
-	// TableGap tells, within a transaction, that changes of some tables may have
-	// been committed and not streamed. What it publishes must be safe before the
-	// transaction's end is.
-	TableGap(ctx context.Context, tx *cdc.Txn, gap cdc.TableGap) error
-	// Message hands over a transactional message that is not the reader's own, in
-	// its place among the changes. content is valid during the call only.
-	Message(ctx context.Context, tx *cdc.Txn, prefix string, content []byte) error
-	// Commit closes the transaction.
-	Commit(ctx context.Context, tx *cdc.Txn) error
-	// Rest is called when all that one read brought has been handed over.
-	Rest(ctx context.Context, r cdc.Rest) error
-}
-
 // session decodes one stretch of streaming.
 type session struct {
 	start   cdc.Session
@@ -56,6 +33,8 @@ type session struct {
 	xids    widener
 	tx      cdc.Txn
 	open    bool
+	// streams are the streamed transactions that have not ended.
+	streams map[uint64]*streamed
 	rest    cdc.Rest
 	// end and first describe the commits since the last rest, last is the newest
 	// commit of the session.
@@ -78,7 +57,7 @@ func (c Config) startStreaming(ctx context.Context, conn *pgconn.PgConn, hr *han
 	hr.careful = true
 	err := pglogrepl.StartReplication(ctx, conn, c.Slot, 0, pglogrepl.StartReplicationOptions{
 		Mode:       pglogrepl.LogicalReplication,
-		PluginArgs: []string{"proto_version '1'", "messages 'true'", "publication_names '" + c.Publication + "'"},
+		PluginArgs: c.pluginArgs(),
 	})
 	hr.careful = false
 	if err != nil {
@@ -181,22 +160,21 @@ func (s *session) wal(ctx context.Context, data []byte) error {
 	if err != nil {
 		return &cdc.Halt{Err: fmt.Errorf("after %s: %w", s.tx.Commit, err)}
 	}
+	if s.tx.Streamed && s.open {
+		s.tx.Sub = s.xids.widen(s.decoder.XID)
+	}
 	switch typ {
 	case pgoutput.InsertType, pgoutput.UpdateType, pgoutput.DeleteType:
 		return s.handler.Change(ctx, &s.tx, &s.decoder.Change)
+	case pgoutput.StreamStartType, pgoutput.StreamStopType, pgoutput.StreamCommitType, pgoutput.StreamAbortType:
+		return s.stream(ctx, typ)
 	case pgoutput.BeginType:
 		b := &s.decoder.Begin
 		s.open = true
 		s.rest.Idle = 0
 		s.tx = cdc.Txn{XID: s.xids.widen(b.XID), Commit: b.Commit, Time: b.Time}
 	case pgoutput.CommitType:
-		s.tx.End = s.decoder.Commit.End
-		s.open = false
-		s.end, s.last = s.tx.End, s.tx.End
-		if s.first.IsZero() || s.tx.Time.Before(s.first) {
-			s.first = s.tx.Time
-		}
-		return s.handler.Commit(ctx, &s.tx)
+		return s.commit(ctx)
 	case pgoutput.TruncateType:
 		for _, rel := range s.decoder.Truncate.Relations {
 			if err := s.handler.Change(ctx, &s.tx, &cdc.Change{Op: cdc.Truncate, Rel: rel}); err != nil {
@@ -207,14 +185,8 @@ func (s *session) wal(ctx context.Context, data []byte) error {
 		// The others come at once, whatever becomes of their transaction.
 		switch m := &s.decoder.Logical; {
 		case !m.Transactional:
-		case m.Prefix == heartbeatPrefix:
-			s.beat.returned(m.Content)
-		case m.Prefix == tablesPrefix:
-			gap, err := s.gap(ctx, &s.tx, m.Content)
-			if err != nil || len(gap.Tables) == 0 {
-				return err
-			}
-			return s.handler.TableGap(ctx, &s.tx, gap)
+		case m.Prefix == heartbeatPrefix || m.Prefix == tablesPrefix:
+			return s.own(ctx, m.Prefix, m.Content)
 		default:
 			return s.handler.Message(ctx, &s.tx, m.Prefix, m.Content)
 		}
@@ -222,15 +194,31 @@ func (s *session) wal(ctx context.Context, data []byte) error {
 	return nil
 }
 
-// widener makes 64-bit transaction ids of the protocol's 32 bits: the one
-// nearest to the newest seen, since running transactions never lie more than
-// 2^31 apart.
-type widener struct{ newest uint64 }
-
-func (w *widener) widen(xid uint32) uint64 {
-	full := w.newest + uint64(int64(int32(xid-uint32(w.newest))))
-	if full > w.newest {
-		w.newest = full
+// commit closes the transaction at hand.
+func (s *session) commit(ctx context.Context) error {
+	s.tx.End = s.decoder.Commit.End
+	s.open = false
+	s.end, s.last = s.tx.End, s.tx.End
+	if s.first.IsZero() || s.tx.Time.Before(s.first) {
+		s.first = s.tx.Time
 	}
-	return full
+	return s.handler.Commit(ctx, &s.tx)
+}
+
+// own carries out a message of the reader's own. In a transaction that may yet be rolled
+// back it waits for the end.
+func (s *session) own(ctx context.Context, prefix string, content []byte) error {
+	if s.tx.Streamed && s.open {
+		s.streams[s.tx.XID].keep(s.tx.Sub, prefix, content)
+		return nil
+	}
+	if prefix == heartbeatPrefix {
+		s.beat.returned(content)
+		return nil
+	}
+	gap, err := s.gap(ctx, &s.tx, content)
+	if err != nil || len(gap.Tables) == 0 {
+		return err
+	}
+	return s.handler.TableGap(ctx, &s.tx, gap)
 }

@@ -39,6 +39,10 @@ func (c *calls) Message(_ context.Context, tx *cdc.Txn, prefix string, content [
 	c.said = append(c.said, fmt.Sprintf("message %s %s in %d", prefix, content, tx.XID))
 	return nil
 }
+func (c *calls) Abort(_ context.Context, tx *cdc.Txn) error {
+	c.said = append(c.said, fmt.Sprintf("abort %d in %d", tx.Sub, tx.XID))
+	return nil
+}
 func (c *calls) Commit(context.Context, *cdc.Txn) error {
 	c.said = append(c.said, "commit")
 	return nil
@@ -53,6 +57,7 @@ func newSession(h Handler) *session {
 	return &session{
 		start: cdc.Session{Start: cdc.Position{SystemID: "1", Timeline: 1, LSN: 100}}, board: board, handler: h,
 		beat: &heartbeat{board: board, log: slog.New(slog.DiscardHandler)}, urgent: make(chan struct{}, 1), decoder: pgoutput.NewDecoder(),
+		streams: make(map[uint64]*streamed),
 	}
 }
 

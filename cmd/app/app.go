@@ -169,9 +169,10 @@ func (a *App) openReader() {
 	a.lookups = lookup.New(lookup.Config{Connect: a.cfg.Postgres.ConnectReading, Visible: a.gate.Wait, Logger: a.log.With("component", "lookup")})
 	a.onClose(func() { a.lookups.Close(context.Background()) })
 	a.routing = router.NewMetrics(a.working)
+	pool := a.spool()
 	a.router = router.New(router.Config{
 		Rules: a.set.Load(), Sinks: a.cfg.SinkNames(), Publisher: a.publisher, Ledger: a.stream,
-		StopOnGap: a.cfg.StopOnGap, Lookups: a.lookups, Broken: func(g cdc.Gap) { a.incidents.add("gap", "", string(g.Reason)) },
+		StopOnGap: a.cfg.StopOnGap, Spool: pool, Lookups: a.lookups, Broken: func(g cdc.Gap) { a.incidents.add("gap", "", string(g.Reason)) },
 		Metrics: a.routing, Logger: a.log.With("component", "router"), Tracer: a.opts.Tracer,
 	})
 	a.pulse = newPulse(a.router)

@@ -34,6 +34,7 @@ type rawPostgres struct {
 	Manage       bool                                `yaml:"manage"`
 	Failover     *strictyaml.Node                    `yaml:"failover"`
 	ColumnLists  strictyaml.Located[bool]            `yaml:"column_lists"`
+	Streaming    bool                                `yaml:"streaming"`
 	MaxRetained  strictyaml.Located[strictyaml.Size] `yaml:"max_retained"`
 	OnGap        strictyaml.Text                     `yaml:"on_gap"`
 	Replicas     *strictyaml.Node                    `yaml:"replicas"`

@@ -52,7 +52,7 @@ func parse(path string, data []byte, opts Options) (*Config, error) {
 		DataDir:      "/var/lib/walpurge",
 		Stream:       rawStream{MaxAge: strictyaml.Located[time.Duration]{Value: 72 * time.Hour}, MaxBytes: strictyaml.Located[strictyaml.Size]{Value: 2 << 30}},
 		DrainTimeout: strictyaml.Located[time.Duration]{Value: 20 * time.Second},
-		Postgres:     rawPostgres{Manage: true, Visible: true, Heartbeat: strictyaml.Located[time.Duration]{Value: 10 * time.Second}},
+		Postgres:     rawPostgres{Manage: true, Visible: true, Streaming: true, Heartbeat: strictyaml.Located[time.Duration]{Value: 10 * time.Second}},
 	}
 	l := &loader{file: path, offline: opts.Offline}
 	l.errs.Add(path, strictyaml.Pos{}, doc.Decode(&raw))
@@ -166,6 +166,7 @@ func (l *loader) rules(patterns []strictyaml.Text) []string {
 func (l *loader) postgres(cfg *Config, raw *rawPostgres) {
 	pg := postgres.DefaultConfig(cfg.Pipeline)
 	pg.URL, pg.PasswordFile, pg.Manage, pg.Heartbeat = raw.URL.Value, raw.PasswordFile, raw.Manage, raw.Heartbeat.Value
+	pg.Streaming = raw.Streaming
 	pg.MaxRetained = int64(raw.MaxRetained.Value)
 	if raw.Slot != "" {
 		pg.Slot = raw.Slot

@@ -56,7 +56,7 @@ func TestDefaults(t *testing.T) {
 	require.Equal(t, []string{"testdata/rules/shop.yaml"}, cfg.Rules)
 	require.Equal(t, "/var/lib/walpurge", cfg.DataDir)
 	require.Equal(t, postgres.Config{
-		URL: "postgres://app@db/shop", Slot: "walpurge_shop", Publication: "walpurge_shop", Manage: true, Failover: true, Heartbeat: 10 * time.Second,
+		URL: "postgres://app@db/shop", Slot: "walpurge_shop", Publication: "walpurge_shop", Manage: true, Failover: true, Streaming: true, Heartbeat: 10 * time.Second,
 	}, cfg.Postgres)
 	require.True(t, cfg.Visible)
 	require.False(t, cfg.StopOnGap)

@@ -14,6 +14,7 @@ import (
 	"github.com/walpurge/walpurge/cdc/postgres"
 	"github.com/walpurge/walpurge/cdc/watermark"
 	"github.com/walpurge/walpurge/router"
+	"github.com/walpurge/walpurge/router/spool"
 	"github.com/walpurge/walpurge/router/stream"
 	"github.com/walpurge/walpurge/rules"
 	"github.com/walpurge/walpurge/sinks"
@@ -98,7 +99,7 @@ func (w *world) boot() *daemon {
 		return d
 	}
 	r := router.New(router.Config{
-		Rules: set, Sinks: sinkNames, Publisher: publisher, Ledger: s, Broken: w.broken, Metrics: routing, Logger: quiet,
+		Rules: set, Sinks: sinkNames, Publisher: publisher, Ledger: s, Broken: w.broken, Metrics: routing, Logger: quiet, Spool: spool.NewPool("nowhere", 0),
 	})
 	sources := d.lanes(s)
 	lowest := func() uint64 {

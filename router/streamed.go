@@ -1,0 +1,155 @@
+package router
+
+import (
+	"context"
+	"errors"
+
+	"github.com/walpurge/walpurge/cdc"
+	"github.com/walpurge/walpurge/router/spool"
+	"github.com/walpurge/walpurge/rules"
+)
+
+// Limits of what is remembered of one streamed transaction beside its records.
+const (
+	maxAborted  = 100_000 // subtransactions
+	maxPrefixes = 1000    // of messages
+)
+
+// streamed is what a transaction that has not ended comes to, should it commit. Where
+// that cannot be told any more, it comes to everything that rules derive from the tables
+// it touched.
+type streamed struct {
+	// values are records of recording; messages are spooled as they came, because they
+	// mean the same to whatever rules are in service at the end.
+	values, messages *spool.Log
+	recording        *rules.Recording
+	// lost is why values are not all that the transaction comes to; nil if they are.
+	lost    error
+	tables  map[cdc.Table]struct{}
+	rel     *cdc.Relation // of the newest change
+	heard   heard
+	aborted map[uint64]struct{}
+}
+
+// heard are the prefixes of a transaction's messages: true where each message is spooled.
+type heard struct {
+	prefixes map[string]bool
+	// others reports that there were more than are remembered.
+	others bool
+}
+
+func (h *heard) note(prefix string, spooled bool) {
+	before, known := h.prefixes[prefix]
+	if !known && len(h.prefixes) >= maxPrefixes {
+		h.others = true
+		return
+	}
+	h.prefixes[prefix] = spooled && (before || !known)
+}
+
+// errReloaded, errManyRollbacks: see streamed.lost.
+var (
+	errReloaded      = errors.New("the rules were reloaded while it ran")
+	errManyRollbacks = errors.New("too many of its subtransactions were rolled back")
+)
+
+// stream returns what is known of a streamed transaction.
+func (r *Router) stream(xid uint64) *streamed {
+	st := r.streams[xid]
+	if st == nil {
+		st = &streamed{
+			values: r.cfg.Spool.New(), messages: r.cfg.Spool.New(), recording: r.recording,
+			tables: make(map[cdc.Table]struct{}), heard: heard{prefixes: make(map[string]bool)}, aborted: make(map[uint64]struct{}),
+		}
+		r.streams[xid] = st
+	}
+	if st.recording != r.recording {
+		st.lose(errReloaded)
+	}
+	return st
+}
+
+// lose gives up the values.
+func (st *streamed) lose(why error) {
+	if st.lost == nil {
+		st.lost = why
+		st.values.Close()
+	}
+}
+
+func (st *streamed) close() {
+	st.values.Close()
+	st.messages.Close()
+}
+
+// foresee records what a change of a transaction that has not ended comes to.
+func (r *Router) foresee(tx *cdc.Txn, c *cdc.Change) {
+	st := r.stream(tx.XID)
+	if st.rel != c.Rel {
+		st.rel = c.Rel
+		st.tables[tableOf(c.Rel)] = struct{}{}
+	}
+	plan := r.plan(c.Rel)
+	if st.lost != nil || plan.rules == nil {
+		return
+	}
+	plan.changes[c.Op].Inc()
+	st.recording.Eval(plan.rules, c, &recorder{Router: r, stream: st, sub: tx.Sub - tx.XID})
+}
+
+// recorder spools the records of one change. Subtransactions are counted from their
+// transaction's id on, which is smaller.
+type recorder struct {
+	*Router
+	stream *streamed
+	sub    uint64
+}
+
+// Record implements rules.RecordOutput.
+func (o *recorder) Record(record []byte) {
+	if o.stream.lost != nil {
+		return
+	}
+	if err := o.stream.values.Append(o.sub, record); err != nil {
+		o.stream.lose(err)
+	}
+}
+
+// keep spools a message of a transaction that has not ended.
+func (r *Router) keep(tx *cdc.Txn, prefix string, content []byte) {
+	st := r.stream(tx.XID)
+	spooled := r.set.Watches(prefix)
+	if spooled {
+		record := append(append([]byte(prefix), 0), content...)
+		spooled = st.messages.Append(tx.Sub-tx.XID, record) == nil
+	}
+	st.heard.note(prefix, spooled)
+}
+
+// Abort forgets what a streamed transaction, or its subtransaction, would have come to.
+func (r *Router) Abort(_ context.Context, tx *cdc.Txn) error {
+	st := r.streams[tx.XID]
+	switch {
+	case st == nil:
+	case tx.Sub == tx.XID:
+		st.close()
+		delete(r.streams, tx.XID)
+		r.cfg.Metrics.streamed.WithLabelValues(rolledBack).Inc()
+	case len(st.aborted) >= maxAborted:
+		// What is left of messages purges more than was asked for, as the rest does.
+		st.lose(errManyRollbacks)
+	default:
+		st.aborted[tx.Sub-tx.XID] = struct{}{}
+	}
+	return nil
+}
+
+// dropStreams forgets all that has not ended: it comes again, whole.
+func (r *Router) dropStreams() {
+	for _, st := range r.streams {
+		st.close()
+	}
+	r.streams = make(map[uint64]*streamed)
+	// What records of lookups have in common begins anew, too.
+	r.recording = r.set.NewRecording()
+}
