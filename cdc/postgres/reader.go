@@ -47,6 +47,7 @@ type Reader struct {
 	// leapt is why the slot was moved, until a session has begun on it. It belongs to
 	// the session.
 	leapt cdc.GapReason
+	whole whole
 	state atomic.Pointer[State]
 	// widening is held by whoever changes the publication.
 	widening sync.Mutex
@@ -210,13 +211,20 @@ func (r *Reader) session(ctx context.Context, h Handler, streamed *bool) error {
 	if prepared.History, err = r.history(ctx, conn, id.Timeline); err != nil {
 		return err
 	}
-	stream, err := r.cfg.startStreaming(ctx, conn, hr)
+	cfg := r.cfg
+	cfg.Streaming = cfg.Streaming && !r.whole.until(prepared)
+	stream, err := cfg.startStreaming(ctx, conn, hr)
 	if err != nil {
 		return r.explainStart(err)
 	}
 	*streamed = true
-	r.opts.Logger.Info("streaming", "slot", r.cfg.Slot, "from", prepared.Start.String())
-	return r.Follow(ctx, stream, hr, prepared, newestXID, h)
+	r.opts.Logger.Info("streaming", "slot", r.cfg.Slot, "from", prepared.Start.String(), "large_transactions_while_they_run", cfg.Streaming)
+	err = r.Follow(ctx, stream, hr, prepared, newestXID, h)
+	if cfg.Streaming && undecodable(err) {
+		r.whole.next = true
+		r.opts.Logger.Warn("the server cannot decode a transaction that has not ended; what is in the log by now is read once it has ended", "err", err)
+	}
+	return err
 }
 
 // Follow streams one session to the handler, over a connection on which
