@@ -62,7 +62,7 @@ func (h *historian) statements(depth int) {
 			h.sql = append(h.sql, "DO $$ BEGIN "+h.change()+"; EXCEPTION WHEN OTHERS THEN NULL; END $$")
 		case n == 8:
 			h.sql = append(h.sql, fmt.Sprintf("SELECT pg_logical_emit_message(true, 'cache.purge', '{\"keys\": [\"m:%d:%d\"]}')", h.mark, h.rng.IntN(4)))
-		case n == 9 && h.shapes:
+		case n == 9 && h.shapes && h.rng.IntN(8) == 0:
 			h.reshape()
 		case n < 12:
 			h.sql = append(h.sql, h.own())

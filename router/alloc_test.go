@@ -49,3 +49,20 @@ func TestChangesAllocateLittle(t *testing.T) {
 		})
 	}
 }
+
+// A change of a transaction that has not ended costs nothing but room in its spool.
+func TestStreamedChangesAllocateNothing(t *testing.T) {
+	r, _ := started(t, productRules)
+	tx, change, n := part(5, 5), insert(0), 0
+	transaction := func() {
+		for range 1000 {
+			change.New[0].Data = strconv.AppendInt(change.New[0].Data[:0], int64(n), 10)
+			n++
+			require.NoError(t, r.Change(t.Context(), tx, change))
+		}
+	}
+	for range 20 {
+		transaction()
+	}
+	require.LessOrEqual(t, testing.AllocsPerRun(10, transaction)/1000, 0.1)
+}

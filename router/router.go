@@ -72,6 +72,7 @@ type Router struct {
 	// sends before they end.
 	recording *rules.Recording
 	streams   map[uint64]*streamed
+	recorder  recorder
 
 	start     cdc.Position
 	tx        *cdc.Txn
@@ -110,6 +111,7 @@ type reload struct {
 // New returns a router with its first rules.
 func New(cfg Config) *Router {
 	r := &Router{cfg: cfg, waiting: newWaiting(), problems: newProblems(cfg.Metrics, cfg.Logger)}
+	r.recorder.router = r
 	r.use(cfg.Rules)
 	return r
 }

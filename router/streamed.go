@@ -94,16 +94,20 @@ func (r *Router) foresee(tx *cdc.Txn, c *cdc.Change) {
 		return
 	}
 	plan.changes[c.Op].Inc()
-	st.recording.Eval(plan.rules, c, &recorder{Router: r, stream: st, sub: tx.Sub - tx.XID})
+	r.recorder.stream, r.recorder.sub = st, tx.Sub-tx.XID
+	st.recording.Eval(plan.rules, c, &r.recorder)
 }
 
-// recorder spools the records of one change. Subtransactions are counted from their
-// transaction's id on, which is smaller.
+// recorder spools the records of the change at hand. Subtransactions are counted from
+// their transaction's id on, which is smaller.
 type recorder struct {
-	*Router
+	router *Router
 	stream *streamed
 	sub    uint64
 }
+
+// Verdict implements rules.RecordOutput.
+func (o *recorder) Verdict(rule int, v rules.Verdict) { o.router.Verdict(rule, v) }
 
 // Record implements rules.RecordOutput.
 func (o *recorder) Record(record []byte) {
