@@ -18,7 +18,7 @@ import (
 )
 
 // window is how many published batches may await their acknowledgement.
-const window = 256
+const window = 64
 
 // Publisher writes batches and claims. Its methods are called by one goroutine;
 // Run settles the acknowledgements in another.
