@@ -53,7 +53,8 @@ var house = map[string]room{
 	"rules/draft":            {[]string{"cdc"}, []string{"golang.org/x/text/unicode/norm"}, pure},
 	"rules/rulestest":        {[]string{"cdc", "rules", "rules/strictyaml"}, nil, pure},
 	"router/lookup":          {[]string{"cdc", "rules"}, []string{pgx}, false},
-	"router":                 {[]string{"cdc", "cdc/failpoint", "rules"}, []string{prom}, false},
+	"router/spool":           {nil, nil, pure},
+	"router":                 {[]string{"cdc", "cdc/failpoint", "router/spool", "rules"}, []string{prom}, false},
 	"router/stream":          {[]string{"cdc", "cdc/failpoint", "cdc/watermark", "rules"}, []string{nats}, false},
 	"router/stream/embedded": {[]string{"cdc/failpoint"}, []string{nats, "github.com/nats-io/nats-server/v2/", unix}, false},
 	"sinks":                  {[]string{"rules"}, nil, pure},
@@ -72,7 +73,7 @@ var house = map[string]room{
 	"cmd/admin":     {[]string{"cdc"}, []string{prom}, false},
 	"cmd/filewatch": {nil, []string{"github.com/fsnotify/fsnotify"}, false},
 	"cmd/app": {[]string{
-		"cdc", "cdc/postgres", "cdc/replica", "cdc/visible", "cdc/watermark", "cmd/admin", "cmd/config", "cmd/filewatch", "router", "router/lookup", "router/stream", "router/stream/embedded",
+		"cdc", "cdc/postgres", "cdc/replica", "cdc/visible", "cdc/watermark", "cmd/admin", "cmd/config", "cmd/filewatch", "router", "router/lookup", "router/spool", "router/stream", "router/stream/embedded",
 		"rules", "rules/draft", "rules/rulestest", "rules/strictyaml", "sinks", "sinks/cloudflare", "sinks/cloudfront", "sinks/delivery", "sinks/fastly", "sinks/valkey", "sinks/varnish", "sinks/webhook",
 	}, []string{pgx, nats, prom, errgrp, unix}, false},
 	"cmd/bench":                    {[]string{"cdc", "cmd/app", "cmd/config", "router/stream", "rules"}, []string{pgx, nats}, false},

@@ -71,8 +71,12 @@ const ackWait = 24 * time.Hour
 // below this.
 const maxUnacked = 65536
 
-// pullAhead is how many messages wait in memory for their turn.
-const pullAhead = 128
+// pullAhead is how many messages wait in memory for their turn, and pullBytes how large
+// they may be together.
+const (
+	pullAhead = 128
+	pullBytes = 1 << 20
+)
 
 // Consumer opens the lane of a sink where it left off; a new one begins with the
 // stream. One that had another name formerly goes on with the backlog of that.
@@ -110,7 +114,7 @@ func (c *Consumer) reset(ctx context.Context, known bool) error {
 	if err != nil {
 		return fmt.Errorf("set consumer %s back to its floor: %w", c.sink, err)
 	}
-	iter, err := c.cons.Messages(jetstream.PullMaxMessages(pullAhead))
+	iter, err := c.cons.Messages(jetstream.PullMaxMessagesWithBytesLimit(pullAhead, pullBytes))
 	if err != nil {
 		return fmt.Errorf("read consumer %s: %w", c.sink, err)
 	}

@@ -168,7 +168,7 @@ type ready struct {
 // of messages in turn may hold as much again.
 const (
 	maxGroup  = 4096
-	maxValues = 24000
+	maxValues = 12000
 	// maxEarly bounds the messages that were purged early and wait for their
 	// gates; past it the lane reads no further.
 	maxEarly = 1024
