@@ -49,10 +49,12 @@ func defaultSettings() map[string]string {
 		"huge_pages":            "off",
 		"jit":                   "off",
 		"fsync":                 "off",
-		"full_page_writes":      "off",
-		"timezone":              "UTC",
-		"log_timezone":          "UTC",
-		"log_line_prefix":       "%m [%p] ",
+		// Large transactions are streamed in tests, too.
+		"logical_decoding_work_mem": "64kB",
+		"full_page_writes":          "off",
+		"timezone":                  "UTC",
+		"log_timezone":              "UTC",
+		"log_line_prefix":           "%m [%p] ",
 		// Failures to start are told apart by their messages.
 		"lc_messages": "C",
 	}

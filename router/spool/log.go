@@ -54,7 +54,7 @@ func frameAt(b []byte) []byte {
 	return b[size : size+int(n)]
 }
 
-// ErrFull: the files of all logs have reached their limit.
+// ErrFull tells that the files of all logs have reached their limit.
 var ErrFull = errors.New("the spool is full")
 
 func (l *Log) spill() error {
@@ -88,7 +88,7 @@ func (l *Log) Each(hand func(owner uint64, record []byte) error) error {
 	var frame []byte
 	for {
 		n, err := binary.ReadUvarint(in)
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			return nil
 		}
 		if err == nil {
