@@ -214,6 +214,9 @@ func (d *daemon) read(r *router.Router) {
 	for d.intake.Err() == nil {
 		conn, session, xid := d.w.connect(d)
 		err := reader.Follow(d.intake, conn, conn, session, xid, r)
+		d.w.mu.Lock()
+		d.w.note("the session ended: %v", err)
+		d.w.mu.Unlock()
 		if halt := (*cdc.Halt)(nil); errors.As(err, &halt) {
 			d.w.failf("the reader halts: %v", err)
 			return

@@ -95,7 +95,7 @@ func (w *world) connect(d *daemon) (net.Conn, cdc.Session, uint64) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	s := &w.db.slot
-	session := cdc.Session{Start: at(s.confirmed), SlotCreated: s.created, SlotUnread: s.confirmed == s.born}
+	session := cdc.Session{Start: at(s.confirmed), End: w.db.lsn, SlotCreated: s.created, SlotUnread: s.confirmed == s.born}
 	s.created = false
 	for _, tx := range w.db.log {
 		if tx.visible == 0 {
@@ -124,34 +124,25 @@ type walsender struct {
 func (s *walsender) send() {
 	defer s.conn.Close()
 	w := s.w
-	described := map[int]bool{}
+	sender := newSender(w)
 	for {
 		w.mu.Lock()
-		var next *txn
+		var ahead []*txn
 		for _, tx := range w.db.log {
 			if tx.end > s.sent && !tx.gap {
-				next = tx
-				break
+				ahead = append(ahead, tx)
 			}
 		}
 		changed, pause := w.changed, w.takes(3*time.Second)+10*time.Millisecond
 		var out [][]byte
-		if next == nil {
+		if len(ahead) == 0 {
 			s.sent = w.db.lsn
 			w.note("keepalive %s", s.sent)
 			out = append(out, keepaliveMsg(w.db.lsn, w.rnd.IntN(2) == 0))
 		} else {
-			s.sent = next.end
-			w.note("sending %d", next.xid)
-			out = append(out, beginMsg(next))
-			for _, r := range next.rows {
-				if !described[r.table] {
-					described[r.table] = true
-					out = append(out, relationMsg(r.table))
-				}
-				out = append(out, rowMsg(r))
-			}
-			out = append(out, commitMsg(next))
+			s.sent = ahead[0].end
+			w.note("sending %d", ahead[0].xid)
+			out = sender.whole(ahead[0], ahead[1:])
 		}
 		w.db.slot.sent = max(w.db.slot.sent, s.sent)
 		// What one write carries is what one read may bring.
@@ -169,7 +160,7 @@ func (s *walsender) send() {
 				return
 			}
 		}
-		if next != nil {
+		if len(ahead) > 0 {
 			continue
 		}
 		select {

@@ -212,7 +212,7 @@ func TestSimulation(t *testing.T) {
 		require.Greater(t, sum.commits, 5*n, "the schedules do something")
 		require.Greater(t, sum.cuts, n/4)
 		require.Greater(t, sum.lost, n/2)
-		for what, some := range map[string]int{"gaps": sum.gaps, "full": sum.full, "parked": sum.parked, "trades": sum.trades, "unheard": sum.unheard} {
+		for what, some := range map[string]int{"gaps": sum.gaps, "full": sum.full, "parked": sum.parked, "trades": sum.trades, "unheard": sum.unheard, "streamed": sum.streamed} {
 			require.Positive(t, some, what)
 		}
 	}

@@ -43,12 +43,12 @@ func (w *world) note(format string, args ...any) {
 }
 
 // tally counts what the schedules did, so that a simulation of nothing is noticed.
-type tally struct{ commits, purges, crashes, cuts, lost, refused, unheard, full, parked, gaps, trades int }
+type tally struct{ commits, purges, crashes, cuts, lost, refused, unheard, full, parked, gaps, trades, streamed int }
 
 func (t *tally) add(u tally) {
 	t.commits, t.purges, t.crashes, t.cuts, t.lost = t.commits+u.commits, t.purges+u.purges, t.crashes+u.crashes, t.cuts+u.cuts, t.lost+u.lost
 	t.refused, t.unheard, t.full, t.parked = t.refused+u.refused, t.unheard+u.unheard, t.full+u.full, t.parked+u.parked
-	t.gaps, t.trades = t.gaps+u.gaps, t.trades+u.trades
+	t.gaps, t.trades, t.streamed = t.gaps+u.gaps, t.trades+u.trades, t.streamed+u.streamed
 }
 
 // firstLSN is where the slot begins.
