@@ -71,12 +71,11 @@ const ackWait = 24 * time.Hour
 // below this.
 const maxUnacked = 65536
 
-// pullAhead is how many messages wait in memory for their turn, and pullBytes how large
-// they may be together.
-const (
-	pullAhead = 128
-	pullBytes = 1 << 20
-)
+// pullAhead is how many messages wait in memory for their turn: 2 MiB of full ones. It is
+// not bounded by bytes, since a request that is tells its end with a message of its own,
+// for which the client's buffer has no room beside pullAhead others that nobody has read
+// yet; it drops what comes last then.
+const pullAhead = 32
 
 // Consumer opens the lane of a sink where it left off; a new one begins with the
 // stream. One that had another name formerly goes on with the backlog of that.
@@ -114,7 +113,7 @@ func (c *Consumer) reset(ctx context.Context, known bool) error {
 	if err != nil {
 		return fmt.Errorf("set consumer %s back to its floor: %w", c.sink, err)
 	}
-	iter, err := c.cons.Messages(jetstream.PullMaxMessagesWithBytesLimit(pullAhead, pullBytes))
+	iter, err := c.cons.Messages(jetstream.PullMaxMessages(pullAhead))
 	if err != nil {
 		return fmt.Errorf("read consumer %s: %w", c.sink, err)
 	}

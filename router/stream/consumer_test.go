@@ -5,9 +5,11 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"sync/atomic"
 	"testing"
 	"time"
 
+	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/stretchr/testify/require"
 
@@ -45,6 +47,27 @@ func TestALaneReadsItsMessagesInOrder(t *testing.T) {
 	}
 	require.NoError(t, p.Claim(t.Context(), at(101), noon))
 	require.Equal(t, "claim 1.2 0/65", short(next(t, c)))
+}
+
+// TestASlowLaneIsSentNoMoreThanItHolds reads only when everything asked for has come.
+func TestASlowLaneIsSentNoMoreThanItHolds(t *testing.T) {
+	s, _ := filled(t, 500)
+	var dropped atomic.Int32
+	s.js.Conn().SetErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) {
+		dropped.Add(1)
+		t.Log(err)
+	})
+	c := consumer(t, s, "cache")
+	for i := range 501 {
+		eventually(t, "the server has sent all it was asked for", func() bool {
+			info, err := c.cons.Info(t.Context())
+			return err == nil && (info.NumWaiting == 0 || info.NumPending == 0)
+		})
+		if m := next(t, c); i > 0 {
+			require.Equal(t, fmt.Sprint(i-1), short(m), "each comes once")
+		}
+	}
+	require.Zero(t, dropped.Load())
 }
 
 func TestARestartRepeatsWhatWasNotAcknowledged(t *testing.T) {
