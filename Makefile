@@ -17,7 +17,7 @@ TEST_FLAGS ?= -race -tags failpoints -p 2 -timeout 14m
 FUZZTIME ?= 20s
 BENCH_ROWS ?= 1000000
 BENCH_ROUNDS ?= 3
-BENCH_KINDS ?= abcl
+BENCH_KINDS ?= abcln
 
 .PHONY: help
 help: ## list the targets

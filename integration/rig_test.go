@@ -38,6 +38,7 @@ type rig struct {
 	valkeyURL string
 	edgeURL   string
 	extra     string // appended to walpurge.yaml
+	pgExtra   string // appended to postgres
 	sinkExtra string // appended to sink cache
 	edgeExtra string // appended to sink edge
 }
@@ -143,6 +144,7 @@ rules: [rules/*.yaml]
 data_dir: %s
 postgres:
   url: %q
+%s
 sinks:
   cache:
     valkey: {url: %q}
@@ -154,7 +156,7 @@ sinks:
 %s
 http: {listen: %q}
 %s
-`, r.path("data"), r.pgURL, r.valkeyURL, r.sinkExtra, zoneID, r.path("token"), r.edgeURL, r.edgeExtra, listen, r.extra))
+`, r.path("data"), r.pgURL, r.pgExtra, r.valkeyURL, r.sinkExtra, zoneID, r.path("token"), r.edgeURL, r.edgeExtra, listen, r.extra))
 	return r.path("walpurge.yaml")
 }
 

@@ -112,6 +112,24 @@ func (s *Set) Bind(rel *cdc.Relation) *Plan {
 	return p
 }
 
+// Columns returns those of a table's columns that its rules read, whatever happens to a row:
+// all that a publication must send, besides what identifies rows.
+func (s *Set) Columns(t Table, columns []string) []string {
+	rel := &cdc.Relation{Schema: t.Schema, Name: t.Name, Columns: make([]cdc.Column, len(columns))}
+	for i, name := range columns {
+		rel.Columns[i].Name = name
+	}
+	plan := s.Bind(rel)
+	if plan == nil {
+		return nil
+	}
+	out := make([]string, len(plan.used))
+	for n, i := range plan.used {
+		out[n] = columns[i]
+	}
+	return out
+}
+
 func (p *Plan) bindRule(id int, r *Rule, table Table, reads []bool) {
 	r, captured := r.in(table)
 	p.ambiguous(r)

@@ -30,11 +30,6 @@ func (l *loader) rule(file string, raw *rawRule, defaults []int) {
 	rl := &ruleLoader{loader: l, file: file, r: r}
 	before := len(l.errs)
 	rl.name(f.Name)
-	for _, k := range f.later() {
-		if k.node != nil {
-			rl.fail(k.node.Key, "`%s` is not supported by this version", k.name)
-		}
-	}
 	if f.Vars != nil {
 		rl.fail(f.Vars.Key, "`vars` belongs to the top of the file, beside `rules`")
 	}

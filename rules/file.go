@@ -6,9 +6,7 @@ import (
 	"github.com/walpurge/walpurge/rules/strictyaml"
 )
 
-// rawFile is a rules file as written. Keys that a later version gives a
-// meaning are fields too, so that they are refused by name and never taken for
-// a slip.
+// rawFile is a rules file as written.
 type rawFile struct {
 	Vars     vars        `yaml:"vars"`
 	Defaults rawDefaults `yaml:"defaults"`
@@ -109,14 +107,4 @@ func (r *rawRule) UnmarshalYAML(n *strictyaml.Node) error {
 func (r *rawBlock) UnmarshalYAML(n *strictyaml.Node) error {
 	r.node = n
 	return n.Decode(&r.f)
-}
-
-// later is a key that this version knows of and refuses.
-type later struct {
-	name string
-	node *strictyaml.Node
-}
-
-func (f *rawFields) later() []later {
-	return []later{}
 }

@@ -24,6 +24,9 @@ type Config struct {
 	// this pipeline has not confirmed; 0 is no bound. Past it the slot is moved to
 	// the end of the log, which is a gap.
 	MaxRetained int64
+	// ColumnLists publishes only the columns that rules read, and those that identify a
+	// row. It takes PostgreSQL 15.
+	ColumnLists bool
 	// Streaming has the server send large transactions while they run.
 	Streaming bool
 	// Heartbeat is the time between two messages written into the log.

@@ -17,7 +17,12 @@ type Watch struct {
 	// Matches reports whether a pattern means the table; nil without patterns. What
 	// it matches is published as far as it can be.
 	Matches func(t cdc.Table) bool
+	// Reads says what rules read, for column lists; nil: everything.
+	Reads ReadsOf
 }
+
+// ReadsOf returns those columns of a table that rules read; columns are all that it has.
+type ReadsOf func(t cdc.Table, columns []string) []string
 
 // has reports whether the rules watch the table.
 func (w Watch) has(t cdc.Table) bool {

@@ -83,14 +83,15 @@ func (c Config) lostSlot() error {
 func (r *Reader) ensure(ctx context.Context, conn *pgx.Conn, streamed bool) (ensured, error) {
 	r.widening.Lock()
 	defer r.widening.Unlock()
-	tables, _, err := r.cfg.Resolve(ctx, conn, r.opts.Watch())
+	watch := r.opts.Watch()
+	tables, _, err := r.cfg.Resolve(ctx, conn, watch)
 	if err != nil {
 		return ensured{}, err
 	}
 	if streamed {
 		tables = r.publishable(ctx, conn, tables)
 	}
-	done, err := r.cfg.Ensure(ctx, conn, tables)
+	done, err := r.cfg.Ensure(ctx, conn, tables, watch.Reads)
 	r.watching.entered(done.entered)
 	return done, err
 }

@@ -29,7 +29,7 @@ type Step struct {
 // statements that are missing, publication before slot. It changes nothing.
 // A *Fault or *Missing says what stands in the way; all are reported together,
 // and with any of them the steps must not be run.
-func (c Config) Plan(ctx context.Context, conn *pgx.Conn, tables []cdc.Table) ([]Step, error) {
+func (c Config) Plan(ctx context.Context, conn *pgx.Conn, tables []cdc.Table, reads ReadsOf) ([]Step, error) {
 	infos, err := Inspect(ctx, conn, c.Publication, tables)
 	errs := []error{err, c.preflight(ctx, conn)}
 	exists, err := c.publicationExists(ctx, conn)
@@ -54,10 +54,11 @@ func (c Config) Plan(ctx context.Context, conn *pgx.Conn, tables []cdc.Table) ([
 			missing = append(missing, t)
 		}
 	}
-	if err := errors.Join(errs...); err != nil {
+	lists, err := c.columnLists(ctx, conn, tables, reads)
+	if err := errors.Join(append(errs, err)...); err != nil {
 		return nil, err
 	}
-	steps := c.publish(missing, exists, slot != nil)
+	steps := append(c.publish(missing, lists, exists, slot != nil), c.widen(tables, lists)...)
 	if !exists && slot != nil {
 		// A slot reads publications as of its position, so this one could never see
 		// the new publication. Its successor makes a gap.
@@ -81,33 +82,25 @@ const tablesPerStep = 500
 
 // publish makes the publication hold the tables. Those that enter it while there
 // is a slot are announced: what was written to them before is not streamed.
-func (c Config) publish(missing []cdc.Table, exists, slot bool) []Step {
+func (c Config) publish(missing []cdc.Table, lists map[cdc.Table]*columnList, exists, slot bool) []Step {
 	var steps []Step
 	if !exists {
 		first := missing[:min(len(missing), tablesPerStep)]
 		suffix := ""
 		if len(first) > 0 {
-			suffix = " FOR TABLE " + quoted(first)
+			suffix = " FOR TABLE " + quoted(first, lists)
 		}
-		steps = append(steps, Step{SQL: fmt.Sprintf("CREATE PUBLICATION %s%s WITH (publish_via_partition_root = true)", quote(c.Publication), suffix)})
+		steps = append(steps, Step{SQL: fmt.Sprintf("CREATE PUBLICATION %s%s WITH (publish_via_partition_root = true)", quote(c.Publication), suffix), tables: first})
 		missing = missing[len(first):]
 	}
 	for chunk := range slices.Chunk(missing, tablesPerStep) {
-		s := Step{SQL: fmt.Sprintf("ALTER PUBLICATION %s ADD TABLE %s", quote(c.Publication), quoted(chunk))}
+		s := Step{SQL: fmt.Sprintf("ALTER PUBLICATION %s ADD TABLE %s", quote(c.Publication), quoted(chunk, lists)), tables: chunk}
 		if slot && exists {
 			s.announce(c.Publication, chunk)
 		}
 		steps = append(steps, s)
 	}
 	return steps
-}
-
-func quoted(tables []cdc.Table) string {
-	out := make([]string, len(tables))
-	for i, t := range tables {
-		out[i] = quote(t.Schema, t.Name)
-	}
-	return strings.Join(out, ", ")
 }
 
 // IdentityFault says that the table cannot be published, and how to mend that.
@@ -129,9 +122,9 @@ type ensured struct {
 
 // Ensure carries out the plan. Without Manage, anything missing is a *Fault that
 // tells the statements.
-func (c Config) Ensure(ctx context.Context, conn *pgx.Conn, tables []cdc.Table) (ensured, error) {
+func (c Config) Ensure(ctx context.Context, conn *pgx.Conn, tables []cdc.Table, reads ReadsOf) (ensured, error) {
 	done := ensured{entered: make(map[cdc.Table]published)}
-	steps, err := c.Plan(ctx, conn, tables)
+	steps, err := c.Plan(ctx, conn, tables, reads)
 	if err != nil {
 		return done, err
 	}
@@ -170,8 +163,8 @@ func (c Config) Apply(ctx context.Context, conn *pgx.Conn, steps []Step) error {
 
 // Ready finds what would keep a daemon from streaming: what Plan finds, and
 // statements that it would have to run and may not. It changes nothing.
-func (c Config) Ready(ctx context.Context, conn *pgx.Conn, tables []cdc.Table) error {
-	steps, err := c.Plan(ctx, conn, tables)
+func (c Config) Ready(ctx context.Context, conn *pgx.Conn, tables []cdc.Table, reads ReadsOf) error {
+	steps, err := c.Plan(ctx, conn, tables, reads)
 	if err != nil || len(steps) == 0 {
 		return err
 	}
@@ -188,8 +181,10 @@ func (c Config) Ready(ctx context.Context, conn *pgx.Conn, tables []cdc.Table) e
 	if err != nil {
 		return fmt.Errorf("read the privileges on publication %q: %w", c.Publication, err)
 	}
-	for _, t := range tables {
-		may = may && (infos[t].Published || infos[t].Owned)
+	for _, s := range steps {
+		for _, t := range s.tables {
+			may = may && infos[t].Owned
+		}
 	}
 	if len(steps) == 1 && steps[0].Slot || may {
 		return nil
@@ -220,9 +215,9 @@ func explainStep(s Step, err error) error {
 	return fmt.Errorf("%s: %w", s.SQL, err)
 }
 
-// Extra returns the published tables that no rule names. Only an explicit setup
-// removes them: a running daemon never narrows a publication.
-func (c Config) Extra(ctx context.Context, conn *pgx.Conn, tables []cdc.Table) ([]Step, error) {
+// Extra takes out of the publication the tables that no rule names, and the columns that
+// none reads. Only an explicit setup does: a running daemon never narrows a publication.
+func (c Config) Extra(ctx context.Context, conn *pgx.Conn, tables []cdc.Table, reads ReadsOf) ([]Step, error) {
 	rows, err := conn.Query(ctx, `SELECT n.nspname, r.relname FROM pg_publication p
 		JOIN pg_publication_rel pr ON pr.prpubid = p.oid JOIN pg_class r ON r.oid = pr.prrelid
 		JOIN pg_namespace n ON n.oid = r.relnamespace WHERE p.pubname = $1 ORDER BY 1, 2`, c.Publication)
@@ -239,7 +234,8 @@ func (c Config) Extra(ctx context.Context, conn *pgx.Conn, tables []cdc.Table) (
 			steps = append(steps, Step{SQL: fmt.Sprintf("ALTER PUBLICATION %s DROP TABLE %s", quote(c.Publication), quote(t.Schema, t.Name))})
 		}
 	}
-	return steps, nil
+	lists, err := c.columnLists(ctx, conn, tables, reads)
+	return append(steps, c.narrow(tables, lists)...), err
 }
 
 // Drop removes slot and publication, slot first so that nothing reads on. It is

@@ -89,7 +89,10 @@ func (r *Reader) look(ctx context.Context, conn *pgx.Conn) error {
 	if fault != nil {
 		found.problems = append(found.problems, fault)
 	}
-	added, failed := r.add(ctx, conn, found.missing)
+	added, failed, err := r.mend(ctx, conn, watch, found)
+	if err != nil {
+		return err
+	}
 	found.problems = append(found.problems, failed...)
 	if len(found.changed) > 0 {
 		r.opts.Logger.Warn("tables entered or left the publication without this daemon, what is derived from them is purged",
@@ -162,30 +165,6 @@ func compareTables(a, b cdc.Table) int {
 	return cmp.Or(cmp.Compare(a.Schema, b.Schema), cmp.Compare(a.Name, b.Name))
 }
 
-// add publishes tables, one by one where they cannot be together: one that is busy
-// must not keep the others out.
-func (r *Reader) add(ctx context.Context, conn *pgx.Conn, missing []cdc.Table) (entered map[cdc.Table]published, failed []error) {
-	entered = make(map[cdc.Table]published, len(missing))
-	for _, s := range r.cfg.publish(missing, true, true) {
-		now, err := s.run(ctx, conn, r.cfg.Publication)
-		if err != nil && len(s.tables) > 1 {
-			for _, t := range s.tables {
-				some, errs := r.add(ctx, conn, []cdc.Table{t})
-				maps.Copy(entered, some)
-				failed = append(failed, errs...)
-			}
-			continue
-		}
-		if err != nil {
-			failed = append(failed, explainStep(s, err))
-			continue
-		}
-		maps.Copy(entered, now)
-		r.opts.Logger.Info("published tables that rules watch", "count", len(now), "first", s.tables[0].String())
-	}
-	return entered, failed
-}
-
 // announce writes into the log that the tables left or entered the publication.
 // What announces it is believed as long as this process lives.
 func (r *Reader) announce(ctx context.Context, conn *pgx.Conn, tables []cdc.Table) error {
@@ -237,7 +216,7 @@ func (r *Reader) Widen(ctx context.Context, w Watch) error {
 	if err != nil {
 		return err
 	}
-	done, err := r.cfg.Ensure(ctx, conn, tables)
+	done, err := r.cfg.Ensure(ctx, conn, tables, w.Reads)
 	r.watching.entered(done.entered)
 	return err
 }

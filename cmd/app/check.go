@@ -101,7 +101,7 @@ func (c *checker) database(ctx context.Context, cfg *config.Config, set *rules.S
 	for _, p := range cat.empty() {
 		c.add(false, fmt.Errorf("no table matches the pattern %s yet; make one, or correct the rule's table", p))
 	}
-	c.add(false, cfg.Postgres.Ready(ctx, conn, cat.tables))
+	c.add(false, cfg.Postgres.Ready(ctx, conn, cat.tables, set.Columns))
 	// Inspect's own errors are in those of Ready.
 	cat.infos, _ = postgres.Inspect(ctx, conn, cfg.Postgres.Publication, cat.tables)
 	some, fatal := cat.missingColumns()
@@ -114,7 +114,9 @@ func (c *checker) database(ctx context.Context, cfg *config.Config, set *rules.S
 	for _, err := range slices.Concat(some, cat.identities(), cat.ambiguous(), other, cat.shadowed()) {
 		c.add(false, err)
 	}
-	c.unpublished(cfg.Postgres.Publication, set, live, cat.infos)
+	if !cfg.Postgres.ColumnLists || !cfg.Postgres.Manage { // else the daemon sees to it
+		c.unpublished(cfg.Postgres.Publication, set, live, cat.infos)
+	}
 	c.prove(set, live, func(t cdc.Table) (*postgres.Identities, error) {
 		if !cat.infos[t].Usable {
 			return nil, nil // which is a finding by itself

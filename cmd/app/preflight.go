@@ -38,7 +38,7 @@ func (a *App) preflight(ctx context.Context, cfg *config.Config) (*rules.Set, []
 	for _, p := range cat.empty() {
 		a.log.Warn("no table matches the pattern yet", "table", p)
 	}
-	if err := a.cfg.Postgres.Ready(ctx, conn, cat.tables); err != nil {
+	if err := a.cfg.Postgres.Ready(ctx, conn, cat.tables, set.Columns); err != nil {
 		return nil, nil, err
 	}
 	if cat.infos, err = postgres.Inspect(ctx, conn, a.cfg.Postgres.Publication, cat.tables); err != nil {
@@ -76,10 +76,10 @@ func Setup(ctx context.Context, cfg postgres.Config, set *rules.Set, apply bool)
 	if err != nil {
 		return nil, nil, err
 	}
-	if steps, err = cfg.Plan(ctx, conn, tables); err != nil {
+	if steps, err = cfg.Plan(ctx, conn, tables, set.Columns); err != nil {
 		return nil, left, err
 	}
-	extra, err := cfg.Extra(ctx, conn, tables)
+	extra, err := cfg.Extra(ctx, conn, tables, set.Columns)
 	if err != nil {
 		return nil, left, err
 	}

@@ -16,7 +16,7 @@ import (
 
 // watch is what the reader needs to know of the rules.
 func watch(set *rules.Set) postgres.Watch {
-	w := postgres.Watch{Tables: set.Tables()}
+	w := postgres.Watch{Tables: set.Tables(), Reads: set.Columns}
 	if len(set.Patterns()) > 0 {
 		w.Matches = set.Matches
 	}

@@ -9,8 +9,7 @@ import (
 	"github.com/walpurge/walpurge/sinks/valkey"
 )
 
-// The raw types are the file as it is written. Keys that this version knows and
-// cannot honour are read, so that they can be refused by name.
+// The raw types are the file as it is written.
 
 type rawFile struct {
 	Pipeline     strictyaml.Text                   `yaml:"pipeline"`
@@ -33,7 +32,7 @@ type rawPostgres struct {
 	Publication  string                              `yaml:"publication"`
 	Manage       bool                                `yaml:"manage"`
 	Failover     *strictyaml.Node                    `yaml:"failover"`
-	ColumnLists  strictyaml.Located[bool]            `yaml:"column_lists"`
+	ColumnLists  bool                                `yaml:"column_lists"`
 	Streaming    bool                                `yaml:"streaming"`
 	MaxRetained  strictyaml.Located[strictyaml.Size] `yaml:"max_retained"`
 	OnGap        strictyaml.Text                     `yaml:"on_gap"`

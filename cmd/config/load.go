@@ -88,13 +88,6 @@ func (l *loader) failf(at strictyaml.Pos, format string, args ...any) {
 	l.errs.Addf(l.file, at, format, args...)
 }
 
-// later refuses a key that this version knows and cannot honour.
-func (l *loader) later(at strictyaml.Pos, set bool, key string) {
-	if set {
-		l.failf(at, "`%s` is not supported by this version; take it out", key)
-	}
-}
-
 // oneOf reads a word from a list, the first of which is the default.
 func (l *loader) oneOf(t strictyaml.Text, key string, words ...string) string {
 	if !t.Given() {
@@ -182,7 +175,7 @@ func (l *loader) postgres(cfg *Config, raw *rawPostgres) {
 	}
 	cfg.StopOnGap = l.oneOf(raw.OnGap, "postgres.on_gap", "flush", "stop") == "stop"
 	cfg.Visible = raw.Visible
-	l.later(raw.ColumnLists.Pos, raw.ColumnLists.Value, "postgres.column_lists")
+	pg.ColumnLists = raw.ColumnLists
 	l.replicas(cfg, pg, raw.Replicas)
 	cfg.Postgres = pg
 	if l.offline {
@@ -244,7 +237,9 @@ func (l *loader) nats(cfg *Config, raw *rawNATS) {
 		l.failf(raw.URL.Pos(), "nats: both url and listen; url names a cluster, listen opens the embedded server")
 	}
 	if !raw.URL.Given() {
-		l.later(raw.Replicas.Pos, raw.Replicas.Value > 1, "nats.replicas without nats.url")
+		if raw.Replicas.Value > 1 {
+			l.failf(raw.Replicas.Pos, "`nats.replicas` takes a cluster (`nats.url`): the embedded server is one; take it out")
+		}
 		return
 	}
 	cfg.NATS.Replicas = 3

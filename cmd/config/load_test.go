@@ -81,7 +81,7 @@ func TestEverythingSaid(t *testing.T) {
 	cfg := load(t, "testdata/good/full.yaml")
 	require.Equal(t, []string{"testdata/rules/shop.yaml"}, cfg.Rules, "each file once")
 	require.Equal(t, postgres.Config{
-		URL: "postgres://app:s3cret@db/shop", Slot: "my_slot", Publication: "my_publication", Heartbeat: time.Minute,
+		URL: "postgres://app:s3cret@db/shop", Slot: "my_slot", Publication: "my_publication", Heartbeat: time.Minute, ColumnLists: true,
 	}, cfg.Postgres)
 	require.False(t, cfg.Visible)
 	require.True(t, cfg.StopOnGap)

@@ -14,15 +14,18 @@ type Kind struct {
 	PerTx int
 	// Paced: no backlog, but latency at an even pace.
 	Paced bool
+	// Lists: instead of the floor, walpurge without column lists beside walpurge with them.
+	Lists bool
 }
 
 // Kinds are the shapes that are measured.
-var Kinds = []Kind{{Name: "a", PerTx: 1000}, {Name: "b", PerTx: 1}, {Name: "c"}, {Name: "l", Paced: true}}
+var Kinds = []Kind{{Name: "a", PerTx: 1000}, {Name: "b", PerTx: 1}, {Name: "c"}, {Name: "l", Paced: true}, {Name: "n", PerTx: 1000, Lists: true}}
 
 const (
 	// slot is the pattern from which each round's slot is copied.
 	slot        = "bench_origin"
 	publication = "bench"
+	listed      = "bench_listed"
 	products    = 100_000
 )
 
@@ -33,6 +36,9 @@ CREATE TABLE products (id bigint PRIMARY KEY, slug text NOT NULL, name text NOT 
 INSERT INTO products SELECT n, 'slug-' || n, 'product number ' || n, repeat(md5(n::text), 7), n, 7, 0 FROM generate_series(1, %d) n;
 CREATE PUBLICATION bench FOR TABLE products WITH (publish_via_partition_root = true);
 `
+
+// lists sends of a row what the rule reads.
+const lists = "CREATE PUBLICATION bench_listed FOR TABLE products (id) WITH (publish_via_partition_root = true)"
 
 // write makes a backlog of rows updates behind a new slot, and returns where
 // the log ends then.

@@ -108,28 +108,35 @@ func run(ctx context.Context, cfg Config, k Kind, dir string) (r Result, err err
 		fmt.Fprintf(cfg.Out, "%s: %d tx/s, commit to purged p50 %s p90 %s p99 %s, cpu %.2f cores, idle %.4f cores\n", k.Name, l.Rate, l.P50, l.P90, l.P99, l.CPU, l.Idle)
 		return Result{Kind: k.Name, Rows: l.Rate * seconds, Latency: &l}, nil
 	}
+	first, peer, ours := b.floor, "floor", publication
+	if k.Lists {
+		if _, err := b.db.Exec(ctx, lists); err != nil {
+			return r, err
+		}
+		first, peer, ours = func(ctx context.Context, end string) (drained, error) { return b.end2end(ctx, publication, end) }, "without lists", listed
+	}
 	end, err := write(ctx, b.db, k, cfg.Rows)
 	if err != nil {
 		return r, err
 	}
 	r = Result{Kind: k.Name, Rows: cfg.Rows}
 	for n := range cfg.Rounds {
-		f, err := b.floor(ctx, end)
+		f, err := first(ctx, end)
 		if err != nil {
 			return r, err
 		}
-		e, err := b.end2end(ctx, end)
+		e, err := b.end2end(ctx, ours, end)
 		if err != nil {
 			return r, err
 		}
 		ratio := f.Took.Seconds() / e.Took.Seconds()
 		r.Floor, r.E2E, r.Ratios = append(r.Floor, f), append(r.E2E, e), append(r.Ratios, ratio)
-		fmt.Fprintf(cfg.Out, "%s round %d: floor %s (walsender %s), walpurge %s (cpu %s, walsender %s, peak %d MiB), ratio %.2f\n",
-			k.Name, n+1, short(f.Took), short(f.Sender), short(e.Took), short(e.CPU), short(e.Sender), e.Peak>>20, ratio)
+		fmt.Fprintf(cfg.Out, "%s round %d: %s %s (walsender %s), walpurge %s (cpu %s, walsender %s, peak %d MiB), ratio %.2f\n",
+			k.Name, n+1, peer, short(f.Took), short(f.Sender), short(e.Took), short(e.CPU), short(e.Sender), e.Peak>>20, ratio)
 	}
 	r.Ratio = median(r.Ratios)
-	fmt.Fprintf(cfg.Out, "%s: median ratio %.2f (%.2f to %.2f), walpurge %s s (cpu %s s), floor %s s (walsender %s s), peak %d MiB\n",
-		k.Name, r.Ratio, slices.Min(r.Ratios), slices.Max(r.Ratios), spread(r.E2E, took), spread(r.E2E, cpu), spread(r.Floor, took), spread(r.Floor, senderCPU), peak(r.E2E)>>20)
+	fmt.Fprintf(cfg.Out, "%s: median ratio %.2f (%.2f to %.2f), walpurge %s s (cpu %s s), %s %s s (walsender %s s), peak %d MiB\n",
+		k.Name, r.Ratio, slices.Min(r.Ratios), slices.Max(r.Ratios), spread(r.E2E, took), spread(r.E2E, cpu), peer, spread(r.Floor, took), spread(r.Floor, senderCPU), peak(r.E2E)>>20)
 	return r, nil
 }
 

@@ -62,7 +62,7 @@ func (b *bench) floor(ctx context.Context, end string) (d drained, err error) {
 
 // end2end drains with the daemon, from its start until every sink has purged
 // and the slot is confirmed.
-func (b *bench) end2end(ctx context.Context, end string) (d drained, err error) {
+func (b *bench) end2end(ctx context.Context, publication, end string) (d drained, err error) {
 	if err := b.fork(ctx, "bench_walpurge"); err != nil {
 		return d, err
 	}
@@ -72,7 +72,7 @@ func (b *bench) end2end(ctx context.Context, end string) (d drained, err error) 
 		return d, err
 	}
 	defer os.RemoveAll(dir)
-	cmd, addr, err := b.daemon(dir, "bench_walpurge")
+	cmd, addr, err := b.daemon(dir, "bench_walpurge", publication)
 	if err != nil {
 		return d, err
 	}
@@ -99,7 +99,7 @@ func stop(cmd *exec.Cmd) error {
 }
 
 // daemon is a call of walpurge on the slot.
-func (b *bench) daemon(dir, slot string) (*exec.Cmd, string, error) {
+func (b *bench) daemon(dir, slot, publication string) (*exec.Cmd, string, error) {
 	addr, err := freeAddr()
 	if err != nil {
 		return nil, "", err

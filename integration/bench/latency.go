@@ -54,7 +54,7 @@ func (b *bench) runLatency(ctx context.Context) (l Latency, err error) {
 	if err != nil {
 		return l, err
 	}
-	cmd, addr, err := b.daemon(dir, slot)
+	cmd, addr, err := b.daemon(dir, slot, publication)
 	if err != nil {
 		return l, err
 	}

@@ -1,0 +1,189 @@
+package postgres
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/walpurge/walpurge/cdc"
+)
+
+// columnListsSince is the first major version whose publications can name columns.
+const columnListsSince = 15
+
+// columnList is which columns of a table a publication sends. An empty list is all of them.
+type columnList struct {
+	cdc.Table
+	// Own reports that the publication names the table, and has the columns for it; one
+	// of all tables or of whole schemas has no lists.
+	Own bool
+	Has []string
+	// Want are those that rules read and those that identify a row: without one of
+	// the latter the application's UPDATE and DELETE fail.
+	Want []string
+}
+
+// lacks reports that the publication leaves out what must be sent.
+func (l *columnList) lacks() bool {
+	if !l.Own || len(l.Has) == 0 {
+		return false
+	}
+	return len(l.Want) == 0 || !contains(l.Has, l.Want)
+}
+
+// spare reports that it sends what nobody needs.
+func (l *columnList) spare() bool {
+	if !l.Own || len(l.Want) == 0 {
+		return false
+	}
+	return len(l.Has) == 0 || !contains(l.Want, l.Has)
+}
+
+func contains(all, some []string) bool {
+	return !slices.ContainsFunc(some, func(s string) bool { return !slices.Contains(all, s) })
+}
+
+// An identity counts wherever rows lie, since the server looks for it there. What is
+// generated cannot be listed, except, from PostgreSQL 18 on, what is stored.
+const columnListQuery = `
+SELECT w.place, r.oid IS NOT NULL,
+  coalesce((SELECT array_agg(a.attname::text ORDER BY a.attnum) FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attnum = ANY (r.prattrs::int2[])), '{}'),
+  EXISTS (SELECT FROM pg_class l WHERE l.oid = ANY (leaves.oids || c.oid) AND l.relreplident = 'f'),
+  ARRAY(SELECT DISTINCT a.attname::text FROM pg_class l
+    JOIN pg_index i ON i.indrelid = l.oid AND (l.relreplident = 'd' AND i.indisprimary OR l.relreplident = 'i' AND i.indisreplident)
+    JOIN pg_attribute a ON a.attrelid = l.oid AND a.attnum = ANY ((i.indkey::int2[])[0:i.indnkeyatts - 1])
+    WHERE l.oid = ANY (leaves.oids || c.oid)),
+  ARRAY(SELECT a.attname::text FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
+    AND (a.attgenerated = '' OR a.attgenerated = 's' AND current_setting('server_version_num')::int >= 180000) ORDER BY a.attnum)
+FROM unnest($1::text[], $2::text[]) WITH ORDINALITY w (schema, name, place)
+JOIN pg_namespace n ON n.nspname = w.schema JOIN pg_class c ON c.relnamespace = n.oid AND c.relname = w.name
+LEFT JOIN (pg_publication_rel r JOIN pg_publication p ON p.oid = r.prpubid AND p.pubname = $3) ON r.prrelid = c.oid, ` + leavesLateral
+
+// columnLists compares the lists of the publication with what rules read; nil where the
+// configuration asks for none. Tables that do not exist are left out.
+func (c Config) columnLists(ctx context.Context, conn *pgx.Conn, tables []cdc.Table, reads ReadsOf) (map[cdc.Table]*columnList, error) {
+	if !c.ColumnLists || reads == nil || len(tables) == 0 {
+		return nil, nil
+	}
+	version, err := serverVersion(ctx, conn)
+	if err != nil {
+		return nil, err
+	}
+	if version < columnListsSince*10000 {
+		return nil, &Fault{fmt.Errorf("postgres.column_lists: the server is PostgreSQL %d, which has no column lists", version/10000),
+			fmt.Sprintf("take it out, or upgrade to %d or newer", columnListsSince)}
+	}
+	out := make(map[cdc.Table]*columnList, len(tables))
+	schemas, names := split(tables)
+	rows, err := conn.Query(ctx, columnListQuery, schemas, names, c.Publication)
+	if err != nil {
+		return nil, fmt.Errorf("read the column lists: %w", err)
+	}
+	var place int64
+	var l columnList
+	var full bool
+	var identity, columns []string
+	_, err = pgx.ForEachRow(rows, []any{&place, &l.Own, &l.Has, &full, &identity, &columns}, func() error {
+		one := columnList{Table: tables[place-1], Own: l.Own, Has: slices.Clone(l.Has)}
+		if !full {
+			one.Want = wanted(columns, identity, reads(one.Table, columns))
+		}
+		out[one.Table] = &one
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("read the column lists: %w", err)
+	}
+	return out, nil
+}
+
+// wanted is what identifies a row and what is read, in the table's order; empty if that
+// is every column.
+func wanted(columns, identity, read []string) []string {
+	var out []string
+	for _, name := range columns {
+		if slices.Contains(identity, name) || slices.Contains(read, name) {
+			out = append(out, name)
+		}
+	}
+	if len(out) == len(columns) {
+		return nil
+	}
+	return out
+}
+
+// widen are the steps that add to the tables' lists what must be sent. What else they
+// have stays: a daemon never narrows a publication, since another's rules may need it. It
+// is announced, because what was written before comes without the columns.
+func (c Config) widen(tables []cdc.Table, lists map[cdc.Table]*columnList) []Step {
+	lacking, to := c.changed(tables, lists, (*columnList).lacks, func(l *columnList) []string {
+		if len(l.Want) == 0 {
+			return nil
+		}
+		return union(l.Has, l.Want)
+	})
+	steps := c.relist(lacking, to)
+	for i := range steps {
+		steps[i].announce(c.Publication, steps[i].tables)
+	}
+	return steps
+}
+
+// narrow are the steps that take out of lists what nobody needs.
+func (c Config) narrow(tables []cdc.Table, lists map[cdc.Table]*columnList) []Step {
+	return c.relist(c.changed(tables, lists, func(l *columnList) bool { return l.spare() && !l.lacks() }, func(l *columnList) []string { return l.Want }))
+}
+
+// changed are the tables whose lists are to become others, and those.
+func (c Config) changed(tables []cdc.Table, lists map[cdc.Table]*columnList, which func(*columnList) bool, to func(*columnList) []string) ([]cdc.Table, map[cdc.Table]*columnList) {
+	var some []cdc.Table
+	now := make(map[cdc.Table]*columnList)
+	for _, t := range tables {
+		if l := lists[t]; l != nil && which(l) {
+			some = append(some, t)
+			now[t] = &columnList{Table: t, Want: to(l)}
+		}
+	}
+	return some, now
+}
+
+// relist replaces lists. A publication cannot alter one, so its tables leave and enter
+// again in one transaction, which nobody sees.
+func (c Config) relist(tables []cdc.Table, to map[cdc.Table]*columnList) []Step {
+	var steps []Step
+	for chunk := range slices.Chunk(tables, tablesPerStep) {
+		steps = append(steps, Step{tables: chunk, SQL: fmt.Sprintf("ALTER PUBLICATION %s DROP TABLE %s; ALTER PUBLICATION %s ADD TABLE %s",
+			quote(c.Publication), quoted(chunk, nil), quote(c.Publication), quoted(chunk, to))})
+	}
+	return steps
+}
+
+// union has the columns of both, each once.
+func union(a, b []string) []string {
+	out := slices.Clone(a)
+	for _, name := range b {
+		if !slices.Contains(out, name) {
+			out = append(out, name)
+		}
+	}
+	return out
+}
+
+// quoted writes tables for a publication, with the columns that lists want.
+func quoted(tables []cdc.Table, lists map[cdc.Table]*columnList) string {
+	out := make([]string, len(tables))
+	for i, t := range tables {
+		out[i] = quote(t.Schema, t.Name)
+		if l := lists[t]; l != nil && len(l.Want) > 0 {
+			columns := make([]string, len(l.Want))
+			for n, name := range l.Want {
+				columns[n] = quote(name)
+			}
+			out[i] += " (" + strings.Join(columns, ", ") + ")"
+		}
+	}
+	return strings.Join(out, ", ")
+}

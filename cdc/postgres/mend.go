@@ -1,0 +1,55 @@
+package postgres
+
+import (
+	"context"
+	"maps"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/walpurge/walpurge/cdc"
+)
+
+// mend publishes the tables that are missing, and adds to column lists what they lack: a
+// table whose identity changed needs that at once, since its updates fail until then.
+func (r *Reader) mend(ctx context.Context, conn *pgx.Conn, watch Watch, found comparison) (entered map[cdc.Table]published, failed []error, err error) {
+	lists, err := r.cfg.columnLists(ctx, conn, append(sortedTables(found.known), found.missing...), watch.Reads)
+	if err != nil {
+		return nil, nil, err
+	}
+	entered, failed = r.carryOut(ctx, conn, "published tables that rules watch", found.missing, func(tables []cdc.Table) []Step {
+		return r.cfg.publish(tables, lists, true, true)
+	})
+	published := sortedTables(found.known)
+	if wider := r.cfg.widen(published, lists); len(wider) > 0 && !r.cfg.Manage {
+		return entered, append(failed, unmanaged(wider)), nil
+	}
+	wider, more := r.carryOut(ctx, conn, "published columns that the column lists left out", published, func(tables []cdc.Table) []Step {
+		return r.cfg.widen(tables, lists)
+	})
+	maps.Copy(entered, wider)
+	return entered, append(failed, more...), nil
+}
+
+// carryOut runs the steps for tables, one by one where they cannot be together: one that
+// is busy must not keep the others out.
+func (r *Reader) carryOut(ctx context.Context, conn *pgx.Conn, what string, tables []cdc.Table, steps func([]cdc.Table) []Step) (entered map[cdc.Table]published, failed []error) {
+	entered = make(map[cdc.Table]published, len(tables))
+	for _, s := range steps(tables) {
+		now, err := s.run(ctx, conn, r.cfg.Publication)
+		if err != nil && len(s.tables) > 1 {
+			for _, t := range s.tables {
+				some, errs := r.carryOut(ctx, conn, what, []cdc.Table{t}, steps)
+				maps.Copy(entered, some)
+				failed = append(failed, errs...)
+			}
+			continue
+		}
+		if err != nil {
+			failed = append(failed, explainStep(s, err))
+			continue
+		}
+		maps.Copy(entered, now)
+		r.opts.Logger.Info(what, "count", len(now), "first", s.tables[0].String())
+	}
+	return entered, failed
+}
