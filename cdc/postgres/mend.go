@@ -16,14 +16,14 @@ func (r *Reader) mend(ctx context.Context, conn *pgx.Conn, watch Watch, found co
 	if err != nil {
 		return nil, nil, err
 	}
-	entered, failed = r.carryOut(ctx, conn, "published tables that rules watch", found.missing, func(tables []cdc.Table) []Step {
+	entered, failed = r.carryOut(ctx, conn, "tables", found.missing, func(tables []cdc.Table) []Step {
 		return r.cfg.publish(tables, lists, true, true)
 	})
 	published := sortedTables(found.known)
 	if wider := r.cfg.widen(published, lists); len(wider) > 0 && !r.cfg.Manage {
 		return entered, append(failed, unmanaged(wider)), nil
 	}
-	wider, more := r.carryOut(ctx, conn, "published columns that the column lists left out", published, func(tables []cdc.Table) []Step {
+	wider, more := r.carryOut(ctx, conn, "columns", published, func(tables []cdc.Table) []Step {
 		return r.cfg.widen(tables, lists)
 	})
 	maps.Copy(entered, wider)
@@ -49,7 +49,7 @@ func (r *Reader) carryOut(ctx context.Context, conn *pgx.Conn, what string, tabl
 			continue
 		}
 		maps.Copy(entered, now)
-		r.opts.Logger.Info(what, "count", len(now), "first", s.tables[0].String())
+		r.opts.Logger.Info("published what rules read", "what", what, "count", len(now), "first", s.tables[0].String())
 	}
 	return entered, failed
 }
