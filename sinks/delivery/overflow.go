@@ -188,10 +188,14 @@ func (l *Lane) poke() {
 	}
 }
 
-// hold keeps claims back until a message was purged.
+// hold keeps claims back until a message was purged, which it may have been already: who
+// put it into the stream says so after the lane could read it.
 func (t *tracker) hold(seq uint64) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	if seq <= t.passed {
+		return
+	}
 	t.held = max(t.held, seq)
 	if t.lifted == nil {
 		t.lifted = make(chan struct{})

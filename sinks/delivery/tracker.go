@@ -19,6 +19,8 @@ type tracker struct {
 	// for their second purge; frontEpoch is for them what epoch is below the floor.
 	front      int
 	frontEpoch uint64
+	// passed is the newest message before which all, and which itself, was purged.
+	passed uint64
 	// newer is closed when a message is added.
 	newer chan struct{}
 	// held is the message that claims are held back for, lifted closed when it was
@@ -92,6 +94,7 @@ func (t *tracker) purge(entries ...*entry) (claim *cdc.Claim) {
 			t.lifted = nil
 		}
 		t.stuck, t.stuckValues, t.stuckBytes = t.stuck-1, t.stuckValues-e.size, t.stuckBytes-e.bytes
+		t.passed = e.seq
 		t.front++
 	}
 	if t.held == 0 {
