@@ -68,9 +68,14 @@ test: deps-test ## vet, then run every test with the race detector
 test-full: deps-test deps-majors ## what takes longer: the long integration tests, PostgreSQL 14 to 18, the page in a browser, then every fuzz target for FUZZTIME
 	go vet -tags failpoints,browser ./...
 	WALPURGE_TEST_FULL=1 go test -vet=off $(TEST_FLAGS) -timeout 60m ./...
+	$(MAKE) test-rate
 	$(MAKE) test-helm
 	$(MAKE) test-page
 	$(MAKE) fuzz
+
+.PHONY: test-rate
+test-rate: deps ## hold the rates at which backlogs are drained; wants both cores to itself
+	WALPURGE_TEST_RATE=1 go test -count 1 -vet=off -v -run '^TestDrainRate$$' ./integration
 
 .PHONY: test-helm
 test-helm: ## render and lint the Helm chart, with helm as a Go module of its own

@@ -12,21 +12,19 @@ import (
 )
 
 // The drain of a backlog must stay near what it was: our time against that of
-// pg_recvlogical for the same backlog in the same minutes, never a time by
-// itself. The least ratios are three quarters of what was reached on a machine
-// with ten other busy processes (docs/performance.md), not of the goals, which
-// were not reached there.
+// pg_recvlogical for the same backlog in the same minutes, never a time by itself. The
+// least ratios are three quarters of the goal for c, and of what was reached for a
+// (docs/performance.md). It wants both cores to itself: make test-rate.
 func TestDrainRate(t *testing.T) {
-	const alternations = 5
-	n := rounds(0, alternations)
-	if n == 0 {
-		return // minutes of both cores
+	if os.Getenv("WALPURGE_TEST_RATE") == "" {
+		return
 	}
-	least := map[string]float64{"a": 0.75 * 0.60, "c": 0.75 * 0.77}
+	const alternations = 5
+	least := map[string]float64{"a": 0.75 * 0.89, "c": 0.75 * 1.2}
 	program := filepath.Join(t.TempDir(), "walpurge")
 	out, err := exec.CommandContext(t.Context(), "go", "build", "-o", program, "../cmd/walpurge").CombinedOutput()
 	require.NoError(t, err, "%s", out)
-	cfg := bench.Config{Walpurge: program, Rows: 200_000, Rounds: n, Out: t.Output(), Log: os.Stderr}
+	cfg := bench.Config{Walpurge: program, Rows: 200_000, Rounds: alternations, Out: t.Output(), Log: os.Stderr}
 	for _, k := range bench.Kinds {
 		if least[k.Name] > 0 {
 			cfg.Kinds = append(cfg.Kinds, k)

@@ -118,7 +118,8 @@ func TestFailoverIsNoGap(t *testing.T) {
 			judge := newOracle(r)
 			d := r.start()
 			w := startWriters(r, 4)
-			eventually(t, 60*time.Second, func() bool { return inherited(t, heir) && w.count() > 300 }, "the slot is synchronised")
+			// The server's worker waits up to 30 s between two tries.
+			eventually(t, 2*time.Minute, func() bool { return inherited(t, heir) && w.count() > 300 }, "the slot is synchronised")
 			o = r.call("check")
 			require.Zero(t, o.code, o.stdout)
 			require.Equal(t, uint32(1), d.timeline("purged", "cache"))

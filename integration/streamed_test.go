@@ -208,7 +208,7 @@ func TestHistories(t *testing.T) {
 // rollback. Where the server loses its way in that, it is read later.
 func TestHistoriesOfShapes(t *testing.T) {
 	t.Parallel()
-	for n := range rounds(1, 20) {
+	for n := range rounds(1, 10) {
 		t.Run(fmt.Sprint(n), func(t *testing.T) {
 			histories(t, harness.PostgresConfig{Settings: map[string]string{"logical_decoding_work_mem": "64kB"}}, rounds(200, 500), true)
 		})

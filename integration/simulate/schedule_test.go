@@ -172,9 +172,9 @@ func seeds(t *testing.T) (from, to uint64) {
 		return 0, n
 	}
 	if os.Getenv("WALPURGE_TEST_FULL") != "" {
-		return 0, 20000
+		return 0, 8000
 	}
-	return 0, 2000
+	return 0, 1000
 }
 
 // Whatever fails, dies or comes late: every committed row has, at every sink that its rule
