@@ -2,6 +2,7 @@ package integration
 
 import (
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -140,6 +141,28 @@ func TestColumnListsOfOthers(t *testing.T) {
 	refused := r.call("run")
 	require.Equal(t, 1, refused.code)
 	require.Contains(t, refused.stderr, `ADD TABLE "public"."wide" ("id", "slug", "Odd ""one""", "note")`)
+}
+
+// TestColumnListsOfAnotherOwner: the list of a table that is not ours stops nobody.
+func TestColumnListsOfAnotherOwner(t *testing.T) {
+	t.Parallel()
+	const narrow = `  - {name: note, table: public.wide, keys: ["slug:{new.slug}"], sinks: [cache]}
+`
+	r := newRig(t, rigOptions{schema: schema + wideSchema + "CREATE ROLE helper LOGIN REPLICATION", catalog: catalog + narrow})
+	r.pgExtra = "  column_lists: true\n  heartbeat: 500ms"
+	r.config(freeAddr(t))
+	require.Zero(t, r.call("setup").code)
+	require.Equal(t, "id,slug", r.lists()["wide"])
+	r.edit("rules/catalog.yaml", `"slug:{new.slug}"`, `"slug:{new.slug}", "note:{new.note}"`)
+	r.pgURL = strings.Replace(r.pgURL, "postgres@", "helper@", 1)
+	d := r.start()
+	require.Contains(t, r.call("check").stdout, `rule "note" purges by note of public.wide, which the column list of publication walpurge_app leaves out`)
+	eventually(t, 20*time.Second, func() bool { return strings.Contains(d.logs.String(), "let their owner or a DBA run") }, "it says who can mend it")
+	r.fill([]string{"slug:a"})
+	r.exec("INSERT INTO wide (id, slug) VALUES (1, 'a')")
+	d.wait(r.lsn(), 20*time.Second)
+	require.Empty(t, r.held("slug:a"))
+	require.Equal(t, "id,slug", r.lists()["wide"])
 }
 
 // TestColumnListsOfOldServers: PostgreSQL 14 has none, and says so.

@@ -116,29 +116,25 @@ func wanted(columns, identity, read []string) []string {
 }
 
 // widen are the steps that add to the tables' lists what must be sent. What else they
-// have stays: a daemon never narrows a publication, since another's rules may need it. It
-// is announced, because what was written before comes without the columns.
+// have stays: a daemon never narrows a publication, since another's rules may need it.
 func (c Config) widen(tables []cdc.Table, lists map[cdc.Table]*columnList) []Step {
-	lacking, to := c.changed(tables, lists, (*columnList).lacks, func(l *columnList) []string {
+	return c.relist(tables, lists, (*columnList).lacks, func(l *columnList) []string {
 		if len(l.Want) == 0 {
 			return nil
 		}
 		return union(l.Has, l.Want)
 	})
-	steps := c.relist(lacking, to)
-	for i := range steps {
-		steps[i].announce(c.Publication, steps[i].tables)
-	}
-	return steps
 }
 
 // narrow are the steps that take out of lists what nobody needs.
 func (c Config) narrow(tables []cdc.Table, lists map[cdc.Table]*columnList) []Step {
-	return c.relist(c.changed(tables, lists, func(l *columnList) bool { return l.spare() && !l.lacks() }, func(l *columnList) []string { return l.Want }))
+	return c.relist(tables, lists, func(l *columnList) bool { return l.spare() && !l.lacks() }, func(l *columnList) []string { return l.Want })
 }
 
-// changed are the tables whose lists are to become others, and those.
-func (c Config) changed(tables []cdc.Table, lists map[cdc.Table]*columnList, which func(*columnList) bool, to func(*columnList) []string) ([]cdc.Table, map[cdc.Table]*columnList) {
+// relist replaces the lists of those tables that want it. A publication cannot alter one,
+// so its tables leave and enter again in one transaction, which nobody sees. It is announced:
+// what was written before comes without what is new, and others see tables come back.
+func (c Config) relist(tables []cdc.Table, lists map[cdc.Table]*columnList, which func(*columnList) bool, to func(*columnList) []string) []Step {
 	var some []cdc.Table
 	now := make(map[cdc.Table]*columnList)
 	for _, t := range tables {
@@ -147,16 +143,12 @@ func (c Config) changed(tables []cdc.Table, lists map[cdc.Table]*columnList, whi
 			now[t] = &columnList{Table: t, Want: to(l)}
 		}
 	}
-	return some, now
-}
-
-// relist replaces lists. A publication cannot alter one, so its tables leave and enter
-// again in one transaction, which nobody sees.
-func (c Config) relist(tables []cdc.Table, to map[cdc.Table]*columnList) []Step {
 	var steps []Step
-	for chunk := range slices.Chunk(tables, tablesPerStep) {
-		steps = append(steps, Step{tables: chunk, SQL: fmt.Sprintf("ALTER PUBLICATION %s DROP TABLE %s; ALTER PUBLICATION %s ADD TABLE %s",
-			quote(c.Publication), quoted(chunk, nil), quote(c.Publication), quoted(chunk, to))})
+	for chunk := range slices.Chunk(some, tablesPerStep) {
+		s := Step{SQL: fmt.Sprintf("ALTER PUBLICATION %s DROP TABLE %s; ALTER PUBLICATION %s ADD TABLE %s",
+			quote(c.Publication), quoted(chunk, nil), quote(c.Publication), quoted(chunk, now))}
+		s.announce(c.Publication, chunk)
+		steps = append(steps, s)
 	}
 	return steps
 }

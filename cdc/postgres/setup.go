@@ -58,7 +58,9 @@ func (c Config) Plan(ctx context.Context, conn *pgx.Conn, tables []cdc.Table, re
 	if err := errors.Join(append(errs, err)...); err != nil {
 		return nil, err
 	}
-	steps := append(c.publish(missing, lists, exists, slot != nil), c.widen(tables, lists)...)
+	// Columns that another's table lacks count as unknown: no reason not to start.
+	ours := slices.DeleteFunc(slices.Clone(tables), func(t cdc.Table) bool { return c.Manage && !infos[t].Owned })
+	steps := append(c.publish(missing, lists, exists, slot != nil), c.widen(ours, lists)...)
 	if !exists && slot != nil {
 		// A slot reads publications as of its position, so this one could never see
 		// the new publication. Its successor makes a gap.

@@ -114,9 +114,7 @@ func (c *checker) database(ctx context.Context, cfg *config.Config, set *rules.S
 	for _, err := range slices.Concat(some, cat.identities(), cat.ambiguous(), other, cat.shadowed()) {
 		c.add(false, err)
 	}
-	if !cfg.Postgres.ColumnLists || !cfg.Postgres.Manage { // else the daemon sees to it
-		c.unpublished(cfg.Postgres.Publication, set, live, cat.infos)
-	}
+	c.unpublished(cfg.Postgres, set, live, cat.infos)
 	c.prove(set, live, func(t cdc.Table) (*postgres.Identities, error) {
 		if !cat.infos[t].Usable {
 			return nil, nil // which is a finding by itself
@@ -134,9 +132,14 @@ func (c *checker) database(ctx context.Context, cfg *config.Config, set *rules.S
 	}
 }
 
-// unpublished finds columns that rules purge by and a column list keeps back.
-func (c *checker) unpublished(publication string, set *rules.Set, live *rules.Catalog, infos map[cdc.Table]*postgres.TableInfo) {
+// unpublished finds columns that rules purge by and a column list keeps back, except where
+// the daemon will add them.
+func (c *checker) unpublished(cfg postgres.Config, set *rules.Set, live *rules.Catalog, infos map[cdc.Table]*postgres.TableInfo) {
+	publication := cfg.Publication
 	for _, t := range live.Tables() {
+		if cfg.ColumnLists && cfg.Manage && infos[t] != nil && infos[t].Owned {
+			continue
+		}
 		for _, n := range set.NeedsOf(t) {
 			if infos[t] == nil || n.When || n.HasUnknown || n.Collapse {
 				continue
