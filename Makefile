@@ -14,6 +14,8 @@ GOLANGCI_LINT ?= github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 # Tests start database servers, so no more packages at a time than there are
 # cores to serve them.
 TEST_FLAGS ?= -race -tags failpoints -p 2 -timeout 14m
+# With -race, so that what vet compiles serves the tests.
+VET_FLAGS ?= -race -tags failpoints,browser
 FUZZTIME ?= 20s
 BENCH_ROWS ?= 1000000
 BENCH_ROUNDS ?= 3
@@ -61,12 +63,12 @@ demo: deps build ## watch purges happen on throwaway servers; FOR=10s ends by it
 
 .PHONY: test
 test: deps-test ## vet, then run every test with the race detector
-	go vet -tags failpoints,browser ./...
+	go vet $(VET_FLAGS) ./...
 	go test -vet=off $(TEST_FLAGS) ./...
 
 .PHONY: test-full
 test-full: deps-test deps-majors ## what takes longer: the long integration tests, PostgreSQL 14 to 18, the page in a browser, then every fuzz target for FUZZTIME
-	go vet -tags failpoints,browser ./...
+	go vet $(VET_FLAGS) ./...
 	WALPURGE_TEST_FULL=1 go test -vet=off $(TEST_FLAGS) -timeout 60m ./...
 	$(MAKE) test-rate
 	$(MAKE) test-helm

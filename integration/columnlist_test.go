@@ -62,7 +62,7 @@ func (d *daemon) beats(n int) {
 func TestColumnLists(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, rigOptions{schema: schema + wideSchema, catalog: catalog + wideCatalog})
-	r.pgExtra = "  column_lists: true\n  heartbeat: 500ms"
+	r.pgExtra = "\n  column_lists: true\n  heartbeat: 500ms"
 	d := r.start()
 	require.Equal(t, map[string]string{"categories": "id", "wide": "id,price", "parts": "id,day"}, r.lists(),
 		"identity FULL is sent whole, and so is what an expression looks through")
@@ -129,7 +129,7 @@ func TestColumnListsOfOthers(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, rigOptions{schema: schema + wideSchema, catalog: catalog + `  - {name: note, table: public.wide, keys: ["slug:{new.slug}", "note:{new.note}"], sinks: [cache]}
 `})
-	r.pgExtra = "  column_lists: true\n  manage: false"
+	r.pgExtra = "\n  column_lists: true\n  manage: false"
 	r.config(freeAddr(t))
 	require.Zero(t, r.call("setup").code)
 	require.Equal(t, "id,slug,note", r.lists()["wide"])
@@ -149,7 +149,7 @@ func TestColumnListsOfAnotherOwner(t *testing.T) {
 	const narrow = `  - {name: note, table: public.wide, keys: ["slug:{new.slug}"], sinks: [cache]}
 `
 	r := newRig(t, rigOptions{schema: schema + wideSchema + "CREATE ROLE helper LOGIN REPLICATION", catalog: catalog + narrow})
-	r.pgExtra = "  column_lists: true\n  heartbeat: 500ms"
+	r.pgExtra = "\n  column_lists: true\n  heartbeat: 500ms"
 	r.config(freeAddr(t))
 	require.Zero(t, r.call("setup").code)
 	require.Equal(t, "id,slug", r.lists()["wide"])
@@ -172,7 +172,7 @@ func TestColumnListsOfOldServers(t *testing.T) {
 		return // installs other major versions
 	}
 	r := newRig(t, rigOptions{binaries: major(t, 14)})
-	r.pgExtra = "  column_lists: true"
+	r.pgExtra = "\n  column_lists: true"
 	r.config(freeAddr(t))
 	refused := r.call("run")
 	require.Equal(t, 1, refused.code)

@@ -38,7 +38,7 @@ type rig struct {
 	valkeyURL string
 	edgeURL   string
 	extra     string // appended to walpurge.yaml
-	pgExtra   string // appended to postgres
+	pgExtra   string // appended to postgres, with its line breaks
 	sinkExtra string // appended to sink cache
 	edgeExtra string // appended to sink edge
 }
@@ -143,8 +143,7 @@ func (r *rig) config(listen string) string {
 rules: [rules/*.yaml]
 data_dir: %s
 postgres:
-  url: %q
-%s
+  url: %q%s
 sinks:
   cache:
     valkey: {url: %q}

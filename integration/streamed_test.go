@@ -197,7 +197,7 @@ func watchHistories(t *testing.T, pg *harness.Postgres, streaming bool) *witness
 // read after its end.
 func TestHistories(t *testing.T) {
 	t.Parallel()
-	w := histories(t, harness.PostgresConfig{Settings: map[string]string{"logical_decoding_work_mem": "64kB"}}, rounds(400, 10_000), false)
+	w := histories(t, harness.PostgresConfig{Settings: map[string]string{"logical_decoding_work_mem": "64kB"}}, rounds(200, 10_000), false)
 	require.Equal(t, 1, w.sessions)
 	require.Greater(t, w.streamed, len(w.came)/20)
 	require.Positive(t, w.aborted[0])
@@ -210,7 +210,7 @@ func TestHistoriesOfShapes(t *testing.T) {
 	t.Parallel()
 	for n := range rounds(1, 10) {
 		t.Run(fmt.Sprint(n), func(t *testing.T) {
-			histories(t, harness.PostgresConfig{Settings: map[string]string{"logical_decoding_work_mem": "64kB"}}, rounds(200, 500), true)
+			histories(t, harness.PostgresConfig{Settings: map[string]string{"logical_decoding_work_mem": "64kB"}}, rounds(100, 500), true)
 		})
 	}
 }
