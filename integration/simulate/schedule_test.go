@@ -174,7 +174,7 @@ func seeds(t *testing.T) (from, to uint64) {
 	if os.Getenv("WALPURGE_TEST_FULL") != "" {
 		return 0, 8000
 	}
-	return 0, 500
+	return 0, 2000
 }
 
 // Whatever fails, dies or comes late: every committed row has, at every sink that its rule
