@@ -33,6 +33,8 @@ type natsNode struct {
 	cmd *exec.Cmd
 }
 
+func (n *natsNode) log() string { return n.Dir + ".log" }
+
 // serveNATS runs a server until it is killed.
 func serveNATS(spec string) int {
 	var n natsNode
@@ -49,11 +51,13 @@ func serveNATS(spec string) int {
 	for _, r := range n.Routes[1:] {
 		opts.Routes = append(opts.Routes, &url.URL{Scheme: "nats", Host: r})
 	}
+	opts.LogFile = n.log()
 	s, err := server.NewServer(opts)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
+	s.ConfigureLogger()
 	s.Start()
 	s.WaitForShutdown()
 	return 0
@@ -85,6 +89,10 @@ func startCluster(t *testing.T, dir string) *natsCluster {
 		for _, n := range c.nodes {
 			_ = n.cmd.Process.Kill()
 			_ = n.cmd.Wait()
+			if t.Failed() {
+				text, err := os.ReadFile(n.log())
+				t.Logf("%s %v: %s", n.Name, err, text[max(0, len(text)-4000):])
+			}
 		}
 	})
 	nc, err := nats.Connect(c.url(), nats.MaxReconnects(-1), nats.RetryOnFailedConnect(true))

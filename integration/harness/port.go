@@ -5,6 +5,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"strconv"
+	"sync/atomic"
 )
 
 // The range lies below the ports that Linux and macOS hand to outgoing
@@ -15,13 +16,18 @@ const (
 	highestPort = 32000
 )
 
-// FreePort returns a TCP port that nothing listens on at 127.0.0.1. Another
-// process may take it before the caller does; the Start functions then try
-// another one.
+// drawn counts the ports that this process was given, from a place of its own in the range.
+var drawn atomic.Uint32
+
+func init() { drawn.Store(rand.Uint32N(highestPort - lowestPort)) }
+
+// FreePort returns a TCP port that nothing listens on at 127.0.0.1. The same process is
+// not given it again for long, because a server that was stopped wants its own back. Another
+// process may take it before the caller does; the Start functions then try another one.
 func FreePort() (int, error) {
 	var last error
 	for range 100 {
-		port := lowestPort + rand.IntN(highestPort-lowestPort)
+		port := lowestPort + int(drawn.Add(1)%(highestPort-lowestPort))
 		l, err := net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port)))
 		if err != nil {
 			last = err
