@@ -17,9 +17,11 @@ const (
 )
 
 // drawn counts the ports that this process was given, from a place of its own in the range.
-var drawn atomic.Uint32
-
-func init() { drawn.Store(rand.Uint32N(highestPort - lowestPort)) }
+var drawn = func() *atomic.Uint32 {
+	var n atomic.Uint32
+	n.Store(rand.Uint32N(highestPort - lowestPort))
+	return &n
+}()
 
 // FreePort returns a TCP port that nothing listens on at 127.0.0.1. The same process is
 // not given it again for long, because a server that was stopped wants its own back. Another
