@@ -99,7 +99,9 @@ func OpenOn(ctx context.Context, js jetstream.JetStream, cfg Config) (*Stream, e
 		trimmedSubject(cfg.Pipeline), acceptedSubject(cfg.Pipeline, "*", "*")); err != nil {
 		return nil, err
 	}
-	return s, nil
+	// What a process that was killed has written may be nowhere but in the kernel's memory.
+	// Lanes act on what they find, and a power cut could keep what they did and not why.
+	return s, s.sync()
 }
 
 // aside opens a small stream that has room when the large one is full.
