@@ -16,7 +16,6 @@ const columnListsSince = 15
 
 // columnList is which columns of a table a publication sends. An empty list is all of them.
 type columnList struct {
-	cdc.Table
 	// Own reports that the publication names the table, and has the columns for it; one
 	// of all tables or of whole schemas has no lists.
 	Own bool
@@ -87,11 +86,11 @@ func (c Config) columnLists(ctx context.Context, conn *pgx.Conn, tables []cdc.Ta
 	var full bool
 	var identity, columns []string
 	_, err = pgx.ForEachRow(rows, []any{&place, &l.Own, &l.Has, &full, &identity, &columns}, func() error {
-		one := columnList{Table: tables[place-1], Own: l.Own, Has: slices.Clone(l.Has)}
+		t, one := tables[place-1], &columnList{Own: l.Own, Has: slices.Clone(l.Has)}
 		if !full {
-			one.Want = wanted(columns, identity, reads(one.Table, columns))
+			one.Want = wanted(columns, identity, reads(t, columns))
 		}
-		out[one.Table] = &one
+		out[t] = one
 		return nil
 	})
 	if err != nil {
@@ -140,7 +139,7 @@ func (c Config) relist(tables []cdc.Table, lists map[cdc.Table]*columnList, whic
 	for _, t := range tables {
 		if l := lists[t]; l != nil && which(l) {
 			some = append(some, t)
-			now[t] = &columnList{Table: t, Want: to(l)}
+			now[t] = &columnList{Want: to(l)}
 		}
 	}
 	var steps []Step

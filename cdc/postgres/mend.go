@@ -3,6 +3,7 @@ package postgres
 import (
 	"context"
 	"maps"
+	"slices"
 
 	"github.com/jackc/pgx/v5"
 
@@ -12,16 +13,19 @@ import (
 // mend publishes the tables that are missing, and adds to column lists what they lack: a
 // table whose identity changed needs that at once, since its updates fail until then.
 func (r *Reader) mend(ctx context.Context, conn *pgx.Conn, watch Watch, found comparison) (entered map[cdc.Table]published, failed []error, err error) {
-	lists, err := r.cfg.columnLists(ctx, conn, append(sortedTables(found.known), found.missing...), watch.Reads)
+	published := sortedTables(found.known)
+	lists, err := r.cfg.columnLists(ctx, conn, slices.Concat(published, found.missing), watch.Reads)
 	if err != nil {
 		return nil, nil, err
 	}
 	entered, failed = r.carryOut(ctx, conn, "tables", found.missing, func(tables []cdc.Table) []Step {
 		return r.cfg.publish(tables, lists, true, true)
 	})
-	published := sortedTables(found.known)
-	if wider := r.cfg.widen(published, lists); len(wider) > 0 && !r.cfg.Manage {
-		return entered, append(failed, unmanaged(wider)), nil
+	if !r.cfg.Manage {
+		if steps := r.cfg.widen(published, lists); len(steps) > 0 {
+			failed = append(failed, unmanaged(steps))
+		}
+		return entered, failed, nil
 	}
 	wider, more := r.carryOut(ctx, conn, "columns", published, func(tables []cdc.Table) []Step {
 		return r.cfg.widen(tables, lists)

@@ -137,14 +137,15 @@ func (c *checker) database(ctx context.Context, cfg *config.Config, set *rules.S
 func (c *checker) unpublished(cfg postgres.Config, set *rules.Set, live *rules.Catalog, infos map[cdc.Table]*postgres.TableInfo) {
 	publication := cfg.Publication
 	for _, t := range live.Tables() {
-		if cfg.ColumnLists && cfg.Manage && infos[t] != nil && infos[t].Owned {
+		info := infos[t]
+		if info == nil || cfg.ColumnLists && cfg.Manage && info.Owned {
 			continue
 		}
 		for _, n := range set.NeedsOf(t) {
-			if infos[t] == nil || n.When || n.HasUnknown || n.Collapse {
+			if n.When || n.HasUnknown || n.Collapse {
 				continue
 			}
-			if col, found := infos[t].Column(n.Column); found && !col.Carried && !col.Generated {
+			if col, found := info.Column(n.Column); found && !col.Carried && !col.Generated {
 				c.add(false, fmt.Errorf("%s:%d: rule %q purges by %s of %s, which the column list of publication %s leaves out; "+
 					"ALTER PUBLICATION %s DROP TABLE %s; ALTER PUBLICATION %s ADD TABLE %s; or give the rule an `unknown`",
 					n.File, n.Line, n.Rule, n.Column, t, publication, publication, t, publication, t))

@@ -28,8 +28,9 @@ type Config struct {
 
 // Result is one kind's figures.
 type Result struct {
-	Kind   string    `json:"kind"`
-	Rows   int       `json:"rows"`
+	Kind string `json:"kind"`
+	Rows int    `json:"rows"`
+	// Floor is walpurge without column lists, where the kind compares with that.
 	Floor  []drained `json:"floor"`
 	E2E    []drained `json:"end_to_end"`
 	Ratios []float64 `json:"ratios"`

@@ -101,7 +101,10 @@ func OpenOn(ctx context.Context, js jetstream.JetStream, cfg Config) (*Stream, e
 	}
 	// What a process that was killed has written may be nowhere but in the kernel's memory.
 	// Lanes act on what they find, and a power cut could keep what they did and not why.
-	return s, s.sync()
+	if err := s.sync(); err != nil {
+		return nil, err
+	}
+	return s, nil
 }
 
 // aside opens a small stream that has room when the large one is full.
