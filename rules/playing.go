@@ -92,13 +92,12 @@ func (p *playback) group(s *Set, t *Tally, out Output) {
 	if p.failed {
 		return
 	}
-	taken, sealed := t.collapses(rule, sink, len(exact))
-	switch {
-	case sealed:
-	case taken:
+	l := t.of(rule, sink)
+	if p.failed = l == nil || len(covers) != len(l.overs); p.failed {
+		return
+	}
+	if _, sealed := t.collapses(rule, sink, len(exact)); !sealed {
 		t.group(rule, sink, exact, covers)
-	default:
-		p.failed = true
 	}
 }
 

@@ -100,6 +100,8 @@ func TestRecordsOfOthers(t *testing.T) {
 	require.NotEmpty(t, out.records)
 	require.Error(t, recording.Play(nil, s.NewTally(), &noted{}))
 	require.Error(t, recording.Play([]byte{99}, s.NewTally(), &noted{}))
+	stepless := []byte{recordGroup, 1, 1, 1, byte(Key), 3, 'a', ':', '1', 0} // the rule has steps
+	require.Error(t, recording.Play(stepless, s.NewTally(), &noted{}))
 	for _, record := range out.records {
 		if record[0] == recordValue {
 			continue // the rest of it is the value
