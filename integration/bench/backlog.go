@@ -16,10 +16,15 @@ type Kind struct {
 	Paced bool
 	// Lists: instead of the floor, walpurge without column lists beside walpurge with them.
 	Lists bool
+	// Socket: walpurge reads by the server's Unix socket, the floor by TCP as ever.
+	Socket bool
 }
 
 // Kinds are the shapes that are measured.
-var Kinds = []Kind{{Name: "a", PerTx: 1000}, {Name: "b", PerTx: 1}, {Name: "c"}, {Name: "l", Paced: true}, {Name: "n", PerTx: 1000, Lists: true}}
+var Kinds = []Kind{
+	{Name: "a", PerTx: 1000}, {Name: "b", PerTx: 1}, {Name: "c"}, {Name: "l", Paced: true},
+	{Name: "n", PerTx: 1000, Lists: true}, {Name: "u", PerTx: 1000, Socket: true},
+}
 
 const (
 	// slot is the pattern from which each round's slot is copied.

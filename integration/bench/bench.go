@@ -44,6 +44,7 @@ type bench struct {
 	cfg    Config
 	dir    string
 	bin    string
+	url    string // of walpurge's database
 	log    io.Writer
 	pg     *harness.Postgres
 	valkey *harness.Valkey
@@ -91,6 +92,10 @@ func run(ctx context.Context, cfg Config, k Kind, dir string) (r Result, err err
 		return r, err
 	}
 	group.Add("Valkey", b.valkey.Close)
+	b.url = b.pg.URL("bench")
+	if k.Socket {
+		b.url = b.pg.SocketURL("bench")
+	}
 	if err := b.pg.Exec(ctx, "postgres", "CREATE DATABASE bench"); err != nil {
 		return r, err
 	}

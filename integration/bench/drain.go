@@ -123,7 +123,7 @@ sinks:
     flush: {key_patterns: ["none:*"]}
 http: {listen: %q}
 log: {level: warn}
-`, filepath.Join(dir, "data"), b.pg.URL("bench"), slot, publication, b.valkey.URL(), addr)
+`, filepath.Join(dir, "data"), b.url, slot, publication, b.valkey.URL(), addr)
 	if err := os.WriteFile(file, []byte(text), 0o644); err != nil {
 		return nil, "", err
 	}

@@ -163,6 +163,12 @@ func (p *Postgres) URL(db string, user ...string) string {
 	return u.String()
 }
 
+// SocketURL is that of URL for the superuser over the server's Unix socket.
+func (p *Postgres) SocketURL(db string) string {
+	at := url.Values{"host": {p.socketDir}, "port": {strconv.Itoa(p.port)}}
+	return (&url.URL{Scheme: "postgres", User: url.User("postgres"), Path: "/" + db, RawQuery: at.Encode()}).String()
+}
+
 // Close stops the server at once, as a crash would but tidily, and removes the
 // directories that the harness made. It may be called at any time and again.
 func (p *Postgres) Close() error {
