@@ -171,5 +171,8 @@ func (w *watch) rested(t *testing.T, before goleak.Option) {
 	if w.Rest != nil {
 		w.Rest(t)
 	}
+	// A client library may sleep for a second before it looks whether it was closed.
+	for deadline := time.Now().Add(3 * time.Second); goleak.Find(before) != nil && time.Now().Before(deadline); {
+	}
 	goleak.VerifyNone(t, before)
 }
