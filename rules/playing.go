@@ -93,7 +93,8 @@ func (p *playback) group(s *Set, t *Tally, out Output) {
 		return
 	}
 	l := t.of(rule, sink)
-	if p.failed = l == nil || len(covers) != len(l.overs); p.failed {
+	if l == nil || len(covers) != len(l.overs) {
+		p.failed = true
 		return
 	}
 	if _, sealed := t.collapses(rule, sink, len(exact)); !sealed {

@@ -16,17 +16,13 @@ import (
 // woken for each one costs both sides more than the decoding. So the kernel is
 // asked not to wake us before there is enough to read, or a moment has passed.
 //
-// On the same machine a full buffer is worth more than that: what the server cannot
-// send yet it gathers, at the price of a copy, and so spares itself the way through
-// the network for each message. So there the buffer is small, and a nap is short.
-//
 // A backlog is told by the server's own clock: what it sends now was committed a
 // while ago. So nothing comes between a fresh commit and its purge, however busy
 // the line is, and what is late already gets later by a small share of that.
 type pace struct {
 	late atomic.Bool
 	conn net.Conn
-	raw  syscall.RawConn // nil: naps are blind
+	raw  syscall.RawConn
 }
 
 const (
@@ -35,32 +31,20 @@ const (
 	lateAfter = 20 * time.Millisecond
 	// longestNap is the most that a nap takes.
 	longestNap = time.Millisecond
-	// blindNap is a nap that nothing ends, where the buffer is small. A Unix socket
-	// holds two hundred rows or so by default, and then the server waits for us.
-	blindNap = 50 * time.Microsecond
-	// nearBuffer is what the kernel takes for us, in bytes, of a server on the same
-	// machine. It doubles that for its own needs. More gathers less at the server,
-	// and with 8 KiB the line stalls (docs/performance.md).
-	nearBuffer = 24 << 10
 	// enough ends a nap. More would wait for longer in colder memory.
 	enough = 64 << 10
 )
 
-// newPace returns the pace of a connection. Where it is not TCP to another machine,
-// or cannot say, a nap is a sleep.
+// newPace returns the pace of a connection. Where it is not TCP, or cannot say,
+// a nap is a sleep.
 func newPace(conn net.Conn) *pace {
 	p := &pace{conn: conn}
 	if secured, is := conn.(*tls.Conn); is {
 		conn = secured.NetConn()
 	}
-	tcp, is := conn.(*net.TCPConn)
-	if !is {
-		return p
+	if tcp, is := conn.(*net.TCPConn); is {
+		p.raw, _ = tcp.SyscallConn() // nil: see nap
 	}
-	if server, is := tcp.RemoteAddr().(*net.TCPAddr); is && server.IP.IsLoopback() && tcp.SetReadBuffer(nearBuffer) == nil {
-		return p
-	}
-	p.raw, _ = tcp.SyscallConn()
 	return p
 }
 
@@ -73,7 +57,7 @@ func (p *pace) rest(ctx context.Context) error {
 		return nil
 	}
 	if p.raw == nil || !p.lowWater(enough) {
-		time.Sleep(blindNap)
+		time.Sleep(longestNap)
 		return nil
 	}
 	defer p.lowWater(1)
