@@ -31,6 +31,9 @@ const (
 	lateAfter = 20 * time.Millisecond
 	// longestNap is the most that a nap takes.
 	longestNap = time.Millisecond
+	// blindNap is a nap that nothing ends. A Unix socket holds two hundred rows or so
+	// by default: the server must not have filled it long before.
+	blindNap = 50 * time.Microsecond
 	// enough ends a nap. More would wait for longer in colder memory.
 	enough = 64 << 10
 )
@@ -57,7 +60,7 @@ func (p *pace) rest(ctx context.Context) error {
 		return nil
 	}
 	if p.raw == nil || !p.lowWater(enough) {
-		time.Sleep(longestNap)
+		time.Sleep(blindNap)
 		return nil
 	}
 	defer p.lowWater(1)
