@@ -64,12 +64,28 @@ func (d *daemon) begin() {
 		close(d.done)
 	}()
 	d.t.Cleanup(func() {
+		if !d.t.Failed() {
+			_ = d.cmd.Process.Kill()
+			<-d.done
+			return
+		}
+		_, status := d.get("/api/v1/status")
+		_, metrics := d.get("/metrics")
+		d.t.Logf("status: %s\nmetrics:\n%s\ndaemon's log, last part:\n%s", status, metrics, d.logs.tail(60))
+		d.stacks()
+	})
+}
+
+// stacks ends the process and tells what each of its goroutines was at.
+func (d *daemon) stacks() {
+	_ = d.cmd.Process.Signal(syscall.SIGQUIT)
+	select {
+	case <-d.done:
+	case <-time.After(5 * time.Second):
 		_ = d.cmd.Process.Kill()
 		<-d.done
-		if d.t.Failed() {
-			d.t.Logf("daemon's log, last part:\n%s", d.logs.tail(60))
-		}
-	})
+	}
+	d.t.Logf("daemon's goroutines:\n%s", d.logs.tail(3000))
 }
 
 // command is a call of walpurge that dies with the test.

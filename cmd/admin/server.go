@@ -27,7 +27,7 @@ type Config struct {
 	// Reload returns why the old configuration goes on, or nil.
 	Reload func(ctx context.Context) error
 	// Wait blocks until the sink ("" for all) has purged up to lsn, or returns
-	// the context's error, a *NotFoundError, or a *ParkedError.
+	// the context's error, a *NotFoundError, a *ParkedError, or a *ParkedUnknownError.
 	Wait func(ctx context.Context, lsn cdc.LSN, sink string) error
 	Hand Hand
 	// Explain says what the rules make of a change, as JSON, or returns a
@@ -57,6 +57,18 @@ type ParkedError struct {
 func (e *ParkedError) Error() string {
 	return fmt.Sprintf("%d messages below are parked at sink %s; see walpurge parked list", e.Count, e.Sink)
 }
+
+// ParkedUnknownError says that the sinks have passed a position, and that the server of
+// the stream does not tell whether they refused anything before it.
+type ParkedUnknownError struct{ Err error }
+
+// Error says why.
+func (e *ParkedUnknownError) Error() string {
+	return "whether anything is parked below cannot be read: " + e.Err.Error()
+}
+
+// Unwrap returns the reason.
+func (e *ParkedUnknownError) Unwrap() error { return e.Err }
 
 // Server answers requests about one pipeline.
 type Server struct {
@@ -111,7 +123,7 @@ func (s *Server) reload(w http.ResponseWriter, r *http.Request) {
 }
 
 // wait answers 200 when the purge has passed, 409 when it has but for parked
-// items, 504 when the time is up.
+// items, 504 when the time is up before that is known.
 func (s *Server) wait(w http.ResponseWriter, r *http.Request) {
 	q := r.URL.Query()
 	lsn, err := cdc.ParseLSN(q.Get("lsn"))
@@ -130,6 +142,7 @@ func (s *Server) wait(w http.ResponseWriter, r *http.Request) {
 	defer cancel()
 	var missing *NotFoundError
 	var parked *ParkedError
+	var unknown *ParkedUnknownError
 	switch err := s.cfg.Wait(ctx, lsn, q.Get("sink")); {
 	case err == nil:
 		reply(w, http.StatusOK, map[string]any{"purged": true, "lsn": lsn})
@@ -137,6 +150,8 @@ func (s *Server) wait(w http.ResponseWriter, r *http.Request) {
 		fail(w, http.StatusNotFound, err)
 	case errors.As(err, &parked):
 		fail(w, http.StatusConflict, err)
+	case errors.As(err, &unknown):
+		fail(w, http.StatusGatewayTimeout, fmt.Errorf("purged up to %s, but %w", lsn, err))
 	default:
 		fail(w, http.StatusGatewayTimeout, fmt.Errorf("not purged up to %s within %s", lsn, timeout))
 	}

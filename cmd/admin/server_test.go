@@ -111,6 +111,8 @@ func TestWait(t *testing.T) {
 		case "slow":
 			<-ctx.Done()
 			return ctx.Err()
+		case "leaderless":
+			return &ParkedUnknownError{Err: context.DeadlineExceeded}
 		}
 		return nil
 	}}
@@ -126,6 +128,9 @@ func TestWait(t *testing.T) {
 	code, body, h := get("lsn=0/1&sink=slow&timeout=10ms")
 	require.Equal(t, 504, code)
 	require.Equal(t, "not purged up to 0/1 within 10ms", isError(t, body, h))
+	code, body, h = get("lsn=0/1&sink=leaderless")
+	require.Equal(t, 504, code)
+	require.Equal(t, "purged up to 0/1, but whether anything is parked below cannot be read: context deadline exceeded", isError(t, body, h))
 	code, body, h = get("lsn=0/1&sink=none")
 	require.Equal(t, 404, code)
 	require.Equal(t, "there is no sink none", isError(t, body, h))

@@ -62,7 +62,8 @@ func (d *Daemon) Conn() *nats.Conn { return d.app.Load().nc }
 func (d *Daemon) Status(ctx context.Context) Status { return d.app.Load().Status(ctx) }
 
 // Wait blocks until every sink has purged what was committed up to the position, and
-// returns nil; or the context's error, or an *admin.ParkedError.
+// returns nil; or the context's error, an *admin.ParkedError, or an
+// *admin.ParkedUnknownError.
 func (d *Daemon) Wait(ctx context.Context, lsn cdc.LSN) error { return d.app.Load().wait(ctx, lsn, "") }
 
 // Ready returns why not, or nil: the condition of /-/ready.

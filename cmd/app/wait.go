@@ -2,6 +2,8 @@ package app
 
 import (
 	"context"
+	"errors"
+	"time"
 
 	"github.com/walpurge/walpurge/cdc"
 	"github.com/walpurge/walpurge/cdc/watermark"
@@ -30,7 +32,7 @@ func (a *App) wait(ctx context.Context, lsn cdc.LSN, sink string) error {
 		// Every mark of a timeline lies after all of the one before, so a promotion
 		// ends the wait without a purge: wait on the new one.
 		if now := a.board.Get(received); now.SystemID == p.SystemID && now.Timeline == p.Timeline {
-			return a.parkedBelow(ctx, p, sink)
+			return a.tellParked(ctx, p, sink)
 		}
 	}
 }
@@ -51,6 +53,23 @@ func (a *App) waitFor(ctx context.Context, p cdc.Position, sink string) error {
 		return &admin.NotFoundError{What: "sink " + sink}
 	}
 	return nil
+}
+
+// tellParked returns what parkedBelow does, and tries again until the context ends
+// where that cannot be read: of servers that die, another one soon answers.
+func (a *App) tellParked(ctx context.Context, p cdc.Position, sink string) error {
+	for {
+		err := a.parkedBelow(ctx, p, sink)
+		var parked *admin.ParkedError
+		if err == nil || errors.As(err, &parked) {
+			return err
+		}
+		select {
+		case <-time.After(200 * time.Millisecond):
+		case <-ctx.Done():
+			return &admin.ParkedUnknownError{Err: err}
+		}
+	}
 }
 
 // parkedBelow returns an *admin.ParkedError if a sink, or with an empty name any

@@ -115,7 +115,7 @@ func (s *Stream) openLane(ctx context.Context, from jetstream.Stream, sink strin
 	old, err := from.Consumer(ctx, sink)
 	if errors.Is(err, jetstream.ErrConsumerNotFound) {
 		cons, err = from.CreateConsumer(ctx, s.laneConfig(sink, subjects))
-		return cons, false, err
+		return askedConsumer{cons}, false, err
 	}
 	if err != nil {
 		return nil, false, err
@@ -137,5 +137,5 @@ func (s *Stream) openLane(ctx context.Context, from jetstream.Stream, sink strin
 	// Where a lane began cannot be changed.
 	cfg.DeliverPolicy, cfg.OptStartSeq = info.Config.DeliverPolicy, info.Config.OptStartSeq
 	cons, err = from.UpdateConsumer(ctx, cfg)
-	return cons, true, err
+	return askedConsumer{cons}, true, err
 }

@@ -47,6 +47,7 @@ type Stream struct {
 	nc     *nats.Conn
 	js     jetstream.JetStream
 	stream jetstream.Stream
+	parked jetstream.Stream
 	hand   jetstream.Stream
 }
 
@@ -91,8 +92,8 @@ func OpenOn(ctx context.Context, js jetstream.JetStream, cfg Config) (*Stream, e
 	if err != nil {
 		return nil, explainOpen(name, err)
 	}
-	s := &Stream{cfg: cfg, nc: js.Conn(), js: js, stream: st}
-	if _, err = s.aside(ctx, parkedName(cfg.Pipeline), parkedSubject(cfg.Pipeline, "*")); err != nil {
+	s := &Stream{cfg: cfg, nc: js.Conn(), js: js, stream: askedStream{st}}
+	if s.parked, err = s.aside(ctx, parkedName(cfg.Pipeline), parkedSubject(cfg.Pipeline, "*")); err != nil {
 		return nil, err
 	}
 	if s.hand, err = s.aside(ctx, handName(cfg.Pipeline), handSubject(cfg.Pipeline, "*"),
@@ -121,7 +122,7 @@ func (s *Stream) aside(ctx context.Context, name string, subjects ...string) (je
 	if err != nil {
 		return nil, explainOpen(name, err)
 	}
-	return st, nil
+	return askedStream{st}, nil
 }
 
 // asideBytes is the room for parked invalidations, and that for purges by hand,

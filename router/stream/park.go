@@ -41,11 +41,7 @@ func (s *Stream) Park(ctx context.Context, b *rules.Batch, cause error) error {
 
 // Parked counts the parked messages of every sink.
 func (s *Stream) Parked(ctx context.Context) (map[string]uint64, error) {
-	st, err := s.js.Stream(ctx, parkedName(s.cfg.Pipeline))
-	if err != nil {
-		return nil, err
-	}
-	info, err := st.Info(ctx, jetstream.WithSubjectFilter(parkedSubject(s.cfg.Pipeline, "*")))
+	info, err := s.parked.Info(ctx, jetstream.WithSubjectFilter(parkedSubject(s.cfg.Pipeline, "*")))
 	if err != nil {
 		return nil, err
 	}

@@ -27,12 +27,8 @@ var ErrNoParked = errors.New("nothing is parked under this id")
 // ListParked calls each with the parked messages of a sink ("*" for all),
 // oldest first, until it returns false.
 func (s *Stream) ListParked(ctx context.Context, sink string, each func(ParkedBatch) bool) error {
-	st, err := s.js.Stream(ctx, parkedName(s.cfg.Pipeline))
-	if err != nil {
-		return fmt.Errorf("read what is parked: %w", err)
-	}
 	for seq := uint64(1); ; {
-		m, err := st.GetMsg(ctx, seq, jetstream.WithGetMsgSubject(parkedSubject(s.cfg.Pipeline, sink)))
+		m, err := s.parked.GetMsg(ctx, seq, jetstream.WithGetMsgSubject(parkedSubject(s.cfg.Pipeline, sink)))
 		if errors.Is(err, jetstream.ErrMsgNotFound) {
 			return nil
 		}
@@ -65,11 +61,7 @@ func decodeParked(m *jetstream.RawStreamMsg) (ParkedBatch, error) {
 // RetryParked hands a parked message to its lane once more, ahead of the queue,
 // and then forgets it. What fails again is parked again.
 func (s *Stream) RetryParked(ctx context.Context, id uint64) error {
-	st, err := s.js.Stream(ctx, parkedName(s.cfg.Pipeline))
-	if err != nil {
-		return fmt.Errorf("retry parked %d: %w", id, err)
-	}
-	m, err := st.GetMsg(ctx, id)
+	m, err := s.parked.GetMsg(ctx, id)
 	if errors.Is(err, jetstream.ErrMsgNotFound) {
 		return fmt.Errorf("retry parked %d: %w", id, ErrNoParked)
 	}
@@ -89,14 +81,10 @@ func (s *Stream) RetryParked(ctx context.Context, id uint64) error {
 // DropParked forgets a parked message: whoever calls it has purged by other
 // means, or accepts the stale copy.
 func (s *Stream) DropParked(ctx context.Context, id uint64) error {
-	st, err := s.js.Stream(ctx, parkedName(s.cfg.Pipeline))
-	if err != nil {
-		return fmt.Errorf("drop parked %d: %w", id, err)
-	}
-	if _, err := st.GetMsg(ctx, id); errors.Is(err, jetstream.ErrMsgNotFound) {
+	if _, err := s.parked.GetMsg(ctx, id); errors.Is(err, jetstream.ErrMsgNotFound) {
 		return fmt.Errorf("drop parked %d: %w", id, ErrNoParked)
 	}
-	if err := st.DeleteMsg(ctx, id); err != nil {
+	if err := s.parked.DeleteMsg(ctx, id); err != nil {
 		return fmt.Errorf("drop parked %d: %w", id, err)
 	}
 	return s.sync()
