@@ -90,7 +90,7 @@ func (l *Lane) flushOn(intake, work context.Context) {
 	if len(f.run) == 0 {
 		f.begin(distinct(append([]rules.Invalidation(nil), l.cfg.Flush()...)), now)
 		for _, r := range f.run {
-			l.beginning(r.msg)
+			l.beginning(r)
 		}
 		reason := f.run[0].msg.Batch.Reason
 		l.noteFlush(reason)

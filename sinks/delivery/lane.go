@@ -43,7 +43,7 @@ type Lane struct {
 	retries    sync.WaitGroup
 	superseded *cover
 	// traded is the newest flush that stands for a backlog, begun the newest whose
-	// purge has begun; newest the last message that was worked on.
+	// purge has begun behind open gates; newest the last message that was worked on.
 	traded atomic.Uint64
 	trades trades
 	begun  atomic.Uint64

@@ -163,10 +163,11 @@ func (l *Lane) overflown(t *turn) bool {
 	return true
 }
 
-// beginning notes that the flush of a message begins.
-func (l *Lane) beginning(m rules.Message) {
-	if m.Batch != nil && m.Batch.Flush {
-		l.begun.Store(max(l.begun.Load(), m.Seq))
+// beginning notes that the flush of a message begins. One that runs early is followed by
+// another behind open gates, which stands for the backlog as before.
+func (l *Lane) beginning(r ready) {
+	if b := r.msg.Batch; b != nil && b.Flush && r.final {
+		l.begun.Store(max(l.begun.Load(), r.msg.Seq))
 	}
 }
 

@@ -140,6 +140,36 @@ func TestAnOwedFlushOutlivesARestart(t *testing.T) {
 	})
 }
 
+// The lane may read the flush, and begin it early, before it is told what that stands
+// for.
+func TestAFlushThatRanEarlyStandsForTheBacklog(t *testing.T) {
+	inBubble(t, func(t *testing.T, w *world) {
+		s := w.share(100)
+		g := w.gated()
+		w.cfg.Gates[0].Ordered = true
+		owe := w.cfg.Overflow.Owe
+		w.cfg.Overflow.Owe = func(ctx context.Context) (uint64, error) {
+			seq, err := owe(ctx)
+			for len(w.sink.at("*")) == 0 {
+				time.Sleep(time.Second)
+			}
+			return seq, err
+		}
+		w.run()
+		defer w.halt()
+		next := w.fill(1, 60)
+		after(2 * time.Minute)
+		require.Equal(t, []uint64{next}, s.owed())
+		require.Equal(t, next-1, w.src.newest(), "the gate is closed, and what waits for it is given up")
+		require.Len(t, w.sink.at("*"), 1, "early")
+		require.Zero(t, w.purged())
+		g.open(next)
+		after(time.Minute)
+		require.Equal(t, next, w.src.newest())
+		require.Len(t, w.sink.at("*"), 2, "and behind the gate")
+	})
+}
+
 func TestAPausedLaneIsTraded(t *testing.T) {
 	inBubble(t, func(t *testing.T, w *world) {
 		s := w.share(100)

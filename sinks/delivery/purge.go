@@ -17,7 +17,7 @@ import (
 func (l *Lane) purge(intake, work context.Context, group []ready, j *job) bool {
 	for _, r := range group {
 		if b := r.msg.Batch; b != nil && b.Flush && !l.coveredBy(r.msg) && !l.flusher.on() && !r.skipped {
-			l.beginning(r.msg)
+			l.beginning(r)
 			l.noteFlush(b.Reason)
 			l.cfg.Logger.Info("flushing the sink", "reason", b.Reason, "lsn", b.Stamp.Position.LSN.String())
 		}
