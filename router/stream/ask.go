@@ -11,7 +11,8 @@ import (
 // A server answers nothing for a stream that has no leader, and what it was about to
 // answer goes with it when it dies: whoever asked learns of neither, and waits until the
 // context ends. So every question is asked again, after askAgain at first and then after
-// twice as long each time; askFor is how long in all, where the context does not say.
+// twice as long each time; askFor is how long in all, where the context does not say, and
+// how long a message that is on its way waits for its acknowledgement.
 const (
 	askAgain = 2 * time.Second
 	askFor   = 5 * time.Second

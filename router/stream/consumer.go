@@ -77,6 +77,20 @@ const maxUnacked = 65536
 // yet; it drops what comes last then.
 const pullAhead = 32
 
+// A request for messages goes with the server that has it, and nothing but its missing
+// signs of life tells: after two of them the request is made anew, of whoever leads then. A
+// request lasts for two, so that no more of them than one, and its end, come to lie between
+// messages that nobody reads, see pullAhead. An embedded server does not die alone.
+const signOfLife = 3 * time.Second
+
+func (s *Stream) pullOptions() []jetstream.PullMessagesOpt {
+	opts := []jetstream.PullMessagesOpt{jetstream.PullMaxMessages(pullAhead)}
+	if s.cfg.Shared {
+		opts = append(opts, jetstream.PullHeartbeat(signOfLife), jetstream.PullExpiry(2*signOfLife))
+	}
+	return opts
+}
+
 // Consumer opens the lane of a sink where it left off; a new one begins with the
 // stream. One that had another name formerly goes on with the backlog of that.
 func (s *Stream) Consumer(ctx context.Context, sink, formerly string, log *slog.Logger) (*Consumer, error) {
@@ -113,7 +127,7 @@ func (c *Consumer) reset(ctx context.Context, known bool) error {
 	if err != nil {
 		return fmt.Errorf("set consumer %s back to its floor: %w", c.sink, err)
 	}
-	iter, err := c.cons.Messages(jetstream.PullMaxMessages(pullAhead))
+	iter, err := c.cons.Messages(c.s.pullOptions()...)
 	if err != nil {
 		return fmt.Errorf("read consumer %s: %w", c.sink, err)
 	}

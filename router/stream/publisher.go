@@ -322,8 +322,8 @@ func (p *Publisher) claim(ctx context.Context, e pending) {
 func (p *Publisher) insist(ctx context.Context, msg *nats.Msg) bool {
 	pause := 20 * time.Millisecond
 	defer p.unblock()
-	for {
-		attempt, cancel := context.WithTimeout(ctx, 10*time.Second)
+	for patience := askAgain; ; patience = min(2*patience, 10*time.Second) {
+		attempt, cancel := context.WithTimeout(ctx, patience)
 		_, err := p.s.js.PublishMsg(attempt, msg)
 		cancel()
 		if err == nil {
