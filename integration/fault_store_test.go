@@ -1,6 +1,7 @@
 package integration
 
 import (
+	"encoding/binary"
 	"os"
 	"path/filepath"
 	"strings"
@@ -49,6 +50,18 @@ func TestDamagedStore(t *testing.T) {
 				require.NoError(t, os.Truncate(path, info.Size()/2))
 			}
 		}},
+		{"a false sequence", func() {
+			for _, path := range r.blocks() {
+				raw, err := os.ReadFile(path)
+				require.NoError(t, err)
+				at := 0
+				for range 10 {
+					at += int(binary.LittleEndian.Uint32(raw[at:]) &^ (1 << 31)) // of a record: see router/stream/embedded
+				}
+				raw[at+4+5] = 0x55
+				require.NoError(t, os.WriteFile(path, raw, 0o600))
+			}
+		}},
 		{"emptied", func() {
 			for _, path := range r.blocks() {
 				require.NoError(t, os.Truncate(path, 0))
@@ -59,7 +72,7 @@ func TestDamagedStore(t *testing.T) {
 				require.NoError(t, os.Remove(path))
 			}
 		}},
-	}[:rounds(2, 4)] {
+	}[:rounds(3, 5)] {
 		t.Run(c.name, func(t *testing.T) {
 			require.NoError(t, os.RemoveAll(r.path("old")))
 			require.NoError(t, os.CopyFS(r.path("old"), os.DirFS(r.path("data"))))

@@ -48,6 +48,9 @@ func Start(cfg Config, log *slog.Logger) (*Server, error) {
 	s := &Server{cfg: cfg, lock: lock, store: newStore(filepath.Join(cfg.Dir, "jetstream"))}
 	opts, err := s.options()
 	if err == nil {
+		err = mend(s.store.root, log)
+	}
+	if err == nil {
 		err = s.start(opts, log)
 	}
 	if err != nil {

@@ -1,0 +1,114 @@
+package embedded
+
+import (
+	"bufio"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// What the server's store writes before a message (filestore.go of nats-server): the length
+// of all, of which the highest bit tells of headers; the sequence, of which the two highest
+// tell of deletions; a time; and the length of the subject. At least a checksum follows.
+const (
+	recordHeader = 4 + 8 + 8 + 2
+	checksum     = 8
+	headersBit   = 1 << 31
+	tombstoneBit = 1 << 62
+	erasedBit    = 1 << 63
+	maxRecord    = 32 << 20
+)
+
+const (
+	// mended is how many of a stream's newest blocks are looked at: what is read at a
+	// start, and what was written last when the power went.
+	mended = 4
+	// maxHole is how far two sequences in a block may lie apart. The server fills such a hole
+	// with four bytes for each, and does so before it looks at checksums: a single wrong
+	// byte costs all the memory there is.
+	maxHole = 1 << 24
+)
+
+// mend cuts off, from the newest blocks of every stream in a store, what begins with a
+// sequence that cannot be true. The server finds its own record of the block to be wrong then, and
+// counts what it has; lanes take what is missing for lost, and flush.
+func mend(store string, log *slog.Logger) error {
+	streams, err := filepath.Glob(filepath.Join(store, "*", "streams", "*", "msgs"))
+	if err != nil {
+		return err
+	}
+	for _, dir := range streams {
+		for _, path := range newest(dir) {
+			if err := mendBlock(path, log); err != nil {
+				return fmt.Errorf("look at the store: %w", err)
+			}
+		}
+	}
+	return nil
+}
+
+// newest lists the blocks that were begun last.
+func newest(dir string) []string {
+	blocks, _ := filepath.Glob(filepath.Join(dir, "*.blk"))
+	number := func(path string) int {
+		n, _ := strconv.Atoi(strings.TrimSuffix(filepath.Base(path), ".blk"))
+		return n
+	}
+	slices.SortFunc(blocks, func(a, b string) int { return number(b) - number(a) })
+	return blocks[:min(mended, len(blocks))]
+}
+
+func mendBlock(path string, log *slog.Logger) error {
+	f, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	at, found, err := falseSequence(bufio.NewReaderSize(f, 1<<20))
+	if err != nil || !found {
+		return err
+	}
+	log.Error("a block of the stream is damaged, what lies behind is given up", "path", path, "offset", at)
+	return os.Truncate(path, at)
+}
+
+// falseSequence finds the first record whose sequence lies too far beyond the one before.
+// A block that ends in anything but a record is the server's to mend.
+func falseSequence(r *bufio.Reader) (at int64, found bool, err error) {
+	var header [recordHeader]byte
+	last := uint64(0)
+	for {
+		if _, err := io.ReadFull(r, header[:]); err != nil {
+			if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+				err = nil
+			}
+			return 0, false, err
+		}
+		length := int64(binary.LittleEndian.Uint32(header[0:]) &^ headersBit)
+		seq := binary.LittleEndian.Uint64(header[4:])
+		if length < recordHeader+checksum || length > maxRecord {
+			return 0, false, nil
+		}
+		if seq&tombstoneBit == 0 {
+			seq &^= erasedBit
+			if last > 0 && seq > last && seq-last > maxHole {
+				return at, true, nil
+			}
+			last = max(last, seq)
+		}
+		if _, err := r.Discard(int(length - recordHeader)); err != nil {
+			if errors.Is(err, io.EOF) {
+				err = nil
+			}
+			return 0, false, err
+		}
+		at += length
+	}
+}
