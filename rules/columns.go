@@ -216,6 +216,9 @@ func (r *resolver) putVar(e celast.Expr, name string) {
 		r.fail(e, "%s", missingVar(r.vars, name))
 		return
 	}
+	if len(v.values) == 0 {
+		return // refused where it is written
+	}
 	literals := make([]celast.Expr, len(v.values))
 	for i := range v.values {
 		literals[i] = r.factory.NewLiteral(r.id(), v.value(i))
