@@ -69,15 +69,16 @@ func (d *daemon) begin() {
 			<-d.done
 			return
 		}
-		_, status := d.get("/api/v1/status")
-		_, metrics := d.get("/metrics")
-		d.t.Logf("status: %s\nmetrics:\n%s\ndaemon's log, last part:\n%s", status, metrics, d.logs.tail(60))
-		d.stacks()
+		d.postMortem()
 	})
 }
 
-// stacks ends the process and tells what each of its goroutines was at.
-func (d *daemon) stacks() {
+// postMortem tells the status, and ends the process so that it tells its goroutines. It may
+// be stopped, or stand still.
+func (d *daemon) postMortem() {
+	client := &http.Client{Timeout: 5 * time.Second}
+	_, status := d.getBy(client, "/api/v1/status")
+	_, metrics := d.getBy(client, "/metrics")
 	_ = d.cmd.Process.Signal(syscall.SIGQUIT)
 	select {
 	case <-d.done:
@@ -85,7 +86,7 @@ func (d *daemon) stacks() {
 		_ = d.cmd.Process.Kill()
 		<-d.done
 	}
-	d.t.Logf("daemon's goroutines:\n%s", d.logs.tail(3000))
+	d.t.Logf("status: %s\nmetrics:\n%s\ndaemon's log and goroutines, last part:\n%s", status, metrics, d.logs.tail(3000))
 }
 
 // command is a call of walpurge that dies with the test.
@@ -135,8 +136,10 @@ func (d *daemon) term() time.Duration {
 	return time.Since(began)
 }
 
-func (d *daemon) get(path string) (int, string) {
-	resp, err := http.Get("http://" + d.addr + path)
+func (d *daemon) get(path string) (int, string) { return d.getBy(http.DefaultClient, path) }
+
+func (d *daemon) getBy(client *http.Client, path string) (int, string) {
+	resp, err := client.Get("http://" + d.addr + path)
 	if err != nil {
 		return 0, err.Error()
 	}

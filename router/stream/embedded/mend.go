@@ -6,8 +6,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
 	"os"
+	"path"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -40,74 +42,74 @@ const (
 // sequence that cannot be true. The server finds its own record of the block to be wrong then, and
 // counts what it has; lanes take what is missing for lost, and flush.
 func mend(store string, log *slog.Logger) error {
-	streams, err := filepath.Glob(filepath.Join(store, "*", "streams", "*", "msgs"))
-	if err != nil {
-		return err
-	}
-	for _, dir := range streams {
-		for _, path := range newest(dir) {
-			if err := mendBlock(path, log); err != nil {
-				return fmt.Errorf("look at the store: %w", err)
-			}
+	for _, block := range newest(store) {
+		if err := mendBlock(block, log); err != nil {
+			return fmt.Errorf("look at the store: %w", err)
 		}
 	}
 	return nil
 }
 
-// newest lists the blocks that were begun last.
-func newest(dir string) []string {
-	blocks, _ := filepath.Glob(filepath.Join(dir, "*.blk"))
-	number := func(path string) int {
-		n, _ := strconv.Atoi(strings.TrimSuffix(filepath.Base(path), ".blk"))
+// newest lists the blocks that every stream began last.
+func newest(store string) []string {
+	blocks, _ := fs.Glob(os.DirFS(store), "*/streams/*/msgs/*.blk") // fails for a bad pattern alone
+	number := func(block string) int {
+		n, _ := strconv.Atoi(strings.TrimSuffix(path.Base(block), ".blk"))
 		return n
 	}
 	slices.SortFunc(blocks, func(a, b string) int { return number(b) - number(a) })
-	return blocks[:min(mended, len(blocks))]
+	taken := make(map[string]int)
+	var out []string
+	for _, block := range blocks {
+		if dir := path.Dir(block); taken[dir] < mended {
+			taken[dir]++
+			out = append(out, filepath.Join(store, block))
+		}
+	}
+	return out
 }
 
-func mendBlock(path string, log *slog.Logger) error {
-	f, err := os.Open(path)
+func mendBlock(block string, log *slog.Logger) error {
+	f, err := os.Open(block)
 	if err != nil {
 		return err
 	}
 	defer f.Close()
-	at, found, err := falseSequence(bufio.NewReaderSize(f, 1<<20))
-	if err != nil || !found {
+	at, err := falseSequence(bufio.NewReaderSize(f, 1<<20))
+	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+		return nil
+	}
+	if err != nil {
 		return err
 	}
-	log.Error("a block of the stream is damaged, what lies behind is given up", "path", path, "offset", at)
-	return os.Truncate(path, at)
+	log.Error("a block of the stream is damaged, what lies behind is given up", "path", block, "offset", at)
+	return os.Truncate(block, at)
 }
 
-// falseSequence finds the first record whose sequence lies too far beyond the one before.
-// A block that ends in anything but a record is the server's to mend.
-func falseSequence(r *bufio.Reader) (at int64, found bool, err error) {
+// falseSequence finds the first record whose sequence lies too far beyond the one before,
+// and returns io.EOF or io.ErrUnexpectedEOF where the records end without one. A block that
+// ends in anything but a record is the server's to mend.
+func falseSequence(r *bufio.Reader) (at int64, err error) {
 	var header [recordHeader]byte
 	last := uint64(0)
 	for {
 		if _, err := io.ReadFull(r, header[:]); err != nil {
-			if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
-				err = nil
-			}
-			return 0, false, err
+			return 0, err
 		}
 		length := int64(binary.LittleEndian.Uint32(header[0:]) &^ headersBit)
 		seq := binary.LittleEndian.Uint64(header[4:])
 		if length < recordHeader+checksum || length > maxRecord {
-			return 0, false, nil
+			return 0, io.EOF
 		}
 		if seq&tombstoneBit == 0 {
 			seq &^= erasedBit
-			if last > 0 && seq > last && seq-last > maxHole {
-				return at, true, nil
+			if last > 0 && seq > last+maxHole {
+				return at, nil
 			}
 			last = max(last, seq)
 		}
 		if _, err := r.Discard(int(length - recordHeader)); err != nil {
-			if errors.Is(err, io.EOF) {
-				err = nil
-			}
-			return 0, false, err
+			return 0, err
 		}
 		at += length
 	}
