@@ -224,7 +224,7 @@ func (c *Consumer) read(ctx context.Context) (rules.Message, error) {
 	if iter == nil {
 		return rules.Message{}, errors.New("not connected")
 	}
-	msg, err := iter.Next(jetstream.NextContext(ctx))
+	msg, err := nextOf(ctx, iter)
 	if err != nil {
 		return rules.Message{}, err
 	}
