@@ -30,12 +30,8 @@ type Overflow struct {
 	Owed uint64
 }
 
-// lookEvery is the time between two looks at the backlog, and maxRested how many are
-// left out in turn when there is nothing to see: what the lane has not read it cannot know.
-const (
-	lookEvery = time.Second
-	maxRested = 9
-)
+// lookEvery is the time between two looks at the backlog.
+const lookEvery = time.Second
 
 // watch looks at the backlog until the context ends.
 func (l *Lane) watch(ctx context.Context) {
@@ -45,19 +41,12 @@ func (l *Lane) watch(ctx context.Context) {
 	// known is what of the backlog was answered already, answered the floor at that
 	// time.
 	known, answered := int64(0), uint64(0)
-	seen, rested := uint64(0), 0
 	for {
 		select {
 		case <-tick.C:
 		case <-ctx.Done():
 			return
 		}
-		read, idle := l.tracker.idle()
-		if idle && read == seen && rested < maxRested {
-			rested++
-			continue
-		}
-		seen, rested = read, 0
 		backlog, err := o.Backlog(ctx)
 		if err != nil {
 			l.cfg.Logger.Debug("read the backlog", "err", err)

@@ -114,28 +114,6 @@ func TestABacklogPastItsShareIsTradedForAFlush(t *testing.T) {
 	}
 }
 
-func TestAnIdleLaneLooksRarely(t *testing.T) {
-	inBubble(t, func(t *testing.T, w *world) {
-		w.share(100)
-		looks := 0
-		backlog := w.cfg.Overflow.Backlog
-		w.cfg.Overflow.Backlog = func(ctx context.Context) (int64, error) {
-			looks++
-			return backlog(ctx)
-		}
-		w.run()
-		defer w.halt()
-		after(time.Minute)
-		require.LessOrEqual(t, looks, 7)
-		require.GreaterOrEqual(t, looks, 5, "what it has not read it cannot know")
-		w.sink.answers(dead)
-		before := looks
-		w.fill(1, 1)
-		after(time.Minute)
-		require.GreaterOrEqual(t, looks-before, 59, "with a backlog, every second")
-	})
-}
-
 func TestAnOwedFlushOutlivesARestart(t *testing.T) {
 	inBubble(t, func(t *testing.T, w *world) {
 		w.cfg.Overflow.Owed = 5

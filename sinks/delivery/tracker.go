@@ -131,13 +131,6 @@ func (t *tracker) finish(entries ...*entry) (floor uint64, claim *cdc.Claim) {
 	return floor, claim
 }
 
-// idle reports whether all that was read is done, and returns the newest sequence read.
-func (t *tracker) idle() (read uint64, idle bool) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return t.read, len(t.queue) == 0
-}
-
 // oldest returns the first batch that is not purged, or nil.
 func (t *tracker) oldest() *rules.Batch {
 	t.mu.Lock()
