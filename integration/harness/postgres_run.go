@@ -4,6 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
 	"strings"
 	"syscall"
 	"time"
@@ -127,6 +130,9 @@ func (p *Postgres) launch(ctx context.Context) error {
 	if err := p.configure(); err != nil {
 		return err
 	}
+	if err := p.dropEmptyLock(); err != nil {
+		return err
+	}
 	proc, err := startProcess(processSpec{
 		path:    p.cfg.Binaries.Path("postgres"),
 		args:    []string{"-D", p.dataDir()},
@@ -158,4 +164,20 @@ func (p *Postgres) launch(ctx context.Context) error {
 		err = errMemoryInUse
 	}
 	return fmt.Errorf("%w: %s", err, said)
+}
+
+// dropEmptyLock removes the lock file that a server killed between making and writing
+// it has left: PostgreSQL takes an empty one for a server that is just starting.
+func (p *Postgres) dropEmptyLock() error {
+	path := filepath.Join(p.dataDir(), "postmaster.pid")
+	info, err := os.Stat(path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil
+	case err != nil:
+		return err
+	case info.Size() > 0:
+		return nil
+	}
+	return os.Remove(path)
 }

@@ -227,3 +227,13 @@ func (b *syncBuffer) String() string {
 	defer b.mu.Unlock()
 	return b.buf.String()
 }
+
+// A server that is killed while it starts can leave its lock file empty, and no server
+// starts on that by itself.
+func TestPostgresKilledAsItLocked(t *testing.T) {
+	ctx := testContext(t)
+	pg := startPostgres(t, PostgresConfig{})
+	require.NoError(t, pg.Kill())
+	require.NoError(t, os.Truncate(filepath.Join(pg.dataDir(), "postmaster.pid"), 0))
+	require.NoError(t, pg.Restart(ctx))
+}
