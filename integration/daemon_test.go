@@ -92,7 +92,9 @@ func (d *daemon) postMortem() {
 // command is a call of walpurge that dies with the test.
 func command(env []string, args ...string) *exec.Cmd {
 	cmd := exec.Command(os.Args[0], args...)
-	cmd.Env = append(append(os.Environ(), asDaemon+"=1"), env...)
+	// The race detector's runtime sleeps for a second in every exit, so that goroutines
+	// may still report (atexit_sleep_ms): for a command that has ended, a second of nothing.
+	cmd.Env = append(append(os.Environ(), asDaemon+"=1", "GORACE=atexit_sleep_ms=20"), env...)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	return cmd
 }
