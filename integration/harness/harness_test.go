@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -40,15 +41,13 @@ func TestServersDieWithTheirParent(t *testing.T) {
 			}
 		})
 	}
-	var before []bool
-	for _, pid := range pids {
-		before = append(before, alive(pid))
-	}
+	// A child may have ended by itself since it was listed, as an autovacuum worker does.
+	living := slices.DeleteFunc(slices.Clone(pids), func(pid int) bool { return !alive(pid) })
 	require.NoError(t, cmd.Process.Kill())
 	require.Error(t, cmd.Wait())
 	require.NoError(t, readErr)
-	require.Greater(t, len(pids), 4)
-	require.NotContains(t, before, false)
+	require.Greater(t, len(living), 4)
+	require.Subset(t, living, pids[len(pids)-2:], "the servers, which come last")
 	requireGone(t, pids)
 }
 
