@@ -23,7 +23,8 @@ func TestGoBlocks(t *testing.T) {
 			seen++
 			file := filepath.Join(t.TempDir(), "main.go")
 			require.NoError(t, os.WriteFile(file, []byte(b.text), 0o600))
-			cmd := exec.Command("go", "vet", file)
+			// With -race, as make test compiles everything: half the work if nothing is cached.
+			cmd := exec.Command("go", "vet", "-race", file)
 			cmd.Dir = top
 			out, err := cmd.CombinedOutput()
 			if err != nil {
