@@ -11,6 +11,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/walpurge/walpurge/cdc"
+	"github.com/walpurge/walpurge/cdc/beat"
 	"github.com/walpurge/walpurge/cdc/watermark"
 )
 
@@ -118,10 +119,9 @@ func (h *heartbeat) serve(ctx context.Context, start cdc.Position) error {
 	if _, err := conn.Exec(ctx, "SET synchronous_commit = local"); err != nil {
 		return err
 	}
-	look := time.NewTicker(lookPause)
-	defer look.Stop()
-	beat := time.NewTicker(h.cfg.Heartbeat)
-	defer beat.Stop()
+	look := beat.After(lookPause)
+	due := time.NewTicker(h.cfg.Heartbeat)
+	defer due.Stop()
 	if err := h.beat(ctx, conn); err != nil {
 		return err
 	}
@@ -132,8 +132,9 @@ func (h *heartbeat) serve(ctx context.Context, start cdc.Position) error {
 			return err
 		}
 		select {
-		case <-look.C:
-		case <-beat.C:
+		case <-look:
+			look = beat.After(lookPause)
+		case <-due.C:
 			if err := h.beat(ctx, conn); err != nil {
 				return err
 			}

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/walpurge/walpurge/cdc"
+	"github.com/walpurge/walpurge/cdc/beat"
 	"github.com/walpurge/walpurge/cdc/failpoint"
 	"github.com/walpurge/walpurge/cdc/watermark"
 )
@@ -50,8 +51,7 @@ func (r *reporter) safe() cdc.Position {
 
 // run reports until the context ends, and returns nil then.
 func (r *reporter) run(ctx context.Context) error {
-	ping := time.NewTicker(pingPause)
-	defer ping.Stop()
+	ping := beat.After(pingPause)
 	if err := r.send(true); err != nil {
 		return err
 	}
@@ -63,14 +63,17 @@ func (r *reporter) run(ctx context.Context) error {
 			case <-changed:
 				continue
 			case <-r.urgent:
-			case <-ping.C:
-				ask = true
+			case <-ping:
+				ask, ping = true, beat.After(pingPause)
 			case <-ctx.Done():
 				return nil
 			}
 		}
 		if err := r.send(ask); err != nil {
 			return err
+		}
+		if ask {
+			continue // nothing has moved, so there is nothing to gather
 		}
 		if stop, err := r.pause(ctx); stop || err != nil {
 			return err

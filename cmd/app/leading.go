@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"time"
+
+	"github.com/walpurge/walpurge/cdc/beat"
 )
 
 // errSuperseded says that another process has opened a newer epoch on the stream that
@@ -35,11 +37,9 @@ func (a *App) watchEpoch(ctx context.Context) error {
 	if !a.leads(ctx) {
 		return nil
 	}
-	tick := time.NewTicker(epochPause)
-	defer tick.Stop()
 	for {
 		select {
-		case <-tick.C:
+		case <-beat.After(epochPause):
 		case <-ctx.Done():
 			return nil
 		}

@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/walpurge/walpurge/cdc/beat"
 	"github.com/walpurge/walpurge/rules"
 )
 
@@ -36,14 +37,12 @@ const lookEvery = time.Second
 // watch looks at the backlog until the context ends.
 func (l *Lane) watch(ctx context.Context) {
 	o := l.cfg.Overflow
-	tick := time.NewTicker(lookEvery)
-	defer tick.Stop()
 	// known is what of the backlog was answered already, answered the floor at that
 	// time.
 	known, answered := int64(0), uint64(0)
 	for {
 		select {
-		case <-tick.C:
+		case <-beat.After(lookEvery):
 		case <-ctx.Done():
 			return
 		}

@@ -193,7 +193,7 @@ func (s *Sink) options(life context.Context) valkey.ClientOption {
 		InitAddress:       s.ep.addrs,
 		SelectDB:          s.ep.database,
 		DialCtxFn:         dialer(life, s.ep.network, s.cfg.TLS.load),
-		Dialer:            net.Dialer{Timeout: s.patience.dial},
+		Dialer:            net.Dialer{Timeout: s.patience.dial, KeepAlive: s.patience.idle},
 		ConnWriteTimeout:  s.patience.reply,
 		AuthCredentialsFn: s.credentials,
 		// Nothing is read, so there is nothing to cache.

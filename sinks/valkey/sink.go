@@ -21,6 +21,7 @@ type patience struct {
 	dial  time.Duration // connecting, and separately the greeting
 	reply time.Duration // one pipeline of commands
 	ask   time.Duration // how long to believe what a sentinel said
+	idle  time.Duration // a connection without work is tried so often
 }
 
 var _ sinks.Sink = (*Sink)(nil)
@@ -53,7 +54,7 @@ type Sink struct {
 // New returns a sink that has not connected yet: a server that is down does
 // not keep the daemon from starting. The error is Validate's.
 func New(cfg Config, logger *slog.Logger) (*Sink, error) {
-	return newSink(cfg, patience{dial: 4 * time.Second, reply: 5 * time.Second, ask: time.Second}, logger)
+	return newSink(cfg, patience{dial: 4 * time.Second, reply: 5 * time.Second, ask: time.Second, idle: 10 * time.Second}, logger)
 }
 
 func newSink(cfg Config, p patience, logger *slog.Logger) (*Sink, error) {
