@@ -19,7 +19,7 @@ VET_FLAGS ?= -race -tags failpoints,browser
 FUZZTIME ?= 20s
 BENCH_ROWS ?= 1000000
 BENCH_ROUNDS ?= 3
-BENCH_KINDS ?= abclnu
+BENCH_KINDS ?= abclmnou
 
 .PHONY: help
 help: ## list the targets

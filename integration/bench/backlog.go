@@ -12,8 +12,11 @@ type Kind struct {
 	Name string
 	// PerTx is the number of rows that one transaction changes; 0 for all.
 	PerTx int
-	// Paced: no backlog, but latency at an even pace.
-	Paced bool
+	// Rate is that of an even load of transactions a second, whose latency is
+	// measured in place of a backlog's drain; Writers are the connections that bear it.
+	Rate, Writers int
+	// Outage: a backlog, as of a daemon that was away, is drained beside the even load.
+	Outage bool
 	// Lists: instead of the floor, walpurge without column lists beside walpurge with them.
 	Lists bool
 	// Socket: walpurge reads by the server's Unix socket, the floor by TCP as ever.
@@ -22,8 +25,10 @@ type Kind struct {
 
 // Kinds are the shapes that are measured.
 var Kinds = []Kind{
-	{Name: "a", PerTx: 1000}, {Name: "b", PerTx: 1}, {Name: "c"}, {Name: "l", Paced: true},
-	{Name: "n", PerTx: 1000, Lists: true}, {Name: "u", PerTx: 1000, Socket: true},
+	{Name: "a", PerTx: 1000}, {Name: "b", PerTx: 1}, {Name: "c"},
+	{Name: "l", Rate: 500, Writers: 1}, {Name: "m", Rate: 2000, Writers: 4},
+	{Name: "n", PerTx: 1000, Lists: true}, {Name: "o", PerTx: 1, Rate: 200, Writers: 1, Outage: true},
+	{Name: "u", PerTx: 1000, Socket: true},
 }
 
 const (
@@ -32,6 +37,8 @@ const (
 	publication = "bench"
 	listed      = "bench_listed"
 	products    = 100_000
+	// quiet are the last rows, which the backlog of an outage leaves to the even load.
+	quiet = 20_000
 )
 
 // schema makes rows whose UPDATE is about 335 bytes in pgoutput.
@@ -69,6 +76,10 @@ func write(ctx context.Context, db *pgx.Conn, k Kind, rows int) (end string, err
 	if _, err := db.Exec(ctx, procedure); err != nil {
 		return "", err
 	}
+	many := products
+	if k.Outage {
+		many -= quiet
+	}
 	if per > products {
 		// One statement changes a row once, so several make up the transaction.
 		tx, err := db.Begin(ctx)
@@ -83,7 +94,7 @@ func write(ctx context.Context, db *pgx.Conn, k Kind, rows int) (end string, err
 		if err := tx.Commit(ctx); err != nil {
 			return "", err
 		}
-	} else if _, err := db.Exec(ctx, fmt.Sprintf("CALL churn(%d, %d, %d)", rows, per, products)); err != nil {
+	} else if _, err := db.Exec(ctx, fmt.Sprintf("CALL churn(%d, %d, %d)", rows, per, many)); err != nil {
 		return "", err
 	}
 	if _, err := db.Exec(ctx, "CHECKPOINT"); err != nil {

@@ -36,8 +36,9 @@ type Result struct {
 	Ratios []float64 `json:"ratios"`
 	// Ratio is the median of the rounds' ratios: floor's time by ours.
 	Ratio float64 `json:"ratio"`
-	// Latency is set for the kind that measures it, and the rest is not.
+	// Latency or Outage is set for the kinds that measure it, and the rest is not.
 	Latency *Latency `json:"latency,omitempty"`
+	Outage  *Outage  `json:"outage,omitempty"`
 }
 
 type bench struct {
@@ -48,6 +49,7 @@ type bench struct {
 	log    io.Writer
 	pg     *harness.Postgres
 	valkey *harness.Valkey
+	cache  cached
 	db     *pgx.Conn
 }
 
@@ -92,6 +94,10 @@ func run(ctx context.Context, cfg Config, k Kind, dir string) (r Result, err err
 		return r, err
 	}
 	group.Add("Valkey", b.valkey.Close)
+	if b.cache, err = openCache(b.valkey.Addr()); err != nil {
+		return r, err
+	}
+	group.Add("client", func() error { b.cache.Close(); return nil })
 	b.url = b.pg.URL("bench")
 	if k.Socket {
 		b.url = b.pg.SocketURL("bench")
@@ -106,12 +112,20 @@ func run(ctx context.Context, cfg Config, k Kind, dir string) (r Result, err err
 		return r, err
 	}
 	group.Add("connection", func() error { return b.db.Close(context.Background()) })
-	if k.Paced {
-		l, err := b.runLatency(ctx)
+	switch {
+	case k.Outage:
+		o, err := b.runOutage(ctx, k, cfg.Rows)
 		if err != nil {
 			return r, err
 		}
-		fmt.Fprintf(cfg.Out, "%s: %d tx/s, commit to purged p50 %s p90 %s p99 %s, cpu %.2f cores, idle %.4f cores\n", k.Name, l.Rate, l.P50, l.P90, l.P99, l.CPU, l.Idle)
+		o.print(cfg.Out, k.Name)
+		return Result{Kind: k.Name, Rows: cfg.Rows, Outage: &o}, nil
+	case k.Rate > 0:
+		l, err := b.runLatency(ctx, k)
+		if err != nil {
+			return r, err
+		}
+		l.print(cfg.Out, k.Name)
 		return Result{Kind: k.Name, Rows: l.Rate * seconds, Latency: &l}, nil
 	}
 	first, peer, ours := b.floor, "floor", publication

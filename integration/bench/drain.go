@@ -72,6 +72,9 @@ func (b *bench) end2end(ctx context.Context, publication, end string) (d drained
 		return d, err
 	}
 	defer os.RemoveAll(dir)
+	if err := b.cache.fill(ctx, 1, min(b.cfg.Rows, products)); err != nil {
+		return d, err
+	}
 	cmd, addr, err := b.daemon(dir, "bench_walpurge", publication)
 	if err != nil {
 		return d, err
@@ -89,6 +92,9 @@ func (b *bench) end2end(ctx context.Context, publication, end string) (d drained
 		d.CPU, d.Peak = u.CPU, u.Peak
 	}
 	d.Sender = sender()
+	if err == nil {
+		err = b.cache.empty(ctx)
+	}
 	return d, joined(err, stop(cmd))
 }
 

@@ -19,7 +19,7 @@ func main() {
 	walpurge := flag.String("walpurge", "bin/walpurge", "the program to measure")
 	rows := flag.Int("rows", 1_000_000, "size of the backlog")
 	rounds := flag.Int("rounds", 3, "alternating rounds")
-	kinds := flag.String("kinds", "abclnu", "a: 1,000 rows a transaction, b: one, c: all in one, l: latency at 500 transactions a second, n: a with column lists against a without, u: a by a Unix socket")
+	kinds := flag.String("kinds", "abclmnou", "a: 1,000 rows a transaction, b: one, c: all in one, l: latency at 500 transactions a second, m: at 2,000, n: a with column lists against a without, o: b after an outage, beside an even load, u: a by a Unix socket")
 	results := flag.String("results", "", "file for the figures in JSON")
 	flag.Parse()
 	if err := run(*walpurge, *rows, *rounds, *kinds, *results); err != nil {
