@@ -76,6 +76,7 @@ func (l *Lane) plan(group []ready, now time.Time) *job {
 		for n := range b.Items {
 			w := want{item: &b.Items[n], ready: i}
 			for k, texts := range w.item.Values {
+				w.values = slices.Grow(w.values, len(texts))
 				for _, text := range texts {
 					v := value{rules.Kind(k), text}
 					if w.item.Every > 0 && !j.flush && !b.Flush && b.Origin == rules.FromWAL {
@@ -167,12 +168,17 @@ func (j *job) decide(wants []want) {
 			counts[w.item.Rule][v] = struct{}{}
 		}
 	}
-	seen := make(map[value]struct{})
+	most := 0
+	for _, w := range wants {
+		most += len(w.values)
+	}
+	seen := make(map[value]struct{}, most)
+	j.invs = slices.Grow(j.invs, most)
 	add := func(rule string, v value) bool {
-		if _, dup := seen[v]; dup {
+		known := len(seen)
+		if seen[v] = struct{}{}; len(seen) == known {
 			return false
 		}
-		seen[v] = struct{}{}
 		j.invs = append(j.invs, rules.Invalidation{Kind: v.kind, Value: v.text, Rule: rule})
 		return true
 	}
