@@ -94,7 +94,9 @@ func command(env []string, args ...string) *exec.Cmd {
 	cmd := exec.Command(os.Args[0], args...)
 	// The race detector's runtime sleeps for a second in every exit, so that goroutines
 	// may still report (atexit_sleep_ms): for a command that has ended, a second of nothing.
-	cmd.Env = append(append(os.Environ(), asDaemon+"=1", "GORACE=atexit_sleep_ms=20"), env...)
+	// What is set outside comes after it, and so counts.
+	cmd.Env = append(append([]string{"GORACE=atexit_sleep_ms=20"}, os.Environ()...), asDaemon+"=1")
+	cmd.Env = append(cmd.Env, env...)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	return cmd
 }
