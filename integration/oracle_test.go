@@ -179,11 +179,22 @@ func (o *oracle) lost() []string {
 			ordered = ordered || p.seen >= ver && !p.begun.Before(inner)
 		}
 		if !ordered {
-			out = append(out, fmt.Sprintf("product %d version %d: no purge of the edge began after the cache's was done", id, ver))
+			out = append(out, fmt.Sprintf("product %d version %d: no purge of the edge began after the cache's was done; cache: %s; edge: %s",
+				id, ver, since(inner, o.cache[id]), since(inner, o.edge[id])))
 		}
 	}
 	require.NoError(o.t, rows.Err())
 	return out
+}
+
+// since tells purges by the version that a reader saw, and by when they began and were
+// done, from a moment on.
+func since(at time.Time, all []purgeRecord) string {
+	var out []string
+	for _, p := range all {
+		out = append(out, fmt.Sprintf("version %d from %s to %s", p.seen, p.begun.Sub(at), p.done.Sub(at)))
+	}
+	return strings.Join(out, ", ")
 }
 
 // writers change products until stopped: inserts, updates, renames, deletes,

@@ -50,7 +50,8 @@ type Consumer struct {
 	accept acceptance
 	sizes  sizes
 	// held are the messages delivered and not acknowledged, in order.
-	held []held
+	held    []held
+	horizon horizon
 }
 
 type held struct {
@@ -322,7 +323,7 @@ func (c *Consumer) Past(ctx context.Context, seq uint64) error {
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		}
-		if left, err := c.Backlog(ctx); err == nil && left == 0 {
+		if c.nothingLeft(ctx, seq) {
 			return nil
 		}
 		pause = min(2*pause, time.Second)
