@@ -37,7 +37,8 @@ const (
 	publication = "bench"
 	listed      = "bench_listed"
 	products    = 100_000
-	// quiet are the last rows, which the backlog of an outage leaves to the even load.
+	// quiet are the last rows, which the backlog of an outage leaves to the even load: a
+	// hundred seconds of it.
 	quiet = 20_000
 )
 

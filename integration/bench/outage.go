@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"sync"
 	"time"
 )
 
@@ -26,8 +27,8 @@ type Outage struct {
 const (
 	soon   = 5 * time.Millisecond
 	window = 200 * time.Millisecond
-	// after is how long the even load goes on when the backlog is drained.
-	after = 5 * time.Second
+	// afterwards is how long the even load goes on when the backlog is drained.
+	afterwards = 5 * time.Second
 )
 
 func (o Outage) print(out io.Writer, kind string) {
@@ -58,12 +59,15 @@ func (b *bench) runOutage(ctx context.Context, k Kind, rows int) (o Outage, err 
 	if err != nil {
 		return o, err
 	}
-	halt, made, failed := make(chan struct{}), make(chan []commit, 1), make(chan error, 1)
-	go func() {
-		committed, err := even.run(ctx, b.pg.URL("bench"), halt)
-		failed <- err
-		made <- committed
-	}()
+	halt := make(chan struct{})
+	halted := sync.OnceFunc(func() { close(halt) })
+	var (
+		beside    sync.WaitGroup
+		committed []commit
+		failed    error
+	)
+	beside.Go(func() { committed, failed = even.run(ctx, b.pg.URL("bench"), halt) })
+	defer func() { halted(); beside.Wait() }()
 	began := time.Now()
 	if err := cmd.Start(); err != nil {
 		return o, err
@@ -74,15 +78,15 @@ func (b *bench) runOutage(ctx context.Context, k Kind, rows int) (o Outage, err 
 	}
 	drained := time.Now()
 	select {
-	case <-time.After(after):
+	case <-time.After(afterwards):
 	case <-ctx.Done():
 		return o, ctx.Err()
 	}
-	close(halt)
-	if err := <-failed; err != nil {
-		return o, err
+	halted()
+	beside.Wait()
+	if failed != nil {
+		return o, failed
 	}
-	committed := <-made
 	waiting, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
 	took, err := gone.since(waiting, committed)
@@ -113,7 +117,7 @@ func back(all []commit, took []time.Duration, since time.Time) (later, p50 time.
 			}
 		}
 		if len(rest) == 0 {
-			return 0, 0, fmt.Errorf("the latency did not come back under %s within %s of the backlog's end", soon, after)
+			return 0, 0, fmt.Errorf("the latency did not come back under %s within %s of the backlog's end", soon, afterwards)
 		}
 		if len(in) > 0 && share(in, 0.9) < soon {
 			return from.Sub(since), share(rest, 0.5), nil
