@@ -2,6 +2,7 @@ package bench
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"sync"
@@ -12,7 +13,7 @@ import (
 
 // load is an even load: every transaction changes one row, and every row once.
 type load struct {
-	// From and to are the first and the last row.
+	// from and to are the first and the last row.
 	from, to int
 	// rate is in transactions a second, of all writers together.
 	rate, writers int
@@ -30,10 +31,10 @@ type commit struct {
 // committed. Where the server is too slow for the rate, it takes longer.
 func (l load) run(ctx context.Context, url string, stop <-chan struct{}) ([]commit, error) {
 	var (
-		mu   sync.Mutex
-		all  []commit
-		errs []error
-		wg   sync.WaitGroup
+		mu     sync.Mutex
+		all    []commit
+		failed error
+		wg     sync.WaitGroup
 	)
 	for w := range l.writers {
 		wg.Go(func() {
@@ -41,14 +42,12 @@ func (l load) run(ctx context.Context, url string, stop <-chan struct{}) ([]comm
 			mu.Lock()
 			defer mu.Unlock()
 			all = append(all, made...)
-			if err != nil {
-				errs = append(errs, err)
-			}
+			failed = errors.Join(failed, err)
 		})
 	}
 	wg.Wait()
-	if len(errs) > 0 {
-		return nil, errs[0]
+	if failed != nil {
+		return nil, failed
 	}
 	slices.SortFunc(all, func(a, b commit) int { return a.at.Compare(b.at) })
 	return all, nil

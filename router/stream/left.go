@@ -51,6 +51,7 @@ func (c *Consumer) nothingLeft(ctx context.Context, seq uint64) bool {
 		h.proven = h.end
 	}
 	c.mu.Lock()
+	// One who asked at the same time may have known more, and then proves it anew.
 	c.horizon = h
 	c.mu.Unlock()
 	return seq <= h.proven
