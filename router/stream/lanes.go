@@ -57,7 +57,9 @@ func (s *Stream) purgeSubjects(cfg jetstream.ConsumerConfig) []string {
 	return slices.DeleteFunc(slices.Clone(cfg.FilterSubjects), func(subject string) bool { return subject == progress })
 }
 
-// owes reports whether a message of the subject lies beyond the floor.
+// owes reports whether a message of the subject lies beyond the floor. The answer
+// is the stream's leader's, which has every message that was ever confirmed, as long
+// as the stream does not allow direct gets: any replica would answer those.
 func (s *Stream) owes(ctx context.Context, subject string, floor uint64) (bool, error) {
 	_, err := s.stream.GetMsg(ctx, floor+1, jetstream.WithGetMsgSubject(subject))
 	if errors.Is(err, jetstream.ErrMsgNotFound) {
