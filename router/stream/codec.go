@@ -21,7 +21,7 @@ type payload struct {
 	SystemID string    `json:"system_id,omitempty"`
 	Timeline uint32    `json:"timeline,omitempty"`
 	Epoch    uint64    `json:"epoch,omitempty"`
-	XIDs     deltas    `json:"xids"` // the first absolute, each next as the difference to the one before
+	XIDs     []int64   `json:"xids"` // the first absolute, each next as the difference to the one before
 	First    time.Time `json:"first_committed_at"`
 	Last     time.Time `json:"committed_at"`
 	Items    []item    `json:"items"`
@@ -35,20 +35,20 @@ type payload struct {
 // member of their own.
 type item struct {
 	Rule        string              `json:"rule"`
-	Keys        texts               `json:"keys"`
-	Tags        texts               `json:"tags"`
-	URLs        texts               `json:"urls"`
-	URLPrefixes texts               `json:"url_prefixes"`
-	KeyPrefixes texts               `json:"key_prefixes"`
-	Generations texts               `json:"generations"`
-	KeyPatterns texts               `json:"key_patterns,omitempty"`
+	Keys        []string            `json:"keys"`
+	Tags        []string            `json:"tags"`
+	URLs        []string            `json:"urls"`
+	URLPrefixes []string            `json:"url_prefixes"`
+	KeyPrefixes []string            `json:"key_prefixes"`
+	Generations []string            `json:"generations"`
+	KeyPatterns []string            `json:"key_patterns,omitempty"`
 	Everything  bool                `json:"everything,omitempty"`
 	Base64      map[string][]string `json:"base64,omitempty"`
 	Collapse    []coarser           `json:"collapse,omitempty"`
 	Every       string              `json:"every,omitempty"`
 }
 
-func (i *item) list(k rules.Kind) *texts {
+func (i *item) list(k rules.Kind) *[]string {
 	switch k {
 	case rules.Key:
 		return &i.Keys
@@ -98,8 +98,11 @@ func decodeItem(in *item) (rules.Item, error) {
 // Decode reads the payload of a message.
 func Decode(data []byte) (*rules.Batch, error) {
 	var p payload
-	if err := json.Unmarshal(data, &p); err != nil {
-		return nil, err
+	if !readOwn(data, &p) {
+		p = payload{}
+		if err := json.Unmarshal(data, &p); err != nil {
+			return nil, err
+		}
 	}
 	if p.V != 1 {
 		return nil, fmt.Errorf("payload version %d, this program knows version 1", p.V)

@@ -76,34 +76,6 @@ func TestPropertyEncode(t *testing.T) {
 	})
 }
 
-// A reader may meet lists that somebody else wrote.
-func TestPropertyTexts(t *testing.T) {
-	rapid.Check(t, func(t *rapid.T) {
-		raw, err := json.MarshalIndent(rapid.SliceOf(genValue()).Draw(t, "values"), "", rapid.SampledFrom([]string{"", " ", "\t"}).Draw(t, "indent"))
-		require.NoError(t, err)
-		var want []string
-		var got texts
-		require.NoError(t, json.Unmarshal(raw, &want))
-		require.NoError(t, json.Unmarshal(raw, &got))
-		require.Equal(t, want, []string(got))
-	})
-	for _, raw := range []string{`null`, `[]`, `[null,"a"]`, "[\"a\xff\"]", `[1]`, `{}`, `["a",["b"]]`} {
-		var want []string
-		var got texts
-		expected := json.Unmarshal([]byte(raw), &want)
-		require.Equal(t, expected == nil, json.Unmarshal([]byte(raw), &got) == nil, raw)
-		if expected == nil {
-			require.Equal(t, want, []string(got), raw)
-		}
-	}
-	var d deltas
-	require.NoError(t, json.Unmarshal([]byte(" [ 742 , 8,\n-9]"), &d))
-	require.Equal(t, deltas{742, 8, -9}, d)
-	require.NoError(t, json.Unmarshal([]byte("[]"), &d))
-	require.Empty(t, d)
-	require.Error(t, json.Unmarshal([]byte("[1.5]"), &d))
-}
-
 func manyKeys(n int) *rules.Batch {
 	b := &rules.Batch{Sink: "cache", Origin: rules.FromWAL, Items: []rules.Item{{Rule: "product"}}, Stamp: cdc.Stamp{
 		Position: cdc.Position{SystemID: "7571", Timeline: 1, LSN: 0x16B3748}, FirstCommit: noon, LastCommit: noon,
@@ -133,5 +105,5 @@ func TestDecodeAllocates(t *testing.T) {
 		counts[n] = testing.AllocsPerRun(50, func() { _, _ = Decode(data) })
 	}
 	require.Equal(t, counts[100], counts[1000])
-	require.Less(t, counts[1000], 60.0)
+	require.LessOrEqual(t, counts[1000], 10.0)
 }

@@ -1,0 +1,232 @@
+package stream
+
+import (
+	"encoding/json"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"github.com/walpurge/walpurge/cdc"
+)
+
+// own reads a payload that encode wrote: the members in its order, without blanks.
+// That takes one pass, where json.Unmarshal needs three and reflection. What is not in
+// that form sets strange, which says nothing about whether it is JSON.
+type own struct {
+	rest    string
+	strange bool
+}
+
+// readOwn fills a payload with what json.Unmarshal would, or returns false.
+func readOwn(data []byte, p *payload) bool {
+	if !utf8.Valid(data) || slices.ContainsFunc(data, func(c byte) bool { return c < ' ' }) {
+		return false
+	}
+	r := own{rest: string(data)}
+	r.must(`{"v":`)
+	p.V = int(r.number(31))
+	r.must(`,"pipeline":`)
+	p.Pipeline = r.text()
+	r.must(`,"sink":`)
+	p.Sink = r.text()
+	r.must(`,"origin":`)
+	p.Origin = r.text()
+	r.must(`,"lsn":`)
+	p.LSN = r.lsn()
+	if r.has(`,"system_id":`) {
+		p.SystemID = r.text()
+	}
+	if r.has(`,"timeline":`) {
+		p.Timeline = uint32(r.number(32))
+	}
+	if r.has(`,"epoch":`) {
+		p.Epoch = r.number(64)
+	}
+	r.must(`,"xids":`)
+	p.XIDs = r.deltas()
+	r.must(`,"first_committed_at":`)
+	p.First = r.time()
+	r.must(`,"committed_at":`)
+	p.Last = r.time()
+	r.must(`,"items":[`)
+	p.Items = []item{}
+	for more := !r.has(`]`); more; more = r.next() {
+		p.Items = append(p.Items, item{})
+		r.item(&p.Items[len(p.Items)-1])
+	}
+	r.must(`,"flush":`)
+	p.Flush = r.bool()
+	if r.has(`,"reason":`) {
+		p.Reason = r.text()
+	}
+	if r.has(`,"supersedes":`) {
+		p.Supersedes = r.number(64)
+	}
+	r.must(`}`)
+	return !r.strange && r.rest == ""
+}
+
+func (r *own) item(i *item) {
+	r.must(`{"rule":`)
+	i.Rule = r.text()
+	for _, l := range lists {
+		r.must(strings.TrimSuffix(l.member, "["))
+		*i.list(l.kind) = r.texts()
+	}
+	if r.has(`,"key_patterns":`) {
+		i.KeyPatterns = r.texts()
+	}
+	i.Everything = r.has(`,"everything":true`)
+	if r.has(`,"base64":`) {
+		r.any(&i.Base64)
+	}
+	if r.has(`,"collapse":`) {
+		r.any(&i.Collapse)
+	}
+	if r.has(`,"every":`) {
+		i.Every = r.text()
+	}
+	r.must(`}`)
+}
+
+// has takes a text if it is the next.
+func (r *own) has(text string) bool {
+	rest, ok := strings.CutPrefix(r.rest, text)
+	if ok {
+		r.rest = rest
+	}
+	return ok && !r.strange
+}
+
+func (r *own) must(text string) {
+	if !r.has(text) {
+		r.strange = true
+	}
+}
+
+// next takes what stands between the elements of a list, or its end.
+func (r *own) next() bool {
+	if r.has(`,`) {
+		return true
+	}
+	r.must(`]`)
+	return false
+}
+
+// text takes a string. It is part of the payload, unless it has an escape.
+func (r *own) text() string {
+	r.must(`"`)
+	n := strings.IndexByte(r.rest, '"')
+	if n < 0 || r.strange {
+		r.strange = true
+		return ""
+	}
+	out := r.rest[:n]
+	if strings.IndexByte(out, '\\') >= 0 {
+		return r.escaped()
+	}
+	r.rest = r.rest[n+1:]
+	return out
+}
+
+// escaped takes a string with escapes, whose first quote is taken.
+func (r *own) escaped() (out string) {
+	end := 0
+	for end < len(r.rest) && r.rest[end] != '"' {
+		if r.rest[end] == '\\' {
+			end++
+		}
+		end++
+	}
+	if end >= len(r.rest) || json.Unmarshal([]byte(`"`+r.rest[:end+1]), &out) != nil {
+		r.strange = true
+		return ""
+	}
+	r.rest = r.rest[end+1:]
+	return out
+}
+
+// texts takes a list of strings.
+func (r *own) texts() []string {
+	r.must(`[`)
+	if r.has(`]`) {
+		return []string{}
+	}
+	out := make([]string, 0, r.room())
+	for more := true; more; more = r.next() {
+		out = append(out, r.text())
+	}
+	return out
+}
+
+// room is about how many elements the rest of a list has. A bracket in a value makes it
+// too small, which costs a copy.
+func (r *own) room() int {
+	list, _, _ := strings.Cut(r.rest, "]")
+	return strings.Count(list, ",") + 1
+}
+
+// number takes a whole number of at most so many bits.
+func (r *own) number(bits int) uint64 {
+	n := 0
+	for n < len(r.rest) && '0' <= r.rest[n] && r.rest[n] <= '9' {
+		n++
+	}
+	out, err := strconv.ParseUint(r.rest[:n], 10, bits)
+	r.strange = r.strange || err != nil || n > 1 && r.rest[0] == '0'
+	r.rest = r.rest[n:]
+	return out
+}
+
+// deltas takes a list of whole numbers.
+func (r *own) deltas() []int64 {
+	r.must(`[`)
+	if r.has(`]`) {
+		return []int64{}
+	}
+	out := make([]int64, 0, r.room())
+	for more := true; more; more = r.next() {
+		negative := r.has(`-`)
+		n := int64(r.number(63))
+		if negative {
+			n = -n
+		}
+		out = append(out, n)
+	}
+	return out
+}
+
+func (r *own) bool() bool {
+	if r.has(`true`) {
+		return true
+	}
+	r.must(`false`)
+	return false
+}
+
+func (r *own) lsn() cdc.LSN {
+	at, err := cdc.ParseLSN(r.text())
+	r.strange = r.strange || err != nil
+	return at
+}
+
+func (r *own) time() time.Time {
+	var at time.Time
+	r.must(`"`)
+	text, rest, _ := strings.Cut(r.rest, `"`)
+	r.rest = rest
+	r.strange = r.strange || at.UnmarshalText([]byte(text)) != nil
+	return at
+}
+
+// any takes a member that is rare.
+func (r *own) any(into any) {
+	d := json.NewDecoder(strings.NewReader(r.rest))
+	if d.Decode(into) != nil {
+		r.strange = true
+		return
+	}
+	r.rest = r.rest[d.InputOffset():]
+}
