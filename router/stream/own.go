@@ -12,8 +12,8 @@ import (
 )
 
 // own reads a payload that encode wrote: the members in its order, without blanks.
-// That takes one pass, where json.Unmarshal needs three and reflection. What is not in
-// that form sets strange, which says nothing about whether it is JSON.
+// That takes one pass, where json.Unmarshal scans all for validity first, and reflects.
+// What is not in that form sets strange, which says nothing about whether it is JSON.
 type own struct {
 	rest    string
 	strange bool
@@ -45,7 +45,7 @@ func readOwn(data []byte, p *payload) bool {
 		p.Epoch = r.number(64)
 	}
 	r.must(`,"xids":`)
-	p.XIDs = r.deltas()
+	p.XIDs = list(&r, (*own).delta)
 	r.must(`,"first_committed_at":`)
 	p.First = r.time()
 	r.must(`,"committed_at":`)
@@ -73,10 +73,10 @@ func (r *own) item(i *item) {
 	i.Rule = r.text()
 	for _, l := range lists {
 		r.must(strings.TrimSuffix(l.member, "["))
-		*i.list(l.kind) = r.texts()
+		*i.list(l.kind) = list(r, (*own).text)
 	}
 	if r.has(`,"key_patterns":`) {
-		i.KeyPatterns = r.texts()
+		i.KeyPatterns = list(r, (*own).text)
 	}
 	i.Everything = r.has(`,"everything":true`)
 	if r.has(`,"base64":`) {
@@ -148,15 +148,15 @@ func (r *own) escaped() (out string) {
 	return out
 }
 
-// texts takes a list of strings.
-func (r *own) texts() []string {
+// list takes a list of what one element is read by.
+func list[T any](r *own, element func(*own) T) []T {
 	r.must(`[`)
 	if r.has(`]`) {
-		return []string{}
+		return []T{}
 	}
-	out := make([]string, 0, r.room())
+	out := make([]T, 0, r.room())
 	for more := true; more; more = r.next() {
-		out = append(out, r.text())
+		out = append(out, element(r))
 	}
 	return out
 }
@@ -180,22 +180,12 @@ func (r *own) number(bits int) uint64 {
 	return out
 }
 
-// deltas takes a list of whole numbers.
-func (r *own) deltas() []int64 {
-	r.must(`[`)
-	if r.has(`]`) {
-		return []int64{}
+// delta takes a whole number that may be negative.
+func (r *own) delta() int64 {
+	if r.has(`-`) {
+		return -int64(r.number(63))
 	}
-	out := make([]int64, 0, r.room())
-	for more := true; more; more = r.next() {
-		negative := r.has(`-`)
-		n := int64(r.number(63))
-		if negative {
-			n = -n
-		}
-		out = append(out, n)
-	}
-	return out
+	return int64(r.number(63))
 }
 
 func (r *own) bool() bool {
