@@ -50,8 +50,7 @@ type Consumer struct {
 	accept acceptance
 	sizes  sizes
 	// held are the messages delivered and not acknowledged, in order.
-	held    []held
-	horizon horizon
+	held []held
 }
 
 type held struct {
@@ -306,7 +305,7 @@ func (c *Consumer) Ack(seq uint64) error {
 //
 // The floor of a lane moves only over its own messages, so one that has nothing
 // left may have a floor below seq for ever, in a stream that is too full for
-// the next claim. The server is therefore asked, too, whether anything is left.
+// the next claim. The server is therefore asked, too, see nothingLeft.
 func (c *Consumer) Past(ctx context.Context, seq uint64) error {
 	pause := 10 * time.Millisecond
 	for {

@@ -25,11 +25,11 @@ func (s *Stream) Lanes(ctx context.Context) ([]LaneInfo, error) {
 	for info := range list.Info() {
 		owes := false
 		for _, subject := range s.purgeSubjects(info.Config) {
-			more, err := s.owes(ctx, subject, info.AckFloor.Stream)
+			seq, err := owed(ctx, s.stream, subject, info.AckFloor.Stream)
 			if err != nil {
 				return nil, err
 			}
-			owes = owes || more
+			owes = owes || seq > 0
 		}
 		out = append(out, LaneInfo{Sink: info.Name, Owes: owes})
 	}
@@ -57,18 +57,18 @@ func (s *Stream) purgeSubjects(cfg jetstream.ConsumerConfig) []string {
 	return slices.DeleteFunc(slices.Clone(cfg.FilterSubjects), func(subject string) bool { return subject == progress })
 }
 
-// owes reports whether a message of the subject lies beyond the floor. The answer
-// is the stream's leader's, which has every message that was ever confirmed, as long
-// as the stream does not allow direct gets: any replica would answer those.
-func (s *Stream) owes(ctx context.Context, subject string, floor uint64) (bool, error) {
-	_, err := s.stream.GetMsg(ctx, floor+1, jetstream.WithGetMsgSubject(subject))
+// owed is the sequence of the first message of a subject beyond a floor, 0 for none. The
+// answer is the stream's leader's, which has every message that was ever confirmed, as
+// long as the stream does not allow direct gets: any replica would answer those.
+func owed(ctx context.Context, from jetstream.Stream, subject string, floor uint64) (uint64, error) {
+	m, err := from.GetMsg(ctx, floor+1, jetstream.WithGetMsgSubject(subject))
 	if errors.Is(err, jetstream.ErrMsgNotFound) {
-		return false, nil
+		return 0, nil
 	}
 	if err != nil {
-		return false, fmt.Errorf("look for what %s owes: %w", subject, err)
+		return 0, fmt.Errorf("look for what %s owes: %w", subject, err)
 	}
-	return true, nil
+	return m.Sequence, nil
 }
 
 // adopt opens the lane of a sink that had another name before: at the place
@@ -127,11 +127,11 @@ func (s *Stream) openLane(ctx context.Context, from jetstream.Stream, sink strin
 		if slices.Contains(subjects, subject) {
 			continue
 		}
-		owes, err := s.owes(ctx, subject, info.AckFloor.Stream)
+		seq, err := owed(ctx, from, subject, info.AckFloor.Stream)
 		if err != nil {
 			return nil, true, err
 		}
-		if owes {
+		if seq > 0 {
 			subjects = append(subjects, subject)
 		}
 	}
