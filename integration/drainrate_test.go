@@ -12,16 +12,17 @@ import (
 	"github.com/walpurge/walpurge/integration/bench"
 )
 
-// The drain of a backlog must stay near what it was: our time against that of
-// pg_recvlogical for the same backlog in the same minutes, never a time by itself. The
-// least ratios are three quarters of the goal for c, and of what was reached for a
-// (docs/performance.md); b is told only. It wants both cores to itself: make test-rate.
+// The drain of a backlog must stay near its goal: our time against that of
+// pg_recvlogical for the same backlog in the same minutes, never a time by itself. At
+// least three quarters of the goal are asked of a and c (docs/performance.md), or of
+// what the reader alone gets, where the machine does not let even that reach the goal;
+// b is told only. It wants both cores to itself: make test-rate.
 func TestDrainRate(t *testing.T) {
 	if os.Getenv("WALPURGE_TEST_RATE") == "" {
 		return
 	}
 	const alternations = 5
-	least := map[string]float64{"a": 0.75 * 0.89, "c": 0.75 * 1.2}
+	goal := map[string]float64{"a": 1.3, "c": 1.6}
 	program := filepath.Join(t.TempDir(), "walpurge")
 	out, err := exec.CommandContext(t.Context(), "go", "build", "-o", program, "../cmd/walpurge").CombinedOutput()
 	require.NoError(t, err, "%s", out)
@@ -35,6 +36,7 @@ func TestDrainRate(t *testing.T) {
 	require.NoError(t, err)
 	require.Len(t, results, 3)
 	for _, r := range results {
-		require.GreaterOrEqual(t, r.Ratio, least[r.Kind], "backlog %s: median of %v", r.Kind, r.Ratios)
+		require.Positive(t, r.Bound)
+		require.GreaterOrEqual(t, r.Ratio, 0.75*min(goal[r.Kind], r.Bound), "backlog %s: median of %v, the reader alone %.2f", r.Kind, r.Ratios, r.Bound)
 	}
 }

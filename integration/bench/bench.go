@@ -8,8 +8,6 @@ import (
 	"net"
 	"os"
 	"path/filepath"
-	"slices"
-	"time"
 
 	"github.com/jackc/pgx/v5"
 
@@ -36,6 +34,10 @@ type Result struct {
 	Ratios []float64 `json:"ratios"`
 	// Ratio is the median of the rounds' ratios: floor's time by ours.
 	Ratio float64 `json:"ratio"`
+	// Alone is walpurge's reader with nothing behind it, and Bound the median of the floor's
+	// times by its own: no daemon gets beyond that. A kind without a floor has neither.
+	Alone []drained `json:"alone,omitempty"`
+	Bound float64   `json:"bound,omitempty"`
 	// Latency or Outage is set for the kinds that measure it, and the rest is not.
 	Latency *Latency `json:"latency,omitempty"`
 	Outage  *Outage  `json:"outage,omitempty"`
@@ -128,69 +130,7 @@ func run(ctx context.Context, cfg Config, k Kind, dir string) (r Result, err err
 		l.print(cfg.Out, k.Name)
 		return Result{Kind: k.Name, Rows: l.Rate * seconds, Latency: &l}, nil
 	}
-	first, peer, ours := b.floor, "floor", publication
-	if k.Lists {
-		if _, err := b.db.Exec(ctx, lists); err != nil {
-			return r, err
-		}
-		first, peer, ours = func(ctx context.Context, end string) (drained, error) { return b.end2end(ctx, publication, end) }, "without lists", listed
-	}
-	end, err := write(ctx, b.db, k, cfg.Rows)
-	if err != nil {
-		return r, err
-	}
-	r = Result{Kind: k.Name, Rows: cfg.Rows}
-	for n := range cfg.Rounds {
-		f, err := first(ctx, end)
-		if err != nil {
-			return r, err
-		}
-		e, err := b.end2end(ctx, ours, end)
-		if err != nil {
-			return r, err
-		}
-		ratio := f.Took.Seconds() / e.Took.Seconds()
-		r.Floor, r.E2E, r.Ratios = append(r.Floor, f), append(r.E2E, e), append(r.Ratios, ratio)
-		fmt.Fprintf(cfg.Out, "%s round %d: %s %s (walsender %s), walpurge %s (cpu %s, walsender %s, peak %d MiB), ratio %.2f\n",
-			k.Name, n+1, peer, short(f.Took), short(f.Sender), short(e.Took), short(e.CPU), short(e.Sender), e.Peak>>20, ratio)
-	}
-	r.Ratio = median(r.Ratios)
-	fmt.Fprintf(cfg.Out, "%s: median ratio %.2f (%.2f to %.2f), walpurge %s s (cpu %s s), %s %s s (walsender %s s), peak %d MiB\n",
-		k.Name, r.Ratio, slices.Min(r.Ratios), slices.Max(r.Ratios), spread(r.E2E, took), spread(r.E2E, cpu), peer, spread(r.Floor, took), spread(r.Floor, senderCPU), peak(r.E2E)>>20)
-	return r, nil
-}
-
-func took(d drained) time.Duration      { return d.Took }
-func cpu(d drained) time.Duration       { return d.CPU }
-func senderCPU(d drained) time.Duration { return d.Sender }
-
-// spread is a median with the least and the most, in seconds.
-func spread(all []drained, of func(drained) time.Duration) string {
-	v := make([]float64, len(all))
-	for i, d := range all {
-		v[i] = of(d).Seconds()
-	}
-	return fmt.Sprintf("%.2f (%.2f to %.2f)", median(v), slices.Min(v), slices.Max(v))
-}
-
-func peak(all []drained) (most int64) {
-	for _, d := range all {
-		most = max(most, d.Peak)
-	}
-	return most
-}
-
-func short(d time.Duration) string { return d.Round(10 * time.Millisecond).String() }
-
-func median(v []float64) float64 {
-	s := slices.Sorted(slices.Values(v))
-	if len(s) == 0 {
-		return 0
-	}
-	if len(s)%2 == 1 {
-		return s[len(s)/2]
-	}
-	return (s[len(s)/2-1] + s[len(s)/2]) / 2
+	return b.alternate(ctx, k)
 }
 
 func joined(err, later error) error {

@@ -85,7 +85,7 @@ var house = map[string]room{
 	"deploy/examples/shop":         {nil, nil, pure},
 	"deploy/release":               {[]string{"cmd/cli"}, []string{"github.com/spf13/cobra/doc"}, false},
 	"integration":                  {nil, nil, false},
-	"integration/bench":            {[]string{"integration/harness"}, []string{pgx, "github.com/valkey-io/valkey-go"}, false},
+	"integration/bench":            {[]string{"cdc", "cdc/postgres", "cdc/watermark", "integration/harness"}, []string{pgx, "github.com/valkey-io/valkey-go"}, false},
 	"integration/bench/drainbench": {[]string{"integration/bench"}, nil, false},
 	"integration/house":            {nil, nil, false},
 	"integration/simulate":         {nil, nil, false},
