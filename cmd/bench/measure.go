@@ -57,7 +57,7 @@ func (c Config) latency(ctx context.Context, conn *pgx.Conn, d *daemon) ([]Laten
 	if err != nil {
 		return nil, 0, fmt.Errorf("listen to purges: %w", err)
 	}
-	defer func() { _ = sub.Unsubscribe() }()
+	defer func() { _ = sub.Unsubscribe() }() // heardAll may have done it
 	commits := min(c.Rows, int(c.For.Seconds()*float64(c.Rate)))
 	returned := make([]time.Time, commits+1)
 	tick := time.NewTicker(time.Second / time.Duration(c.Rate))
@@ -76,6 +76,9 @@ func (c Config) latency(ctx context.Context, conn *pgx.Conn, d *daemon) ([]Laten
 	if err := untilPurged(ctx, conn, d); err != nil {
 		return nil, 0, err
 	}
+	if err := heardAll(ctx, sub); err != nil {
+		return nil, 0, err
+	}
 	var out []Latency
 	for _, sink := range c.Sinks {
 		l, err := heard.of(sink, returned)
@@ -85,6 +88,23 @@ func (c Config) latency(ctx context.Context, conn *pgx.Conn, d *daemon) ([]Laten
 		out = append(out, l)
 	}
 	return out, commits, nil
+}
+
+// heardAll ends a subscription, and returns once its handler has seen whatever was published
+// on the same connection before. A purge is told before the mark passes it, but the
+// listener may hear of it later.
+func heardAll(ctx context.Context, sub *nats.Subscription) error {
+	closed := make(chan struct{})
+	sub.SetClosedHandler(func(string) { close(closed) })
+	if err := sub.Drain(); err != nil {
+		return fmt.Errorf("hear the last purges: %w", err)
+	}
+	select {
+	case <-closed:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
 }
 
 // listener notes when which row was purged at which sink.
