@@ -23,15 +23,11 @@ func (s *Stream) Lanes(ctx context.Context) ([]LaneInfo, error) {
 	var out []LaneInfo
 	list := s.stream.ListConsumers(ctx)
 	for info := range list.Info() {
-		owes := false
-		for _, subject := range s.purgeSubjects(info.Config) {
-			seq, err := owed(ctx, s.stream, subject, info.AckFloor.Stream)
-			if err != nil {
-				return nil, err
-			}
-			owes = owes || seq > 0
+		seq, err := s.firstOwed(ctx, s.stream, info.Config, info.AckFloor.Stream)
+		if err != nil {
+			return nil, err
 		}
-		out = append(out, LaneInfo{Sink: info.Name, Owes: owes})
+		out = append(out, LaneInfo{Sink: info.Name, Owes: seq > 0})
 	}
 	if err := list.Err(); err != nil {
 		return nil, fmt.Errorf("list the lanes: %w", err)
@@ -55,6 +51,20 @@ func (s *Stream) CloseLane(ctx context.Context, sink string) error {
 func (s *Stream) purgeSubjects(cfg jetstream.ConsumerConfig) []string {
 	progress := progressSubject(s.cfg.Pipeline)
 	return slices.DeleteFunc(slices.Clone(cfg.FilterSubjects), func(subject string) bool { return subject == progress })
+}
+
+// firstOwed is the sequence of the first batch of a lane beyond a floor, 0 for none.
+func (s *Stream) firstOwed(ctx context.Context, from jetstream.Stream, cfg jetstream.ConsumerConfig, floor uint64) (first uint64, err error) {
+	for _, subject := range s.purgeSubjects(cfg) {
+		seq, err := owed(ctx, from, subject, floor)
+		if err != nil {
+			return 0, err
+		}
+		if first == 0 || 0 < seq && seq < first {
+			first = seq
+		}
+	}
+	return first, nil
 }
 
 // owed is the sequence of the first message of a subject beyond a floor, 0 for none. The

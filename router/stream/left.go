@@ -14,12 +14,6 @@ func (c *Consumer) nothingLeft(ctx context.Context, seq uint64) bool {
 	if err != nil {
 		return false
 	}
-	floor := max(c.Floor(), info.AckFloor.Stream)
-	for _, subject := range c.s.purgeSubjects(info.Config) {
-		first, err := owed(ctx, c.from, subject, floor)
-		if err != nil || 0 < first && first < seq {
-			return false
-		}
-	}
-	return true
+	first, err := c.s.firstOwed(ctx, c.from, info.Config, max(c.Floor(), info.AckFloor.Stream))
+	return err == nil && (first == 0 || first >= seq)
 }
