@@ -2,7 +2,6 @@ package bench
 
 import (
 	"context"
-	"errors"
 	"log/slog"
 	"os"
 	"time"
@@ -41,11 +40,14 @@ func (b *bench) alone(ctx context.Context, end string) (d drained, err error) {
 	began := time.Now()
 	reading, stop := context.WithCancel(ctx)
 	ended := make(chan error, 1)
-	go func() { ended <- reader.Run(reading, idle{board}) }()
+	go func() {
+		defer stop() // a reader that fails is not waited for
+		ended <- reader.Run(reading, idle{board})
+	}()
 	sender := b.senderCPU(ctx, name)
-	err = until(ctx, board, target, ended)
+	err = board.Wait(reading, watermark.Mark{Stage: watermark.Synced}, cdc.Position{Timeline: 1, LSN: target})
 	if err == nil {
-		err = b.untilConfirmed(ctx, name, end)
+		err = b.untilConfirmed(reading, name, end)
 	}
 	d.Took = time.Since(began)
 	if u, uerr := used(os.Getpid()); uerr == nil {
@@ -53,25 +55,7 @@ func (b *bench) alone(ctx context.Context, end string) (d drained, err error) {
 	}
 	d.Sender = sender()
 	stop()
-	return d, joined(err, <-ended)
-}
-
-// until waits until everything before the target was handed over.
-func until(ctx context.Context, board *watermark.Board, target cdc.LSN, ended chan error) error {
-	for {
-		moved := board.Watch()
-		if board.Get(watermark.Mark{Stage: watermark.Synced}).LSN >= target {
-			return nil
-		}
-		select {
-		case <-moved:
-		case err := <-ended:
-			ended <- nil
-			return joined(err, errors.New("the reader ended before the backlog did"))
-		case <-ctx.Done():
-			return ctx.Err()
-		}
-	}
+	return d, joined(<-ended, err)
 }
 
 // idle takes what it is handed, and calls it safe.
