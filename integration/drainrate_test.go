@@ -15,14 +15,17 @@ import (
 // The drain of a backlog must stay near its goal: our time against that of
 // pg_recvlogical for the same backlog in the same minutes, never a time by itself. At
 // least three quarters of the goal are asked of a and c (docs/performance.md), or of
-// what the reader alone gets, where the machine does not let even that reach the goal;
-// b is told only. It wants both cores to itself: make test-rate.
+// what the reader alone gets, where the machine does not let even that reach the goal.
+// A reader that gets slower must not lower the bar with it: it never falls below three
+// quarters of what was once reached. b is told only. It wants both cores to itself:
+// make test-rate.
 func TestDrainRate(t *testing.T) {
 	if os.Getenv("WALPURGE_TEST_RATE") == "" {
 		return
 	}
 	const alternations = 5
 	goal := map[string]float64{"a": 1.3, "c": 1.6}
+	reached := map[string]float64{"a": 0.89, "c": 1.2}
 	program := filepath.Join(t.TempDir(), "walpurge")
 	out, err := exec.CommandContext(t.Context(), "go", "build", "-o", program, "../cmd/walpurge").CombinedOutput()
 	require.NoError(t, err, "%s", out)
@@ -37,6 +40,6 @@ func TestDrainRate(t *testing.T) {
 	require.Len(t, results, 3)
 	for _, r := range results {
 		require.Positive(t, r.Bound)
-		require.GreaterOrEqual(t, r.Ratio, 0.75*min(goal[r.Kind], r.Bound), "backlog %s: median of %v, the reader alone %.2f", r.Kind, r.Ratios, r.Bound)
+		require.GreaterOrEqual(t, r.Ratio, 0.75*max(reached[r.Kind], min(goal[r.Kind], r.Bound)), "backlog %s: median of %v, the reader alone %.2f", r.Kind, r.Ratios, r.Bound)
 	}
 }
