@@ -19,7 +19,8 @@ type Text struct {
 	Level slog.Level
 	// On is the message at the start and in summaries, Off the one at the end. A condition without
 	// Off has no end that the component sees: it is over when a Period brought no occurrence, and
-	// the log says nothing then.
+	// the log says nothing then. Texts with the same On name the same condition: what counts is
+	// the Off that it ends with.
 	On, Off string
 }
 
@@ -85,6 +86,7 @@ func (c Condition) End(attrs ...any) {
 	if s == nil {
 		return
 	}
+	s.text.Off = c.text.Off
 	l.write(s, s.end(now), now, attrs)
 	l.schedule(now)
 }

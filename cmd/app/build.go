@@ -9,6 +9,7 @@ import (
 
 	"github.com/nats-io/nats.go"
 
+	"github.com/walpurge/walpurge/cdc/condition"
 	"github.com/walpurge/walpurge/cdc/watermark"
 	"github.com/walpurge/walpurge/cmd/config"
 	"github.com/walpurge/walpurge/router/stream"
@@ -83,17 +84,24 @@ func newTarget(spec config.Sink, log *slog.Logger) (target, error) {
 		t.sink, t.check, t.close, t.limits = s, s.Check, s.Close, spec.Webhook.Limits()
 	}
 	if spec.Shadow {
-		t.sink = shadow{log: log}
+		s := shadow{log, condition.NewLog(log)}
+		opened := t.close
+		t.sink, t.close = s, func() { s.conditions.Close(); opened() }
 	}
 	return t, nil
 }
 
 // shadow stands in for a sink that is only to be watched.
-type shadow struct{ log *slog.Logger }
+type shadow struct {
+	log        *slog.Logger
+	conditions *condition.Log
+}
 
-// Purge logs what would be purged: the number, and the values on debug.
+var notPurged = condition.Text{Level: slog.LevelInfo, On: "shadow: not purged"}
+
+// Purge logs what would be purged: the numbers now and then, and the values on debug.
 func (s shadow) Purge(_ context.Context, batch []rules.Invalidation) error {
-	s.log.Info("shadow: not purged", "count", len(batch))
+	s.conditions.At(notPurged).Observe("calls", condition.Sum(1), "count", condition.Sum(len(batch)))
 	for _, inv := range batch {
 		s.log.Debug("shadow: not purged", "kind", inv.Kind.String(), "value", inv.Value, "rule", inv.Rule)
 	}

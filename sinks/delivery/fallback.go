@@ -4,6 +4,7 @@ import (
 	"context"
 	"slices"
 
+	"github.com/walpurge/walpurge/cdc/condition"
 	"github.com/walpurge/walpurge/rules"
 )
 
@@ -53,7 +54,7 @@ func (l *Lane) refuse(intake, work context.Context, t *turn, refused []rules.Inv
 		}
 		t.job.instead = append(t.job.instead, instead...)
 		l.collapsed(inv.Rule, 1)
-		l.cfg.Logger.Warn("the sink refuses a value for good, coarser ones were purged in its place", "rule", inv.Rule, "err", cause)
+		l.conditions.At(replaced, "rule", inv.Rule).Observe("values", condition.Sum(1), "err", cause)
 	}
 	return l.park(intake, park, t.group, cause)
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"time"
 
+	"github.com/walpurge/walpurge/cdc/condition"
 	"github.com/walpurge/walpurge/rules"
 )
 
@@ -94,7 +95,7 @@ func (l *Lane) flushOn(intake, work context.Context) {
 		}
 		reason := f.run[0].msg.Batch.Reason
 		l.noteFlush(reason)
-		l.cfg.Logger.Info("flushing the sink", "reason", reason, "joined", len(f.run), "steps", len(f.left), "pace", f.pace)
+		l.conditions.At(flushes, "reason", reason).Observe("joined", len(f.run), "steps", len(f.left), "pace", f.pace, "flushes", condition.Sum(1))
 	}
 	t := &turn{group: f.run, job: &job{}, apart: true}
 	for _, request := range split(f.left[0], l.cfg.Limits) {

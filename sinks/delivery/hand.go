@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"time"
 
+	"github.com/walpurge/walpurge/cdc/condition"
 	"github.com/walpurge/walpurge/rules"
 	"github.com/walpurge/walpurge/sinks"
 )
@@ -85,7 +86,7 @@ func (l *Lane) byHand(intake, work context.Context, j *handJob) {
 	if b := j.msg.Batch; b.Flush && j.pause == minPause {
 		l.flusher.last = time.Now()
 		l.noteFlush(b.Reason)
-		l.cfg.Logger.Info("flushing the sink", "reason", b.Reason)
+		l.conditions.At(flushes, "reason", b.Reason).Observe("flushes", condition.Sum(1))
 	}
 	all := j.left
 	for _, request := range split(j.left, l.cfg.Limits) {
@@ -107,7 +108,8 @@ func (l *Lane) byHand(intake, work context.Context, j *handJob) {
 		if len(again) > 0 {
 			rest := all[len(request):]
 			j.left = append(again, rest...)
-			l.cfg.Logger.Warn("a purge by hand failed, trying again", "err", err)
+			class, _ := sinks.ClassOf(err)
+			l.conditions.At(manualFails).Observe("class", class.String(), "err", err, "retries", condition.Sum(1))
 			wait := max(after, j.pause/2+rand.N(j.pause/2))
 			j.pause = min(2*j.pause, maxPause)
 			l.retries.Go(func() {
@@ -119,6 +121,7 @@ func (l *Lane) byHand(intake, work context.Context, j *handJob) {
 		}
 		all = all[len(request):]
 	}
+	l.conditions.At(manualFails).End()
 	l.announce(l.cfg.Hand, j.msg)
 	if upTo := j.msg.Batch.Supersedes; upTo > 0 {
 		if l.superseded != nil {
@@ -164,7 +167,9 @@ func (l *Lane) ackByHand(j *handJob) {
 		return
 	}
 	if err := l.cfg.Hand.Ack(floor); err != nil {
-		l.cfg.Logger.Warn("acknowledgement failed, the purge by hand will be repeated after a restart", "err", err)
+		l.conditions.At(manualAck).Observe("err", err, "acknowledgements", condition.Sum(1))
+	} else {
+		l.conditions.At(manualAck).End()
 	}
 }
 
@@ -261,6 +266,7 @@ func (l *Lane) hold(paused bool) {
 	if !paused {
 		changed = changed || l.halted != nil
 		l.halted = nil
+		l.conditions.At(stopped).End()
 	}
 	l.mu.Unlock()
 	if !changed {

@@ -9,6 +9,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/walpurge/walpurge/cdc/condition"
 	"github.com/walpurge/walpurge/cdc/failpoint"
 	"github.com/walpurge/walpurge/rules"
 )
@@ -22,11 +23,18 @@ type Lane struct {
 	again   *again
 	flusher *flusher
 	metrics *laneMetrics
+	// conditions is the lane's log of what repeats, failing the class of the newest failure
+	// until the sink takes a purge.
+	conditions *condition.Log
+	failing    string
 
 	mu     sync.Mutex
 	status Status
 	// shut says since when the gates were found closed, zero for an open one.
-	shut   []time.Time
+	shut []time.Time
+	// early has for each gate the messages that were purged while it was closed, and that
+	// still wait for it.
+	early  []map[uint64]struct{}
 	paused bool
 	// throttled is the time in that state, up to the last time it was left.
 	throttled time.Duration
@@ -85,6 +93,7 @@ func New(cfg Config) *Lane {
 	l := &Lane{
 		cfg: cfg, pacer: newPacer(), queue: newQueue(), again: newAgain(cfg),
 		flusher: &flusher{pace: cfg.FlushPace, atMost: cfg.FlushAtMost}, metrics: cfg.Metrics.lane(cfg.Name, cfg.Gates), shut: make([]time.Time, len(cfg.Gates)),
+		conditions: condition.NewLog(cfg.Logger), early: make([]map[uint64]struct{}, len(cfg.Gates)),
 		urgent: make(chan *handJob, maxJobs), nudge: make(chan struct{}, 1),
 	}
 	if seq := cfg.Overflow.Owed; seq > 0 {
@@ -190,6 +199,7 @@ func (l *Lane) Run(intake, work context.Context) error {
 	if l.cfg.Overflow.MaxBacklog > 0 || l.cfg.Overflow.Pressing != nil {
 		g.Go(func() error { l.watch(keeping); return nil })
 	}
+	defer l.conditions.Close()
 	defer l.retries.Wait()
 	due := time.NewTimer(rules.MaxEvery)
 	defer due.Stop()
@@ -317,7 +327,12 @@ func (l *Lane) keep(ctx context.Context, turn chan<- ready) {
 			l.pass(ctx, turn, ready{entry: e, msg: m})
 		}
 		waiting.Go(func() {
-			defer func() { <-early }()
+			defer func() {
+				<-early
+				for gate := range l.cfg.Gates {
+					l.passed(gate, m)
+				}
+			}()
 			if err := l.gates(ctx, m, false); err == nil || errors.Is(err, errStoodFor) {
 				l.pass(ctx, turn, r)
 			}
@@ -413,6 +428,7 @@ func (l *Lane) wait(ctx context.Context, i int, m rules.Message, bounded bool) e
 	err := open(waiting, m)
 	if err == nil || errors.Is(err, ErrPutOff) {
 		l.opened(i)
+		l.passed(i, m)
 		return err
 	}
 	if ctx.Err() == nil && trade.Err() != nil {
@@ -420,7 +436,7 @@ func (l *Lane) wait(ctx context.Context, i int, m rules.Message, bounded bool) e
 	}
 	if ctx.Err() == nil {
 		metrics.timeouts.Inc()
-		l.cfg.Logger.Warn("gate stayed closed, purging early and again when it opens", "gate", gate.Name, "after", time.Since(began))
+		l.purgedEarly(i, m, time.Since(began))
 	}
 	return errEarly
 }

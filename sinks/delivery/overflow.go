@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/walpurge/walpurge/cdc/beat"
+	"github.com/walpurge/walpurge/cdc/condition"
 	"github.com/walpurge/walpurge/rules"
 )
 
@@ -74,12 +75,13 @@ func (l *Lane) watch(ctx context.Context) {
 		}
 		seq, err := o.Owe(ctx)
 		if err != nil {
-			l.cfg.Logger.Warn("the lane is past its share of the stream, and a flush in place of its backlog cannot be stored yet", "err", err)
+			l.conditions.At(overShare).Observe("err", err, "attempts", condition.Sum(1))
 			answered = 0
 			continue
 		}
+		l.conditions.At(overShare).End()
 		known = backlog
-		l.cfg.Logger.Error("the lane is past its share of the stream, a flush stands for its backlog", "bytes", backlog, "max_backlog", o.MaxBacklog, "seq", seq)
+		l.conditions.At(overflows).Observe("bytes", backlog, "max_backlog", o.MaxBacklog, "seq", seq, "flushes", condition.Sum(1))
 		l.trade(seq)
 	}
 }
@@ -176,7 +178,7 @@ func (l *Lane) halt(why error) {
 	l.halted = why
 	l.mu.Unlock()
 	l.enter(Blocked, why)
-	l.cfg.Logger.Error("the lane has stopped", "err", why)
+	l.conditions.At(stopped).Observe("err", why)
 	l.poke()
 }
 

@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"time"
 
+	"github.com/walpurge/walpurge/cdc/condition"
 	"github.com/walpurge/walpurge/cdc/failpoint"
 	"github.com/walpurge/walpurge/rules"
 	"github.com/walpurge/walpurge/sinks"
@@ -19,13 +20,13 @@ func (l *Lane) purge(intake, work context.Context, group []ready, j *job) bool {
 		if b := r.msg.Batch; b != nil && b.Flush && !l.coveredBy(r.msg) && !l.flusher.on() && !r.skipped {
 			l.beginning(r)
 			l.noteFlush(b.Reason)
-			l.cfg.Logger.Info("flushing the sink", "reason", b.Reason, "lsn", b.Stamp.Position.LSN.String())
+			l.conditions.At(flushes, "reason", b.Reason).Observe("lsn", b.Stamp.Position.LSN.String(), "flushes", condition.Sum(1))
 		}
 	}
 	l.metrics.coalesced.Add(float64(j.coalesced))
 	for rule, values := range j.collapsed {
 		l.collapsed(rule, values)
-		l.cfg.Logger.Info("coarser values stand for those of a backlog", "rule", rule, "values", values)
+		l.conditions.At(coarsened, "rule", rule).Observe("values", condition.Sum(values))
 	}
 	all := j.invs
 	if j.flush {
@@ -106,6 +107,7 @@ func (l *Lane) request(intake, work context.Context, invs []rules.Invalidation, 
 		err := l.cfg.Sink.Purge(work, invs)
 		l.metrics.request(time.Since(began), len(invs), err)
 		if err == nil {
+			l.succeeded()
 			return true
 		}
 		if failpoint.On("ack_on_failure") {
@@ -163,20 +165,17 @@ func sortOut(invs []rules.Invalidation, batch *sinks.BatchError) (again, refused
 	return again, refused, class, after
 }
 
-// fail shows a failure; the log has it once until it changes.
+// fail shows a failure.
 func (l *Lane) fail(class sinks.Class, err error) {
 	state := Blocked
 	if class == sinks.Throttled {
 		state = Throttled
 	}
-	before := l.Status()
 	l.enter(state, err)
 	l.mu.Lock()
 	l.status.Class = class.String()
 	l.mu.Unlock()
-	if before.State != state || before.Err != err.Error() {
-		l.cfg.Logger.Warn("purge failed, trying again", "class", class.String(), "err", err)
-	}
+	l.failed(class, err)
 }
 
 // park stores refused invalidations, and tries until that is durable.
@@ -189,8 +188,9 @@ func (l *Lane) park(intake context.Context, refused []rules.Invalidation, group 
 	for {
 		err := l.cfg.Park(intake, b, cause)
 		if err == nil {
+			l.succeeded()
 			l.metrics.parkedTotal.Add(float64(len(refused)))
-			l.cfg.Logger.Error("the sink refuses invalidations for good, they are parked", "count", len(refused), "err", cause)
+			l.conditions.At(parks).Observe("count", condition.Sum(len(refused)), "err", cause)
 			return true
 		}
 		l.fail(sinks.Transient, err)

@@ -3,6 +3,7 @@ package delivery
 import (
 	"time"
 
+	"github.com/walpurge/walpurge/cdc/condition"
 	"github.com/walpurge/walpurge/cdc/failpoint"
 	"github.com/walpurge/walpurge/cdc/watermark"
 	"github.com/walpurge/walpurge/rules"
@@ -110,7 +111,9 @@ func (l *Lane) giveUp(group []ready) {
 		return
 	}
 	if err := l.cfg.Source.Ack(floor); err != nil {
-		l.cfg.Logger.Warn("acknowledgement failed, the purges will be repeated after a restart", "err", err)
+		l.conditions.At(ackFails).Observe("err", err, "acknowledgements", condition.Sum(1))
+	} else {
+		l.conditions.At(ackFails).End()
 	}
 	failpoint.Crash("acknowledged")
 	if claim != nil {

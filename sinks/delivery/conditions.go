@@ -1,0 +1,74 @@
+package delivery
+
+import (
+	"log/slog"
+	"time"
+
+	"github.com/walpurge/walpurge/cdc/condition"
+	"github.com/walpurge/walpurge/rules"
+	"github.com/walpurge/walpurge/sinks"
+)
+
+// What a lane logs as conditions; see package condition.
+var (
+	gateClosed  = condition.Text{Level: slog.LevelWarn, On: "gate still closed, purging without it", Off: "gate open"}
+	purgeFails  = condition.Text{Level: slog.LevelWarn, On: "purge failed, trying again", Off: "the sink takes purges again"}
+	failsAnew   = condition.Text{Level: purgeFails.Level, On: purgeFails.On, Off: "purges no longer fail in this way"}
+	manualFails = condition.Text{Level: slog.LevelWarn, On: "a manual purge failed, trying again", Off: "the sink takes manual purges again"}
+	ackFails    = condition.Text{Level: slog.LevelWarn, On: "acknowledgement failed, the purges will be repeated after a restart", Off: "acknowledgements are sent again"}
+	manualAck   = condition.Text{Level: slog.LevelWarn, On: "acknowledgement failed, the manual purge will be repeated after a restart", Off: "acknowledgements of manual purges are sent again"}
+	overShare   = condition.Text{Level: slog.LevelWarn, On: "the lane is past its share of the stream, and a flush in place of its backlog cannot be stored yet", Off: "the flush in place of the backlog is stored"}
+	stopped     = condition.Text{Level: slog.LevelError, On: "the lane has stopped", Off: "the lane was resumed"}
+
+	flushes   = condition.Text{Level: slog.LevelInfo, On: "flushing the sink"}
+	coarsened = condition.Text{Level: slog.LevelInfo, On: "coarser values replace those of a backlog"}
+	replaced  = condition.Text{Level: slog.LevelWarn, On: "the sink refuses a value for good, coarser ones were purged in its place"}
+	parks     = condition.Text{Level: slog.LevelError, On: "the sink refuses invalidations for good, they are parked"}
+	overflows = condition.Text{Level: slog.LevelError, On: "the lane is past its share of the stream, a flush replaces its backlog"}
+)
+
+// purgedEarly records that a message is purged while a gate is closed. The gate's condition lasts
+// until each such message has passed the gate: one that is open for a later message may still be
+// closed for an earlier one.
+func (l *Lane) purgedEarly(gate int, m rules.Message, waited time.Duration) {
+	l.mu.Lock()
+	if l.early[gate] == nil {
+		l.early[gate] = make(map[uint64]struct{})
+	}
+	l.early[gate][m.Seq] = struct{}{}
+	l.mu.Unlock()
+	l.conditions.At(gateClosed, "gate", l.cfg.Gates[gate].Name).
+		Observe("waited", waited.Round(time.Millisecond), "purged_early", condition.Sum(1), "items", condition.Sum(sizeOf(m.Batch)))
+}
+
+// passed records that a gate holds a message no longer.
+func (l *Lane) passed(gate int, m rules.Message) {
+	l.mu.Lock()
+	_, held := l.early[gate][m.Seq]
+	delete(l.early[gate], m.Seq)
+	open := held && len(l.early[gate]) == 0
+	l.mu.Unlock()
+	if open {
+		l.conditions.At(gateClosed, "gate", l.cfg.Gates[gate].Name).End()
+	}
+}
+
+// failed logs a failed request. The class tells conditions apart, and not the text of the error: it
+// may hold a request id.
+func (l *Lane) failed(class sinks.Class, err error) {
+	if name := class.String(); name != l.failing {
+		if l.failing != "" {
+			l.conditions.At(failsAnew, "class", l.failing).End()
+		}
+		l.failing = name
+	}
+	l.conditions.At(purgeFails, "class", l.failing).Observe("err", err, "retries", condition.Sum(1))
+}
+
+// succeeded logs that the sink works again, if it failed before.
+func (l *Lane) succeeded() {
+	if l.failing != "" {
+		l.conditions.At(purgeFails, "class", l.failing).End()
+		l.failing = ""
+	}
+}
