@@ -37,6 +37,11 @@ const (
 	GapTable GapReason = "table"
 )
 
+// GapReasons lists the causes, for metrics.
+func GapReasons() []GapReason {
+	return []GapReason{GapSlotLost, GapStreamBehind, GapSystemChanged, GapTimelineForked, GapSkipped, GapRetained, GapTable}
+}
+
 // String says the gap in one line.
 func (g Gap) String() string { return fmt.Sprintf("%s between %s and %s", g.Reason, g.From, g.To) }
 

@@ -82,7 +82,7 @@ func (b *builder) full() bool {
 func (b *builder) take(start cdc.Position) *rules.Batch {
 	out := &rules.Batch{Sink: b.sink, Origin: rules.FromWAL, Items: b.items, Flush: b.flush, Stamp: b.stamp(start)}
 	if b.flush {
-		out.Reason = "truncate"
+		out.Reason = rules.FlushTruncate
 	}
 	clear(b.seen)
 	clear(b.place)

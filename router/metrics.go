@@ -55,7 +55,7 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 		Buckets: prometheus.ExponentialBuckets(0.0005, 4, 9),
 	})
 	reg.MustRegister(m.problems, m.lookups)
-	for _, reason := range []cdc.GapReason{cdc.GapSlotLost, cdc.GapStreamBehind, cdc.GapSystemChanged, cdc.GapTimelineForked, cdc.GapSkipped, cdc.GapRetained, cdc.GapTable} {
+	for _, reason := range cdc.GapReasons() {
 		m.gaps.WithLabelValues(string(reason))
 	}
 	for _, outcome := range []string{committed, rolledBack, coarsened} {

@@ -16,6 +16,38 @@ const (
 	FromHand Origin = "hand"
 )
 
+// FlushReason says why a whole sink is flushed; it is stored in the stream and is a metric
+// label. It is a cdc.GapReason, or one of the following. It is an alias, since a batch
+// read from the stream may have the reason of a newer version.
+type FlushReason = string
+
+const (
+	// FlushUnreadable: a message of the stream cannot be decoded.
+	FlushUnreadable FlushReason = "unreadable_message"
+	// FlushHole: messages that the lane had not acknowledged are missing from the middle
+	// of the stream.
+	FlushHole FlushReason = "stream_hole"
+	// FlushHead: the stream begins beyond what was trimmed.
+	FlushHead FlushReason = "stream_head_lost"
+	// FlushOverflow: the backlog of the lane exceeded max_backlog.
+	FlushOverflow FlushReason = "overflow"
+	// FlushReplica: a read replica that purges did not wait for is back.
+	FlushReplica FlushReason = "replica"
+	// FlushTruncate: a TRUNCATE purges everything at the sink.
+	FlushTruncate FlushReason = "truncate"
+	// FlushManual: an operator asked for it.
+	FlushManual FlushReason = "by_hand"
+)
+
+// FlushReasons lists all reasons, for metrics.
+func FlushReasons() []FlushReason {
+	out := []FlushReason{FlushUnreadable, FlushHole, FlushHead, FlushOverflow, FlushReplica, FlushTruncate, FlushManual}
+	for _, reason := range cdc.GapReasons() {
+		out = append(out, string(reason))
+	}
+	return out
+}
+
 // Batch is what one message of the stream carries: invalidations for one sink,
 // complete in itself.
 type Batch struct {
@@ -27,7 +59,7 @@ type Batch struct {
 	Items []Item
 	// Flush asks the sink to carry out its flush plan; Reason says why.
 	Flush  bool
-	Reason string
+	Reason FlushReason
 	// Supersedes is set for a batch by hand whose values cover everything that
 	// lies at or before this place in the sink's lane.
 	Supersedes uint64

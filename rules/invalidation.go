@@ -19,12 +19,24 @@ const (
 // NumKinds is the number of kinds.
 const NumKinds = int(kinds)
 
-var kindNames = [...]string{"key", "tag", "url", "url_prefix", "key_prefix", "generation", "key_pattern", "everything"}
+// kindNames are the singular, as metrics and logs write it, and the plural, as files do.
+var kindNames = [...][2]string{
+	Key: {"key", "keys"}, Tag: {"tag", "tags"}, URL: {"url", "urls"}, URLPrefix: {"url_prefix", "url_prefixes"}, KeyPrefix: {"key_prefix", "key_prefixes"},
+	Generation: {"generation", "generations"}, KeyPattern: {"key_pattern", "key_patterns"}, Everything: {"everything", "everything"},
+}
 
 // String names the kind in the singular, as metrics and logs write it.
 func (k Kind) String() string {
 	if int(k) < len(kindNames) {
-		return kindNames[k]
+		return kindNames[k][0]
+	}
+	return "unknown"
+}
+
+// Plural names the kind as files write it.
+func (k Kind) Plural() string {
+	if int(k) < len(kindNames) {
+		return kindNames[k][1]
 	}
 	return "unknown"
 }

@@ -45,7 +45,11 @@ func (u *unfit) add(count int, text string) {
 
 // Error says what is wrong with the message, and where.
 func (u *unfit) Error() string {
-	return fmt.Sprintf("rule %q: %d parts of a message %q cannot be used: %s", u.rule, u.count, u.prefix, strings.Join(u.texts, "; "))
+	parts := "parts"
+	if u.count == 1 {
+		parts = "part"
+	}
+	return fmt.Sprintf("rule %q: %d %s of a message %q cannot be used: %s", u.rule, u.count, parts, u.prefix, strings.Join(u.texts, "; "))
 }
 
 // readMessage reads the content of a message: a JSON object whose members are

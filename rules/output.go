@@ -36,15 +36,10 @@ const (
 
 // String names the verdict as metrics and logs write it.
 func (v Verdict) String() string {
-	switch v {
-	case Matched:
-		return "matched"
-	case UnknownCondition:
-		return "unknown_condition"
-	case UnknownValue:
-		return "unknown_value"
-	case Failed:
-		return "failed"
+	if int(v) < len(verdictNames) {
+		return verdictNames[v]
 	}
 	return "unknown"
 }
+
+var verdictNames = [...]string{Matched: "matched", UnknownCondition: "unknown_condition", UnknownValue: "unknown_value", Failed: "failed"}

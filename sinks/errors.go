@@ -25,16 +25,16 @@ const (
 
 // String names the class as logs and metrics write it.
 func (c Class) String() string {
-	switch c {
-	case Item:
-		return "item"
-	case Lane:
-		return "lane"
-	case Throttled:
-		return "throttled"
+	if int(c) < len(classNames) {
+		return classNames[c]
 	}
-	return "transient"
+	return "unknown"
 }
+
+var classNames = [...]string{Transient: "transient", Item: "item", Lane: "lane", Throttled: "throttled"}
+
+// ClassNames lists what String returns for the classes.
+func ClassNames() []string { return classNames[:] }
 
 type classified struct {
 	class Class
@@ -82,6 +82,9 @@ func (e *BatchError) Error() string {
 	slices.Sort(places)
 	if len(places) == 0 {
 		return "no invalidation failed"
+	}
+	if len(places) == 1 {
+		return fmt.Sprintf("1 invalidation failed: %v", e.Failed[places[0]])
 	}
 	return fmt.Sprintf("%d invalidations failed, the first: %v", len(places), e.Failed[places[0]])
 }

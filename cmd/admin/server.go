@@ -13,6 +13,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"github.com/walpurge/walpurge/cdc"
+	"github.com/walpurge/walpurge/cmd/plural"
 )
 
 // Config is what the listener shows.
@@ -55,7 +56,11 @@ type ParkedError struct {
 
 // Error says how many, and where to look.
 func (e *ParkedError) Error() string {
-	return fmt.Sprintf("%d messages below are parked at sink %s; see walpurge parked list", e.Count, e.Sink)
+	verb := "are"
+	if e.Count == 1 {
+		verb = "is"
+	}
+	return fmt.Sprintf("%s below %s parked at sink %s; see walpurge parked list", plural.Count(e.Count, "message"), verb, e.Sink)
 }
 
 // ParkedUnknownError says that the sinks have passed a position, and that the server of

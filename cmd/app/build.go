@@ -39,6 +39,8 @@ type target struct {
 	billed func() int64
 }
 
+var errNoConstructor = errors.New("newTarget has no case for this kind of sink, which is a fault of walpurge")
+
 // newTarget makes a sink. A new kind of sink is one case here.
 func newTarget(spec config.Sink, log *slog.Logger) (target, error) {
 	t := target{spec: spec}
@@ -82,6 +84,8 @@ func newTarget(spec config.Sink, log *slog.Logger) (target, error) {
 			return t, fmt.Errorf("sink %s: %w", spec.Name, err)
 		}
 		t.sink, t.check, t.close, t.limits = s, s.Check, s.Close, spec.Webhook.Limits()
+	default:
+		return t, fmt.Errorf("sink %s: %w", spec.Name, errNoConstructor)
 	}
 	if spec.Shadow {
 		s := shadow{log, condition.NewLog(log)}

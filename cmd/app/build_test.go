@@ -1,6 +1,8 @@
 package app
 
 import (
+	"log/slog"
+	"reflect"
 	"testing"
 	"time"
 
@@ -42,6 +44,26 @@ func TestFlushPlan(t *testing.T) {
 	plan, err = flushPlan(cfg, set, 1)
 	require.NoError(t, err)
 	require.Equal(t, said, plan)
+}
+
+// Every kind of sink that a file can have can be made.
+func TestEveryKindOfSinkIsMade(t *testing.T) {
+	kinds := 0
+	for i := range reflect.TypeFor[config.Sink]().NumField() {
+		var s config.Sink
+		if f := reflect.ValueOf(&s).Elem().Field(i); f.Kind() == reflect.Pointer {
+			f.Set(reflect.New(f.Type().Elem()))
+			made, err := newTarget(s, slog.New(slog.DiscardHandler)) // its settings are missing, which may be an error
+			require.NotErrorIs(t, err, errNoConstructor, s.Kind())
+			if made.close != nil {
+				made.close()
+			}
+			kinds++
+		}
+	}
+	require.Greater(t, kinds, 5)
+	_, err := newTarget(config.Sink{Name: "new"}, slog.New(slog.DiscardHandler))
+	require.ErrorIs(t, err, errNoConstructor)
 }
 
 func TestReloadableNamesWhatNeedsARestart(t *testing.T) {

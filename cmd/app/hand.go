@@ -47,7 +47,7 @@ func (a *App) Purge(ctx context.Context, r admin.PurgeRequest) (admin.PurgeRepor
 	}
 	b := &rules.Batch{Sink: r.Sink, Origin: rules.FromHand, Flush: r.All, Items: []rules.Item{{Rule: "by_hand"}}}
 	if r.All {
-		b.Reason = "by_hand"
+		b.Reason = rules.FlushManual
 	}
 	values := &b.Items[0].Values
 	values[rules.Key], values[rules.Tag], values[rules.URL] = r.Keys, r.Tags, r.URLs

@@ -14,6 +14,7 @@ import (
 	"github.com/nats-io/nats.go"
 
 	"github.com/walpurge/walpurge/cmd/config"
+	"github.com/walpurge/walpurge/cmd/plural"
 	"github.com/walpurge/walpurge/router/stream"
 )
 
@@ -28,7 +29,7 @@ func (c Config) measure(ctx context.Context, own *config.Config, conn *pgx.Conn)
 	if err = errors.Join(err, d.stop()); err != nil {
 		return nil, err
 	}
-	c.Say("writing a backlog of %d changed rows", c.Rows)
+	c.Say("writing a backlog of %s", plural.Count(c.Rows, "changed row"))
 	for first := 1; first <= c.Rows; first += c.PerTransaction {
 		if _, err := conn.Exec(ctx, "UPDATE "+name+".rows SET version = version + 1 WHERE id BETWEEN $1 AND $2", first, min(c.Rows, first+c.PerTransaction-1)); err != nil {
 			return nil, err
@@ -45,7 +46,7 @@ func (c Config) measure(ctx context.Context, own *config.Config, conn *pgx.Conn)
 	}
 	r := &Report{Rows: c.Rows, PerTransaction: c.PerTransaction, DrainSeconds: time.Since(began).Seconds(), Rate: c.Rate}
 	r.RowsPerSecond = float64(c.Rows) / r.DrainSeconds
-	c.Say("changing %d rows a second for %s", c.Rate, c.For)
+	c.Say("changing %s a second for %s", plural.Count(c.Rate, "row"), c.For)
 	r.Sinks, r.Commits, err = c.latency(ctx, conn, d)
 	return r, err
 }

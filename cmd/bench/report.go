@@ -3,6 +3,8 @@ package bench
 import (
 	"fmt"
 	"io"
+
+	"github.com/walpurge/walpurge/cmd/plural"
 )
 
 // Report is what was measured.
@@ -29,8 +31,8 @@ type Latency struct {
 
 // Print writes the report for people.
 func (r *Report) Print(out io.Writer) {
-	fmt.Fprintf(out, "backlog of %d rows, %d a transaction: %.2f s, %.0f rows a second, the start included\n", r.Rows, r.PerTransaction, r.DrainSeconds, r.RowsPerSecond)
+	fmt.Fprintf(out, "backlog of %s, %d a transaction: %.2f s, %.0f rows a second, the start included\n", plural.Count(r.Rows, "row"), r.PerTransaction, r.DrainSeconds, r.RowsPerSecond)
 	for _, l := range r.Sinks {
-		fmt.Fprintf(out, "commit to purged at %s, %d transactions at %d a second: p50 %.2f ms, p90 %.2f ms, p99 %.2f ms, most %.2f ms\n", l.Sink, r.Commits, r.Rate, l.P50, l.P90, l.P99, l.Max)
+		fmt.Fprintf(out, "commit to purged at %s, %s at %d a second: p50 %.2f ms, p90 %.2f ms, p99 %.2f ms, most %.2f ms\n", l.Sink, plural.Count(r.Commits, "transaction"), r.Rate, l.P50, l.P90, l.P99, l.Max)
 	}
 }

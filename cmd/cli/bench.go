@@ -14,6 +14,7 @@ import (
 
 	"github.com/walpurge/walpurge/cmd/bench"
 	"github.com/walpurge/walpurge/cmd/config"
+	"github.com/walpurge/walpurge/cmd/plural"
 )
 
 func benchCommand(version string) *cobra.Command {
@@ -53,7 +54,7 @@ func benchCommand(version string) *cobra.Command {
 			return usage(err)
 		}
 		if !*yes {
-			fmt.Fprintf(cmd.ErrOrStderr(), "This writes %d rows to %s, twice, and sends as many purges to %s.\nType yes to go on: ", c.Rows, cfg.Postgres.Address(), strings.Join(c.Sinks, ", "))
+			fmt.Fprintf(cmd.ErrOrStderr(), "This writes %s to %s, twice, and sends as many purges to %s.\nType yes to go on: ", plural.Count(c.Rows, "row"), cfg.Postgres.Address(), strings.Join(c.Sinks, ", "))
 			line, _ := bufio.NewReader(cmd.InOrStdin()).ReadString('\n')
 			if strings.TrimSpace(line) != "yes" {
 				return usage(errors.New("nothing was measured; --yes does not ask"))

@@ -8,6 +8,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/walpurge/walpurge/cmd/app"
+	"github.com/walpurge/walpurge/cmd/plural"
 	"github.com/walpurge/walpurge/rules/strictyaml"
 )
 
@@ -48,7 +49,7 @@ func checkCommand() *cobra.Command {
 				fmt.Fprintln(out, f.Text)
 			}
 			if code = app.ExitCode(findings); code == 0 {
-				fmt.Fprintf(out, "fine: pipeline %s, %d sinks\n", cfg.Pipeline, len(cfg.Sinks))
+				fmt.Fprintf(out, "fine: pipeline %s, %s\n", cfg.Pipeline, plural.Count(len(cfg.Sinks), "sink"))
 			}
 		}
 		if code != 0 {

@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/walpurge/walpurge/cmd/app"
+	"github.com/walpurge/walpurge/cmd/plural"
 	"github.com/walpurge/walpurge/rules"
 	"github.com/walpurge/walpurge/rules/rulestest"
 	"github.com/walpurge/walpurge/rules/strictyaml"
@@ -121,7 +122,7 @@ func printExplanation(out io.Writer, e rules.Explanation) {
 		printExpansion(out, "  ", x)
 	}
 	for _, s := range e.Steps {
-		fmt.Fprintf(out, "  collapse, past %d values in one transaction or waiting at a sink:\n", s.Over)
+		fmt.Fprintf(out, "  collapse, past %s in one transaction or waiting at a sink:\n", plural.Count(s.Over, "value"))
 		for _, x := range s.Templates {
 			printExpansion(out, "    ", x)
 		}
@@ -152,7 +153,7 @@ func lookupLine(q rules.Asked) string {
 	if q.Unknown {
 		unknown = "; `unknown` stands in"
 	}
-	return fmt.Sprintf("lookup %s%s: %s with (%s): %d rows%s%s", q.Lookup, from, strings.Join(strings.Fields(q.SQL), " "), strings.Join(args, ", "), q.Rows, reason(q.Skipped), unknown)
+	return fmt.Sprintf("lookup %s%s: %s with (%s): %s%s%s", q.Lookup, from, strings.Join(strings.Fields(q.SQL), " "), strings.Join(args, ", "), plural.Count(q.Rows, "row"), reason(q.Skipped), unknown)
 }
 
 // printExpansion writes what a template comes to.

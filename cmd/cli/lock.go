@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/walpurge/walpurge/cmd/app"
+	"github.com/walpurge/walpurge/cmd/plural"
 	"github.com/walpurge/walpurge/rules"
 )
 
@@ -52,7 +53,7 @@ func rulesLockCommand() *cobra.Command {
 		if err := replaceFile(file, catalog.YAML()); err != nil {
 			return fmt.Errorf("write the catalog: %w", err)
 		}
-		fmt.Fprintf(cmd.OutOrStdout(), "wrote %s: %d tables\n", file, len(catalog.Tables()))
+		fmt.Fprintf(cmd.OutOrStdout(), "wrote %s: %s\n", file, plural.Count(len(catalog.Tables()), "table"))
 		return nil
 	}
 	return cmd

@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/walpurge/walpurge/cmd/admin"
+	"github.com/walpurge/walpurge/cmd/plural"
 )
 
 func parkedCommand() *cobra.Command {
@@ -106,7 +107,7 @@ func unparkCommand(action, short, done string) *cobra.Command {
 		if err := c.call(cmd.Context(), "/api/v1/parked", r, &answer); err != nil {
 			return err
 		}
-		fmt.Fprintf(cmd.OutOrStdout(), "%s %d messages\n", done, answer.Done)
+		fmt.Fprintf(cmd.OutOrStdout(), "%s %s\n", done, plural.Count(answer.Done, "message"))
 		return nil
 	}
 	return cmd

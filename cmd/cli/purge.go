@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/walpurge/walpurge/cmd/admin"
+	"github.com/walpurge/walpurge/cmd/plural"
 )
 
 func purgeCommand() *cobra.Command {
@@ -64,7 +65,7 @@ func printPurge(out io.Writer, r admin.PurgeRequest, report admin.PurgeReport) {
 		verb = "would purge"
 	}
 	took := time.Duration(report.Seconds * float64(time.Second)).Round(time.Second)
-	fmt.Fprintf(out, "%s: %d items in %d requests at %s", verb, report.Items, report.Requests, r.Sink)
+	fmt.Fprintf(out, "%s: %s in %s at %s", verb, plural.Count(report.Items, "item"), plural.Count(report.Requests, "request"), r.Sink)
 	if took > 0 {
 		fmt.Fprintf(out, ", about %s at its limits", took)
 	}
@@ -100,7 +101,7 @@ func replayCommand() *cobra.Command {
 		if err := c.call(cmd.Context(), "/api/v1/replay", r, &report); err != nil {
 			return err
 		}
-		fmt.Fprintf(cmd.OutOrStdout(), "queued again: %d invalidations in %d messages\n", report.Items, report.Messages)
+		fmt.Fprintf(cmd.OutOrStdout(), "queued again: %s in %s\n", plural.Count(report.Items, "invalidation"), plural.Count(report.Messages, "message"))
 		return nil
 	}
 	return cmd

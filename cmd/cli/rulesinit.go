@@ -11,6 +11,7 @@ import (
 
 	"github.com/walpurge/walpurge/cdc/postgres"
 	"github.com/walpurge/walpurge/cmd/app"
+	"github.com/walpurge/walpurge/cmd/plural"
 	"github.com/walpurge/walpurge/rules/draft"
 )
 
@@ -57,9 +58,9 @@ func rulesInitCommand() *cobra.Command {
 		}
 		left := ""
 		if made.LeftOut > 0 {
-			left = fmt.Sprintf("; %d tables are left out, see its end", made.LeftOut)
+			left = "; left out: " + plural.Count(made.LeftOut, "table") + ", see the end of the file"
 		}
-		fmt.Fprintf(cmd.OutOrStdout(), "wrote %s: %d rules%s\n", *file, made.Rules, left)
+		fmt.Fprintf(cmd.OutOrStdout(), "wrote %s: %s%s\n", *file, plural.Count(made.Rules, "rule"), left)
 		return nil
 	}
 	return cmd

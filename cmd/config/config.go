@@ -107,21 +107,29 @@ type Sink struct {
 	Formerly string
 }
 
-// Kind names the kind as the file does.
-func (s Sink) Kind() string {
-	switch {
-	case s.Valkey != nil:
-		return "valkey"
-	case s.CloudFront != nil:
-		return "cloudfront"
-	case s.Varnish != nil:
-		return "varnish"
-	case s.Webhook != nil:
-		return "webhook"
-	case s.Fastly != nil:
-		return "fastly"
+// kinds are the kinds of sink by the name that the file has for them, and which of them
+// the sink is.
+func (s Sink) kinds() []kind {
+	return []kind{
+		{"valkey", s.Valkey != nil}, {"cloudflare", s.Cloudflare != nil}, {"fastly", s.Fastly != nil},
+		{"cloudfront", s.CloudFront != nil}, {"varnish", s.Varnish != nil}, {"webhook", s.Webhook != nil},
 	}
-	return "cloudflare"
+}
+
+type kind struct {
+	name string
+	set  bool
+}
+
+// Kind names the kind as the file does. A sink of a file that was read has one; it is an
+// error in the program to ask another.
+func (s Sink) Kind() string {
+	for _, k := range s.kinds() {
+		if k.set {
+			return k.name
+		}
+	}
+	panic("config: sink " + s.Name + " has no kind that Sink.kinds lists")
 }
 
 // HTTP is the admin listener.

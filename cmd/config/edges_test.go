@@ -1,6 +1,8 @@
 package config
 
 import (
+	"reflect"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -22,6 +24,31 @@ func TestEdges(t *testing.T) {
 	require.True(t, other.Fastly.FlushesAll)
 	require.Equal(t, "main", other.Fastly.Budget.Account)
 	require.Equal(t, rules.Kinds(rules.Tag, rules.URL, rules.Everything), other.Takes)
+}
+
+// A kind that has a field, and a key in the file, is in the list of kinds.
+func TestEveryKindOfSinkIsListed(t *testing.T) {
+	var inFile []string
+	for i, raw := 0, reflect.TypeFor[rawSink](); i < raw.NumField(); i++ {
+		if f := raw.Field(i); f.Type.Kind() == reflect.Pointer && strings.HasSuffix(f.Type.Elem().Name(), "Block") {
+			inFile = append(inFile, f.Tag.Get("yaml"))
+		}
+	}
+	var fields []string
+	for i := range reflect.TypeFor[Sink]().NumField() {
+		var s Sink
+		if f := reflect.ValueOf(&s).Elem().Field(i); f.Kind() == reflect.Pointer {
+			f.Set(reflect.New(f.Type().Elem()))
+			fields = append(fields, s.Kind())
+		}
+	}
+	var listed []string
+	for _, k := range (Sink{}).kinds() {
+		listed = append(listed, k.name)
+	}
+	require.ElementsMatch(t, inFile, listed)
+	require.ElementsMatch(t, fields, listed)
+	require.Panics(t, func() { (Sink{Name: "new"}).Kind() })
 }
 
 func TestOfflineNeedsNoVariablesOfEdges(t *testing.T) {

@@ -108,7 +108,11 @@ func (l *loader) sink(cfg *Config, name string, at strictyaml.Pos, raw *rawSink,
 		kinds, can, accepts = kinds+n, c, a
 	}
 	if kinds != 1 {
-		l.failf(at, "sink %s has %d kinds; give it exactly one of valkey, cloudflare, fastly, cloudfront, varnish, webhook", name, kinds)
+		var all []string
+		for _, k := range s.kinds() {
+			all = append(all, k.name)
+		}
+		l.failf(at, "sink %s has %d kinds; give it exactly one of %s", name, kinds, strings.Join(all, ", "))
 	}
 	s.Takes = l.takes(raw.Takes, can, s.Hints)
 	s.Flush = l.flush(raw.Flush, can, accepts)
@@ -147,15 +151,16 @@ func (l *loader) sink(cfg *Config, name string, at strictyaml.Pos, raw *rawSink,
 	return s
 }
 
-// kindWords are the plural names that files use, in the order of rules.Kind.
-var kindWords = []string{"keys", "tags", "urls", "url_prefixes", "key_prefixes", "generations"}
-
 func (l *loader) takes(words []strictyaml.Text, can rules.KindSet, hints map[rules.Kind]string) rules.KindSet {
 	if len(words) == 0 {
 		return can
 	}
 	// Patterns and everything are how the daemon itself empties a sink.
 	out := can & rules.Kinds(rules.KeyPattern, rules.Everything)
+	var kindWords []string
+	for k := range rules.KeyPattern {
+		kindWords = append(kindWords, k.Plural())
+	}
 	for _, w := range words {
 		k := slices.Index(kindWords, w.Value)
 		switch {

@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+
+	"github.com/walpurge/walpurge/cmd/plural"
 )
 
 // change is one thing that happens in the shop, and the copies that it makes
@@ -183,7 +185,7 @@ func (s *stats) add(p purge) {
 
 // summary prints the outcome; it is an error if a change was not purged.
 func (d *demo) summary() error {
-	fmt.Fprintf(d.cfg.Out, "\n%d changes, %d purged everywhere\n", d.stats.changes, d.stats.purged)
+	fmt.Fprintf(d.cfg.Out, "\n%s, %d purged everywhere\n", plural.Count(d.stats.changes, "change"), d.stats.purged)
 	for _, sink := range []string{"cache", "edge"} {
 		took := d.stats.took[sink]
 		if len(took) == 0 {
@@ -191,7 +193,7 @@ func (d *demo) summary() error {
 		}
 		slices.Sort(took)
 		at := func(q float64) float64 { return took[min(len(took)-1, int(q*float64(len(took))))].Seconds() * 1000 }
-		fmt.Fprintf(d.cfg.Out, "  commit to purged, %-5s  p50 %6.2f ms   p99 %6.2f ms   (%d purges)\n", sink, at(.5), at(.99), len(took))
+		fmt.Fprintf(d.cfg.Out, "  commit to purged, %-5s  p50 %6.2f ms   p99 %6.2f ms   (%s)\n", sink, at(.5), at(.99), plural.Count(len(took), "purge"))
 	}
 	if d.stats.purged < d.stats.changes {
 		return fmt.Errorf("%d of %d changes were not purged", d.stats.changes-d.stats.purged, d.stats.changes)

@@ -72,16 +72,17 @@ var house = map[string]room{
 	"cmd/config": {[]string{
 		"cdc/postgres", "cdc/watermark", "rules", "rules/strictyaml", "sinks/cloudflare", "sinks/cloudfront", "sinks/fastly", "sinks/valkey", "sinks/varnish", "sinks/webhook",
 	}, nil, pure},
-	"cmd/admin":     {[]string{"cdc"}, []string{prom}, false},
+	"cmd/plural":    {nil, nil, pure},
+	"cmd/admin":     {[]string{"cdc", "cmd/plural"}, []string{prom}, false},
 	"cmd/filewatch": {nil, []string{"github.com/fsnotify/fsnotify"}, false},
 	"cmd/app": {[]string{
-		"cdc", "cdc/beat", "cdc/condition", "cdc/postgres", "cdc/replica", "cdc/visible", "cdc/watermark", "cmd/admin", "cmd/config", "cmd/filewatch", "router", "router/lookup", "router/spool", "router/stream", "router/stream/embedded",
+		"cdc", "cdc/beat", "cdc/condition", "cdc/postgres", "cdc/replica", "cdc/visible", "cdc/watermark", "cmd/admin", "cmd/config", "cmd/filewatch", "cmd/plural", "router", "router/lookup", "router/spool", "router/stream", "router/stream/embedded",
 		"rules", "rules/draft", "rules/rulestest", "rules/strictyaml", "sinks", "sinks/cloudflare", "sinks/cloudfront", "sinks/delivery", "sinks/fastly", "sinks/valkey", "sinks/varnish", "sinks/webhook",
 	}, []string{pgx, nats, prom, errgrp, unix}, false},
-	"cmd/bench":                    {[]string{"cdc", "cmd/app", "cmd/config", "router/stream", "rules"}, []string{pgx, nats}, false},
+	"cmd/bench":                    {[]string{"cdc", "cmd/app", "cmd/config", "cmd/plural", "router/stream", "rules"}, []string{pgx, nats}, false},
 	"cmd/tracing":                  {[]string{"cdc", "cdc/condition"}, []string{"go.opentelemetry.io/otel/", "go.opentelemetry.io/proto/otlp/trace/v1", "google.golang.org/protobuf/proto"}, false},
 	"cmd/systemd":                  {[]string{"cdc/condition"}, []string{unix}, false},
-	"cmd/cli":                      {[]string{"cdc", "cdc/postgres", "cmd/admin", "cmd/app", "cmd/bench", "cmd/config", "cmd/systemd", "cmd/tracing", "integration/demo", "router/stream", "rules", "rules/draft", "rules/rulestest", "rules/strictyaml"}, []string{"github.com/spf13/cobra"}, false},
+	"cmd/cli":                      {[]string{"cdc", "cdc/postgres", "cmd/admin", "cmd/app", "cmd/bench", "cmd/config", "cmd/plural", "cmd/systemd", "cmd/tracing", "integration/demo", "router/stream", "rules", "rules/draft", "rules/rulestest", "rules/strictyaml"}, []string{"github.com/spf13/cobra"}, false},
 	"cmd/walpurge":                 {[]string{"cmd/cli"}, nil, false},
 	"deploy/examples/shop":         {nil, nil, pure},
 	"deploy/release":               {[]string{"cmd/cli"}, []string{"github.com/spf13/cobra/doc"}, false},
@@ -93,7 +94,7 @@ var house = map[string]room{
 	"integration/harness":          {nil, []string{pgx, unix}, false},
 	"integration/harness/edge":     {nil, []string{rate}, false},
 	"integration/demo": {[]string{
-		"cmd/app", "cmd/config", "deploy/examples/shop", "integration/harness", "integration/harness/edge", "router/stream", "rules",
+		"cmd/app", "cmd/config", "cmd/plural", "deploy/examples/shop", "integration/harness", "integration/harness/edge", "router/stream", "rules",
 	}, []string{pgx, nats, "github.com/valkey-io/valkey-go"}, false},
 }
 

@@ -37,7 +37,7 @@ func TestQuickstart(t *testing.T) {
 	s.write("walpurge.yaml", s.next("yaml")+"http: {listen: "+s.addr+"}\n")
 	s.write("rules/shop.yaml", s.next("yaml"))
 	s.write("tests/shop_test.yaml", s.next("yaml"))
-	require.Contains(t, fine(), "fine: pipeline quickstart, 1 sinks")
+	require.Contains(t, fine(), "fine: pipeline quickstart, 1 sink")
 
 	// As a service, whose manager is told when it is ready.
 	m := newManager(t)

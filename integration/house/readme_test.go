@@ -47,7 +47,7 @@ func TestReadmeSteps(t *testing.T) {
 	require.Contains(t, out, strings.TrimSpace(s.next("text")))
 	out, code = s.shell(s.next("sh"))
 	require.Equal(t, 0, code, out)
-	require.Contains(t, out, "fine: pipeline shop, 1 sinks")
+	require.Contains(t, out, "fine: pipeline shop, 1 sink")
 
 	s.set("product:before", "a first start flushes nothing")
 	s.set("product:2", "changed since the slot was made")

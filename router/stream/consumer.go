@@ -267,7 +267,7 @@ func (c *Consumer) decode(msg jetstream.Msg, meta *jetstream.MsgMetadata) (m rul
 	}
 	c.log.Error("unreadable message in the stream, flushing the sink instead", "sink", c.sink, "seq", m.Seq)
 	m.Batch = &rules.Batch{
-		Sink: c.sink, Origin: rules.FromGap, Flush: true, Reason: reasonUnreadable,
+		Sink: c.sink, Origin: rules.FromGap, Flush: true, Reason: rules.FlushUnreadable,
 		Stamp: cdc.Stamp{FirstCommit: meta.Timestamp, LastCommit: meta.Timestamp},
 	}
 	payload, err := encode(c.s.cfg.Pipeline, m.Batch)

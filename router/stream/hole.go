@@ -11,18 +11,6 @@ import (
 	"github.com/walpurge/walpurge/rules"
 )
 
-// Why a lane owes a flush; the reasons are metric labels.
-const (
-	// reasonUnreadable: a message could not be decoded and may have asked for
-	// anything.
-	reasonUnreadable = "unreadable_message"
-	// reasonHole: messages that the lane had not acknowledged are missing from the
-	// middle of the stream.
-	reasonHole = "stream_hole"
-	// reasonHead: the stream begins beyond what was trimmed.
-	reasonHead = "stream_head_lost"
-)
-
 // inspect finds out whether messages have been lost from the stream: at its
 // head, where the trimmer writes down how far it goes, or in the middle, where
 // nothing of ours deletes. The lane's floor does not tell which of them it had
@@ -45,7 +33,7 @@ func (c *Consumer) inspect(ctx context.Context, known bool) error {
 			return err
 		}
 		if legitimate := max(trimmed, accepted); first > legitimate {
-			c.owe(reasonHead, legitimate, first)
+			c.owe(rules.FlushHead, legitimate, first)
 			c.answer.head = first
 		}
 	}
@@ -60,7 +48,7 @@ func (c *Consumer) inspect(ctx context.Context, known bool) error {
 		return err
 	}
 	if last := slices.Max(info.State.Deleted); last > accepted {
-		c.owe(reasonHole, slices.Min(info.State.Deleted), last)
+		c.owe(rules.FlushHole, slices.Min(info.State.Deleted), last)
 		c.answer.hole = last
 	}
 	return nil
@@ -74,7 +62,7 @@ func (c *Consumer) count(claim cdc.Claim, seq uint64) {
 		return
 	}
 	if claim.Epoch == last.Epoch && claim.Counter > last.Counter+1 {
-		c.owe(reasonHole, c.countedSeq+1, seq-1)
+		c.owe(rules.FlushHole, c.countedSeq+1, seq-1)
 	}
 	c.counted, c.countedSeq = claim, seq
 }

@@ -38,11 +38,11 @@ func TestALaneThatLostMessagesFlushes(t *testing.T) {
 		lose   func(*testing.T, *Stream)
 		reason string
 	}{
-		"a batch in the middle": {func(t *testing.T, s *Stream) { require.NoError(t, s.stream.DeleteMsg(t.Context(), 6)) }, reasonHole},
-		"a claim in the middle": {func(t *testing.T, s *Stream) { require.NoError(t, s.stream.DeleteMsg(t.Context(), 7)) }, reasonHole},
+		"a batch in the middle": {func(t *testing.T, s *Stream) { require.NoError(t, s.stream.DeleteMsg(t.Context(), 6)) }, rules.FlushHole},
+		"a claim in the middle": {func(t *testing.T, s *Stream) { require.NoError(t, s.stream.DeleteMsg(t.Context(), 7)) }, rules.FlushHole},
 		"the head": {func(t *testing.T, s *Stream) {
 			require.NoError(t, s.stream.Purge(t.Context(), jetstream.WithPurgeSequence(8)))
-		}, reasonHead},
+		}, rules.FlushHead},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := open(t, Config{})
@@ -94,7 +94,7 @@ func TestALaneFindsAHoleWhileItRuns(t *testing.T) {
 	for {
 		m := next(t, c)
 		if m.Batch != nil && m.Batch.Flush {
-			require.Equal(t, reasonHole, m.Batch.Reason)
+			require.Equal(t, rules.FlushHole, m.Batch.Reason)
 			require.GreaterOrEqual(t, m.Seq, uint64(500))
 			require.NotNil(t, m.Claim, "what lies behind the hole is claimed with the flush only")
 			return

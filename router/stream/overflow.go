@@ -13,19 +13,16 @@ import (
 	"github.com/walpurge/walpurge/rules"
 )
 
-// reasonOverflow: the lane was past its share of the stream.
-const reasonOverflow = "overflow"
-
 // Overflow puts a flush behind everything that a lane has in the stream, and
 // notes that it stands for all of that. It returns the flush's sequence once both
 // are durable. A crash between the two leaves a flush and no note: the lane then
 // purges its backlog and flushes besides.
 func (s *Stream) Overflow(ctx context.Context, sink string) (uint64, error) {
-	seq, err := s.Flush(ctx, sink, reasonOverflow)
+	seq, err := s.Flush(ctx, sink, rules.FlushOverflow)
 	if err != nil {
 		return 0, err
 	}
-	if err := s.note(ctx, acceptedSubject(s.cfg.Pipeline, reasonOverflow, sink), seq); err != nil {
+	if err := s.note(ctx, acceptedSubject(s.cfg.Pipeline, rules.FlushOverflow, sink), seq); err != nil {
 		return 0, err
 	}
 	return seq, s.sync()
@@ -115,7 +112,7 @@ func (s *Stream) Overflowed(ctx context.Context, c *Consumer, formerly string) (
 		if sink == "" {
 			continue
 		}
-		seq, err := s.readNote(ctx, acceptedSubject(s.cfg.Pipeline, reasonOverflow, sink))
+		seq, err := s.readNote(ctx, acceptedSubject(s.cfg.Pipeline, rules.FlushOverflow, sink))
 		if err != nil {
 			return 0, err
 		}
@@ -130,7 +127,7 @@ func (s *Stream) Overflowed(ctx context.Context, c *Consumer, formerly string) (
 		if err != nil {
 			return 0, fmt.Errorf("read the flush that stands for a backlog: %w", err)
 		}
-		if b, err := Decode(m.Data); err == nil && m.Subject == purgeSubject(s.cfg.Pipeline, sink) && b.Flush && b.Reason == reasonOverflow {
+		if b, err := Decode(m.Data); err == nil && m.Subject == purgeSubject(s.cfg.Pipeline, sink) && b.Flush && b.Reason == rules.FlushOverflow {
 			newest = max(newest, seq)
 		}
 	}

@@ -9,7 +9,11 @@ import (
 
 // kindWords are the plural names that files use, in the order of rules.Kind.
 func kindWords() []string {
-	return []string{"keys", "tags", "urls", "url_prefixes", "key_prefixes", "generations", "key_patterns", "everything"}
+	out := make([]string, rules.NumKinds)
+	for k := range out {
+		out[k] = rules.Kind(k).Plural()
+	}
+	return out
 }
 
 // values are what a sink gets, by kind; the text of a value is the name of a

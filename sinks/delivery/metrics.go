@@ -6,6 +6,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/walpurge/walpurge/rules"
 	"github.com/walpurge/walpurge/sinks"
 )
 
@@ -57,12 +58,11 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 	return m
 }
 
-// flushReasons are why a sink is flushed: gaps of the line, losses of the stream, what
-// others asked for. They are there from the start, so that the first one is an increase.
-var flushReasons = []string{
-	"slot_lost", "stream_behind", "system_changed", "skipped", "max_retained", "stream_hole", "stream_head_lost", "unreadable_message",
-	"overflow", "replica", "truncate", "by_hand",
-}
+// The outcomes of a call that are not the class of an error.
+const (
+	codeOK      = "ok"
+	codePartial = "partial"
+)
 
 // laneMetrics are one lane's, looked up once.
 type laneMetrics struct {
@@ -93,21 +93,22 @@ func (m *Metrics) lane(sink string, gates []Gate) *laneMetrics {
 	for _, g := range gates {
 		l.gates = append(l.gates, gateMetrics{m.waits.WithLabelValues(sink, g.Name), m.timeouts.WithLabelValues(sink, g.Name)})
 	}
-	for _, reason := range flushReasons {
+	// The first of a kind is then an increase.
+	for _, reason := range rules.FlushReasons() {
 		m.flushes.WithLabelValues(sink, reason)
 	}
-	for _, class := range []string{"ok", "transient", "item", "lane", "throttled", "partial"} {
-		m.requests.WithLabelValues(sink, class)
+	for _, code := range append([]string{codeOK, codePartial}, sinks.ClassNames()...) {
+		m.requests.WithLabelValues(sink, code)
 	}
 	return l
 }
 
 func (l *laneMetrics) request(took time.Duration, items int, err error) {
-	code, failed := "ok", 0
+	code, failed := codeOK, 0
 	var batch *sinks.BatchError
 	switch {
 	case errors.As(err, &batch):
-		code, failed = "partial", min(items, len(batch.Failed))
+		code, failed = codePartial, min(items, len(batch.Failed))
 	case err != nil:
 		class, _ := sinks.ClassOf(err)
 		code, failed = class.String(), items

@@ -6,6 +6,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/stretchr/testify/require"
 
 	"github.com/walpurge/walpurge/rules"
@@ -41,4 +42,27 @@ func TestStatusSaysWhichGateAndWhichClass(t *testing.T) {
 		require.Empty(t, w.lane.Status().Class)
 		w.halt()
 	})
+}
+
+// Every reason has a counter from the start, so that the first flush is an increase.
+func TestEveryFlushReasonIsCountedFromTheStart(t *testing.T) {
+	reg := prometheus.NewRegistry()
+	NewMetrics(reg).lane("edge", nil)
+	families, err := reg.Gather()
+	require.NoError(t, err)
+	var reasons []string
+	for _, f := range families {
+		if f.GetName() != "walpurge_flushes_total" {
+			continue
+		}
+		for _, m := range f.GetMetric() {
+			for _, l := range m.GetLabel() {
+				if l.GetName() == "reason" {
+					reasons = append(reasons, l.GetValue())
+				}
+			}
+		}
+	}
+	require.ElementsMatch(t, rules.FlushReasons(), reasons)
+	require.Contains(t, reasons, "timeline_forked")
 }

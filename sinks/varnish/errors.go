@@ -63,6 +63,9 @@ func joined(failures []failure, nodes int) error {
 	}
 	// The nodes' errors are not wrapped: their classes would show through.
 	err := fmt.Errorf("varnish: %d of %d nodes did not purge: %s", len(failures), nodes, strings.Join(texts, "; "))
+	if nodes == 1 {
+		err = fmt.Errorf("varnish: the node did not purge: %s", texts[0])
+	}
 	switch class {
 	case sinks.Item:
 		return sinks.ItemError(err)

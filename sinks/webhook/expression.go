@@ -23,11 +23,8 @@ const maxCost = 2_000_000
 // maxBody bounds a body.
 const maxBody = 8 << 20
 
-// lists are the variables of an expression by kind.
-var lists = [...]string{
-	rules.Key: "keys", rules.Tag: "tags", rules.URL: "urls", rules.URLPrefix: "url_prefixes",
-	rules.KeyPrefix: "key_prefixes", rules.Generation: "generations",
-}
+// lists are the variables of an expression by kind: one for each that rules can name.
+const lists = int(rules.KeyPattern)
 
 // Finding is what is wrong with an expression.
 type Finding struct {
@@ -72,8 +69,8 @@ func compile(text string) (*expression, []Finding) {
 		cel.ASTValidators(cel.ValidateRegexLiterals(), cel.ValidateTimestampLiterals(), cel.ValidateDurationLiterals()),
 		cel.ParserRecursionLimit(100),
 	}
-	for _, name := range lists {
-		options = append(options, cel.Variable(name, cel.ListType(cel.StringType)))
+	for k := range lists {
+		options = append(options, cel.Variable(rules.Kind(k).Plural(), cel.ListType(cel.StringType)))
 	}
 	env, err := cel.NewEnv(options...)
 	if err != nil {
@@ -122,7 +119,7 @@ func offset(text string, at common.Location) int {
 // body evaluates the expression. Its error holds no value of the batch.
 func (x *expression) body(ctx context.Context, batch []rules.Invalidation) ([]byte, error) {
 	vars := map[string]any{"everything": false}
-	var values [len(lists)][]string
+	var values [lists][]string
 	for _, inv := range batch {
 		if inv.Kind == rules.Everything {
 			vars["everything"] = true
@@ -130,8 +127,8 @@ func (x *expression) body(ctx context.Context, batch []rules.Invalidation) ([]by
 		}
 		values[inv.Kind] = append(values[inv.Kind], inv.Value)
 	}
-	for k, name := range lists {
-		vars[name] = values[k]
+	for k := range lists {
+		vars[rules.Kind(k).Plural()] = values[k]
 	}
 	out, _, err := x.program.ContextEval(ctx, vars)
 	if err != nil {
