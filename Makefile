@@ -15,8 +15,10 @@ GOLANGCI_LINT ?= github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 # cores to serve them.
 TEST_FLAGS ?= -race -tags failpoints -p 2 -timeout 14m
 # With -race, so that what vet compiles serves the tests.
-VET_FLAGS ?= -race -tags failpoints,browser
+VET_FLAGS ?= -race -tags failpoints,browser,soak
 FUZZTIME ?= 20s
+# Hours of make soak-hours, such as 0.1 to try it.
+H ?= 2
 BENCH_ROWS ?= 1000000
 BENCH_ROUNDS ?= 3
 BENCH_KINDS ?= abclmnou
@@ -74,6 +76,12 @@ test-full: deps-test deps-majors ## what takes longer: the long integration test
 	$(MAKE) test-helm
 	$(MAKE) test-page
 	$(MAKE) fuzz
+
+.PHONY: soak-hours
+soak-hours: deps deps-majors build ## H=2 hours of load with reloads, DDL, failovers and restarts; figures by quarter in dist/soak-hours.txt
+	mkdir -p dist
+	go test -count 1 -vet=off -trimpath -tags soak -timeout 0 -v -run '^TestSoak' ./integration \
+	  -args -hours $(H) -walpurge $(CURDIR)/bin/walpurge -output $(CURDIR)/dist
 
 .PHONY: test-rate
 test-rate: deps ## hold the rates at which backlogs are drained; wants both cores to itself

@@ -9,6 +9,7 @@ import (
 	"math/rand/v2"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -64,29 +65,37 @@ func ids(values []string, prefix string) []int64 {
 	return out
 }
 
-// look reads what a reader sees now.
+// look reads what a reader sees now. While the database is away a purge waits here for it: one
+// that nothing is known of would be taken for lost.
 func (o *oracle) look(values []string, prefix string) map[int64]purgeRecord {
 	out := make(map[int64]purgeRecord)
-	for _, id := range ids(values, prefix) {
-		out[id] = purgeRecord{}
+	wanted := ids(values, prefix)
+	for deadline := time.Now().Add(30 * time.Second); o.versions(wanted, out) != nil; time.Sleep(20 * time.Millisecond) {
+		if o.t.Context().Err() != nil || time.Now().After(deadline) {
+			break
+		}
 	}
-	rows, err := o.db.Query(context.Background(), "SELECT id, ver FROM versions WHERE id = ANY($1)", ids(values, prefix))
+	now := time.Now()
+	for _, id := range wanted {
+		out[id] = purgeRecord{seen: out[id].seen, begun: now}
+	}
+	return out
+}
+
+func (o *oracle) versions(wanted []int64, into map[int64]purgeRecord) error {
+	rows, err := o.db.Query(context.Background(), "SELECT id, ver FROM versions WHERE id = ANY($1)", wanted)
 	if err != nil {
-		return out
+		return err
 	}
 	defer rows.Close()
 	for rows.Next() {
 		var id, ver int64
-		if rows.Scan(&id, &ver) == nil {
-			out[id] = purgeRecord{seen: ver}
+		if err := rows.Scan(&id, &ver); err != nil {
+			return err
 		}
+		into[id] = purgeRecord{seen: ver}
 	}
-	now := time.Now()
-	for id, p := range out {
-		p.begun = now
-		out[id] = p
-	}
-	return out
+	return rows.Err()
 }
 
 func (o *oracle) beforeCache(keys []string) any {
@@ -115,8 +124,15 @@ func (o *oracle) record(into map[int64][]purgeRecord, seen map[int64]purgeRecord
 	for id, p := range seen {
 		p.done = now
 		into[id] = append(into[id], p)
+		// Purges of older versions cover nothing more; a long run would keep them all.
+		if len(into[id]) > keptPurges {
+			into[id] = slices.DeleteFunc(into[id], func(q purgeRecord) bool { return q.seen < p.seen })
+		}
 	}
 }
+
+// keptPurges of a row are kept whatever they saw, to be shown when one is missing.
+const keptPurges = 32
 
 // edgeTap passes purge requests on to the edge and records those that it
 // accepted.
