@@ -66,6 +66,42 @@ func TestPurgeByHand(t *testing.T) {
 	}
 }
 
+// TestAManualPurgePurgesWhatItNames: after any manual purge, and after a restart or a reload
+// of sinks, the next one flushes nothing. Which sink it is makes no difference to the stream,
+// whose own tests have the other cases.
+func TestAManualPurgePurgesWhatItNames(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, rigOptions{})
+	d := r.start()
+	d.wait(r.lsn(), 20*time.Second)
+	for _, step := range []func(){
+		func() {},
+		func() { d.term(); d = r.start() },
+		func() {
+			r.edit("walpurge.yaml", "requests_per_second: 1000", "requests_per_second: 900")
+			code, body := d.post("/-/reload")
+			require.Equal(t, 200, code, body)
+			d.untilStreaming()
+		},
+		func() { d.kill(); d = r.start() },
+	} {
+		step()
+		r.fill([]string{"product:1", "product:2"}, "/product-1", "/product-2")
+		d.ok("purge", "--sink", "cache", "--key", "product:1")
+		d.ok("purge", "--sink", "edge", "--tag", "product-1", "--supersede")
+		eventually(t, 60*time.Second, func() bool {
+			return len(r.held("product:1")) == 0 && !r.edge.Stored(r.edge.URL()+"/product-1")
+		}, "both are purged")
+		require.Equal(t, []string{"product:2"}, r.held("product:2"))
+		require.True(t, r.edge.Stored(r.edge.URL()+"/product-2"))
+		for _, sink := range []string{"cache", "edge"} {
+			for _, reason := range []string{"stream_hole", "stream_head_lost"} {
+				require.Equal(t, "0", d.metric(fmt.Sprintf(`walpurge_flushes_total{reason=%q,sink=%q}`, reason, sink)))
+			}
+		}
+	}
+}
+
 // TestSupersede: an edge that takes two requests a second has a backlog of
 // minutes; one purge by hand stands for all of it.
 func TestSupersede(t *testing.T) {

@@ -236,8 +236,8 @@ type lane struct {
 	target
 	*delivery.Lane
 	consumer *stream.Consumer
-	// byHand is where its purges by hand lie.
-	byHand *stream.HandConsumer
+	// manual is where its manual purges are stored.
+	manual *stream.ManualConsumer
 }
 
 // newLanes opens a lane for every sink, at the place where it left off.
@@ -274,12 +274,12 @@ func (a *App) newLanes(ctx context.Context) error {
 			a.board.Advance(watermark.Mark{Stage: watermark.Settled, Target: t.spec.Name}, claim.Position)
 		}
 		pace := buckets.Pace(append(t.budgets, t.limits.Budget(""))...)
-		byHand, err := a.stream.HandConsumer(ctx, t.spec.Name, log)
+		manual, err := a.stream.ManualConsumer(ctx, t.spec.Name, log)
 		if err != nil {
 			return err
 		}
 		lanes[t.spec.Name] = delivery.New(delivery.Config{
-			Name: t.spec.Name, Sink: t.sink, Limits: t.limits, Pace: pace, Source: consumer, Hand: byHand,
+			Name: t.spec.Name, Sink: t.sink, Limits: t.limits, Pace: pace, Source: consumer, Hand: manual,
 			Gates: a.gates(t.spec, consumers, lanes), MaxWait: t.spec.MaxWait, SecondPurge: t.spec.SecondPurge,
 			FlushPace: t.spec.FlushPace, FlushAtMost: t.spec.FlushAtMost,
 			MaxPutOff: maxPutOff(a.cfg.Stream.MaxBytes, t.spec.MaxBacklog), Overflow: overflow,
@@ -288,7 +288,7 @@ func (a *App) newLanes(ctx context.Context) error {
 			Collapsed: func(rule string, values int) { a.routing.Collapsed(rule, t.spec.Name, values) },
 			Flushing:  func(reason string) { a.incidents.add("flush", t.spec.Name, reason) },
 		})
-		a.lanes = append(a.lanes, &lane{target: t, consumer: consumer, byHand: byHand, Lane: lanes[t.spec.Name]})
+		a.lanes = append(a.lanes, &lane{target: t, consumer: consumer, manual: manual, Lane: lanes[t.spec.Name]})
 	}
 	return nil
 }

@@ -67,7 +67,7 @@ func (a *App) Purge(ctx context.Context, r admin.PurgeRequest) (admin.PurgeRepor
 			return admin.PurgeReport{}, err
 		}
 	}
-	if err := a.stream.PublishHand(ctx, b); err != nil {
+	if err := a.stream.PublishManual(ctx, b); err != nil {
 		return admin.PurgeReport{}, err
 	}
 	a.log.Info("purge by hand", "sink", r.Sink, "count", report.Items, "all", r.All, "supersede", r.Supersede)
@@ -187,8 +187,8 @@ func (a *App) Replay(ctx context.Context, r admin.ReplayRequest) (admin.ReplayRe
 // caller does.
 func (a *App) publishPatiently(ctx context.Context, b *rules.Batch) error {
 	for {
-		err := a.stream.PublishHand(ctx, b)
-		if !errors.Is(err, stream.ErrHandFull) {
+		err := a.stream.PublishManual(ctx, b)
+		if !errors.Is(err, stream.ErrManualFull) {
 			return err
 		}
 		select {

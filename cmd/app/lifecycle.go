@@ -67,7 +67,7 @@ func (a *App) Run(ctx context.Context) error {
 	a.log.Info("stopping", "err", err)
 	for _, l := range a.lanes {
 		l.consumer.Close()
-		l.byHand.Close()
+		l.manual.Close()
 	}
 	// Acknowledgements given last are on their way.
 	if ferr := a.nc.FlushTimeout(5 * time.Second); ferr != nil {

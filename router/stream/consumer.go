@@ -29,6 +29,9 @@ type Consumer struct {
 	sink string
 	log  *slog.Logger
 	cons jetstream.Consumer
+	// numbers finds lost manual purges. It is nil for a sink's queue, where holes of the
+	// stream and the counters of claims show losses.
+	numbers *numbers
 
 	next uint64 // expected delivery number
 	// fresh: reading has not begun; known: the lane was there before. They belong to
@@ -99,15 +102,15 @@ func (s *Stream) Consumer(ctx context.Context, sink, formerly string, log *slog.
 			return nil, err
 		}
 	}
-	return s.consumer(ctx, s.stream, sink, log, purgeSubject(s.cfg.Pipeline, sink), progressSubject(s.cfg.Pipeline))
+	return s.consumer(ctx, s.stream, nil, sink, log, purgeSubject(s.cfg.Pipeline, sink), progressSubject(s.cfg.Pipeline))
 }
 
-func (s *Stream) consumer(ctx context.Context, from jetstream.Stream, sink string, log *slog.Logger, subjects ...string) (*Consumer, error) {
+func (s *Stream) consumer(ctx context.Context, from jetstream.Stream, numbers *numbers, sink string, log *slog.Logger, subjects ...string) (*Consumer, error) {
 	cons, known, err := s.openLane(ctx, from, sink, subjects)
 	if err != nil {
 		return nil, fmt.Errorf("open the consumer of sink %s: %w", sink, err)
 	}
-	c := &Consumer{s: s, from: from, sink: sink, log: log, cons: cons, acked: make(chan struct{}), fresh: true, known: known}
+	c := &Consumer{s: s, from: from, numbers: numbers, sink: sink, log: log, cons: cons, acked: make(chan struct{}), fresh: true, known: known}
 	c.floor.Store(cons.CachedInfo().AckFloor.Stream)
 	if s.cfg.Shared {
 		return c, nil
@@ -120,7 +123,11 @@ func (s *Stream) consumer(ctx context.Context, from jetstream.Stream, sink strin
 // was there before from a new one, which begins with the stream.
 func (c *Consumer) reset(ctx context.Context, known bool) error {
 	c.drain(ctx)
-	if err := c.inspect(ctx, known); err != nil {
+	inspect := c.inspect
+	if c.numbers != nil {
+		inspect = c.numbers.inspect
+	}
+	if err := inspect(ctx, known); err != nil {
 		return err
 	}
 	_, err := c.s.js.ResetConsumer(ctx, c.from.CachedInfo().Config.Name, c.sink)
@@ -234,6 +241,11 @@ func (c *Consumer) read(ctx context.Context) (rules.Message, error) {
 	}
 	if meta.Sequence.Consumer != c.next {
 		return rules.Message{}, errHole
+	}
+	if c.numbers != nil {
+		if err := c.numbers.received(ctx, msg); err != nil {
+			return rules.Message{}, err
+		}
 	}
 	c.next = meta.Sequence.Consumer + 1
 	m, payload := c.decode(msg, meta)

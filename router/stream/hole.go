@@ -11,16 +11,16 @@ import (
 	"github.com/walpurge/walpurge/rules"
 )
 
-// inspect finds out whether messages have been lost from the stream: at its
-// head, where the trimmer writes down how far it goes, or in the middle, where
-// nothing of ours deletes. The lane's floor does not tell which of them it had
-// purged: the server moves it along with the head, and takes a deletion for an
-// acknowledgement of all before. So whatever is lost and not written down as
-// answered for is owed a flush. known tells a lane that was there before from a
-// new one, which begins with the stream.
+// inspect finds out whether messages have been lost from the stream of changes: at its
+// head, where the trimmer records how far it goes, or in the middle, where walpurge
+// deletes nothing. The lane's floor does not tell which of them it had purged: the server
+// moves it along with the head, and takes a deletion for an acknowledgement of all before.
+// So a loss that is not recorded as answered leads to a flush. known tells a lane
+// that was there before from a new one, which begins with the stream as it is: it records
+// older losses as answered.
 func (c *Consumer) inspect(ctx context.Context, known bool) error {
 	info, err := c.from.Info(ctx)
-	if err != nil || !known {
+	if err != nil {
 		return err
 	}
 	if first := info.State.FirstSeq; first > 1 {
@@ -33,8 +33,9 @@ func (c *Consumer) inspect(ctx context.Context, known bool) error {
 			return err
 		}
 		if legitimate := max(trimmed, accepted); first > legitimate {
-			c.owe(rules.FlushHead, legitimate, first)
-			c.answer.head = first
+			if err := c.found(ctx, known, acceptance{head: first}, legitimate); err != nil {
+				return err
+			}
 		}
 	}
 	if info.State.NumDeleted == 0 {
@@ -48,9 +49,23 @@ func (c *Consumer) inspect(ctx context.Context, known bool) error {
 		return err
 	}
 	if last := slices.Max(info.State.Deleted); last > accepted {
-		c.owe(rules.FlushHole, slices.Min(info.State.Deleted), last)
-		c.answer.hole = last
+		return c.found(ctx, known, acceptance{hole: last}, slices.Min(info.State.Deleted))
 	}
+	return nil
+}
+
+// found deals with a loss that begins at from.
+func (c *Consumer) found(ctx context.Context, known bool, a acceptance, from uint64) error {
+	if !known {
+		return c.s.noteAcceptance(ctx, c.sink, a)
+	}
+	if a.head > 0 {
+		c.owe(rules.FlushHead, from, a.head)
+		c.answer.head = a.head
+		return nil
+	}
+	c.owe(rules.FlushHole, from, a.hole)
+	c.answer.hole = a.hole
 	return nil
 }
 

@@ -14,7 +14,7 @@ import (
 // LaneInfo is a lane as the stream remembers it.
 type LaneInfo struct {
 	Sink string
-	// Owes reports that it holds batches which the lane has not purged.
+	// Owes reports that it has batches, or manual purges, that were not carried out.
 	Owes bool
 }
 
@@ -27,7 +27,11 @@ func (s *Stream) Lanes(ctx context.Context) ([]LaneInfo, error) {
 		if err != nil {
 			return nil, err
 		}
-		out = append(out, LaneInfo{Sink: info.Name, Owes: seq > 0})
+		manual, err := s.owesManual(ctx, info.Name)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, LaneInfo{Sink: info.Name, Owes: seq > 0 || manual})
 	}
 	if err := list.Err(); err != nil {
 		return nil, fmt.Errorf("list the lanes: %w", err)
@@ -38,6 +42,9 @@ func (s *Stream) Lanes(ctx context.Context) ([]LaneInfo, error) {
 
 // CloseLane forgets a lane and its place. What it owes is never purged.
 func (s *Stream) CloseLane(ctx context.Context, sink string) error {
+	if err := s.dropAllManual(ctx, sink); err != nil {
+		return err
+	}
 	for _, from := range []jetstream.Stream{s.stream, s.hand} {
 		if err := from.DeleteConsumer(ctx, sink); err != nil && !errors.Is(err, jetstream.ErrConsumerNotFound) {
 			return fmt.Errorf("close lane %s: %w", sink, err)
@@ -106,8 +113,28 @@ func (s *Stream) adopt(ctx context.Context, sink, formerly string, log *slog.Log
 	case err != nil:
 		return fmt.Errorf("adopt lane %s: %w", formerly, err)
 	}
+	if err := s.adoptNotes(ctx, sink, formerly); err != nil {
+		return err
+	}
+	if err := s.adoptManual(ctx, sink, formerly); err != nil {
+		return err
+	}
 	log.Info("the lane goes on under a new name", "sink", sink, "formerly", formerly)
 	return s.CloseLane(ctx, formerly)
+}
+
+// adoptNotes has the lane of the new name answer for the same losses as that of the old one.
+func (s *Stream) adoptNotes(ctx context.Context, sink, formerly string) error {
+	for _, what := range []string{"head", "hole"} {
+		seq, err := s.readNote(ctx, acceptedSubject(s.cfg.Pipeline, what, formerly))
+		if err != nil {
+			return err
+		}
+		if err := s.raiseNote(ctx, acceptedSubject(s.cfg.Pipeline, what, sink), seq); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (s *Stream) laneConfig(sink string, subjects []string) jetstream.ConsumerConfig {

@@ -3,7 +3,10 @@ package stream
 import (
 	"testing"
 
+	"github.com/nats-io/nats.go/jetstream"
 	"github.com/stretchr/testify/require"
+
+	"github.com/walpurge/walpurge/rules"
 )
 
 // half returns a stream whose lane cache has purged the first three of seven
@@ -91,4 +94,66 @@ func TestALaneOfItsOwnAdoptsNothing(t *testing.T) {
 	require.NoError(t, s.CloseLane(t.Context(), "cache"), "twice is as well as once")
 	_, err = s.Consumer(t.Context(), "valkey", "cache", quiet)
 	require.NoError(t, err, "there is nothing to adopt")
+}
+
+// The manual purges of a sink go with its backlog: to its new name, or with it if that is
+// dropped.
+func TestManualPurgesGoWithTheLane(t *testing.T) {
+	s := open(t, Config{})
+	consumer(t, s, "cache").drain(t.Context())
+	require.Equal(t, []LaneInfo{{"cache", false}}, lanes(t, s))
+	c := manual(t, s, "cache")
+	for _, key := range []string{"done", "a", "b"} {
+		require.NoError(t, s.PublishManual(t.Context(), keyed("cache", key, 0)))
+	}
+	require.NoError(t, c.Ack(next(t, c.Consumer).Seq))
+	c.drain(t.Context())
+	require.Equal(t, []LaneInfo{{"cache", true}}, lanes(t, s))
+
+	heir, err := s.Consumer(t.Context(), "valkey", "cache", quiet)
+	require.NoError(t, err)
+	t.Cleanup(heir.Close)
+	require.Equal(t, []LaneInfo{{"valkey", true}}, lanes(t, s))
+	c = manual(t, s, "valkey")
+	for _, key := range []string{"a", "b"} {
+		m := next(t, c.Consumer)
+		require.Equal(t, key, short(m))
+		require.Equal(t, "valkey", m.Batch.Sink)
+		require.NoError(t, c.Ack(m.Seq))
+	}
+	c.drain(t.Context())
+	require.Equal(t, []LaneInfo{{"valkey", false}}, lanes(t, s))
+
+	require.NoError(t, s.PublishManual(t.Context(), keyed("valkey", "dropped", 0)))
+	require.NoError(t, s.CloseLane(t.Context(), "valkey"))
+	for _, sink := range []string{"cache", "valkey"} {
+		consumer(t, s, sink).drain(t.Context())
+		c := manual(t, s, sink)
+		require.NoError(t, s.PublishManual(t.Context(), keyed(sink, "new", 0)))
+		require.Equal(t, "new", short(next(t, c.Consumer)), "nothing of an earlier life")
+		require.Empty(t, queuedFlushes(t, s, sink))
+	}
+}
+
+// A loss is answered once by each lane that was there, and by none that came later, be it
+// new or the old one under a new name.
+func TestALossFromBeforeALaneIsNotItsOwn(t *testing.T) {
+	s, p := half(t)
+	require.NoError(t, s.stream.DeleteMsg(t.Context(), 6))
+	require.NoError(t, s.stream.Purge(t.Context(), jetstream.WithPurgeSequence(3)))
+	c := consumer(t, s, "cache")
+	reasons, last := flushes(t, c, 1)
+	require.Equal(t, []string{rules.FlushHole}, reasons)
+	require.NoError(t, c.Ack(last.Seq))
+	c.drain(t.Context())
+
+	consumer(t, s, "edge").drain(t.Context())
+	heir, err := s.Consumer(t.Context(), "valkey", "cache", quiet)
+	require.NoError(t, err)
+	heir.drain(t.Context())
+	claimed(t, p, 1)
+	for _, sink := range []string{"edge", "valkey"} {
+		reasons, _ := flushes(t, consumer(t, s, sink), 1)
+		require.Empty(t, reasons, sink)
+	}
 }

@@ -25,24 +25,54 @@ func (c *Consumer) acknowledged(seq uint64) error {
 	c.accept = acceptance{}
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 	defer cancel()
+	return c.s.noteAcceptance(ctx, c.sink, a)
+}
+
+func (s *Stream) noteAcceptance(ctx context.Context, sink string, a acceptance) error {
 	for what, at := range map[string]uint64{"head": a.head, "hole": a.hole} {
 		if at == 0 {
 			continue
 		}
-		if err := c.s.note(ctx, acceptedSubject(c.s.cfg.Pipeline, what, c.sink), at); err != nil {
+		if err := s.note(ctx, acceptedSubject(s.cfg.Pipeline, what, sink), at); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// note writes down a place in the stream. Only the newest note of a subject
-// counts, and only it is kept.
+// note records a place in the stream. Only the newest note of a subject counts, and only it
+// is kept. There is always room for one.
 func (s *Stream) note(ctx context.Context, subject string, seq uint64) error {
-	if _, err := s.js.PublishMsg(ctx, &nats.Msg{Subject: subject, Data: strconv.AppendUint(nil, seq, 10)}); err != nil {
+	return s.noteIn(ctx, s.hand, subject, seq)
+}
+
+// raiseNote records a place unless one as high is recorded, by whatever process.
+func (s *Stream) raiseNote(ctx context.Context, subject string, seq uint64) error {
+	for {
+		m, err := s.hand.GetLastMsgForSubject(ctx, subject)
+		if errors.Is(err, jetstream.ErrMsgNotFound) {
+			m, err = &jetstream.RawStreamMsg{}, nil
+		}
+		if err != nil {
+			return fmt.Errorf("read a place in the stream: %w", err)
+		}
+		recorded, _ := strconv.ParseUint(string(m.Data), 10, 64) // nothing, or what is not a number, is below any
+		if recorded >= seq {
+			return nil
+		}
+		err = s.noteIn(ctx, s.hand, subject, seq, jetstream.WithExpectLastSequencePerSubject(m.Sequence))
+		if api := (*jetstream.APIError)(nil); !errors.As(err, &api) || api.ErrorCode != jetstream.JSErrCodeStreamWrongLastSequence {
+			return err
+		}
+	}
+}
+
+func (s *Stream) noteIn(ctx context.Context, in jetstream.Stream, subject string, seq uint64, opts ...jetstream.PublishOpt) error {
+	m := &nats.Msg{Subject: subject, Data: strconv.AppendUint(nil, seq, 10)}
+	if _, err := s.squeezeIn(ctx, in, asideBytes(s.cfg.MaxBytes), m, opts...); err != nil {
 		return fmt.Errorf("note a place in the stream: %w", err)
 	}
-	if err := s.hand.Purge(ctx, jetstream.WithPurgeSubject(subject), jetstream.WithPurgeKeep(1)); err != nil {
+	if err := in.Purge(ctx, jetstream.WithPurgeSubject(subject), jetstream.WithPurgeKeep(1)); err != nil {
 		return fmt.Errorf("note a place in the stream: %w", err)
 	}
 	return nil
@@ -50,7 +80,11 @@ func (s *Stream) note(ctx context.Context, subject string, seq uint64) error {
 
 // readNote returns the newest note of a subject, 0 if there is none.
 func (s *Stream) readNote(ctx context.Context, subject string) (uint64, error) {
-	m, err := s.hand.GetLastMsgForSubject(ctx, subject)
+	return s.readNoteIn(ctx, s.hand, subject)
+}
+
+func (s *Stream) readNoteIn(ctx context.Context, in jetstream.Stream, subject string) (uint64, error) {
+	m, err := in.GetLastMsgForSubject(ctx, subject)
 	if errors.Is(err, jetstream.ErrMsgNotFound) {
 		return 0, nil
 	}

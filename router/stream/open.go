@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -48,7 +49,13 @@ type Stream struct {
 	js     jetstream.JetStream
 	stream jetstream.Stream
 	parked jetstream.Stream
-	hand   jetstream.Stream
+	// hand holds the manual purges, and notes.
+	hand jetstream.Stream
+
+	// manualMu serializes the publication of manual purges. manualNumbers are the highest
+	// numbers that this process has given, by sink.
+	manualMu      sync.Mutex
+	manualNumbers map[string]uint64
 }
 
 // Open creates the pipeline's streams or brings them to the configured limits.
@@ -65,8 +72,8 @@ func Open(ctx context.Context, nc *nats.Conn, cfg Config) (*Stream, error) {
 }
 
 // OpenOn does what Open does, on whatever keeps the streams: a server that Open has
-// looked at, or one that a test simulates. Of a Stream on the latter, Consumer and
-// HandConsumer need a real connection.
+// checked, or one that a test simulates. Of a Stream on the latter, Consumer and
+// ManualConsumer need a real connection.
 func OpenOn(ctx context.Context, js jetstream.JetStream, cfg Config) (*Stream, error) {
 	name := streamName(cfg.Pipeline)
 	if old, err := js.Stream(ctx, name); err == nil && old.CachedInfo().Config.PersistMode == jetstream.AsyncPersistMode {
@@ -92,8 +99,8 @@ func OpenOn(ctx context.Context, js jetstream.JetStream, cfg Config) (*Stream, e
 	if err != nil {
 		return nil, explainOpen(name, err)
 	}
-	s := &Stream{cfg: cfg, nc: js.Conn(), js: js, stream: askedStream{st}}
-	if s.parked, err = s.aside(ctx, parkedName(cfg.Pipeline), parkedSubject(cfg.Pipeline, "*")); err != nil {
+	s := &Stream{cfg: cfg, nc: js.Conn(), js: js, stream: askedStream{st}, manualNumbers: make(map[string]uint64)}
+	if s.parked, err = s.aside(ctx, parkedName(cfg.Pipeline), parkedSubject(cfg.Pipeline, "*"), storedSubject(cfg.Pipeline, "*")); err != nil {
 		return nil, err
 	}
 	if s.hand, err = s.aside(ctx, handName(cfg.Pipeline), handSubject(cfg.Pipeline, "*"),
@@ -125,12 +132,12 @@ func (s *Stream) aside(ctx context.Context, name string, subjects ...string) (je
 	return askedStream{st}, nil
 }
 
-// asideBytes is the room for parked invalidations, and that for purges by hand,
-// beside a stream of a size.
+// asideBytes is the room for parked invalidations, and that for manual purges, beside a
+// stream of a size.
 func asideBytes(maxBytes int64) int64 { return max(maxBytes/16, 1<<20) }
 
 // StoreBytes is the room that a pipeline's streams may take together.
-func StoreBytes(maxBytes int64) int64 { return maxBytes + maxSqueeze + 2*asideBytes(maxBytes) }
+func StoreBytes(maxBytes int64) int64 { return maxBytes + 2*asideBytes(maxBytes) + 3*maxSqueeze }
 
 func explainOpen(name string, err error) error {
 	if errors.Is(err, jetstream.ErrJetStreamNotEnabled) {

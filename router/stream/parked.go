@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
@@ -58,13 +59,10 @@ func decodeParked(m *jetstream.RawStreamMsg) (ParkedBatch, error) {
 	return ParkedBatch{ID: m.Sequence, At: p.ParkedAt, Error: p.Error, Batch: b}, nil
 }
 
-// RetryParked hands a parked message to its lane once more, ahead of the queue,
-// and then forgets it. What fails again is parked again.
+// RetryParked makes a manual purge of a parked message, and then deletes the message. What
+// fails again is parked again.
 func (s *Stream) RetryParked(ctx context.Context, id uint64) error {
-	m, err := s.parked.GetMsg(ctx, id)
-	if errors.Is(err, jetstream.ErrMsgNotFound) {
-		return fmt.Errorf("retry parked %d: %w", id, ErrNoParked)
-	}
+	m, err := s.parkedMessage(ctx, id)
 	if err != nil {
 		return fmt.Errorf("retry parked %d: %w", id, err)
 	}
@@ -72,20 +70,29 @@ func (s *Stream) RetryParked(ctx context.Context, id uint64) error {
 	if err != nil {
 		return err
 	}
-	if err := s.PublishHand(ctx, p.Batch); err != nil {
+	if err := s.PublishManual(ctx, p.Batch); err != nil {
 		return err
 	}
 	return s.DropParked(ctx, id)
 }
 
-// DropParked forgets a parked message: whoever calls it has purged by other
-// means, or accepts the stale copy.
+// DropParked deletes a parked message: the operator has purged by other means, or accepts the
+// stale copy.
 func (s *Stream) DropParked(ctx context.Context, id uint64) error {
-	if _, err := s.parked.GetMsg(ctx, id); errors.Is(err, jetstream.ErrMsgNotFound) {
-		return fmt.Errorf("drop parked %d: %w", id, ErrNoParked)
+	if _, err := s.parkedMessage(ctx, id); err != nil {
+		return fmt.Errorf("drop parked %d: %w", id, err)
 	}
 	if err := s.parked.DeleteMsg(ctx, id); err != nil {
 		return fmt.Errorf("drop parked %d: %w", id, err)
 	}
 	return s.sync()
+}
+
+// parkedMessage reads a parked message. Its stream holds notes besides, which have no id.
+func (s *Stream) parkedMessage(ctx context.Context, id uint64) (*jetstream.RawStreamMsg, error) {
+	m, err := s.parked.GetMsg(ctx, id)
+	if errors.Is(err, jetstream.ErrMsgNotFound) || err == nil && !strings.HasPrefix(m.Subject, parkedSubject(s.cfg.Pipeline, "")) {
+		return nil, ErrNoParked
+	}
+	return m, err
 }

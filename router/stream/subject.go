@@ -9,6 +9,11 @@ func trimmedSubject(pipeline string) string      { return "walpurge." + pipeline
 func parkedSubject(pipeline, sink string) string { return "walpurge." + pipeline + ".parked." + sink }
 func progressSubject(pipeline string) string     { return "walpurge." + pipeline + ".progress" }
 
+// storedSubject is where the number of the newest manual purge is recorded that was stored
+// for a sink, doneSubject that of the newest one that was carried out.
+func storedSubject(pipeline, sink string) string { return "walpurge." + pipeline + ".manual." + sink }
+func doneSubject(pipeline, sink string) string   { return acceptedSubject(pipeline, "manual", sink) }
+
 // acceptedSubject is where a lane notes which loss it has answered for: of the
 // head, or of a hole.
 func acceptedSubject(pipeline, what, sink string) string {

@@ -1,0 +1,56 @@
+package stream
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/walpurge/walpurge/rules"
+)
+
+// Last is the sequence of the newest message of the stream.
+func (s *Stream) Last(ctx context.Context) (uint64, error) {
+	info, err := s.stream.Info(ctx)
+	if err != nil {
+		return 0, fmt.Errorf("read the stream's state: %w", err)
+	}
+	return info.State.LastSeq, nil
+}
+
+// Replay calls each with the batches that the stream still holds for the sink,
+// oldest first, from those stored at or after since, until each fails or the
+// newest at the time of the call is reached. It may take minutes.
+func (s *Stream) Replay(ctx context.Context, sink string, since time.Time, each func(*rules.Batch) error) error {
+	info, err := s.stream.Info(ctx)
+	if err != nil {
+		return fmt.Errorf("replay: %w", err)
+	}
+	subject := purgeSubject(s.cfg.Pipeline, sink)
+	for seq := info.State.FirstSeq; seq <= info.State.LastSeq; {
+		m, err := s.stream.GetMsg(ctx, seq, jetstream.WithGetMsgSubject(subject))
+		if errors.Is(err, jetstream.ErrMsgNotFound) {
+			return nil
+		}
+		if err != nil {
+			return fmt.Errorf("replay message %d: %w", seq, err)
+		}
+		if m.Sequence > info.State.LastSeq {
+			return nil
+		}
+		seq = m.Sequence + 1
+		if m.Time.Before(since) {
+			continue
+		}
+		b, err := Decode(m.Data)
+		if err != nil {
+			return fmt.Errorf("replay message %d: %w", m.Sequence, err)
+		}
+		if err := each(b); err != nil {
+			return err
+		}
+	}
+	return nil
+}
