@@ -19,6 +19,8 @@ VET_FLAGS ?= -race -tags failpoints,browser,soak
 FUZZTIME ?= 20s
 # Hours of make soak-hours, such as 0.1 to try it.
 H ?= 2
+# Rounds of make test-soak.
+N ?= 5
 BENCH_ROWS ?= 1000000
 BENCH_ROUNDS ?= 3
 BENCH_KINDS ?= abclmnou
@@ -69,13 +71,12 @@ test: deps-test ## vet, then run every test with the race detector
 	go test -vet=off $(TEST_FLAGS) ./...
 
 .PHONY: test-full
-test-full: deps-test deps-majors ## what takes longer: the long integration tests, PostgreSQL 14 to 18, the page in a browser, then every fuzz target for FUZZTIME
-	go vet $(VET_FLAGS) ./...
-	WALPURGE_TEST_FULL=1 go test -vet=off $(TEST_FLAGS) -timeout 60m ./...
-	$(MAKE) test-rate
-	$(MAKE) test-helm
-	$(MAKE) test-page
-	$(MAKE) fuzz
+test-full: deps-test deps-majors ## what takes longer, in parts: the long integration tests, PostgreSQL 14 to 18, rates, Helm, the page in a browser, fuzzing for FUZZTIME; prints how long it took
+	WALPURGE_TEST_FULL=1 TEST_FLAGS='$(TEST_FLAGS)' VET_FLAGS='$(VET_FLAGS)' deploy/dev/test-parts.sh full
+
+.PHONY: test-soak
+test-soak: deps-test ## the suite N=5 times in parts, the last two beside two processes that keep both cores busy; dist/soak/summary.txt
+	TEST_FLAGS='$(TEST_FLAGS)' deploy/dev/test-parts.sh soak $(N)
 
 .PHONY: soak-hours
 soak-hours: deps deps-majors build ## H=2 hours of load with reloads, DDL, failovers and restarts; figures by quarter in dist/soak-hours.txt
