@@ -2,13 +2,10 @@ package router
 
 import (
 	"context"
-	"time"
 
 	"github.com/walpurge/walpurge/cdc"
+	"github.com/walpurge/walpurge/cdc/condition"
 )
-
-// complainEvery bounds how often the log says that messages cannot be used.
-const complainEvery = 10 * time.Second
 
 // Message carries out what a message in the log asks for.
 func (r *Router) Message(ctx context.Context, tx *cdc.Txn, prefix string, content []byte) error {
@@ -27,10 +24,6 @@ func (r *Router) Message(ctx context.Context, tx *cdc.Txn, prefix string, conten
 
 func (r *Router) carryOut(prefix string, content []byte) {
 	if err := r.set.Message(prefix, content, r); err != nil {
-		r.complaints++
-		if time.Since(r.complained) >= complainEvery {
-			r.cfg.Logger.Warn("a message asks for what cannot be purged; the rest of it is", "err", err, "count", r.complaints)
-			r.complained, r.complaints = time.Now(), 0
-		}
+		r.conditions.At(unusable, "prefix", prefix).Observe("err", err, "count", condition.Sum(1))
 	}
 }

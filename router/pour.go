@@ -5,6 +5,7 @@ import (
 	"context"
 
 	"github.com/walpurge/walpurge/cdc"
+	"github.com/walpurge/walpurge/cdc/condition"
 )
 
 // pour does for a streamed transaction, now that it has committed, what its changes would
@@ -61,8 +62,7 @@ func (r *Router) coarsen(st *streamed) {
 	for t := range st.tables {
 		tables = append(tables, t)
 	}
-	r.cfg.Logger.Warn("what a large transaction changed is not known row by row, purging what rules derive from its tables",
-		"reason", st.lost.Error(), "tables", len(tables), "xid", r.tx.XID)
+	r.conditions.At(notByRow).Observe("reason", st.lost, "tables", condition.Sum(len(tables)), "xid", r.tx.XID, "transactions", condition.Sum(1))
 	r.set.Forget(tables, r)
 }
 
@@ -84,7 +84,7 @@ func (r *Router) pourMessages(ctx context.Context, st *streamed) error {
 	}
 	unread := func(prefix string) {
 		if r.set.Watches(prefix) {
-			r.cfg.Logger.Warn("messages of a large transaction were not kept, purging what stands for all that they can name", "xid", r.tx.XID)
+			r.conditions.At(notKept, "prefix", prefix).Observe("xid", r.tx.XID, "transactions", condition.Sum(1))
 			r.set.ForgetMessages(prefix, r)
 		}
 	}

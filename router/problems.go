@@ -2,12 +2,12 @@ package router
 
 import (
 	"fmt"
-	"log/slog"
 	"slices"
 
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/walpurge/walpurge/cdc"
+	"github.com/walpurge/walpurge/cdc/condition"
 	"github.com/walpurge/walpurge/rules"
 )
 
@@ -16,19 +16,29 @@ import (
 // tables change afterwards. Rules go on, with `unknown` for what they cannot read.
 type problems struct {
 	gauge   *prometheus.GaugeVec
-	log     *slog.Logger
+	log     *condition.Log
 	byTable map[cdc.Table][]problem
 	counts  map[string]int
 }
 
 type problem struct{ rule, text string }
 
-func newProblems(m *Metrics, log *slog.Logger) problems {
+// problemsLogged is how many problems of a rule have lines of their own: a rule of a pattern may
+// have one for each tenant.
+const problemsLogged = 5
+
+func newProblems(m *Metrics, log *condition.Log) problems {
 	return problems{gauge: m.problems, log: log}
 }
 
 // use starts anew with other rules.
 func (p *problems) use(set *rules.Set) {
+	for _, found := range p.byTable {
+		for _, f := range found {
+			p.log.At(misfitBefore, "rule", f.rule, "err", f.text).End()
+			p.log.At(moreMisfits, "rule", f.rule).End()
+		}
+	}
 	p.byTable, p.counts = make(map[cdc.Table][]problem), make(map[string]int)
 	p.gauge.Reset()
 	for _, r := range set.Rules() {
@@ -52,15 +62,25 @@ func (p *problems) look(set *rules.Set, rel *cdc.Relation, plan *rules.Plan) {
 	before := p.byTable[t]
 	for _, f := range before {
 		p.counts[f.rule]--
+		if !slices.Contains(found, f) {
+			p.log.At(misfit, "rule", f.rule, "err", f.text).End()
+		}
 	}
 	for _, f := range found {
 		p.counts[f.rule]++
-		if !slices.Contains(before, f) {
-			p.log.Error("a table does not fit its rules any more", "rule", f.rule, "table", t.String(), "err", f.text)
+		switch {
+		case slices.Contains(before, f):
+		case p.counts[f.rule] <= problemsLogged:
+			p.log.At(misfit, "rule", f.rule, "err", f.text).Observe("table", t.String())
+		default:
+			p.log.At(moreMisfits, "rule", f.rule).Observe("tables", p.counts[f.rule])
 		}
 	}
 	for _, f := range slices.Concat(before, found) {
 		p.gauge.WithLabelValues(f.rule).Set(float64(p.counts[f.rule]))
+		if p.counts[f.rule] <= problemsLogged {
+			p.log.At(moreMisfits, "rule", f.rule).End()
+		}
 	}
 	if p.byTable[t] = found; len(found) == 0 {
 		delete(p.byTable, t)

@@ -3,6 +3,7 @@ package router
 import (
 	"context"
 
+	"github.com/walpurge/walpurge/cdc/condition"
 	"github.com/walpurge/walpurge/cdc/failpoint"
 	"github.com/walpurge/walpurge/rules"
 )
@@ -77,7 +78,7 @@ func (r *Router) settle(ctx context.Context) error {
 	r.tally.End(func(rule, sink, values int) {
 		name, target := r.set.Rules()[rule].Name, r.cfg.Sinks[sink]
 		r.cfg.Metrics.Collapsed(name, target, values)
-		r.cfg.Logger.Info("coarser values stand for those of a large transaction", "rule", name, "sink", target, "values", values, "xid", r.tx.XID)
+		r.conditions.At(collapsing, "rule", name, "sink", target).Observe("values", condition.Sum(values), "xid", r.tx.XID, "transactions", condition.Sum(1))
 	})
 	return nil
 }

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/walpurge/walpurge/cdc"
+	"github.com/walpurge/walpurge/cdc/condition"
 	"github.com/walpurge/walpurge/cdc/failpoint"
 	"github.com/walpurge/walpurge/router/spool"
 	"github.com/walpurge/walpurge/rules"
@@ -82,9 +83,8 @@ type Router struct {
 	committed time.Time
 	claimed   cdc.LSN
 	claimedAt time.Time
-	// complaints counts messages with something wrong since the log last said so.
-	complaints int
-	complained time.Time
+	// conditions is the log of what repeats.
+	conditions *condition.Log
 
 	problems problems
 	entered  entered
@@ -110,7 +110,8 @@ type reload struct {
 
 // New returns a router with its first rules.
 func New(cfg Config) *Router {
-	r := &Router{cfg: cfg, waiting: newWaiting(), problems: newProblems(cfg.Metrics, cfg.Logger)}
+	r := &Router{cfg: cfg, waiting: newWaiting(), conditions: condition.NewLog(cfg.Logger)}
+	r.problems = newProblems(cfg.Metrics, r.conditions)
 	r.recorder.router = r
 	r.use(cfg.Rules)
 	return r
@@ -220,7 +221,7 @@ func (r *Router) bridge(ctx context.Context, gap cdc.Gap, open []uint64, last cd
 		return &cdc.Halt{Err: fmt.Errorf("gap: %s; changes in it may never be purged, and postgres.on_gap is stop; "+
 			"purge every sink by hand, then start with on_gap: flush", gap)}
 	}
-	r.cfg.Logger.Warn("gap in the line, flushing every sink", "reason", gap.Reason, "from", gap.From.String(), "to", gap.To.String())
+	r.conditions.At(gaps, "reason", string(gap.Reason)).Observe("from", gap.From.String(), "to", gap.To.String(), "times", condition.Sum(1))
 	r.cfg.Metrics.gap(gap.Reason)
 	if r.cfg.Broken != nil {
 		r.cfg.Broken(gap)

@@ -5,6 +5,7 @@ import (
 	"slices"
 
 	"github.com/walpurge/walpurge/cdc"
+	"github.com/walpurge/walpurge/cdc/condition"
 	"github.com/walpurge/walpurge/rules"
 )
 
@@ -60,8 +61,8 @@ func (r *Router) forget(ctx context.Context, sets []*rules.Set, tables []cdc.Tab
 	if len(tables) == 0 {
 		return nil
 	}
-	r.cfg.Logger.Warn("changes of some tables may have been missed, purging what rules derive from them",
-		"reason", string(cdc.GapTable), "tables", len(tables), "first", tables[0].String(), "at", stamp.Position.String())
+	r.conditions.At(tableGaps, "reason", string(cdc.GapTable)).
+		Observe("tables", condition.Sum(len(tables)), "first", tables[0].String(), "at", stamp.Position.String())
 	r.cfg.Metrics.gap(cdc.GapTable)
 	for _, set := range sets {
 		f := &forgetting{tx: &cdc.Txn{XID: stamp.XIDs[0], Time: stamp.FirstCommit, Commit: stamp.Position.LSN}}

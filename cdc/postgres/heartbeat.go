@@ -3,7 +3,6 @@ package postgres
 import (
 	"context"
 	"errors"
-	"log/slog"
 	"strconv"
 	"sync"
 	"time"
@@ -12,6 +11,7 @@ import (
 
 	"github.com/walpurge/walpurge/cdc"
 	"github.com/walpurge/walpurge/cdc/beat"
+	"github.com/walpurge/walpurge/cdc/condition"
 	"github.com/walpurge/walpurge/cdc/watermark"
 )
 
@@ -30,7 +30,8 @@ const lookPause = time.Second
 type heartbeat struct {
 	cfg   Config
 	board *watermark.Board
-	log   *slog.Logger
+	// conditions is where a connection that fails is logged.
+	conditions *condition.Log
 	// compare looks at the publication, on the heartbeat's connection.
 	compare func(ctx context.Context, conn *pgx.Conn) error
 	// poke holds one request for a message before its time.
@@ -45,8 +46,8 @@ type heartbeat struct {
 // however many ask, the log gets a few a second.
 const pokePause = 200 * time.Millisecond
 
-func newHeartbeat(cfg Config, board *watermark.Board, log *slog.Logger, compare func(context.Context, *pgx.Conn) error) *heartbeat {
-	return &heartbeat{cfg: cfg, board: board, log: log, compare: compare, poke: make(chan struct{}, 1)}
+func newHeartbeat(cfg Config, board *watermark.Board, conditions *condition.Log, compare func(context.Context, *pgx.Conn) error) *heartbeat {
+	return &heartbeat{cfg: cfg, board: board, conditions: conditions, compare: compare, poke: make(chan struct{}, 1)}
 }
 
 // soon asks for a message now. It does not block; requests that come together
@@ -81,9 +82,7 @@ var errServerEnding = errors.New("the server is shutting down")
 // errPublicationGone when there is no publication to read through any more, and
 // errRetained when the slot holds back more than it may.
 func (h *heartbeat) run(ctx context.Context, start cdc.Position) error {
-	said := ""
 	for {
-		began := time.Now()
 		err := h.serve(ctx, start)
 		if ctx.Err() != nil {
 			return nil
@@ -94,13 +93,7 @@ func (h *heartbeat) run(ctx context.Context, start cdc.Position) error {
 		if errors.Is(err, errPublicationGone) || errors.Is(err, errRetained) {
 			return err
 		}
-		if time.Since(began) > time.Minute {
-			said = ""
-		}
-		if text := err.Error(); text != said {
-			said = text
-			h.log.Warn("heartbeat lost its connection, lag grows until it is back", "err", err)
-		}
+		h.conditions.At(heartbeatLost).Observe("err", err, "attempts", condition.Sum(1))
 		select {
 		case <-time.After(lookPause):
 		case <-ctx.Done():
@@ -131,6 +124,7 @@ func (h *heartbeat) serve(ctx context.Context, start cdc.Position) error {
 		if err := h.look(ctx, conn, start); err != nil {
 			return err
 		}
+		h.conditions.At(heartbeatLost).End()
 		select {
 		case <-look:
 			look = beat.After(lookPause)

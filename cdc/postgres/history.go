@@ -21,7 +21,7 @@ func (r *Reader) history(ctx context.Context, conn *pgconn.PgConn, timeline int3
 	file, err := pglogrepl.TimelineHistory(ctx, conn, timeline)
 	switch {
 	case sqlState(err) != "":
-		r.opts.Logger.Warn("the server cannot tell where its timeline began", "timeline", timeline, "err", err)
+		r.conditions.At(noHistory).Observe("timeline", timeline, "err", err)
 		return nil, nil
 	case err != nil:
 		return nil, fmt.Errorf("read the history of timeline %d: %w", timeline, err)

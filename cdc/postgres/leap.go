@@ -9,6 +9,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/walpurge/walpurge/cdc"
+	"github.com/walpurge/walpurge/cdc/condition"
 )
 
 // A leap moves the slot to the end of the log, over whatever lies before: the
@@ -122,7 +123,7 @@ func (r *Reader) leap(ctx context.Context, conn *pgx.Conn, slot *slotInfo) error
 		return err
 	}
 	r.leapt = r.leaps.carriedOut(slot.Confirmed, to)
-	r.opts.Logger.Warn("the slot was moved to the end of the log", "reason", string(r.leapt), "from", slot.Confirmed.String(), "to", to.String())
+	r.conditions.At(slotMoved, "reason", string(r.leapt)).Observe("from", slot.Confirmed.String(), "to", to.String(), "times", condition.Sum(1))
 	slot.Confirmed = to
 	return nil
 }

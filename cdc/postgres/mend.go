@@ -8,6 +8,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/walpurge/walpurge/cdc"
+	"github.com/walpurge/walpurge/cdc/condition"
 )
 
 // mend publishes the tables that are missing, and adds to column lists what they lack: a
@@ -53,7 +54,7 @@ func (r *Reader) carryOut(ctx context.Context, conn *pgx.Conn, what string, tabl
 			continue
 		}
 		maps.Copy(entered, now)
-		r.opts.Logger.Info("published what rules read", "what", what, "count", len(now), "first", s.tables[0].String())
+		r.conditions.At(publishedMore, "what", what).Observe("count", condition.Sum(len(now)), "first", s.tables[0].String())
 	}
 	return entered, failed
 }

@@ -8,6 +8,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/walpurge/walpurge/cdc"
+	"github.com/walpurge/walpurge/cdc/condition"
 )
 
 // prepare brings publication and slot into being and reads where to start. A
@@ -42,6 +43,9 @@ func (r *Reader) prepare(ctx context.Context, streamed bool) (cdc.Session, uint6
 	if slot == nil {
 		return cdc.Session{}, 0, fmt.Errorf("slot %q vanished while starting", r.cfg.Slot)
 	}
+	if done.slot {
+		r.opts.Logger.Info("created the slot", "slot", r.cfg.Slot, "publication", r.cfg.Publication, "lsn", slot.Confirmed.String())
+	}
 	unread, err := r.cfg.unread(ctx, conn, slot)
 	if err != nil {
 		return cdc.Session{}, 0, err
@@ -67,7 +71,7 @@ func (r *Reader) renew(ctx context.Context, conn *pgx.Conn) error {
 	if !r.cfg.Manage || !r.opts.RenewLost {
 		return r.cfg.lostSlot()
 	}
-	r.opts.Logger.Error("the server has invalidated the slot: changes are lost, making a new one", "slot", r.cfg.Slot)
+	r.conditions.At(slotLostAgain).Observe("slot", r.cfg.Slot, "times", condition.Sum(1))
 	if _, err := conn.Exec(ctx, "SELECT pg_drop_replication_slot($1)", r.cfg.Slot); err != nil {
 		return fmt.Errorf("drop the invalidated slot %q: %w", r.cfg.Slot, err)
 	}
@@ -93,6 +97,9 @@ func (r *Reader) ensure(ctx context.Context, conn *pgx.Conn, streamed bool) (ens
 	}
 	done, err := r.cfg.Ensure(ctx, conn, tables, watch.Reads)
 	r.watching.entered(done.entered)
+	if done.publication {
+		r.opts.Logger.Info("created the publication", "publication", r.cfg.Publication, "tables", len(done.entered))
+	}
 	return done, err
 }
 
@@ -100,16 +107,21 @@ func (r *Reader) ensure(ctx context.Context, conn *pgx.Conn, streamed bool) (ens
 func (r *Reader) publishable(ctx context.Context, conn *pgx.Conn, tables []cdc.Table) []cdc.Table {
 	infos, err := Inspect(ctx, conn, r.cfg.Publication, tables)
 	if err != nil {
-		r.opts.Logger.Error("rules watch tables that are gone, going on without them", "err", err)
+		r.conditions.At(tablesGone).Observe("err", err)
 	}
-	return slices.DeleteFunc(slices.Clone(tables), func(t cdc.Table) bool {
+	var without []error
+	tables = slices.DeleteFunc(slices.Clone(tables), func(t cdc.Table) bool {
 		info := infos[t]
 		if info != nil && !info.Published && (!info.Usable || info.Root != "") {
-			r.opts.Logger.Error("rules watch a table that cannot be published, going on without it", "err", info.IdentityFault())
+			without = append(without, info.IdentityFault())
 			return true
 		}
 		return info == nil
 	})
+	if len(without) > 0 {
+		r.conditions.At(unpublishable).Observe("count", len(without), "err", without[0])
+	}
+	return tables
 }
 
 // busyError says that another process streams from the slot.

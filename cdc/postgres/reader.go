@@ -15,6 +15,7 @@ import (
 	"github.com/jackc/pglogrepl"
 
 	"github.com/walpurge/walpurge/cdc"
+	"github.com/walpurge/walpurge/cdc/condition"
 	"github.com/walpurge/walpurge/cdc/pgoutput"
 	"github.com/walpurge/walpurge/cdc/watermark"
 )
@@ -40,10 +41,12 @@ type Options struct {
 
 // Reader streams changes to a Handler.
 type Reader struct {
-	cfg   Config
-	opts  Options
-	beat  *heartbeat
-	leaps *leaps
+	cfg  Config
+	opts Options
+	beat *heartbeat
+	// conditions is the log of what repeats.
+	conditions *condition.Log
+	leaps      *leaps
 	// leapt is why the slot was moved, until a session has begun on it. It belongs to
 	// the session.
 	leapt cdc.GapReason
@@ -76,8 +79,8 @@ type State struct {
 
 // NewReader returns a reader that does nothing until Run.
 func NewReader(cfg Config, opts Options) *Reader {
-	r := &Reader{cfg: cfg, opts: opts, leaps: newLeaps()}
-	r.beat = newHeartbeat(cfg, opts.Board, opts.Logger, r.look)
+	r := &Reader{cfg: cfg, opts: opts, leaps: newLeaps(), conditions: condition.NewLog(opts.Logger)}
+	r.beat = newHeartbeat(cfg, opts.Board, r.conditions, r.look)
 	r.enter(Connecting, nil)
 	return r
 }
@@ -129,6 +132,7 @@ func (r *Reader) Slot() (Slot, bool) {
 // pretend to start. Run may be called once.
 func (r *Reader) Run(ctx context.Context, h Handler) error {
 	defer r.enter(Stopped, nil)
+	defer r.conditions.Close()
 	backoff := minBackoff
 	streamed := false
 	for {
@@ -160,7 +164,7 @@ func (r *Reader) Run(ctx context.Context, h Handler) error {
 			r.enter(Connecting, err)
 			backoff = minBackoff
 		default:
-			r.opts.Logger.Warn("replication interrupted, reconnecting", "err", err, "after", backoff)
+			r.conditions.At(interrupted).Observe("err", err, "after", backoff, "attempts", condition.Sum(1))
 			r.enter(Connecting, err)
 		}
 		select {
@@ -185,8 +189,9 @@ func isFault(err error) bool {
 }
 
 func (r *Reader) waitForSlot(err error) {
+	r.conditions.At(interruptedStandby).End()
+	r.conditions.At(standby).Observe("slot", r.cfg.Slot, "err", err)
 	if r.State().Phase != Standby {
-		r.opts.Logger.Info("another process streams from the slot, waiting for it", "slot", r.cfg.Slot, "err", err)
 		r.enter(Standby, err)
 	}
 }
@@ -218,11 +223,11 @@ func (r *Reader) session(ctx context.Context, h Handler, streamed *bool) error {
 		return r.explainStart(err)
 	}
 	*streamed = true
-	r.opts.Logger.Info("streaming", "slot", r.cfg.Slot, "from", prepared.Start.String(), "large_transactions_while_they_run", cfg.Streaming)
+	r.streams(prepared.Start, cfg.Streaming)
 	err = r.Follow(ctx, stream, hr, prepared, newestXID, h)
 	if cfg.Streaming && undecodable(err) {
 		r.whole.next = true
-		r.opts.Logger.Warn("the server cannot decode a transaction that has not ended; what is in the log by now is read once it has ended", "err", err)
+		r.conditions.At(undecoded).Observe("err", err, "times", condition.Sum(1))
 	}
 	return err
 }

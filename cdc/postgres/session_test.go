@@ -16,6 +16,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/walpurge/walpurge/cdc"
+	"github.com/walpurge/walpurge/cdc/condition"
 	"github.com/walpurge/walpurge/cdc/pgoutput"
 	"github.com/walpurge/walpurge/cdc/watermark"
 )
@@ -56,7 +57,7 @@ func newSession(h Handler) *session {
 	board := watermark.NewBoard()
 	return &session{
 		start: cdc.Session{Start: cdc.Position{SystemID: "1", Timeline: 1, LSN: 100}}, board: board, handler: h,
-		beat: &heartbeat{board: board, log: slog.New(slog.DiscardHandler)}, urgent: make(chan struct{}, 1), decoder: pgoutput.NewDecoder(),
+		beat: &heartbeat{board: board, conditions: condition.NewLog(slog.New(slog.DiscardHandler))}, urgent: make(chan struct{}, 1), decoder: pgoutput.NewDecoder(),
 		streams: make(map[uint64]*streamed),
 	}
 }

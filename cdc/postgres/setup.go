@@ -17,8 +17,8 @@ import (
 // needs.
 type Step struct {
 	SQL string
-	// Slot marks the creation of the slot.
-	Slot bool
+	// Slot marks the creation of the slot, Publication that of the publication.
+	Slot, Publication bool
 	// message, where it is not empty, is written into the log in the transaction
 	// of the statement, which publishes tables.
 	message string
@@ -92,7 +92,7 @@ func (c Config) publish(missing []cdc.Table, lists map[cdc.Table]*columnList, ex
 		if len(first) > 0 {
 			suffix = " FOR TABLE " + quoted(first, lists)
 		}
-		steps = append(steps, Step{SQL: fmt.Sprintf("CREATE PUBLICATION %s%s WITH (publish_via_partition_root = true)", quote(c.Publication), suffix), tables: first})
+		steps = append(steps, Step{SQL: fmt.Sprintf("CREATE PUBLICATION %s%s WITH (publish_via_partition_root = true)", quote(c.Publication), suffix), tables: first, Publication: true})
 		missing = missing[len(first):]
 	}
 	for chunk := range slices.Chunk(missing, tablesPerStep) {
@@ -116,8 +116,8 @@ func (t *TableInfo) IdentityFault() error {
 
 // ensured is what Ensure did.
 type ensured struct {
-	// slot reports that it created the slot.
-	slot bool
+	// slot and publication report what it created.
+	slot, publication bool
 	// entered are the tables that entered the publication, as announced.
 	entered map[cdc.Table]published
 }
@@ -138,7 +138,7 @@ func (c Config) Ensure(ctx context.Context, conn *pgx.Conn, tables []cdc.Table, 
 		if err != nil {
 			return done, explainStep(s, err)
 		}
-		done.slot = done.slot || s.Slot
+		done.slot, done.publication = done.slot || s.Slot, done.publication || s.Publication
 		maps.Copy(done.entered, entered)
 	}
 	return done, nil

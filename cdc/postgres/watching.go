@@ -14,6 +14,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/walpurge/walpurge/cdc"
+	"github.com/walpurge/walpurge/cdc/condition"
 )
 
 // watching is what this process knows of the publication, to notice what others
@@ -95,8 +96,7 @@ func (r *Reader) look(ctx context.Context, conn *pgx.Conn) error {
 	}
 	found.problems = append(found.problems, failed...)
 	if len(found.changed) > 0 {
-		r.opts.Logger.Warn("tables entered or left the publication without this daemon, what is derived from them is purged",
-			"count", len(found.changed), "first", found.changed[0].String())
+		r.conditions.At(changedByOthers).Observe("count", condition.Sum(len(found.changed)), "first", found.changed[0].String())
 		if err := r.announce(ctx, conn, found.changed); err != nil {
 			return err
 		}
@@ -181,7 +181,7 @@ func (r *Reader) announce(ctx context.Context, conn *pgx.Conn, tables []cdc.Tabl
 	return nil
 }
 
-// tell logs problems that are new, and those that are over.
+// tell takes over the problems that a look has found.
 func (r *Reader) tell(found []error) {
 	r.watching.mu.Lock()
 	before := r.watching.problems
@@ -191,16 +191,7 @@ func (r *Reader) tell(found []error) {
 	}
 	r.watching.problems = now
 	r.watching.mu.Unlock()
-	for _, text := range now {
-		if !slices.Contains(before, text) {
-			r.opts.Logger.Error("the publication is not what the rules need", "err", text)
-		}
-	}
-	for _, text := range before {
-		if !slices.Contains(now, text) {
-			r.opts.Logger.Info("mended", "err", text)
-		}
-	}
+	r.logProblems(before, now)
 }
 
 // Widen publishes the tables that a reload added, before the new rules begin.

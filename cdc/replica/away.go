@@ -4,6 +4,7 @@ import (
 	"context"
 	"time"
 
+	"github.com/walpurge/walpurge/cdc/condition"
 	"github.com/walpurge/walpurge/cdc/watermark"
 )
 
@@ -27,7 +28,7 @@ func (g *Gate) mind(ctx context.Context, m *member) {
 			err = g.comeBack(ctx, m)
 		}
 		if err != nil && ctx.Err() == nil {
-			g.cfg.Logger.Warn("what is known of a read replica cannot be stored yet", "replica", m.Name, "err", err)
+			g.conditions.At(notStored, "replica", m.Name).Observe("err", err, "attempts", condition.Sum(1))
 			nap(ctx, time.Second)
 		}
 	}
@@ -54,7 +55,7 @@ func (g *Gate) recall(ctx context.Context, m *member) bool {
 	if away {
 		m.away = true
 		g.settle()
-		g.cfg.Logger.Error("a read replica was away when the daemon ended; purges do not wait for it until it has caught up", "replica", m.Name)
+		g.conditions.At(left, "replica", m.Name).Observe("reason", "it was away when the daemon ended")
 	}
 	return true
 }
@@ -80,8 +81,8 @@ func (g *Gate) leave(ctx context.Context, m *member) error {
 	defer g.mu.Unlock()
 	m.away = true
 	g.settle()
-	g.cfg.Logger.Error("a read replica has kept purges waiting for too long; they do not wait for it until it has caught up, and then every sink is flushed",
-		"replica", m.Name, "after", g.cfg.Leave, "err", m.err)
+	g.conditions.At(notStored, "replica", m.Name).End()
+	g.conditions.At(left, "replica", m.Name).Observe("after", g.cfg.Leave, "err", m.err)
 	return nil
 }
 
@@ -111,6 +112,7 @@ func (g *Gate) comeBack(ctx context.Context, m *member) error {
 		g.mu.Unlock()
 		return err
 	}
-	g.cfg.Logger.Info("a read replica is back, purges wait for it, and every sink is flushed", "replica", m.Name)
+	g.conditions.At(notStored, "replica", m.Name).End()
+	g.conditions.At(left, "replica", m.Name).End()
 	return nil
 }

@@ -8,6 +8,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/walpurge/walpurge/cdc"
+	"github.com/walpurge/walpurge/cdc/condition"
 	"github.com/walpurge/walpurge/cdc/watermark"
 )
 
@@ -47,7 +48,7 @@ const (
 
 // follow asks a replica until the context ends.
 func (g *Gate) follow(ctx context.Context, m *member) {
-	failures, said := 0, ""
+	failures := 0
 	for ctx.Err() == nil {
 		began := time.Now()
 		err := g.serve(ctx, m)
@@ -55,15 +56,14 @@ func (g *Gate) follow(ctx context.Context, m *member) {
 			return
 		}
 		if time.Since(began) > 10*time.Second {
-			failures, said = 0, ""
+			failures = 0
 		}
 		failures++
 		g.mu.Lock()
 		m.err = err
 		g.mu.Unlock()
-		if err != nil && err.Error() != said {
-			said = err.Error()
-			g.cfg.Logger.Warn("a read replica cannot be asked, purges wait for it", "replica", m.Name, "err", err)
+		if err != nil {
+			g.conditions.At(unreachable, "replica", m.Name).Observe("err", err, "attempts", condition.Sum(1))
 		}
 		select {
 		case <-time.After(min(100*time.Millisecond<<min(failures, 6), 5*time.Second)):
@@ -85,6 +85,9 @@ func (g *Gate) serve(ctx context.Context, m *member) error {
 		needed, err := g.look(ctx, m, conn)
 		if err != nil {
 			return err
+		}
+		if pause == minPause {
+			g.conditions.At(unreachable, "replica", m.Name).End()
 		}
 		if !needed {
 			pause = minPause

@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/walpurge/walpurge/cdc"
+	"github.com/walpurge/walpurge/cdc/condition"
 	"github.com/walpurge/walpurge/cdc/watermark"
 )
 
@@ -49,11 +50,22 @@ type Config struct {
 // DefaultLeave is longer than most restarts of a replica.
 const DefaultLeave = time.Minute
 
+// What the gate logs as conditions; see package condition.
+var (
+	unreachable = condition.Text{Level: slog.LevelWarn, On: "a read replica cannot be asked, purges wait for it", Off: "a read replica can be asked again"}
+	notStored   = condition.Text{Level: slog.LevelWarn, On: "what is known of a read replica cannot be stored yet", Off: "what is known of a read replica is stored"}
+	left        = condition.Text{
+		Level: slog.LevelError, On: "a read replica has kept purges waiting for too long; they do not wait for it until it has caught up, and then every sink is flushed",
+		Off: "a read replica is back, purges wait for it, and every sink is flushed",
+	}
+)
+
 // Gate tells when positions have been replayed. Run must be running for Wait to
 // return; Wait is safe for concurrent use.
 type Gate struct {
-	cfg     Config
-	members []*member
+	cfg        Config
+	conditions *condition.Log
+	members    []*member
 
 	mu      sync.Mutex
 	waiting map[*waiter]struct{}
@@ -76,7 +88,7 @@ type State struct {
 
 // New returns a gate that is closed for everything until Run has connected.
 func New(cfg Config) *Gate {
-	g := &Gate{cfg: cfg, waiting: make(map[*waiter]struct{})}
+	g := &Gate{cfg: cfg, conditions: condition.NewLog(cfg.Logger), waiting: make(map[*waiter]struct{})}
 	for _, r := range cfg.Replicas {
 		g.members = append(g.members, &member{Replica: r, wake: make(chan struct{}, 1), err: errors.New("not connected yet")})
 	}
@@ -143,6 +155,7 @@ func (g *Gate) States() []State {
 
 // Run follows the replicas until the context ends, and returns nil.
 func (g *Gate) Run(ctx context.Context) error {
+	defer g.conditions.Close()
 	var all errgroup.Group
 	for _, m := range g.members {
 		all.Go(func() error { g.follow(ctx, m); return nil })

@@ -10,6 +10,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/walpurge/walpurge/cdc"
+	"github.com/walpurge/walpurge/cdc/condition"
 )
 
 // Config says how to reach the primary.
@@ -22,11 +23,16 @@ type Config struct {
 	Logger *slog.Logger
 }
 
+var primaryLost = condition.Text{
+	Level: slog.LevelWarn, On: "visibility gate lost the primary, purges wait for it", Off: "visibility gate reaches the primary again",
+}
+
 // Gate tells when transactions are visible on the primary. Run must be running
 // for Wait to return; Wait is safe for concurrent use.
 type Gate struct {
-	cfg  Config
-	wake chan struct{}
+	cfg        Config
+	conditions *condition.Log
+	wake       chan struct{}
 
 	mu      sync.Mutex
 	waiting map[*waiter]struct{}
@@ -47,7 +53,7 @@ type server struct {
 
 // New returns a gate that is closed for everything until Run has connected.
 func New(cfg Config) *Gate {
-	return &Gate{cfg: cfg, wake: make(chan struct{}, 1), waiting: make(map[*waiter]struct{})}
+	return &Gate{cfg: cfg, conditions: condition.NewLog(cfg.Logger), wake: make(chan struct{}, 1), waiting: make(map[*waiter]struct{})}
 }
 
 // Wait blocks until every transaction of the stamp is visible on the primary,
@@ -104,8 +110,8 @@ func (g *Gate) Run(ctx context.Context) error {
 		case <-ctx.Done():
 		}
 	}
+	defer g.conditions.Close()
 	failures := 0
-	said := ""
 	for ctx.Err() == nil {
 		began := time.Now()
 		err := g.serve(ctx)
@@ -113,12 +119,11 @@ func (g *Gate) Run(ctx context.Context) error {
 			break
 		}
 		if time.Since(began) > steady {
-			failures, said = 0, ""
+			failures = 0
 		}
 		failures++
-		if err != nil && err.Error() != said {
-			said = err.Error()
-			g.cfg.Logger.Warn("visibility gate lost the primary, purges wait for it", "err", err)
+		if err != nil {
+			g.conditions.At(primaryLost).Observe("err", err, "attempts", condition.Sum(1))
 		}
 		select {
 		case <-time.After(min(100*time.Millisecond<<min(failures, 6), 5*time.Second)):
@@ -137,6 +142,7 @@ func (g *Gate) serve(ctx context.Context) error {
 	if err := g.identify(ctx, conn); err != nil {
 		return err
 	}
+	g.conditions.At(primaryLost).End()
 	pause := minPause
 	for {
 		before := g.count()

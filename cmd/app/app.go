@@ -175,6 +175,7 @@ func (a *App) openReader() {
 		StopOnGap: a.cfg.StopOnGap, Spool: pool, Lookups: a.lookups, Broken: func(g cdc.Gap) { a.incidents.add("gap", "", string(g.Reason)) },
 		Metrics: a.routing, Logger: a.log.With("component", "router"), Tracer: a.opts.Tracer,
 	})
+	a.onClose(a.router.Close)
 	a.pulse = newPulse(a.router)
 	a.reader = postgres.NewReader(a.cfg.Postgres, postgres.Options{
 		Board: a.board, Confirm: a.cfg.Confirm, StopGrace: a.cfg.DrainTimeout, Logger: a.log.With("component", "reader"),

@@ -4,15 +4,27 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/walpurge/walpurge/cdc/condition"
+)
+
+// What the notifier logs as conditions; see package condition.
+var (
+	unheard = condition.Text{Level: slog.LevelWarn, On: "the service manager cannot be told", Off: "the service manager is told again"}
+	wedged  = condition.Text{
+		Level: slog.LevelError, On: "the service manager is not told that the daemon is alive, and will restart it", Off: "the daemon is alive",
+	}
 )
 
 // Notifier talks to one manager.
 type Notifier struct {
-	cfg Config
+	cfg        Config
+	conditions *condition.Log
 	// send tells the manager; assignments are lines.
 	send func(text string)
 	// said guards what has been said, so that a reload's READY=1 can neither come
@@ -27,9 +39,12 @@ func New(cfg Config) *Notifier {
 	if cfg.Poll == 0 {
 		cfg.Poll = 200 * time.Millisecond
 	}
-	return &Notifier{cfg: cfg, send: func(text string) {
+	conditions := condition.NewLog(cfg.Logger)
+	return &Notifier{cfg: cfg, conditions: conditions, send: func(text string) {
 		if err := send(cfg.Socket, text); err != nil {
-			cfg.Logger.Warn("tell the service manager", "err", err)
+			conditions.At(unheard).Observe("err", err, "messages", condition.Sum(1))
+		} else {
+			conditions.At(unheard).End()
 		}
 	}}
 }
@@ -43,6 +58,7 @@ func (n *Notifier) Run(ctx context.Context) {
 	if n.cfg.Socket == "" {
 		return
 	}
+	defer n.conditions.Close()
 	defer n.stop()
 	n.waitUntilReady(ctx)
 	var watchdog, status <-chan time.Time
@@ -57,7 +73,6 @@ func (n *Notifier) Run(ctx context.Context) {
 		defer t.Stop()
 		status = t.C
 	}
-	wedged := false
 	for {
 		select {
 		case <-ctx.Done():
@@ -65,11 +80,11 @@ func (n *Notifier) Run(ctx context.Context) {
 		case <-watchdog:
 			err := n.cfg.Alive()
 			if err == nil {
+				n.conditions.At(wedged).End()
 				n.send("WATCHDOG=1")
-			} else if !wedged {
-				n.cfg.Logger.Error("the service manager is not told that the daemon is alive, and will restart it", "err", err, "within", n.cfg.Watchdog)
+			} else {
+				n.conditions.At(wedged).Observe("err", err, "within", n.cfg.Watchdog)
 			}
-			wedged = err != nil
 		case <-status:
 			n.send("STATUS=" + oneLine(n.cfg.Summary(ctx)))
 		}

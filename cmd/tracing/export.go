@@ -18,7 +18,11 @@ import (
 
 	tracepb "go.opentelemetry.io/proto/otlp/trace/v1"
 	"google.golang.org/protobuf/proto"
+
+	"github.com/walpurge/walpurge/cdc/condition"
 )
+
+var notSent = condition.Text{Level: slog.LevelWarn, On: "traces were not sent", Off: "traces are sent again"}
 
 // client sends spans by OTLP over HTTP, in protobuf. The library's own does the same and
 // brings gRPC along, which would make the binary two thirds larger. The environment
@@ -27,8 +31,8 @@ type client struct {
 	url     string
 	headers map[string]string
 	http    *http.Client
-	log     *slog.Logger
-	said    string
+	// conditions is where spans that a collector does not take are logged.
+	conditions *condition.Log
 }
 
 // newClient reads the environment; a variable for traces goes before the general one.
@@ -40,7 +44,7 @@ func newClient(lookup func(string) (string, bool), log *slog.Logger) (*client, e
 		v, _ := lookup("OTEL_EXPORTER_OTLP_" + name)
 		return v
 	}
-	c := &client{headers: make(map[string]string), http: &http.Client{Timeout: 10 * time.Second}, log: log}
+	c := &client{headers: make(map[string]string), http: &http.Client{Timeout: 10 * time.Second}, conditions: condition.NewLog(log)}
 	var errs []error
 	fail := func(format string, args ...any) { errs = append(errs, fmt.Errorf("OpenTelemetry: "+format, args...)) }
 	c.url = get("ENDPOINT")
@@ -84,21 +88,19 @@ func (c *client) Start(context.Context) error { return nil }
 
 // Stop implements otlptrace.Client.
 func (c *client) Stop(context.Context) error {
+	c.conditions.Close()
 	c.http.CloseIdleConnections()
 	return nil
 }
 
 // UploadTraces implements otlptrace.Client; it is called by one goroutine. What a
-// collector does not take is lost, and the log has why, once until that changes.
+// collector does not take is lost, and the log says so as a condition.
 func (c *client) UploadTraces(ctx context.Context, spans []*tracepb.ResourceSpans) error {
-	said := ""
 	if err := c.send(ctx, spans); err != nil {
-		said = err.Error()
+		c.conditions.At(notSent).Observe("err", err, "attempts", condition.Sum(1))
+	} else {
+		c.conditions.At(notSent).End()
 	}
-	if said != "" && said != c.said {
-		c.log.Warn("traces were not sent", "err", said)
-	}
-	c.said = said
 	return nil
 }
 

@@ -10,6 +10,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/walpurge/walpurge/cdc"
+	"github.com/walpurge/walpurge/cdc/condition"
 	"github.com/walpurge/walpurge/rules"
 )
 
@@ -37,8 +38,8 @@ type Resolver struct {
 	failures int
 	rest     time.Time // until when nothing is asked
 	resting  map[spec]time.Time
-	said     string
-	saidAt   time.Time
+
+	conditions *condition.Log
 }
 
 // spec is what a statement is made from.
@@ -49,15 +50,19 @@ type spec struct {
 
 // New returns a resolver that has no connection yet.
 func New(cfg Config) *Resolver {
-	return &Resolver{cfg: cfg, grace: 500 * time.Millisecond, statements: make(map[spec]*statement), resting: make(map[spec]time.Time)}
+	return &Resolver{cfg: cfg, conditions: condition.NewLog(cfg.Logger), grace: 500 * time.Millisecond, statements: make(map[spec]*statement), resting: make(map[spec]time.Time)}
 }
 
 const (
 	// Between failures of the connection nothing is asked for this long, doubling.
 	minRest = 100 * time.Millisecond
 	maxRest = 5 * time.Second
-	// sayEvery bounds how often the log repeats itself.
-	sayEvery = time.Minute
+)
+
+// What the resolver logs as conditions; see package condition.
+var (
+	notAsked    = condition.Text{Level: slog.LevelWarn, On: "lookups cannot be asked, rules take what unknown: names", Off: "lookups are answered again"}
+	lookupFails = condition.Text{Level: slog.LevelWarn, On: "a lookup fails, its rules take what unknown: names", Off: "a lookup is answered again"}
 )
 
 var (
@@ -148,19 +153,8 @@ func (r *Resolver) connect(ctx context.Context) error {
 func (r *Resolver) failed(err error) error {
 	r.rest = time.Now().Add(min(minRest<<min(r.failures, 10), maxRest))
 	r.failures++
-	if r.news(err) {
-		r.cfg.Logger.Warn("lookups cannot be asked, rules take what unknown: names", "err", err)
-	}
+	r.conditions.At(notAsked).Observe("err", err, "attempts", condition.Sum(1))
 	return err
-}
-
-// news reports whether the log should have the error: not the same one each time.
-func (r *Resolver) news(err error) bool {
-	if err.Error() == r.said && time.Since(r.saidAt) < sayEvery {
-		return false
-	}
-	r.said, r.saidAt = err.Error(), time.Now()
-	return true
 }
 
 // ask puts the queries of one statement. A connection that turns out to be lost is
@@ -181,20 +175,21 @@ func (r *Resolver) ask(ctx context.Context, g *batch, deadline time.Time, answer
 	switch {
 	case err == nil:
 		r.failures = 0
+		r.conditions.At(notAsked).End()
+		r.conditions.At(lookupFails, "rule", g.lookup.Rule, "lookup", g.lookup.Name).End()
 		return nil
 	case r.conn.IsClosed():
 		return r.failed(plain(err))
 	}
 	r.resting[g.spec] = time.Now().Add(g.timeout)
 	err = plain(err)
-	if r.news(err) {
-		r.cfg.Logger.Warn("a lookup fails, its rules take what unknown: names", "err", err, "rule", g.lookup.Rule, "lookup", g.lookup.Name)
-	}
+	r.conditions.At(lookupFails, "rule", g.lookup.Rule, "lookup", g.lookup.Name).Observe("err", err, "attempts", condition.Sum(1), "queries", condition.Sum(len(g.queries)))
 	return err
 }
 
-// Close ends the connection.
+// Close ends the connection, and the summaries in the log.
 func (r *Resolver) Close(ctx context.Context) {
+	r.conditions.Close()
 	if r.conn != nil {
 		_ = r.conn.Close(ctx) // nothing is at stake: it only ever read
 	}

@@ -5,6 +5,8 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/walpurge/walpurge/cdc/condition"
 )
 
 // block says since when and why the stream takes no messages.
@@ -25,16 +27,18 @@ func (p *Publisher) block(err error) {
 	now := time.Now()
 	old := p.blocked.Swap(&block{reason: reason, since: now})
 	p.askForRoom()
-	if old == nil {
-		p.log.Warn("the stream does not take messages, the reader waits", "reason", blockReasons[reason], "err", err)
-		return
+	if old != nil {
+		p.past[old.reason].Add(int64(now.Sub(old.since)))
+		if old.reason != reason {
+			p.conditions.At(refusesElse, "reason", blockReasons[old.reason]).End()
+		}
 	}
-	p.past[old.reason].Add(int64(now.Sub(old.since)))
+	p.conditions.At(refuses, "reason", blockReasons[reason]).Observe("err", err, "refusals", condition.Sum(1))
 }
 
 func (p *Publisher) unblock() {
 	if old := p.blocked.Swap(nil); old != nil {
-		p.log.Info("the stream takes messages again")
+		p.conditions.At(refuses, "reason", blockReasons[old.reason]).End()
 		p.past[old.reason].Add(int64(time.Since(old.since)))
 	}
 }

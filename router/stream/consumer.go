@@ -14,6 +14,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/walpurge/walpurge/cdc"
+	"github.com/walpurge/walpurge/cdc/condition"
 	"github.com/walpurge/walpurge/rules"
 )
 
@@ -27,7 +28,7 @@ type Consumer struct {
 	s    *Stream
 	from jetstream.Stream
 	sink string
-	log  *slog.Logger
+	log  *condition.Log
 	cons jetstream.Consumer
 	// numbers finds lost manual purges. It is nil for a sink's queue, where holes of the
 	// stream and the counters of claims show losses.
@@ -110,7 +111,7 @@ func (s *Stream) consumer(ctx context.Context, from jetstream.Stream, numbers *n
 	if err != nil {
 		return nil, fmt.Errorf("open the consumer of sink %s: %w", sink, err)
 	}
-	c := &Consumer{s: s, from: from, numbers: numbers, sink: sink, log: log, cons: cons, acked: make(chan struct{}), fresh: true, known: known}
+	c := &Consumer{s: s, from: from, numbers: numbers, sink: sink, log: condition.NewLog(log), cons: cons, acked: make(chan struct{}), fresh: true, known: known}
 	c.floor.Store(cons.CachedInfo().AckFloor.Stream)
 	if s.cfg.Shared {
 		return c, nil
@@ -141,6 +142,8 @@ func (c *Consumer) reset(ctx context.Context, known bool) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.iter, c.next = iter, 1
+	c.log.At(notRead).End()
+	c.log.At(notReset).End()
 	return nil
 }
 
@@ -167,6 +170,7 @@ func (c *Consumer) drain(ctx context.Context) {
 
 // Close stops reading. Acknowledgements already given stand.
 func (c *Consumer) Close() {
+	c.log.Close()
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.iter != nil {
@@ -189,7 +193,7 @@ func (c *Consumer) Next(ctx context.Context) (rules.Message, error) {
 		if err == nil || ctx.Err() != nil {
 			return m, err
 		}
-		c.log.Warn("reading the lane failed, starting over from its floor", "sink", c.sink, "err", err)
+		c.log.At(notRead).Observe("err", err, "attempts", condition.Sum(1))
 		select {
 		case <-time.After(pause):
 		case <-ctx.Done():
@@ -200,7 +204,7 @@ func (c *Consumer) Next(ctx context.Context) (rules.Message, error) {
 			continue
 		}
 		if err := c.reset(ctx, true); err != nil && ctx.Err() == nil {
-			c.log.Warn("starting over failed", "sink", c.sink, "err", err)
+			c.log.At(notReset).Observe("err", err, "attempts", condition.Sum(1))
 		}
 	}
 }
@@ -277,14 +281,14 @@ func (c *Consumer) decode(msg jetstream.Msg, meta *jetstream.MsgMetadata) (m rul
 		m.Batch = b
 		return m, msg.Data()
 	}
-	c.log.Error("unreadable message in the stream, flushing the sink instead", "sink", c.sink, "seq", m.Seq)
+	c.log.At(unreadable).Observe("seq", m.Seq, "messages", condition.Sum(1))
 	m.Batch = &rules.Batch{
 		Sink: c.sink, Origin: rules.FromGap, Flush: true, Reason: rules.FlushUnreadable,
 		Stamp: cdc.Stamp{FirstCommit: meta.Timestamp, LastCommit: meta.Timestamp},
 	}
 	payload, err := encode(c.s.cfg.Pipeline, m.Batch)
 	if err != nil {
-		c.log.Error("encode a flush", "err", err)
+		c.log.At(unencoded).Observe("err", err)
 	}
 	return m, payload
 }

@@ -8,6 +8,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/walpurge/walpurge/cdc"
+	"github.com/walpurge/walpurge/cdc/condition"
 	"github.com/walpurge/walpurge/rules"
 )
 
@@ -84,7 +85,7 @@ func (c *Consumer) count(claim cdc.Claim, seq uint64) {
 
 func (c *Consumer) owe(reason string, from, to uint64) {
 	c.owed = reason
-	c.log.Error("messages that the lane had not purged are gone from the stream, flushing the sink", "reason", reason, "from_seq", from, "to_seq", to)
+	c.log.At(lost, "reason", reason).Observe("from_seq", from, "to_seq", to, "times", condition.Sum(1))
 }
 
 // settleDebt makes the flush that the lane owes a part of its next message, so
@@ -107,7 +108,7 @@ func (c *Consumer) settleDebt(m *rules.Message, payload []byte) []byte {
 	c.owed = ""
 	told, err := encode(c.s.cfg.Pipeline, m.Batch)
 	if err != nil {
-		c.log.Error("encode a flush", "err", err)
+		c.log.At(unencoded).Observe("err", err)
 		return payload
 	}
 	return told

@@ -11,6 +11,7 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
+	"github.com/walpurge/walpurge/cdc/condition"
 	"github.com/walpurge/walpurge/rules"
 )
 
@@ -120,7 +121,8 @@ type ManualConsumer struct{ *Consumer }
 
 // ManualConsumer opens the consumer of a sink's manual purges.
 func (s *Stream) ManualConsumer(ctx context.Context, sink string, log *slog.Logger) (*ManualConsumer, error) {
-	numbers := &numbers{s: s, sink: sink, log: log}
+	log = log.With("queue", "manual")
+	numbers := &numbers{s: s, sink: sink, log: condition.NewLog(log)}
 	c, err := s.consumer(ctx, s.hand, numbers, sink, log, handSubject(s.cfg.Pipeline, sink))
 	if err != nil {
 		return nil, err

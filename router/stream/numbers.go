@@ -2,10 +2,10 @@ package stream
 
 import (
 	"context"
-	"log/slog"
 
 	"github.com/nats-io/nats.go/jetstream"
 
+	"github.com/walpurge/walpurge/cdc/condition"
 	"github.com/walpurge/walpurge/rules"
 )
 
@@ -26,7 +26,7 @@ import (
 type numbers struct {
 	s    *Stream
 	sink string
-	log  *slog.Logger
+	log  *condition.Log
 	// last is the number up to which none is missing any more.
 	last uint64
 }
@@ -68,8 +68,7 @@ func (n *numbers) received(ctx context.Context, msg jetstream.Msg) error {
 // lost has the sink flushed in the place of purges that are gone. A crash before that is
 // recorded flushes it twice.
 func (n *numbers) lost(ctx context.Context, from, to uint64) error {
-	n.log.Error("manual purges are gone from the stream, flushing the sink instead", "reason", rules.FlushHole,
-		"stream", handName(n.s.cfg.Pipeline), "first", from, "last", to)
+	n.log.At(lostManual, "reason", rules.FlushHole).Observe("stream", handName(n.s.cfg.Pipeline), "first", from, "last", to)
 	if _, err := n.s.Flush(ctx, n.sink, rules.FlushHole); err != nil {
 		return err
 	}

@@ -12,6 +12,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/walpurge/walpurge/cdc"
+	"github.com/walpurge/walpurge/cdc/condition"
 	"github.com/walpurge/walpurge/cdc/failpoint"
 	"github.com/walpurge/walpurge/cdc/watermark"
 	"github.com/walpurge/walpurge/rules"
@@ -27,6 +28,8 @@ type Publisher struct {
 	board *watermark.Board
 	log   *slog.Logger
 	queue chan pending
+	// conditions is the log of what repeats.
+	conditions *condition.Log
 	// written counts payload bytes since the trimmer last looked, and full asks it
 	// to look: much was written, or the stream takes no more.
 	written atomic.Int64
@@ -82,7 +85,7 @@ func tracedAt(msg *nats.Msg, b *rules.Batch) traced {
 
 // NewPublisher returns a publisher; Run must be running for it to make progress.
 func NewPublisher(s *Stream, board *watermark.Board, log *slog.Logger) *Publisher {
-	return &Publisher{s: s, board: board, log: log, queue: make(chan pending, window), full: make(chan struct{}, 1), moved: make(chan struct{}, 1)}
+	return &Publisher{s: s, board: board, log: log, conditions: condition.NewLog(log), queue: make(chan pending, window), full: make(chan struct{}, 1), moved: make(chan struct{}, 1)}
 }
 
 // Publish sends a batch. It returns once the batch is on its way, and blocks
@@ -214,6 +217,7 @@ func (p *Publisher) Begin(ctx context.Context, epoch uint64, at cdc.Position, af
 
 // Run settles acknowledgements until the context ends, and returns nil.
 func (p *Publisher) Run(ctx context.Context) error {
+	defer p.conditions.Close()
 	var carry *pending
 	for {
 		e, ok := p.next(ctx, &carry)
@@ -300,7 +304,7 @@ func (p *Publisher) claim(ctx context.Context, e pending) {
 	c.Counter = p.counter
 	data, err := encodeClaim(*c)
 	if err != nil {
-		p.log.Error("encode a claim", "err", err)
+		p.conditions.At(claimLost).Observe("err", err)
 		return
 	}
 	msg := &nats.Msg{Subject: progressSubject(p.s.cfg.Pipeline), Data: data}

@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/walpurge/walpurge/cdc/condition"
 )
 
 // Trimmer makes room at the head of the stream.
@@ -14,13 +16,13 @@ type Trimmer struct {
 	s      *Stream
 	pub    *Publisher
 	floors func() uint64
-	log    *slog.Logger
+	log    *condition.Log
 }
 
 // NewTrimmer returns a trimmer; floors gives the lowest sequence up to which
 // every lane has acknowledged.
 func NewTrimmer(s *Stream, pub *Publisher, floors func() uint64, log *slog.Logger) *Trimmer {
-	return &Trimmer{s: s, pub: pub, floors: floors, log: log}
+	return &Trimmer{s: s, pub: pub, floors: floors, log: condition.NewLog(log)}
 }
 
 // trimAt is the share of the stream's size past which its head is trimmed.
@@ -40,6 +42,7 @@ const (
 // trimAt, and what is older than MaxAge besides, until the context ends, and
 // returns nil. It looks when a fiftieth of the limit was written.
 func (t *Trimmer) Run(ctx context.Context) error {
+	defer t.log.Close()
 	tick := time.NewTimer(trimPause)
 	defer tick.Stop()
 	for {
@@ -50,8 +53,10 @@ func (t *Trimmer) Run(ctx context.Context) error {
 			return nil
 		}
 		t.pub.written.Store(0)
-		if err := t.trim(ctx); err != nil && ctx.Err() == nil {
-			t.log.Warn("could not trim the stream", "err", err)
+		if err := t.trim(ctx); err == nil {
+			t.log.At(notTrimmed).End()
+		} else if ctx.Err() == nil {
+			t.log.At(notTrimmed).Observe("err", err, "attempts", condition.Sum(1))
 		}
 		pause := agePause
 		if t.pub.Blocked() != "" {

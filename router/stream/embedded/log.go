@@ -3,23 +3,33 @@ package embedded
 import (
 	"fmt"
 	"log/slog"
+	"regexp"
 	"sync"
+
+	"github.com/walpurge/walpurge/cdc/condition"
 )
 
 // logger passes the server's words on. What it calls a notice is of no interest
 // to an operator of the pipeline.
 type logger struct {
-	log  *slog.Logger
+	log *slog.Logger
+	// conditions tells the server's words apart by their format.
+	conditions *condition.Log
+
 	mu   sync.Mutex
 	last string
 }
 
-func (l *logger) say(level func(string, ...any), format string, args []any) {
+// numbers are client ids and ports, which the server puts into its formats.
+var numbers = regexp.MustCompile(`[0-9]+`)
+
+func (l *logger) say(level slog.Level, format string, args []any) {
 	text := fmt.Sprintf(format, args...)
 	l.mu.Lock()
 	l.last = text
 	l.mu.Unlock()
-	level("nats server", "msg_text", text)
+	said := condition.Text{Level: level, On: "nats server"}
+	l.conditions.At(said, "about", numbers.ReplaceAllString(format, "#")).Observe("msg_text", text, "times", condition.Sum(1))
 }
 
 func (l *logger) lastError() string {
@@ -31,8 +41,8 @@ func (l *logger) lastError() string {
 func (l *logger) Noticef(format string, v ...any) {
 	l.log.Debug("nats server", "msg_text", fmt.Sprintf(format, v...))
 }
-func (l *logger) Warnf(format string, v ...any)  { l.say(l.log.Warn, format, v) }
-func (l *logger) Fatalf(format string, v ...any) { l.say(l.log.Error, format, v) }
-func (l *logger) Errorf(format string, v ...any) { l.say(l.log.Error, format, v) }
+func (l *logger) Warnf(format string, v ...any)  { l.say(slog.LevelWarn, format, v) }
+func (l *logger) Fatalf(format string, v ...any) { l.say(slog.LevelError, format, v) }
+func (l *logger) Errorf(format string, v ...any) { l.say(slog.LevelError, format, v) }
 func (l *logger) Debugf(string, ...any)          {}
 func (l *logger) Tracef(string, ...any)          {}

@@ -13,6 +13,8 @@ import (
 
 	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
+
+	"github.com/walpurge/walpurge/cdc/condition"
 )
 
 // Config places the server.
@@ -33,6 +35,8 @@ type Server struct {
 	lock  *os.File
 	ns    *server.Server
 	store *store
+	// conditions is where the server's own log goes.
+	conditions *condition.Log
 }
 
 // Start locks the directory and runs a server on it. It returns when the server
@@ -45,7 +49,7 @@ func Start(cfg Config, log *slog.Logger) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Server{cfg: cfg, lock: lock, store: newStore(filepath.Join(cfg.Dir, "jetstream"))}
+	s := &Server{cfg: cfg, lock: lock, store: newStore(filepath.Join(cfg.Dir, "jetstream")), conditions: condition.NewLog(log)}
 	opts, err := s.options()
 	if err == nil {
 		err = mend(s.store.root, log)
@@ -101,7 +105,7 @@ func (s *Server) start(opts *server.Options, log *slog.Logger) error {
 	if err != nil {
 		return fmt.Errorf("embedded NATS server: %w", err)
 	}
-	logs := &logger{log: log}
+	logs := &logger{log: log, conditions: s.conditions}
 	ns.SetLoggerV2(logs, false, false, false)
 	// Start returns when it has recovered the store, which takes as long as it
 	// takes, or has failed.
@@ -140,5 +144,6 @@ func (s *Server) Sync() error { return s.store.sync() }
 func (s *Server) Close() {
 	s.ns.Shutdown()
 	s.ns.WaitForShutdown()
+	s.conditions.Close()
 	s.lock.Close()
 }

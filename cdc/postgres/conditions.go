@@ -1,0 +1,62 @@
+package postgres
+
+import (
+	"log/slog"
+	"slices"
+
+	"github.com/walpurge/walpurge/cdc"
+	"github.com/walpurge/walpurge/cdc/condition"
+)
+
+// What the reader logs as conditions; see package condition.
+var (
+	heartbeatLost      = condition.Text{Level: slog.LevelWarn, On: "heartbeat lost its connection, lag grows until it is back", Off: "heartbeat is back"}
+	interrupted        = condition.Text{Level: slog.LevelWarn, On: "replication interrupted, reconnecting", Off: "streaming again"}
+	interruptedStandby = condition.Text{Level: interrupted.Level, On: interrupted.On, Off: "the database answers again"}
+	standby            = condition.Text{Level: slog.LevelInfo, On: "another process streams from the slot, waiting for it", Off: "the slot is free"}
+	wrongPublication   = condition.Text{Level: slog.LevelError, On: "the publication is not what the rules need", Off: "a problem of the publication is solved"}
+	moreProblems       = condition.Text{Level: slog.LevelError, On: "the publication has more problems, see walpurge check", Off: "the further problems of the publication are solved"}
+
+	undecoded       = condition.Text{Level: slog.LevelWarn, On: "the server cannot decode a transaction that has not ended; what is in the log by now is read once it has ended"}
+	noHistory       = condition.Text{Level: slog.LevelWarn, On: "the server cannot tell where its timeline began"}
+	slotLostAgain   = condition.Text{Level: slog.LevelError, On: "the server has invalidated the slot: changes are lost, making a new one"}
+	tablesGone      = condition.Text{Level: slog.LevelError, On: "rules watch tables that are gone, going on without them"}
+	unpublishable   = condition.Text{Level: slog.LevelError, On: "rules watch tables that cannot be published, going on without them"}
+	changedByOthers = condition.Text{Level: slog.LevelWarn, On: "tables entered or left the publication without this daemon, what is derived from them is purged"}
+	publishedMore   = condition.Text{Level: slog.LevelInfo, On: "published what rules read"}
+	slotMoved       = condition.Text{Level: slog.LevelWarn, On: "the slot was moved to the end of the log"}
+)
+
+// streams logs that a session has begun.
+func (r *Reader) streams(from cdc.Position, large bool) {
+	r.conditions.At(standby).End()
+	if c := r.conditions.At(interrupted); c.On() {
+		c.End("slot", r.cfg.Slot, "from", from.String())
+		return
+	}
+	r.opts.Logger.Info("streaming", "slot", r.cfg.Slot, "from", from.String(), "large_transactions_while_they_run", large)
+}
+
+// problemsLogged is how many problems of the publication have lines of their own. With a table for
+// each tenant there may be thousands, and status lists them.
+const problemsLogged = 5
+
+// logProblems logs problems that are new, and those that are over.
+func (r *Reader) logProblems(before, now []string) {
+	most := func(all []string) []string { return all[:min(len(all), problemsLogged)] }
+	for _, text := range most(before) {
+		if !slices.Contains(most(now), text) {
+			r.conditions.At(wrongPublication, "err", text).End()
+		}
+	}
+	for _, text := range most(now) {
+		if !slices.Contains(most(before), text) {
+			r.conditions.At(wrongPublication, "err", text).Observe()
+		}
+	}
+	if rest := len(now) - problemsLogged; rest > 0 {
+		r.conditions.At(moreProblems).Observe("count", rest)
+	} else {
+		r.conditions.At(moreProblems).End()
+	}
+}

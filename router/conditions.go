@@ -1,0 +1,24 @@
+package router
+
+import (
+	"log/slog"
+
+	"github.com/walpurge/walpurge/cdc/condition"
+)
+
+// What the router logs as conditions; see package condition.
+var (
+	misfit       = condition.Text{Level: slog.LevelError, On: "a table does not fit its rules any more", Off: "the table fits its rules again"}
+	misfitBefore = condition.Text{Level: misfit.Level, On: misfit.On, Off: "new rules replace one that a table did not fit"}
+	moreMisfits  = condition.Text{Level: slog.LevelError, On: "more tables do not fit a rule, see rule_problems", Off: "the further tables fit the rule again"}
+
+	gaps       = condition.Text{Level: slog.LevelWarn, On: "gap in the line, flushing every sink"}
+	tableGaps  = condition.Text{Level: slog.LevelWarn, On: "changes of some tables may have been missed, purging what rules derive from them"}
+	notByRow   = condition.Text{Level: slog.LevelWarn, On: "what a large transaction changed is not known row by row, purging what rules derive from its tables"}
+	notKept    = condition.Text{Level: slog.LevelWarn, On: "messages of a large transaction were not kept, purging all that they can name"}
+	unusable   = condition.Text{Level: slog.LevelWarn, On: "a message asks for what cannot be purged; the rest of it is"}
+	collapsing = condition.Text{Level: slog.LevelInfo, On: "coarser values replace those of a large transaction"}
+)
+
+// Close ends the summaries in the log.
+func (r *Router) Close() { r.conditions.Close() }

@@ -1,0 +1,93 @@
+package router
+
+import (
+	"bytes"
+	"fmt"
+	"log/slog"
+	"os"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/stretchr/testify/require"
+
+	"github.com/walpurge/walpurge/cdc"
+	"github.com/walpurge/walpurge/router/spool"
+)
+
+const noisyRules = `
+rules:
+  - name: product
+    table: public.products
+    keys: ["product:{slug}"]
+    unknown: {keys: ["products"]}
+  - name: order
+    table: "tenant_{tenant}.orders"
+    keys: ["order:{id}:{total}"]
+    unknown: {keys: ["orders"]}
+  - name: message
+    message: cache.purge
+    sinks: [cache]
+`
+
+// TestLogOfAnHour counts the lines of an hour in which the same thing happens every second.
+func TestLogOfAnHour(t *testing.T) {
+	slug := cdc.Column{Name: "slug", TypeOID: 25}
+	insert := func(rel *cdc.Relation, text string) *cdc.Change {
+		row := make(cdc.Tuple, len(rel.Columns))
+		for i := range row {
+			row[i] = cdc.Value{Kind: cdc.Text, Data: []byte(text)}
+		}
+		return &cdc.Change{Op: cdc.Insert, Rel: rel, New: row}
+	}
+	full := &cdc.Relation{OID: 1, Schema: "public", Name: "products", Identity: cdc.IdentityFull, Columns: []cdc.Column{idColumn, slug}}
+	renamed := &cdc.Relation{OID: 1, Schema: "public", Name: "products", Identity: cdc.IdentityFull, Columns: []cdc.Column{idColumn}}
+	for _, c := range []struct {
+		name  string
+		every func(r *Router, i int) error
+		most  int
+		has   string
+	}{
+		{"renamed column", func(r *Router, _ int) error { return r.Change(t.Context(), begin(5, 200), insert(renamed, "7")) }, 6, `no column \"slug\" any more`},
+		{"renamed to and fro", func(r *Router, i int) error {
+			rel := *[]*cdc.Relation{full, renamed}[i%2]
+			return r.Change(t.Context(), begin(5, 200), insert(&rel, "7"))
+		}, 9, `no column \"slug\" any more`},
+		{"a table for each of 1000 tenants", func(r *Router, i int) error {
+			return r.Change(t.Context(), begin(5, 200), insert(orders(fmt.Sprint(i%1000), idColumn), "7"))
+		}, 7 * (problemsLogged + 1), "more tables do not fit a rule"},
+		{"values above the cap", func(r *Router, _ int) error {
+			return r.Change(t.Context(), begin(5, 200), insert(full, strings.Repeat("secret", 2000)))
+		}, 7, ""},
+		{"messages that cannot be used", func(r *Router, _ int) error {
+			return r.Message(t.Context(), begin(5, 200), "cache.purge", []byte(`{"keys": [7, "secret\u0000"]}`))
+		}, 6, "a message asks for what cannot be purged"},
+		{"tables that left the publication", func(r *Router, _ int) error {
+			return r.TableGap(t.Context(), end(begin(5, 200)), cdc.TableGap{Tables: []cdc.Table{{Schema: "public", Name: "products"}}})
+		}, 6, "changes of some tables may have been missed"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				var buf bytes.Buffer
+				f := &fake{found: true, last: cdc.Claim{Epoch: 1, Position: at(100)}, seq: 7}
+				r := New(Config{
+					Rules: parse(t, noisyRules), Sinks: []string{"cache", "edge"}, Publisher: f, Ledger: f, Metrics: NewMetrics(prometheus.NewRegistry()),
+					Logger: slog.New(slog.NewTextHandler(&buf, nil)), Spool: spool.NewPool(os.TempDir(), 1<<30),
+				})
+				require.NoError(t, r.Start(t.Context(), cdc.Session{Start: at(100), End: 1000}))
+				for i := range 3599 {
+					require.NoError(t, c.every(r, i))
+					require.NoError(t, r.Commit(t.Context(), end(begin(5, 200))))
+					require.NoError(t, r.Rest(t.Context(), cdc.Rest{}))
+					time.Sleep(time.Second)
+				}
+				r.Close()
+				require.LessOrEqual(t, strings.Count(buf.String(), "\n"), c.most, buf.String())
+				require.Contains(t, buf.String(), c.has)
+				require.NotContains(t, buf.String(), "secret")
+			})
+		})
+	}
+}
