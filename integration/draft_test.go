@@ -38,7 +38,7 @@ func TestDraftOfRules(t *testing.T) {
 	args := []string{"rules", "init", "--db", r.pg.URL("app"), "--schema", "public,Büro"}
 	o := call(t, nil, append(args, "--out", out)...)
 	require.Zero(t, o.code, o.stderr)
-	require.Equal(t, "wrote "+out+": 19 rules; 12 tables are left out, see its end\n", o.stdout)
+	require.Equal(t, "wrote "+out+": 19 rules; left out: 12 tables, see the end of the file\n", o.stdout)
 	golden(t, "testdata/rental_rules.yaml", r.read("rules/draft.yaml"))
 	o = call(t, nil, args...)
 	require.Equal(t, r.read("rules/draft.yaml"), o.stdout, "the same schema, the same draft")

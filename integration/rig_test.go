@@ -78,8 +78,10 @@ func newRig(t *testing.T, o rigOptions) *rig {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
-	r := &rig{t: t, dir: t.TempDir()}
-	var err error
+	dir, err := harness.MkdirScratch()
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, os.RemoveAll(dir)) })
+	r := &rig{t: t, dir: dir}
 	r.pg, err = harness.StartPostgres(ctx, harness.PostgresConfig{Dir: filepath.Join(r.dir, "pg"), Binaries: o.binaries, Settings: o.postgres})
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, r.pg.Close()) })

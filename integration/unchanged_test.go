@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -23,7 +22,7 @@ import (
 // replica identity. What the stream carries of them must be what a rule test says
 // that it carries, and what is not sent must be what the catalog calls toastable.
 func TestRuleTestsCarryWhatTheStreamCarries(t *testing.T) {
-	pg, err := harness.StartPostgres(t.Context(), harness.PostgresConfig{Dir: filepath.Join(t.TempDir(), "pg")})
+	pg, err := harness.StartPostgres(t.Context(), harness.PostgresConfig{})
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, pg.Close()) })
 	conn, err := pg.Connect(t.Context(), "postgres")

@@ -82,9 +82,10 @@ func (p *Postgres) start(ctx context.Context) (err error) {
 
 func (p *Postgres) makeDirs() (err error) {
 	if p.dir == "" {
-		if p.dir, err = p.tempDir("walpurge-postgres-"); err != nil {
+		if p.dir, err = MkdirScratch(); err != nil {
 			return err
 		}
+		p.owned = append(p.owned, p.dir)
 	}
 	if p.dir, err = filepath.Abs(p.dir); err != nil {
 		return err

@@ -14,7 +14,7 @@ import (
 // is a server with logical decoding in a temporary directory.
 type PostgresConfig struct {
 	// Dir is where the server keeps its files: data/ (the cluster), postgres.log
-	// and the socket. Empty: a temporary directory, which Close removes. It may
+	// and the socket. Empty: a directory of MkdirScratch, which Close removes. It may
 	// exist; data/ in it must not.
 	Dir string
 	// Binaries default to FindPostgres.

@@ -16,7 +16,7 @@ import (
 // for StartPostgres, but for Template. An installation without pg_basebackup is copied
 // while it is stopped, which ends the connections to it.
 func (p *Postgres) StartStandby(ctx context.Context, cfg PostgresConfig) (*Postgres, error) {
-	dir, err := os.MkdirTemp("", "walpurge-backup-")
+	dir, err := MkdirScratch()
 	if err != nil {
 		return nil, err
 	}
