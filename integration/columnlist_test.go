@@ -157,7 +157,7 @@ func TestColumnListsOfAnotherOwner(t *testing.T) {
 	r.pgURL = strings.Replace(r.pgURL, "postgres@", "helper@", 1)
 	d := r.start()
 	require.Contains(t, r.call("check").stdout, `rule "note" purges by note of public.wide, which the column list of publication walpurge_app leaves out`)
-	eventually(t, 20*time.Second, func() bool { return strings.Contains(d.logs.String(), "let their owner or a DBA run") }, "it says who can mend it")
+	d.logged("let their owner or a DBA run")
 	r.fill([]string{"slug:a"})
 	r.exec("INSERT INTO wide (id, slug) VALUES (1, 'a')")
 	d.wait(r.lsn(), 20*time.Second)

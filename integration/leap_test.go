@@ -73,7 +73,7 @@ func TestSlotInvalidated(t *testing.T) {
 	d.wait(r.lsn(), 30*time.Second)
 	require.Equal(t, []string{"stays"}, r.held("product:1", "stays"))
 	require.Zero(t, r.edge.Objects())
-	require.Contains(t, d.logs.String(), "the server has invalidated the slot")
+	d.logged("the server has invalidated the slot")
 	d.fresh()
 }
 

@@ -1,12 +1,16 @@
 package integration
 
 import (
+	"bytes"
 	"context"
 	"fmt"
+	"io"
+	"net"
 	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -113,9 +117,7 @@ func newRig(t *testing.T, o rigOptions) *rig {
 	r.db, err = pgxpool.New(ctx, r.pg.URL("app"))
 	require.NoError(t, err)
 	t.Cleanup(r.db.Close)
-	r.cache, err = valkey.NewClient(valkey.ClientOption{InitAddress: []string{r.vk.Addr()}, DisableCache: true, ForceSingleClient: true})
-	require.NoError(t, err)
-	t.Cleanup(r.cache.Close)
+	r.cache = newCacheClient(t, r.vk.Addr())
 
 	if o.catalog == "" {
 		o.catalog = catalog
@@ -124,6 +126,13 @@ func newRig(t *testing.T, o rigOptions) *rig {
 	r.write("rules/catalog.yaml", o.catalog)
 	r.write("token", edgeToken+"\n")
 	return r
+}
+
+func newCacheClient(t *testing.T, addr string) valkey.Client {
+	c, err := valkey.NewClient(valkey.ClientOption{InitAddress: []string{addr}, DisableCache: true, ForceSingleClient: true})
+	require.NoError(t, err)
+	t.Cleanup(c.Close)
+	return c
 }
 
 // tagged is an origin whose pages carry the tag that their path names.
@@ -172,7 +181,8 @@ func (r *rig) exec(sql string, args ...any) {
 func (r *rig) fill(keys []string, pages ...string) {
 	r.t.Helper()
 	for _, k := range keys {
-		require.NoError(r.t, r.cache.Do(r.t.Context(), r.cache.B().Set().Key(k).Value("v").Build()).Error())
+		// Retryable: after a restart of the server the client may hold a connection that is gone.
+		require.NoError(r.t, r.cache.Do(r.t.Context(), r.cache.B().Set().Key(k).Value("v").Build().ToRetryable()).Error())
 	}
 	for _, p := range pages {
 		resp, err := http.Get(r.edge.URL() + p)
@@ -180,6 +190,52 @@ func (r *rig) fill(keys []string, pages ...string) {
 		resp.Body.Close()
 		require.True(r.t, r.edge.Stored(r.edge.URL()+p), "the edge stores %s", p)
 	}
+}
+
+// TestFillOnABrokenConnection: the connection of the test's own client ends as the client
+// sends a command, as after a restart of Valkey that the client has not noticed yet.
+func TestFillOnABrokenConnection(t *testing.T) {
+	t.Parallel()
+	vk, err := harness.StartValkey(t.Context(), harness.ValkeyConfig{Dir: t.TempDir()})
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, vk.Close()) })
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	t.Cleanup(func() { l.Close() })
+	var broken atomic.Bool
+	pass := func(in, out net.Conn) {
+		defer in.Close()
+		defer out.Close()
+		go func() { _, _ = io.Copy(in, out) }()
+		buf := make([]byte, 64<<10)
+		for {
+			n, err := in.Read(buf)
+			if err != nil || bytes.Contains(buf[:n], []byte("\r\nSET\r\n")) && broken.CompareAndSwap(false, true) {
+				return
+			}
+			if _, err := out.Write(buf[:n]); err != nil {
+				return
+			}
+		}
+	}
+	go func() {
+		for {
+			in, err := l.Accept()
+			if err != nil {
+				return
+			}
+			out, err := net.Dial("tcp", vk.Addr())
+			if err != nil {
+				in.Close()
+				continue
+			}
+			go pass(in, out)
+		}
+	}()
+	r := &rig{t: t, cache: newCacheClient(t, l.Addr().String())}
+	r.fill([]string{"a", "b"})
+	require.True(t, broken.Load())
+	require.Equal(t, []string{"a", "b"}, r.held("a", "b"))
 }
 
 // held returns which of the keys Valkey holds.

@@ -124,7 +124,7 @@ func TestStandbyTakesOver(t *testing.T) {
 	require.Equal(t, "1", first.metric("walpurge_leader"))
 	first.term()
 	second.untilStreaming()
-	require.Contains(t, second.logs.String(), "gap in the line, flushing every sink", "it cannot know what the first had purged")
+	second.logged("gap in the line, flushing every sink") // it cannot know what the first had purged
 	r.fill([]string{"category:1"})
 	r.exec("INSERT INTO categories (id) VALUES (1)")
 	second.wait(r.lsn(), 10*time.Second)
@@ -142,7 +142,7 @@ func TestDatabaseIsDown(t *testing.T) {
 		code, body := d.get("/-/ready")
 		require.Equal(t, http.StatusServiceUnavailable, code)
 		require.Contains(t, body, "reader is connecting")
-		require.Contains(t, d.logs.String(), "the database does not answer, waiting for it")
+		d.logged("the database does not answer, waiting for it")
 		require.Less(t, d.term(), 5*time.Second)
 	}
 	d := r.launch()

@@ -150,7 +150,7 @@ func TestWriterFromBefore(t *testing.T) {
 	require.NoError(t, err)
 	// What makes it publishable without waiting for the writer.
 	r.exec("ALTER PUBLICATION walpurge_app ADD TABLE tenant_b.orders")
-	eventually(t, 20*time.Second, func() bool { return strings.Contains(d.logs.String(), "first=tenant_b.orders at=") }, "the gap is told")
+	d.logged("first=tenant_b.orders at=")
 	r.fill([]string{"b:order:1"})
 	r.gone("purged early", "b:order:1")
 	r.fill([]string{"b:order:1"})
@@ -165,7 +165,7 @@ func (r *rig) startTenantsLoose() *daemon {
 	r.config(addr)
 	r.edit("walpurge.yaml", "postgres:\n", "postgres:\n  heartbeat: 200ms\n")
 	d := r.spawn(addr, r.path("walpurge.yaml"), nil)
-	eventually(r.t, 30*time.Second, func() bool { return strings.Contains(d.logs.String(), "the publication is not what the rules need") }, "it streams, and looks")
+	d.logged("the publication is not what the rules need")
 	return d
 }
 
@@ -185,7 +185,7 @@ func TestColumnDroppedWhileRunning(t *testing.T) {
 	d.wait(r.lsn(), 10*time.Second)
 	require.Empty(t, r.held("a:order:1", "orders:all"))
 	require.Equal(t, "1", d.metric(`walpurge_rule_problems{rule="order"}`))
-	require.Contains(t, d.logs.String(), `table tenant_a.orders has no column \"code\" any more`)
+	d.logged(`table tenant_a.orders has no column \"code\" any more`)
 	r.exec("ALTER TABLE tenant_a.orders ADD COLUMN code text; UPDATE tenant_a.orders SET code = 'y'")
 	d.wait(r.lsn(), 10*time.Second)
 	require.Equal(t, "0", d.metric(`walpurge_rule_problems{rule="order"}`))
@@ -222,7 +222,7 @@ func TestReloadOnFileChange(t *testing.T) {
 
 	swap("2", tenantCatalog)
 	r.publishes("tenant_a.orders")
-	eventually(t, 20*time.Second, func() bool { return strings.Contains(d.logs.String(), "msg=reloaded") }, "it says so")
+	d.logged("msg=reloaded")
 	r.fill([]string{"a:order:1"})
 	r.exec("INSERT INTO tenant_a.orders VALUES (1, 'x')")
 	d.wait(r.lsn(), 10*time.Second)
@@ -230,7 +230,7 @@ func TestReloadOnFileChange(t *testing.T) {
 
 	swap("3", "rules: [{nmae: a}]")
 	eventually(t, 20*time.Second, func() bool { return d.metric(reloadOK) == "0" }, "a bad file is told of")
-	require.Contains(t, d.logs.String(), "reload failed, the old configuration goes on")
+	d.logged("reload failed, the old configuration goes on")
 	r.fill([]string{"a:order:2"})
 	r.exec("INSERT INTO tenant_a.orders VALUES (2, 'x')")
 	d.wait(r.lsn(), 10*time.Second)

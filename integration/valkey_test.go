@@ -9,10 +9,11 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// do runs a command on the rig's Valkey as a user who may do everything.
+// do runs a command, which may be sent twice, on the rig's Valkey as a user who may do
+// everything.
 func (r *rig) do(args ...string) string {
 	r.t.Helper()
-	reply := r.cache.Do(r.t.Context(), r.cache.B().Arbitrary(args...).Build())
+	reply := r.cache.Do(r.t.Context(), r.cache.B().Arbitrary(args...).Build().ToRetryable())
 	require.NoError(r.t, reply.Error(), args[0])
 	text, err := reply.ToString()
 	if err == nil {

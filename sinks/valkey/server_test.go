@@ -135,9 +135,11 @@ func passwordIn(args []string) string {
 	return ""
 }
 
+// do runs a command that may be sent twice: a server that is promoted closes its clients'
+// connections, and a client notices that only at its next command.
 func do(t testing.TB, c valkey.Client, args ...string) valkey.ValkeyResult {
 	t.Helper()
-	r := c.Do(context.Background(), c.B().Arbitrary(args...).Build())
+	r := c.Do(context.Background(), c.B().Arbitrary(args...).Build().ToRetryable())
 	require.NoError(t, r.Error(), args[0])
 	return r
 }
@@ -146,7 +148,7 @@ func fill(t testing.TB, c valkey.Client, keys ...string) {
 	t.Helper()
 	cmds := make(valkey.Commands, len(keys))
 	for i, k := range keys {
-		cmds[i] = c.B().Set().Key(k).Value("v").Build()
+		cmds[i] = c.B().Set().Key(k).Value("v").Build().ToRetryable()
 	}
 	for _, r := range c.DoMulti(context.Background(), cmds...) {
 		require.NoError(t, r.Error())
