@@ -15,7 +15,7 @@ GOLANGCI_LINT ?= github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 # cores to serve them.
 TEST_FLAGS ?= -race -tags failpoints -p 2 -timeout 14m
 # With -race, so that what vet compiles serves the tests.
-VET_FLAGS ?= -race -tags failpoints,browser,soak
+VET_FLAGS ?= -race -tags failpoints,browser,full,soak
 FUZZTIME ?= 20s
 # Hours of make soak-hours, such as 0.1 to try it.
 H ?= 2
@@ -36,6 +36,10 @@ deps: ## install PostgreSQL and Valkey for demo and tests, if they are missing
 .PHONY: deps-test
 deps-test:
 	@deploy/dev/deps.sh core test
+
+.PHONY: deps-full
+deps-full:
+	@deploy/dev/deps.sh full
 
 .PHONY: deps-majors
 deps-majors:
@@ -71,8 +75,8 @@ test: deps-test ## vet, then run every test with the race detector
 	go test -vet=off $(TEST_FLAGS) ./...
 
 .PHONY: test-full
-test-full: deps-test deps-majors ## what takes longer, in parts: the long integration tests, PostgreSQL 14 to 18, rates, Helm, the page in a browser, fuzzing for FUZZTIME; prints how long it took
-	WALPURGE_TEST_FULL=1 TEST_FLAGS='$(TEST_FLAGS)' VET_FLAGS='$(VET_FLAGS)' deploy/dev/test-parts.sh full
+test-full: deps-test deps-full deps-majors ## what takes longer, in parts: the long integration tests, PostgreSQL 14 to 18, rates, Helm, the page in a browser, fuzzing for FUZZTIME; prints how long it took
+	TEST_FLAGS='$(TEST_FLAGS)' VET_FLAGS='$(VET_FLAGS)' deploy/dev/test-parts.sh full
 
 .PHONY: test-soak
 test-soak: deps-test ## the suite N=5 times in parts, the last two beside two processes that keep both cores busy; dist/soak/summary.txt
@@ -86,7 +90,7 @@ soak-hours: deps deps-majors build ## H=2 hours of load with reloads, DDL, failo
 
 .PHONY: test-rate
 test-rate: deps ## hold the rates at which backlogs are drained; wants both cores to itself
-	WALPURGE_TEST_RATE=1 go test -count 1 -vet=off -v -run '^TestDrainRate$$' ./integration
+	go test -count 1 -vet=off -v -tags full -run '^TestDrainRate$$' ./integration
 
 .PHONY: test-helm
 test-helm: ## render and lint the Helm chart, with helm as a Go module of its own

@@ -164,17 +164,3 @@ func TestColumnListsOfAnotherOwner(t *testing.T) {
 	require.Empty(t, r.held("slug:a"))
 	require.Equal(t, "id,slug", r.lists()["wide"])
 }
-
-// TestColumnListsOfOldServers: PostgreSQL 14 has none, and says so.
-func TestColumnListsOfOldServers(t *testing.T) {
-	t.Parallel()
-	if rounds(0, 1) == 0 {
-		return // installs other major versions
-	}
-	r := newRig(t, rigOptions{binaries: major(t, 14)})
-	r.pgExtra = "\n  column_lists: true"
-	r.config(freeAddr(t))
-	refused := r.call("run")
-	require.Equal(t, 1, refused.code)
-	require.Contains(t, refused.stderr, "postgres.column_lists: the server is PostgreSQL 14, which has no column lists; fix: take it out, or upgrade to 15 or newer")
-}

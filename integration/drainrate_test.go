@@ -1,3 +1,5 @@
+//go:build full
+
 package integration
 
 import (
@@ -20,9 +22,6 @@ import (
 // quarters of what was once reached. b is told only. It wants both cores to itself:
 // make test-rate.
 func TestDrainRate(t *testing.T) {
-	if os.Getenv("WALPURGE_TEST_RATE") == "" {
-		return
-	}
 	const alternations = 5
 	goal := map[string]float64{"a": 1.3, "c": 1.6}
 	reached := map[string]float64{"a": 0.89, "c": 1.2}

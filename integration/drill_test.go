@@ -105,7 +105,7 @@ func TestOnCallDrill(t *testing.T) {
 	p := startPrometheus(t)
 	t.Run("faults", func(t *testing.T) {
 		for _, f := range drills() {
-			if f.long && rounds(0, 1) == 0 {
+			if f.long && !full {
 				continue
 			}
 			t.Run(f.name, func(t *testing.T) {

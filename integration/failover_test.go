@@ -1,3 +1,5 @@
+//go:build full || soak
+
 package integration
 
 import (
@@ -103,9 +105,6 @@ func (d *daemon) gaps() map[string]string {
 // has them all; so no purge may be lost, and nothing is flushed.
 func TestFailoverIsNoGap(t *testing.T) {
 	t.Parallel()
-	if rounds(0, 1) == 0 {
-		return
-	}
 	for _, version := range []int{17, 18} {
 		t.Run(fmt.Sprint("PostgreSQL ", version), func(t *testing.T) {
 			r := newRig(t, rigOptions{binaries: major(t, version)})
@@ -160,9 +159,6 @@ func TestFailoverIsNoGap(t *testing.T) {
 // unknown.
 func TestFailoverWithoutTheSlot(t *testing.T) {
 	t.Parallel()
-	if rounds(0, 1) == 0 {
-		return
-	}
 	for _, tc := range []struct {
 		name, failover string
 		standby        map[string]string
@@ -203,9 +199,6 @@ func TestFailoverWithoutTheSlot(t *testing.T) {
 // the primary streams nothing that the standby lacks, the daemon had nothing of it.
 func TestFailoverThatUndoesCommits(t *testing.T) {
 	t.Parallel()
-	if rounds(0, 1) == 0 {
-		return
-	}
 	for _, held := range []bool{false, true} {
 		t.Run(fmt.Sprint("held back ", held), func(t *testing.T) {
 			t.Parallel()

@@ -4,7 +4,6 @@ import (
 	"encoding/binary"
 	"os"
 	"path/filepath"
-	"strings"
 	"testing"
 	"time"
 
@@ -100,44 +99,4 @@ func TestDamagedStore(t *testing.T) {
 			d.term()
 		})
 	}
-}
-
-// TestOverwrittenStore changes bytes in the middle of the newest block. The server
-// goes on appending to it and hands out nothing of it any more. That is never
-// called fresh, and a start without the damaged files flushes.
-func TestOverwrittenStore(t *testing.T) {
-	t.Parallel()
-	if rounds(0, 1) == 0 {
-		return // only in the long run: it waits until the status is stale
-	}
-	r := newRig(t, rigOptions{})
-	r.exec("INSERT INTO products (id, slug) VALUES (1, 'a')")
-	d := r.start()
-	for range 20 {
-		r.exec("UPDATE products SET ver = ver + 1 WHERE id = 1")
-	}
-	d.wait(r.lsn(), 30*time.Second)
-	d.term()
-	for _, path := range r.blocks() {
-		raw, err := os.ReadFile(path)
-		require.NoError(t, err)
-		for i := len(raw) / 3; i < len(raw); i += 97 {
-			raw[i] ^= 0x55
-		}
-		require.NoError(t, os.WriteFile(path, raw, 0o600))
-	}
-	r.fill([]string{"product:1", "stays"}, "/product-1")
-	r.exec("UPDATE products SET name = 'b' WHERE id = 1")
-	d = r.start()
-	eventually(t, time.Minute, func() bool {
-		s := d.status().Summary
-		return strings.HasPrefix(s, "STALE") || strings.HasPrefix(s, "UNKNOWN") || len(r.held("product:1")) == 0
-	}, "purged or stale, and never fresh for long without a purge")
-	d.kill()
-	require.NoError(t, os.RemoveAll(r.path("data")))
-	d = r.start()
-	d.wait(r.lsn(), 30*time.Second)
-	require.Equal(t, []string{"stays"}, r.held("product:1", "stays"))
-	require.Zero(t, r.edge.Objects())
-	d.fresh()
 }

@@ -29,7 +29,7 @@ func TestMain(m *testing.M) {
 // rounds is how often a test repeats what happens at random: short, or long when
 // there is time for it (make test-full).
 func rounds(short, long int) int {
-	if os.Getenv("WALPURGE_TEST_FULL") != "" {
+	if full {
 		return long
 	}
 	return short

@@ -1,3 +1,5 @@
+//go:build full || soak
+
 package integration
 
 import (
@@ -38,9 +40,6 @@ const majorsCatalog = catalog + `  - name: order
 // each kind of change, and through a crash of the daemon.
 func TestEveryMajor(t *testing.T) {
 	t.Parallel()
-	if rounds(0, 1) == 0 {
-		return
-	}
 	for version := oldestMajor; version <= newestMajor; version++ {
 		t.Run(fmt.Sprint("PostgreSQL ", version), func(t *testing.T) {
 			r := newRig(t, rigOptions{binaries: major(t, version), schema: majorsSchema, catalog: majorsCatalog})
@@ -84,4 +83,32 @@ func TestEveryMajor(t *testing.T) {
 			d.term()
 		})
 	}
+}
+
+// TestHistoriesOnOtherMajors has newer servers send every change at once, and older ones
+// little by little.
+func TestHistoriesOnOtherMajors(t *testing.T) {
+	t.Parallel()
+	for version := oldestMajor; version <= newestMajor; version++ {
+		t.Run(fmt.Sprint("PostgreSQL ", version), func(t *testing.T) {
+			settings := map[string]string{"logical_decoding_work_mem": "64kB"}
+			if version >= 16 {
+				settings["debug_logical_replication_streaming"] = "immediate"
+			}
+			w := histories(t, harness.PostgresConfig{Binaries: major(t, version), Settings: settings}, 400, false)
+			require.Equal(t, 1, w.sessions)
+			require.Positive(t, w.aborted[1])
+		})
+	}
+}
+
+// TestColumnListsOfOldServers: PostgreSQL 14 has none, and says so.
+func TestColumnListsOfOldServers(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, rigOptions{binaries: major(t, 14)})
+	r.pgExtra = "\n  column_lists: true"
+	r.config(freeAddr(t))
+	refused := r.call("run")
+	require.Equal(t, 1, refused.code)
+	require.Contains(t, refused.stderr, "postgres.column_lists: the server is PostgreSQL 14, which has no column lists; fix: take it out, or upgrade to 15 or newer")
 }

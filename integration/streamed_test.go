@@ -215,26 +215,6 @@ func TestHistoriesOfShapes(t *testing.T) {
 	}
 }
 
-// TestHistoriesOnOtherMajors has newer servers send every change at once, and older ones
-// little by little.
-func TestHistoriesOnOtherMajors(t *testing.T) {
-	t.Parallel()
-	if rounds(0, 1) == 0 {
-		return
-	}
-	for version := oldestMajor; version <= newestMajor; version++ {
-		t.Run(fmt.Sprint("PostgreSQL ", version), func(t *testing.T) {
-			settings := map[string]string{"logical_decoding_work_mem": "64kB"}
-			if version >= 16 {
-				settings["debug_logical_replication_streaming"] = "immediate"
-			}
-			w := histories(t, harness.PostgresConfig{Binaries: major(t, version), Settings: settings}, 400, false)
-			require.Equal(t, 1, w.sessions)
-			require.Positive(t, w.aborted[1])
-		})
-	}
-}
-
 func histories(t *testing.T, cfg harness.PostgresConfig, count int, shapes bool) *witness {
 	const writers = 8
 	pg, err := harness.StartPostgres(t.Context(), cfg)

@@ -3,7 +3,8 @@
 # start are installed: PostgreSQL 15 or newer and Valkey (or Redis 7 or newer).
 # It also looks for a Go new enough for go.mod. Group test: a C compiler, which
 # the race detector needs, Varnish with its xkey module, and Prometheus, which tests
-# the alerts. Group browser: a headless Chromium, for the tests of the status page.
+# the alerts. Group full: systemd-analyze and fakeroot, which test the Debian package and
+# its unit. Group browser: a headless Chromium, for the tests of the status page.
 #
 #   deps.sh [--check] [GROUP...]
 #
@@ -32,7 +33,7 @@ say() { printf '%s\n' "$*"; }
 complain() { printf 'deps: %s\n' "$*" >&2; }
 
 usage() {
-  sed -n '2,15s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"
+  sed -n '2,16s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"
   say "Groups: $(declare -F | sed -n 's/^declare -f group_//p' | paste -sd' ')"
 }
 
@@ -352,6 +353,17 @@ group_test() {
   need "a C compiler" find_compiler install_compiler "apt-get install gcc libc6-dev"
   need "Varnish with xkey" find_varnish install_varnish "apt-get install varnish varnish-modules"
   need "Prometheus" find_prometheus install_prometheus "deploy/dev/deps.sh test   (or put promtool and prometheus, from 2.42, into PATH)"
+}
+
+find_packaging() {
+  command -v dpkg-deb >/dev/null && command -v systemd-analyze >/dev/null && command -v fakeroot >/dev/null || return 1
+  say "dpkg-deb, systemd-analyze and fakeroot"
+}
+
+install_packaging() { install systemd fakeroot; }
+
+group_full() {
+  need "dpkg-deb, systemd-analyze and fakeroot" find_packaging install_packaging "apt-get install dpkg systemd fakeroot"
 }
 
 find_browser() {

@@ -216,22 +216,6 @@ func ours(t *testing.T, where, line string, words []string) {
 	}
 }
 
-// A test that a document names exists.
-func TestNamedTestsExist(t *testing.T) {
-	var all strings.Builder
-	for _, name := range files(t, "_test.go") {
-		all.WriteString(read(t, name))
-	}
-	for _, name := range files(t, ".md") {
-		_, prose := blocks(read(t, name))
-		for _, word := range spans(prose) {
-			if regexp.MustCompile(`^(Test|Fuzz)[A-Z]\w*$`).MatchString(word) && !strings.Contains(all.String(), "func "+word+"(") {
-				t.Errorf("%s names the test %s, which does not exist", name, word)
-			}
-		}
-	}
-}
-
 // A path in backticks that looks like one of ours exists.
 func TestNamedPathsExist(t *testing.T) {
 	form := regexp.MustCompile(`^(cmd|cdc|router|sinks|rules|deploy|integration|docs|\.ci)/[\w./-]*\w$`)

@@ -4,7 +4,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"testing"
 
@@ -36,24 +35,4 @@ func TestGoBlocks(t *testing.T) {
 		}
 	}
 	require.GreaterOrEqual(t, seen, 3)
-}
-
-// JavaScript in documents parses, where there is something to parse it with.
-func TestScriptBlocks(t *testing.T) {
-	node, err := exec.LookPath("node")
-	if err != nil {
-		return
-	}
-	for _, name := range files(t, ".md") {
-		found, _ := blocks(read(t, name))
-		for _, b := range found {
-			if b.lang != "js" {
-				continue
-			}
-			file := filepath.Join(t.TempDir(), "block"+strconv.Itoa(b.line)+".mjs")
-			require.NoError(t, os.WriteFile(file, []byte(b.text), 0o600))
-			out, err := exec.Command(node, "--check", file).CombinedOutput()
-			require.NoError(t, err, "%s:%d: %s", name, b.line, out)
-		}
-	}
 }

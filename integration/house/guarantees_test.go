@@ -8,7 +8,7 @@ import (
 )
 
 // Every promise is in both documents, and names tests that fail without it; that
-// these exist is TestNamedTestsExist's business.
+// these exist is TestNamedTestsRun's business.
 func TestEveryPromiseNamesItsTests(t *testing.T) {
 	page, design := read(t, "docs/guarantees.md"), read(t, "DESIGN.md")
 	named := regexp.MustCompile("`(Test|Fuzz)[A-Z]\\w*`")

@@ -2,7 +2,6 @@ package house
 
 import (
 	"os"
-	"os/exec"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -18,9 +17,6 @@ import (
 // installers are the programs that documents may call besides, to install and to
 // look at what was installed.
 var installers = []string{"valkey-cli", "xargs", "sha256sum", "dpkg", "systemctl", "journalctl", "helm"}
-
-// full says whether there is time for what takes longer (make test-full).
-func full() bool { return os.Getenv("WALPURGE_TEST_FULL") != "" }
 
 // unit reads the assignments of a unit file, by section and key.
 func unit(t *testing.T, name string) map[string][]string {
@@ -74,28 +70,6 @@ func TestUnit(t *testing.T) {
 	}
 	require.NotEmpty(t, ids("LoadCredential"))
 	require.Equal(t, ids("LoadCredential"), ids("SetCredential"))
-}
-
-// Where systemd is, it finds nothing wrong, and little exposed.
-func TestUnitBySystemd(t *testing.T) {
-	tool, err := exec.LookPath("systemd-analyze")
-	if err != nil || !full() {
-		return
-	}
-	dir := t.TempDir()
-	exe, err := exec.LookPath("true")
-	require.NoError(t, err)
-	file := filepath.Join(dir, filepath.Base(unitFile))
-	// It looks for the program, which is not installed here.
-	text := strings.Replace(read(t, unitFile), "/usr/bin/walpurge", exe, 1)
-	require.NoError(t, os.WriteFile(file, []byte(text), 0o600))
-	out, err := exec.Command(tool, "verify", "--man=no", file).CombinedOutput()
-	require.NoError(t, err, "%s", out)
-	for line := range strings.SplitSeq(string(out), "\n") {
-		require.NotContains(t, line, "walpurge.service:", "a line of the unit is ignored")
-	}
-	out, err = exec.Command(tool, "security", "--offline=true", "--threshold=20", file).CombinedOutput()
-	require.NoError(t, err, "%s", out)
 }
 
 var credentialForm = regexp.MustCompile(`\$\{CREDENTIALS_DIRECTORY\}/([a-z]+)`)

@@ -156,7 +156,7 @@ func (w *world) whole(d *daemon) {
 }
 
 // seeds are those asked for: one by WALPURGE_SEED, so many by WALPURGE_SEEDS, else as
-// many as there is time for.
+// many as the suite has time for.
 func seeds(t *testing.T) (from, to uint64) {
 	number := func(name string) (uint64, bool) {
 		n, err := strconv.ParseUint(os.Getenv(name), 10, 64)
@@ -171,10 +171,7 @@ func seeds(t *testing.T) (from, to uint64) {
 	if n, some := number("WALPURGE_SEEDS"); some {
 		return 0, n
 	}
-	if os.Getenv("WALPURGE_TEST_FULL") != "" {
-		return 0, 8000
-	}
-	return 0, 2000
+	return 0, schedules
 }
 
 // Whatever fails, dies or comes late: every committed row has, at every sink that its rule

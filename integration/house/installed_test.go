@@ -1,3 +1,5 @@
+//go:build full && linux
+
 package house
 
 import (
@@ -37,12 +39,10 @@ func (d *debian) dpkg(args ...string) string {
 func (d *debian) path(name string) string { return filepath.Join(d.root, name) }
 
 // The package holds what it should, installs beside nothing else, runs, is updated
-// without touching what an administrator wrote, and goes without a trace. It needs
-// Debian's tools, and belongs to make test-full.
+// without touching what an administrator wrote, and goes without a trace.
 func TestDebianPackage(t *testing.T) {
-	if _, err := exec.LookPath("dpkg-deb"); err != nil || !full() {
-		return
-	}
+	_, err := exec.LookPath("dpkg-deb")
+	require.NoError(t, err, "install dpkg")
 	out := t.TempDir()
 	cmd := exec.CommandContext(t.Context(), "deploy/debian/build.sh", "1.2.3", out)
 	cmd.Dir, cmd.Env = top, append(os.Environ(), "SOURCE_DATE_EPOCH=1700000000")
@@ -91,4 +91,24 @@ func TestDebianPackage(t *testing.T) {
 	users, err = os.ReadFile(d.path("etc/passwd"))
 	require.NoError(t, err)
 	require.NotContains(t, string(users), "walpurge")
+}
+
+// Where systemd is, it finds nothing wrong, and little exposed.
+func TestUnitBySystemd(t *testing.T) {
+	tool, err := exec.LookPath("systemd-analyze")
+	require.NoError(t, err, "apt-get install systemd")
+	dir := t.TempDir()
+	exe, err := exec.LookPath("true")
+	require.NoError(t, err)
+	file := filepath.Join(dir, filepath.Base(unitFile))
+	// It looks for the program, which is not installed here.
+	text := strings.Replace(read(t, unitFile), "/usr/bin/walpurge", exe, 1)
+	require.NoError(t, os.WriteFile(file, []byte(text), 0o600))
+	out, err := exec.Command(tool, "verify", "--man=no", file).CombinedOutput()
+	require.NoError(t, err, "%s", out)
+	for line := range strings.SplitSeq(string(out), "\n") {
+		require.NotContains(t, line, "walpurge.service:", "a line of the unit is ignored")
+	}
+	out, err = exec.Command(tool, "security", "--offline=true", "--threshold=20", file).CombinedOutput()
+	require.NoError(t, err, "%s", out)
 }

@@ -1,0 +1,6 @@
+//go:build !full
+
+package simulate
+
+// schedules is how many seeds make test tries.
+const schedules = 2000
