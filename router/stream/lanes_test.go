@@ -61,6 +61,11 @@ func TestARenamedLaneGoesOn(t *testing.T) {
 		require.NoError(t, again.Ack(m.Seq))
 	}
 	again.drain(t.Context())
+	eventually(t, "the server has the acknowledgements", func() bool {
+		info, err := again.cons.Info(t.Context())
+		require.NoError(t, err)
+		return info.AckFloor.Stream >= seq
+	})
 	done := consumer(t, s, "valkey")
 	require.Equal(t, []LaneInfo{{"valkey", false}}, lanes(t, s))
 	require.Len(t, done.cons.CachedInfo().Config.FilterSubjects, 2)
