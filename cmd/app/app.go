@@ -124,6 +124,7 @@ func (a *App) open(ctx context.Context, reload func(context.Context) error) erro
 		return err
 	}
 	a.reloads = newReloadMetrics(a.metrics)
+	a.reloads.note(a.stream.Refused())
 	a.metrics.MustRegister(&collector{app: a})
 	registerBills(a.metrics, a.targets)
 	a.admin = admin.New(a.adminConfig(reload))
@@ -145,7 +146,21 @@ func (a *App) openStream(ctx context.Context) error {
 		Pipeline: a.cfg.Pipeline, MaxAge: a.cfg.Stream.MaxAge, MaxBytes: a.cfg.Stream.MaxBytes,
 		Replicas: a.cfg.NATS.Replicas, Sync: sync, Shared: !a.cfg.NATS.Embedded(), Tracer: a.opts.Tracer,
 	})
-	return err
+	if err != nil {
+		return err
+	}
+	if err := a.stream.Refused(); err != nil {
+		a.log.Error("the size of the stream is not what the file says", "err", err)
+	}
+	u, err := a.stream.Usage(ctx)
+	if err != nil {
+		return err
+	}
+	if u.Bytes > u.Limit {
+		a.log.Warn("the stream holds more than stream.max_bytes; nothing is dropped, and the reader waits until sinks have purged enough of it or were flushed",
+			"bytes", u.Bytes, "max_bytes", u.Limit)
+	}
+	return nil
 }
 
 func (a *App) openReader() {

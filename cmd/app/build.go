@@ -282,7 +282,7 @@ func (a *App) newLanes(ctx context.Context) error {
 			Name: t.spec.Name, Sink: t.sink, Limits: t.limits, Pace: pace, Source: consumer, Hand: manual,
 			Gates: a.gates(t.spec, consumers, lanes), MaxWait: t.spec.MaxWait, SecondPurge: t.spec.SecondPurge,
 			FlushPace: t.spec.FlushPace, FlushAtMost: t.spec.FlushAtMost,
-			MaxPutOff: maxPutOff(a.cfg.Stream.MaxBytes, t.spec.MaxBacklog), Overflow: overflow,
+			MaxPutOff: maxPutOff(a.stream.MaxBytes(), t.spec.MaxBacklog), Overflow: overflow,
 			Flush: func() []rules.Invalidation { return (*a.plans.Load())[i] },
 			Park:  a.stream.Park, Board: a.board, Metrics: metrics, Logger: log, Tracer: a.opts.Tracer,
 			Collapsed: func(rule string, values int) { a.routing.Collapsed(rule, t.spec.Name, values) },

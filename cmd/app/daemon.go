@@ -194,8 +194,13 @@ func (a *App) tryOut(ctx context.Context, next *config.Config) error {
 		}
 		t.close()
 	}
-	_, err := a.former(ctx, next)
-	return err
+	if _, err := a.former(ctx, next); err != nil {
+		return err
+	}
+	if next.Stream.MaxBytes == a.cfg.Stream.MaxBytes || a.cfg.NATS.Embedded() {
+		return nil
+	}
+	return a.stream.TryMaxBytes(ctx, next.Stream.MaxBytes)
 }
 
 // paused names the lanes that are held by hand, and pause holds those that there are.

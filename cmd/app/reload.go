@@ -1,6 +1,7 @@
 package app
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -63,7 +64,8 @@ func (d *Daemon) Reload(ctx context.Context) error {
 	defer d.reloading.Unlock()
 	err := d.reload(ctx)
 	a := d.app.Load()
-	a.reloads.note(err)
+	// A size that the server does not take is in the files and not in force, reload or not.
+	a.reloads.note(cmp.Or(err, a.stream.Refused()))
 	if err != nil {
 		d.log.Error("reload failed, the old configuration goes on", "err", err)
 		return err

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/nats-io/nats.go"
 	"github.com/stretchr/testify/require"
 
 	"github.com/walpurge/walpurge/cdc"
@@ -32,14 +33,27 @@ func open(t *testing.T, cfg Config) *Stream {
 // openIn opens a stream on a server on a directory, which stop ends.
 func openIn(t *testing.T, dir string, cfg Config) (s *Stream, stop func()) {
 	t.Helper()
+	nc, stop := serve(t, dir, 64<<20)
+	s, err := openOn(t, nc, cfg)
+	require.NoError(t, err)
+	return s, stop
+}
+
+// openOn opens a stream on a connected server.
+func openOn(t *testing.T, nc *nats.Conn, cfg Config) (*Stream, error) {
+	t.Helper()
 	cfg.Pipeline, cfg.Replicas, cfg.MaxAge = "shop", 1, time.Hour
-	server, err := embedded.Start(embedded.Config{Dir: dir, MaxStore: 64 << 20}, quiet)
+	return Open(t.Context(), nc, cfg)
+}
+
+// serve starts a server on a directory, which stop ends.
+func serve(t *testing.T, dir string, maxStore int64) (nc *nats.Conn, stop func()) {
+	t.Helper()
+	server, err := embedded.Start(embedded.Config{Dir: dir, MaxStore: maxStore}, quiet)
 	require.NoError(t, err)
-	nc, err := server.Connect()
+	nc, err = server.Connect()
 	require.NoError(t, err)
-	s, err = Open(t.Context(), nc, cfg)
-	require.NoError(t, err)
-	return s, func() {
+	return nc, func() {
 		nc.Close()
 		server.Close()
 	}

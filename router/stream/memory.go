@@ -34,7 +34,7 @@ func (m Memory) Load(ctx context.Context) ([]byte, error) {
 
 // Save keeps a document in the place of the one before, durably.
 func (m Memory) Save(ctx context.Context, data []byte) error {
-	if _, err := m.s.squeezeIn(ctx, m.s.hand, asideBytes(m.s.cfg.MaxBytes), &nats.Msg{Subject: m.subject(), Data: data}); err != nil {
+	if _, err := m.s.squeezeIn(ctx, m.s.hand, &nats.Msg{Subject: m.subject(), Data: data}); err != nil {
 		return fmt.Errorf("remember %s: %w", m.what, err)
 	}
 	if err := m.s.hand.Purge(ctx, jetstream.WithPurgeSubject(m.subject()), jetstream.WithPurgeKeep(1)); err != nil {

@@ -69,7 +69,7 @@ func (s *Stream) raiseNote(ctx context.Context, subject string, seq uint64) erro
 
 func (s *Stream) noteIn(ctx context.Context, in jetstream.Stream, subject string, seq uint64, opts ...jetstream.PublishOpt) error {
 	m := &nats.Msg{Subject: subject, Data: strconv.AppendUint(nil, seq, 10)}
-	if _, err := s.squeezeIn(ctx, in, asideBytes(s.cfg.MaxBytes), m, opts...); err != nil {
+	if _, err := s.squeezeIn(ctx, in, m, opts...); err != nil {
 		return fmt.Errorf("note a place in the stream: %w", err)
 	}
 	if err := in.Purge(ctx, jetstream.WithPurgeSubject(subject), jetstream.WithPurgeKeep(1)); err != nil {

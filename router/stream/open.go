@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -34,6 +35,9 @@ type Config struct {
 	Tracer Tracer
 }
 
+// size is how much a stream may hold, and how much it holds.
+type size struct{ limit, held int64 }
+
 // Tracer adds spans to traces.
 type Tracer interface {
 	Span(parent, name, sink string, began, ended time.Time)
@@ -49,6 +53,10 @@ type Stream struct {
 	js     jetstream.JetStream
 	stream jetstream.Stream
 	parked jetstream.Stream
+	// sizes are those of the streams when they were opened, by name.
+	sizes   map[string]size
+	refused error
+
 	// hand holds the manual purges, and notes.
 	hand jetstream.Stream
 
@@ -83,7 +91,9 @@ func OpenOn(ctx context.Context, js jetstream.JetStream, cfg Config) (*Stream, e
 	if failpoint.On("stream_discards_old") {
 		discard = jetstream.DiscardOld
 	}
-	st, err := js.CreateOrUpdateStream(ctx, jetstream.StreamConfig{
+	s := &Stream{cfg: cfg, nc: js.Conn(), js: js, sizes: make(map[string]size), manualNumbers: make(map[string]uint64)}
+	var err error
+	if s.stream, err = s.openStream(ctx, jetstream.StreamConfig{
 		Name:      name,
 		Subjects:  []string{purgeSubject(cfg.Pipeline, "*"), progressSubject(cfg.Pipeline)},
 		Retention: jetstream.LimitsPolicy,
@@ -95,11 +105,10 @@ func OpenOn(ctx context.Context, js jetstream.JetStream, cfg Config) (*Stream, e
 		Replicas: cfg.Replicas,
 		// No use is made of message ids: a batch published twice is purged twice.
 		Duplicates: 100 * time.Millisecond,
-	})
-	if err != nil {
-		return nil, explainOpen(name, err)
+	}); err != nil {
+		return nil, err
 	}
-	s := &Stream{cfg: cfg, nc: js.Conn(), js: js, stream: askedStream{st}, manualNumbers: make(map[string]uint64)}
+	s.cfg.MaxBytes = s.stream.CachedInfo().Config.MaxBytes
 	if s.parked, err = s.aside(ctx, parkedName(cfg.Pipeline), parkedSubject(cfg.Pipeline, "*"), storedSubject(cfg.Pipeline, "*")); err != nil {
 		return nil, err
 	}
@@ -117,7 +126,7 @@ func OpenOn(ctx context.Context, js jetstream.JetStream, cfg Config) (*Stream, e
 
 // aside opens a small stream that has room when the large one is full.
 func (s *Stream) aside(ctx context.Context, name string, subjects ...string) (jetstream.Stream, error) {
-	st, err := s.js.CreateOrUpdateStream(ctx, jetstream.StreamConfig{
+	return s.openStream(ctx, jetstream.StreamConfig{
 		Name:      name,
 		Subjects:  subjects,
 		Retention: jetstream.LimitsPolicy,
@@ -126,11 +135,72 @@ func (s *Stream) aside(ctx context.Context, name string, subjects ...string) (je
 		MaxBytes:  asideBytes(s.cfg.MaxBytes),
 		Replicas:  s.cfg.Replicas,
 	})
-	if err != nil {
-		return nil, explainOpen(name, err)
+}
+
+// openStream creates a stream or updates it. A smaller MaxBytes drops nothing: the server takes
+// no message until what is there fits. Where the server refuses another MaxBytes, a stream
+// that is as it must be otherwise goes on with the one that it has; see Refused.
+func (s *Stream) openStream(ctx context.Context, cfg jetstream.StreamConfig) (jetstream.Stream, error) {
+	st, err := s.js.CreateOrUpdateStream(ctx, cfg)
+	if api := (*jetstream.APIError)(nil); errors.As(err, &api) {
+		st, err = s.openRefused(ctx, cfg, err)
 	}
+	if err != nil {
+		if errors.Is(err, jetstream.ErrJetStreamNotEnabled) {
+			return nil, fmt.Errorf("the NATS server has no JetStream: start it with -js: %w", err)
+		}
+		return nil, fmt.Errorf("create stream %s: %w", cfg.Name, err)
+	}
+	info := st.CachedInfo()
+	s.sizes[cfg.Name] = size{limit: info.Config.MaxBytes, held: int64(info.State.Bytes)}
 	return askedStream{st}, nil
 }
+
+// openRefused opens a stream whose update was refused with the size that it has, or returns
+// why it was refused. An account that was given less than its streams reserve takes no update at
+// all, not even one that changes nothing.
+func (s *Stream) openRefused(ctx context.Context, cfg jetstream.StreamConfig, refused error) (jetstream.Stream, error) {
+	st, err := s.js.Stream(ctx, cfg.Name)
+	if err != nil {
+		return nil, refused
+	}
+	old, wanted := st.CachedInfo().Config, cfg.MaxBytes
+	cfg.MaxBytes = old.MaxBytes
+	if updated, err := s.js.UpdateStream(ctx, cfg); err == nil {
+		st = updated
+	} else if !slices.Equal(old.Subjects, cfg.Subjects) || old.Retention != cfg.Retention || old.Discard != cfg.Discard ||
+		old.Storage != cfg.Storage || old.Replicas != cfg.Replicas || old.AllowDirect {
+		return nil, refused
+	}
+	if wanted != old.MaxBytes {
+		s.refused = errors.Join(s.refused, fmt.Errorf("stream.max_bytes: the NATS server refuses %d bytes for stream %s: %w; %d bytes stay in force; "+
+			"give the server or the account more room, or set another size", wanted, cfg.Name, refused, old.MaxBytes))
+	}
+	return st, nil
+}
+
+// Refused says which limits the server did not take, nil if it took all. The streams have
+// those from before.
+func (s *Stream) Refused() error { return s.refused }
+
+// TryMaxBytes gives the streams another size while they are in use, or returns why the server
+// refuses it and leaves them as they are. The Stream goes on as if it had the size from before.
+func (s *Stream) TryMaxBytes(ctx context.Context, maxBytes int64) error {
+	cfg := s.cfg
+	cfg.MaxBytes = maxBytes
+	tried, err := OpenOn(ctx, s.js, cfg)
+	if err == nil {
+		err = tried.refused
+	}
+	if err == nil {
+		return nil
+	}
+	_, back := OpenOn(ctx, s.js, s.cfg)
+	return errors.Join(err, back)
+}
+
+// MaxBytes is the size of the stream that is in force.
+func (s *Stream) MaxBytes() int64 { return s.cfg.MaxBytes }
 
 // asideBytes is the room for parked invalidations, and that for manual purges, beside a
 // stream of a size.
@@ -138,13 +208,6 @@ func asideBytes(maxBytes int64) int64 { return max(maxBytes/16, 1<<20) }
 
 // StoreBytes is the room that a pipeline's streams may take together.
 func StoreBytes(maxBytes int64) int64 { return maxBytes + 2*asideBytes(maxBytes) + 3*maxSqueeze }
-
-func explainOpen(name string, err error) error {
-	if errors.Is(err, jetstream.ErrJetStreamNotEnabled) {
-		return fmt.Errorf("the NATS server has no JetStream: start it with -js: %w", err)
-	}
-	return fmt.Errorf("create stream %s: %w", name, err)
-}
 
 // LastClaim returns the newest claim in the stream and its sequence, or false
 // if there is none.

@@ -44,7 +44,7 @@ func (s *Stream) Flush(ctx context.Context, sink, reason string) (uint64, error)
 	if err != nil {
 		return 0, fmt.Errorf("encode a flush for %s: %w", sink, err)
 	}
-	ack, err := s.squeezeIn(ctx, s.stream, s.cfg.MaxBytes, &nats.Msg{Subject: purgeSubject(s.cfg.Pipeline, sink), Data: data})
+	ack, err := s.squeezeIn(ctx, s.stream, &nats.Msg{Subject: purgeSubject(s.cfg.Pipeline, sink), Data: data})
 	if err != nil {
 		return 0, fmt.Errorf("store a flush for %s: %w", sink, err)
 	}
@@ -52,18 +52,19 @@ func (s *Stream) Flush(ctx context.Context, sink, reason string) (uint64, error)
 }
 
 // squeezeIn stores a small message that must be stored even if the stream is full: one that
-// makes room by being there, or a note. A stream of so many bytes that has no room for it is
-// made a little larger, until it is opened again: the server drops nothing from one whose
-// limit is lowered (DiscardNew).
-func (s *Stream) squeezeIn(ctx context.Context, in jetstream.Stream, bytes int64, m *nats.Msg, opts ...jetstream.PublishOpt) (*jetstream.PubAck, error) {
+// makes room by being there, or a note. A stream that has no room for it is made a little
+// larger, until it is opened again: the server drops nothing from one whose limit is lowered
+// (DiscardNew).
+func (s *Stream) squeezeIn(ctx context.Context, in jetstream.Stream, m *nats.Msg, opts ...jetstream.PublishOpt) (*jetstream.PubAck, error) {
 	ack, err := s.js.PublishMsg(ctx, m, opts...)
 	for extra := int64(squeeze); isFull(err) && extra <= maxSqueeze; extra *= 2 {
 		info, ierr := in.Info(ctx)
 		if ierr != nil {
 			return nil, ierr
 		}
-		larger := info.Config
-		larger.MaxBytes = bytes + extra
+		larger, opened := info.Config, s.sizes[info.Config.Name]
+		// One whose limit was lowered may still hold more than that.
+		larger.MaxBytes = max(opened.limit, min(opened.held, int64(info.State.Bytes))) + extra
 		if _, ierr := s.js.UpdateStream(ctx, larger); ierr != nil {
 			return nil, ierr
 		}

@@ -25,7 +25,9 @@ type Config struct {
 	// TokenFile holds the token that they must present.
 	Listen    string
 	TokenFile string
-	// MaxStore bounds the disk, in bytes.
+	// MaxStore bounds the disk, in bytes. Where the streams of an earlier run reserve or
+	// hold more, that is the bound until the next start: the server would refuse every change of
+	// their limits, lower ones included, and every message.
 	MaxStore int64
 }
 
@@ -55,6 +57,9 @@ func Start(cfg Config, log *slog.Logger) (*Server, error) {
 		err = mend(s.store.root, log)
 	}
 	if err == nil {
+		opts.JetStreamMaxStore = max(cfg.MaxStore, s.store.claimed())
+	}
+	if err == nil {
 		err = s.start(opts, log)
 	}
 	if err != nil {
@@ -69,7 +74,6 @@ func (s *Server) options() (*server.Options, error) {
 		ServerName:             "walpurge",
 		JetStream:              true,
 		StoreDir:               s.cfg.Dir,
-		JetStreamMaxStore:      s.cfg.MaxStore,
 		JetStreamMaxMemory:     8 << 20,
 		MaxPayload:             4 << 20,
 		NoSigs:                 true,
