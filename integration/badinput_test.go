@@ -85,7 +85,7 @@ var faults = []fault{
 		lines: []string{`role "weak" has no REPLICATION privilege; fix: ALTER ROLE "weak" REPLICATION;`}},
 	{name: "role that owns nothing", cause: as("helper"), code: 1,
 		lines: []string{`user "helper" may not create or alter publication "walpurge_app" for these tables: that takes CREATE on the database, and the owner of publication and tables; ` +
-			"fix: let their owner or a DBA run what `walpurge setup --print` shows, and set postgres.manage: false"}},
+			"fix: set postgres.manage: false, and let their owner or a DBA run what `walpurge setup --print` shows: " + setupSQL}},
 	{name: "wrong password", cause: as("guarded"), code: 1,
 		lines: []string{`PostgreSQL at {pg} refuses user "guarded": password authentication failed for user "guarded" (SQLSTATE 28P01); ` +
 			`fix: set the right password in postgres.url, postgres.password_file, PGPASSWORD or ~/.pgpass`},
@@ -96,8 +96,7 @@ var faults = []fault{
 		check: []string{`database: PostgreSQL at {pg} refuses user "postgres": database "ap" does not exist (SQLSTATE 3D000); fix: name an existing database in postgres.url`}},
 	{name: "nothing set up, not managed", cause: yaml("postgres:", "postgres:\n  manage: false"), code: 1,
 		lines: []string{`publication or slot is incomplete, and postgres.manage is false; fix: run as their owner: ` +
-			`CREATE PUBLICATION "walpurge_app" FOR TABLE "public"."categories", "public"."products" WITH (publish_via_partition_root = true); ` +
-			`SELECT pg_create_logical_replication_slot('walpurge_app', 'pgoutput');`}},
+			setupSQL}},
 	{name: "slot of another plugin", cause: sql("SELECT pg_create_logical_replication_slot('walpurge_app', 'test_decoding')"), code: 1, leaves: true,
 		lines: []string{`slot "walpurge_app" exists with plugin "test_decoding" in database "app", want pgoutput in "app"; ` +
 			`fix: choose another postgres.slot, or drop it: SELECT pg_drop_replication_slot('walpurge_app');`}},
@@ -106,7 +105,8 @@ var faults = []fault{
 			`publication "walpurge_app" does not publish every operation; fix: ALTER PUBLICATION "walpurge_app" SET (publish = 'insert, update, delete, truncate');`}},
 	{name: "publication with a row filter", cause: sql("CREATE PUBLICATION walpurge_app FOR TABLE products WHERE (id > 3) WITH (publish_via_partition_root = true)"), code: 1, leaves: true,
 		lines: []string{`publication "walpurge_app" has a row filter on products, so changes would be missed; ` +
-			`fix: ALTER PUBLICATION "walpurge_app" DROP TABLE products; ALTER PUBLICATION "walpurge_app" ADD TABLE products;`}},
+			`fix: BEGIN; ALTER PUBLICATION "walpurge_app" DROP TABLE products; ALTER PUBLICATION "walpurge_app" ADD TABLE products; ` +
+			`SELECT pg_logical_emit_message(true, 'walpurge.tables', '{"publication":"walpurge_app"}'); COMMIT;`}},
 
 	{name: "data_dir below a file", cause: yaml("/data\n", "/token/data\n"), code: 1,
 		lines: []string{`data_dir: mkdir {dir}/token: not a directory; create it and give it to the user of the daemon`},
@@ -121,6 +121,12 @@ var faults = []fault{
 		lines: []string{`http.listen: listen tcp {listen}: bind: address already in use; stop what uses the address, or choose another`},
 		check: []string{"fine: pipeline app, 2 sinks"}},
 }
+
+// setupSQL is what setup prints, in one line.
+const setupSQL = `CREATE PUBLICATION "walpurge_app" FOR TABLE "public"."categories", "public"."products" WITH (publish_via_partition_root = true); ` +
+	`SELECT pg_create_logical_replication_slot('walpurge_app', 'pgoutput'); ` +
+	`DO $$ BEGIN EXECUTE format('COMMENT ON PUBLICATION %I IS %L', 'walpurge_app', 'walpurge: slot walpurge_app begins at ' || ` +
+	`(SELECT confirmed_flush_lsn FROM pg_replication_slots WHERE slot_name = 'walpurge_app')); END $$;`
 
 func TestBadInput(t *testing.T) {
 	r := newRig(t, rigOptions{schema: schema + `

@@ -2,12 +2,15 @@ package integration
 
 import (
 	"encoding/json"
+	"os/exec"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
 
 	"github.com/walpurge/walpurge/cmd/app"
+	"github.com/walpurge/walpurge/integration/harness"
 )
 
 func TestCheckFine(t *testing.T) {
@@ -115,7 +118,18 @@ func TestCheckOffline(t *testing.T) {
 	require.Len(t, lines(o.stderr), 1, o.stderr)
 }
 
-// TestSetupByHand has a DBA run what is printed, and a daemon that may do
+// psql gives statements to psql, as a DBA does.
+func (r *rig) psql(sql string) {
+	r.t.Helper()
+	binaries, err := harness.FindPostgres()
+	require.NoError(r.t, err)
+	cmd := exec.CommandContext(r.t.Context(), binaries.Path("psql"), "-X", "-q", "-v", "ON_ERROR_STOP=1", r.pg.URL("app"))
+	cmd.Stdin = strings.NewReader(sql)
+	out, err := cmd.CombinedOutput()
+	require.NoError(r.t, err, "%s", out)
+}
+
+// TestSetupByHand has a DBA run what check proposes, and a daemon that may do
 // nothing but replicate.
 func TestSetupByHand(t *testing.T) {
 	r := newRig(t, rigOptions{})
@@ -125,14 +139,16 @@ func TestSetupByHand(t *testing.T) {
 	yaml("postgres:", "postgres:\n  manage: false")(r)
 	o := r.call("setup", "--print")
 	require.Zero(t, o.code, o.stderr)
-	require.Equal(t, "CREATE PUBLICATION \"walpurge_app\" FOR TABLE \"public\".\"categories\", \"public\".\"products\" WITH (publish_via_partition_root = true);\n"+
-		"SELECT pg_create_logical_replication_slot('walpurge_app', 'pgoutput');\n"+
-		"DO $$ BEGIN EXECUTE format('COMMENT ON PUBLICATION %I IS %L', 'walpurge_app', 'walpurge: slot walpurge_app begins at ' || "+
-		"(SELECT confirmed_flush_lsn FROM pg_replication_slots WHERE slot_name = 'walpurge_app')); END $$;\n", o.stdout)
+	printed := strings.ReplaceAll(strings.TrimSpace(o.stdout), "\n", " ")
+	require.Equal(t, setupSQL, printed)
 	r.untouched()
-	for _, line := range lines(o.stdout) {
-		r.exec(line)
-	}
+	// What check proposes is the same, and is what is followed here.
+	o = r.call("check")
+	require.Equal(t, 1, o.code)
+	_, sql, found := strings.Cut(strings.TrimSpace(o.stdout), "run as their owner: ")
+	require.True(t, found, o.stdout)
+	require.Equal(t, printed, sql)
+	r.psql(sql)
 	require.Equal(t, []string{"public.categories", "public.products"}, r.published())
 	require.Zero(t, r.call("check").code)
 

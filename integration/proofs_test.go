@@ -105,7 +105,8 @@ func TestCheckFindsWhatIsNotCarried(t *testing.T) {
 	require.Len(t, r.findings("pages"), 1)
 	r.exec("ALTER TABLE pages REPLICA IDENTITY DEFAULT; ALTER PUBLICATION walpurge_app SET TABLE products, categories, pages (id, body, digits, span, data)")
 	require.Contains(t, strings.Join(r.findings("pages"), "\n"),
-		`rule "short" purges by short of public.pages, which the column list of publication walpurge_app leaves out; ALTER PUBLICATION walpurge_app DROP TABLE public.pages; ALTER PUBLICATION walpurge_app ADD TABLE public.pages; or give the rule an `)
+		`rule "short" purges by short of public.pages, which the column list of publication walpurge_app leaves out; fix: BEGIN; ALTER PUBLICATION "walpurge_app" DROP TABLE "public"."pages"; ALTER PUBLICATION "walpurge_app" ADD TABLE "public"."pages"; `+
+			`SELECT pg_logical_emit_message(true, 'walpurge.tables', '{"publication":"walpurge_app"}'); COMMIT; or give the rule an `)
 }
 
 // The lock file stands in for the database, and check says when it no longer can.

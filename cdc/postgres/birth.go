@@ -11,10 +11,10 @@ import (
 	"github.com/walpurge/walpurge/cdc"
 )
 
-// A slot that was made by hand, by `walpurge setup`, and that nobody has read: the
-// daemon's first start on it is no gap, since all that was committed after the slot was
-// made is about to be sent. Where a slot began is not in the catalog, so setup writes it
-// into the comment of the publication. A slot that still stands there was never read.
+// A daemon's first start on a slot that `walpurge setup` created, and that was never read, is
+// not a gap: all that was committed after the slot was created is about to be sent. The
+// catalog does not say where a slot began, so setup writes it into the comment of the
+// publication. A slot whose confirmed position is still that one was never read.
 
 // birthNote is the step that writes the place down; it follows the slot's creation.
 func (c Config) birthNote() Step {

@@ -84,7 +84,7 @@ func (c Config) publication(ctx context.Context, conn *pgx.Conn) (options string
 	}
 	if filtered != "" {
 		errs = append(errs, &Fault{fmt.Errorf("publication %q has a row filter on %s, so changes would be missed", c.Publication, filtered),
-			fmt.Sprintf("ALTER PUBLICATION %s DROP TABLE %s; ALTER PUBLICATION %s ADD TABLE %s;", quote(c.Publication), filtered, quote(c.Publication), filtered)})
+			c.republish(filtered).Script() + ";"})
 	}
 	return options, errors.Join(errs...), nil
 }

@@ -95,7 +95,7 @@ func (r *Reader) ensure(ctx context.Context, conn *pgx.Conn, streamed bool) (ens
 	if streamed {
 		tables = r.publishable(ctx, conn, tables)
 	}
-	done, err := r.cfg.Ensure(ctx, conn, tables, watch.Reads)
+	done, err := r.cfg.Ensure(ctx, conn, tables, watch)
 	r.watching.entered(done.entered)
 	if done.publication {
 		r.opts.Logger.Info("created the publication", "publication", r.cfg.Publication, "tables", len(done.entered))

@@ -122,16 +122,16 @@ type ensured struct {
 	entered map[cdc.Table]published
 }
 
-// Ensure carries out the plan. Without Manage, anything missing is a *Fault that
-// tells the statements.
-func (c Config) Ensure(ctx context.Context, conn *pgx.Conn, tables []cdc.Table, reads ReadsOf) (ensured, error) {
+// Ensure carries out the plan for the tables, which are those of w that can be published.
+// Without Manage, anything missing is an *Incomplete.
+func (c Config) Ensure(ctx context.Context, conn *pgx.Conn, tables []cdc.Table, w Watch) (ensured, error) {
 	done := ensured{entered: make(map[cdc.Table]published)}
-	steps, err := c.Plan(ctx, conn, tables, reads)
+	steps, err := c.Plan(ctx, conn, tables, w.Reads)
 	if err != nil {
 		return done, err
 	}
 	if len(steps) > 0 && !c.Manage {
-		return done, unmanaged(steps)
+		return done, c.incomplete(ctx, conn, w)
 	}
 	for _, s := range steps {
 		entered, err := s.run(ctx, conn, c.Publication)
@@ -144,13 +144,23 @@ func (c Config) Ensure(ctx context.Context, conn *pgx.Conn, tables []cdc.Table, 
 	return done, nil
 }
 
-// Noted are the steps with one more, where they make the slot: it writes down where that
-// begins, so that the first start on it is no gap.
-func (c Config) Noted(steps []Step) []Step {
+// Setup returns the statements of `walpurge setup`: those of Plan for all tables that w
+// means, those of extra, and, where a slot is created, a note of where it begins, so that
+// the first start on it is not a gap. Errors in left say which tables that a pattern matches
+// must not be published. What setup prints, and what an *Incomplete proposes to run, is from here.
+func (c Config) Setup(ctx context.Context, conn *pgx.Conn, w Watch) (steps []Step, left []error, err error) {
+	tables, left, err := c.ResolveAll(ctx, conn, w)
+	if err != nil {
+		return nil, nil, err
+	}
+	if steps, err = c.Plan(ctx, conn, tables, w.Reads); err != nil {
+		return nil, left, err
+	}
 	if len(steps) > 0 && steps[len(steps)-1].Slot {
 		steps = append(steps, c.birthNote())
 	}
-	return steps
+	extra, err := c.extra(ctx, conn, tables, w.Reads)
+	return append(extra, steps...), left, err
 }
 
 // Apply runs the statements in order until one fails.
@@ -164,14 +174,15 @@ func (c Config) Apply(ctx context.Context, conn *pgx.Conn, steps []Step) error {
 }
 
 // Ready finds what would keep a daemon from streaming: what Plan finds, and
-// statements that it would have to run and may not. It changes nothing.
-func (c Config) Ready(ctx context.Context, conn *pgx.Conn, tables []cdc.Table, reads ReadsOf) error {
-	steps, err := c.Plan(ctx, conn, tables, reads)
+// statements that it would have to run and may not. The latter is an *Incomplete with the
+// statements of Setup. It changes nothing.
+func (c Config) Ready(ctx context.Context, conn *pgx.Conn, tables []cdc.Table, w Watch) error {
+	steps, err := c.Plan(ctx, conn, tables, w.Reads)
 	if err != nil || len(steps) == 0 {
 		return err
 	}
 	if !c.Manage {
-		return unmanaged(steps)
+		return c.incomplete(ctx, conn, w)
 	}
 	infos, err := Inspect(ctx, conn, c.Publication, tables)
 	if err != nil {
@@ -191,14 +202,32 @@ func (c Config) Ready(ctx context.Context, conn *pgx.Conn, tables []cdc.Table, r
 	if len(steps) == 1 && steps[0].Slot || may {
 		return nil
 	}
-	return &Fault{fmt.Errorf("user %q may not create or alter publication %q for these tables: that takes CREATE on the database, and the owner of publication and tables",
-		conn.Config().User, c.Publication), letOwner}
+	all, _, err := c.Setup(ctx, conn, w)
+	if err != nil {
+		return err
+	}
+	return &Incomplete{Fault{fmt.Errorf("user %q may not create or alter publication %q for these tables: that takes CREATE on the database, and the owner of publication and tables",
+		conn.Config().User, c.Publication), letOwner + ": " + JoinSteps(all)}}
 }
 
-const letOwner = "let their owner or a DBA run what `walpurge setup --print` shows, and set postgres.manage: false"
+const letOwner = "set postgres.manage: false, and let their owner or a DBA run what `walpurge setup --print` shows"
+
+// Incomplete is a Fault that proposes the statements of Setup.
+type Incomplete struct{ Fault }
+
+// Unwrap returns the Fault.
+func (e *Incomplete) Unwrap() error { return &e.Fault }
+
+func (c Config) incomplete(ctx context.Context, conn *pgx.Conn, w Watch) error {
+	steps, _, err := c.Setup(ctx, conn, w)
+	if err != nil {
+		return err
+	}
+	return unmanaged(steps)
+}
 
 func unmanaged(steps []Step) error {
-	return &Fault{errors.New("publication or slot is incomplete, and postgres.manage is false"), "run as their owner: " + JoinSteps(steps)}
+	return &Incomplete{Fault{errors.New("publication or slot is incomplete, and postgres.manage is false"), "run as their owner: " + JoinSteps(steps)}}
 }
 
 // JoinSteps writes the statements in one line.
@@ -217,9 +246,9 @@ func explainStep(s Step, err error) error {
 	return fmt.Errorf("%s: %w", s.SQL, err)
 }
 
-// Extra takes out of the publication the tables that no rule names, and the columns that
+// extra takes out of the publication the tables that no rule names, and the columns that
 // none reads. Only an explicit setup does: a running daemon never narrows a publication.
-func (c Config) Extra(ctx context.Context, conn *pgx.Conn, tables []cdc.Table, reads ReadsOf) ([]Step, error) {
+func (c Config) extra(ctx context.Context, conn *pgx.Conn, tables []cdc.Table, reads ReadsOf) ([]Step, error) {
 	rows, err := conn.Query(ctx, `SELECT n.nspname, r.relname FROM pg_publication p
 		JOIN pg_publication_rel pr ON pr.prpubid = p.oid JOIN pg_class r ON r.oid = pr.prrelid
 		JOIN pg_namespace n ON n.oid = r.relnamespace WHERE p.pubname = $1 ORDER BY 1, 2`, c.Publication)

@@ -207,7 +207,7 @@ func (r *Reader) Widen(ctx context.Context, w Watch) error {
 	if err != nil {
 		return err
 	}
-	done, err := r.cfg.Ensure(ctx, conn, tables, w.Reads)
+	done, err := r.cfg.Ensure(ctx, conn, tables, w)
 	r.watching.entered(done.entered)
 	return err
 }

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -64,6 +65,9 @@ func Findings(err error) []Finding {
 
 type checker struct{ findings []Finding }
 
+// lineBreaks become a space, so that a finding is one line. Other spaces may belong to a name.
+var lineBreaks = regexp.MustCompile(`\s*[\r\n]\s*`)
+
 // add takes an error apart into one finding a line. Only errors that were
 // joined are taken apart, not those that mention several in a sentence.
 func (c *checker) add(input bool, err error) {
@@ -79,7 +83,7 @@ func (c *checker) add(input bool, err error) {
 	var missing *postgres.Missing
 	c.findings = append(c.findings, Finding{
 		Input: input || errors.As(err, &missing),
-		Text:  strings.Join(strings.Fields(err.Error()), " "),
+		Text:  lineBreaks.ReplaceAllString(strings.TrimSpace(err.Error()), " "),
 	})
 }
 
@@ -95,13 +99,18 @@ func (c *checker) database(ctx context.Context, cfg *config.Config, set *rules.S
 		c.add(false, err)
 		return
 	}
-	for _, left := range cat.left {
-		c.add(false, left)
+	ready, left := cfg.Postgres.Ready(ctx, conn, cat.tables, watch(set)), cat.left
+	if incomplete := (*postgres.Incomplete)(nil); errors.As(ready, &incomplete) {
+		// The statements that it proposes publish all that can be.
+		_, left, _ = cfg.Postgres.Setup(ctx, conn, watch(set))
+	}
+	for _, err := range left {
+		c.add(false, err)
 	}
 	for _, p := range cat.empty() {
 		c.add(false, fmt.Errorf("no table matches the pattern %s yet; make one, or correct the rule's table", p))
 	}
-	c.add(false, cfg.Postgres.Ready(ctx, conn, cat.tables, set.Columns))
+	c.add(false, ready)
 	// Inspect's own errors are in those of Ready.
 	cat.infos, _ = postgres.Inspect(ctx, conn, cfg.Postgres.Publication, cat.tables)
 	some, fatal := cat.missingColumns()
@@ -135,7 +144,6 @@ func (c *checker) database(ctx context.Context, cfg *config.Config, set *rules.S
 // unpublished finds columns that rules purge by and a column list keeps back, except where
 // the daemon will add them.
 func (c *checker) unpublished(cfg postgres.Config, set *rules.Set, live *rules.Catalog, infos map[cdc.Table]*postgres.TableInfo) {
-	publication := cfg.Publication
 	for _, t := range live.Tables() {
 		info := infos[t]
 		if info == nil || cfg.ColumnLists && cfg.Manage && info.Owned {
@@ -147,8 +155,8 @@ func (c *checker) unpublished(cfg postgres.Config, set *rules.Set, live *rules.C
 			}
 			if col, found := info.Column(n.Column); found && !col.Carried && !col.Generated {
 				c.add(false, fmt.Errorf("%s:%d: rule %q purges by %s of %s, which the column list of publication %s leaves out; "+
-					"ALTER PUBLICATION %s DROP TABLE %s; ALTER PUBLICATION %s ADD TABLE %s; or give the rule an `unknown`",
-					n.File, n.Line, n.Rule, n.Column, t, publication, publication, t, publication, t))
+					"fix: %s; or give the rule an `unknown`",
+					n.File, n.Line, n.Rule, n.Column, t, cfg.Publication, cfg.Republish(t).Script()))
 			}
 		}
 	}

@@ -38,7 +38,7 @@ func (a *App) preflight(ctx context.Context, cfg *config.Config) (*rules.Set, []
 	for _, p := range cat.empty() {
 		a.log.Warn("no table matches the pattern yet", "table", p)
 	}
-	if err := a.cfg.Postgres.Ready(ctx, conn, cat.tables, set.Columns); err != nil {
+	if err := a.cfg.Postgres.Ready(ctx, conn, cat.tables, watch(set)); err != nil {
 		return nil, nil, err
 	}
 	if cat.infos, err = postgres.Inspect(ctx, conn, a.cfg.Postgres.Publication, cat.tables); err != nil {
@@ -72,18 +72,9 @@ func Setup(ctx context.Context, cfg postgres.Config, set *rules.Set, apply bool)
 		return nil, nil, err
 	}
 	defer conn.Close(context.WithoutCancel(ctx))
-	tables, left, err := cfg.ResolveAll(ctx, conn, watch(set))
-	if err != nil {
-		return nil, nil, err
-	}
-	if steps, err = cfg.Plan(ctx, conn, tables, set.Columns); err != nil {
+	if steps, left, err = cfg.Setup(ctx, conn, watch(set)); err != nil {
 		return nil, left, err
 	}
-	extra, err := cfg.Extra(ctx, conn, tables, set.Columns)
-	if err != nil {
-		return nil, left, err
-	}
-	steps = append(extra, cfg.Noted(steps)...)
 	if !apply {
 		return steps, left, nil
 	}
