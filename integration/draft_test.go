@@ -35,7 +35,7 @@ func TestDraftOfRules(t *testing.T) {
 	r := newRig(t, rigOptions{schema: string(sql)})
 	r.config(freeAddr(t))
 	out := r.path("rules/draft.yaml")
-	args := []string{"rules", "init", "--db", r.pg.URL("app"), "--schema", "public,Büro"}
+	args := []string{"rules", "init", "--db", r.pg.URL("app"), "--schema", "public,Büro", "--kinds", "keys,tags"}
 	o := call(t, nil, append(args, "--out", out)...)
 	require.Zero(t, o.code, o.stderr)
 	require.Equal(t, "wrote "+out+": 19 rules; left out: 12 tables, see the end of the file\n", o.stdout)
@@ -46,6 +46,10 @@ func TestDraftOfRules(t *testing.T) {
 	require.Equal(t, outcome{2, "", "walpurge: " + out + " exists; remove it, or choose another --out\n", o.took}, o)
 
 	require.NoError(t, os.Remove(r.path("rules/catalog.yaml")))
+	require.NoError(t, os.Remove(out))
+	o = call(t, nil, "rules", "init", "-c", r.path("walpurge.yaml"), "--schema", "public,Büro", "--out", out)
+	require.Equal(t, outcome{0, "wrote " + out + ": 19 rules; left out: 12 tables, see the end of the file\n", "", o.took}, o)
+	golden(t, "testdata/rental_rules.yaml", r.read("rules/draft.yaml"))
 	o = r.call("check")
 	require.Equal(t, outcome{0, "fine: pipeline app, 2 sinks\n", "", o.took}, o)
 
@@ -85,6 +89,10 @@ func TestDraftFlags(t *testing.T) {
 	o := one(url, "--tables", "rental*,public.film_actor", "--kinds", "keys")
 	require.Zero(t, o.code, o.stderr)
 	golden(t, "testdata/rental_keys.yaml", o.stdout)
+	o = one(url, "--tables", "rental*,public.film_actor")
+	require.Zero(t, o.code, o.stderr)
+	golden(t, "testdata/rental_keys.yaml", o.stdout)
+	require.Equal(t, "The draft has keys only, which Valkey and Redis take. For tags, which CDNs take, name your sinks with -c walpurge.yaml, or write --kinds keys,tags\n", o.stderr)
 	o = one(url, "--tables", "visits", "--kinds", "tags")
 	require.Zero(t, o.code, o.stderr)
 	require.Contains(t, o.stdout, "\nrules: []\n")

@@ -17,7 +17,16 @@ type ruleLoader struct {
 }
 
 func (l *ruleLoader) fail(at strictyaml.Pos, format string, args ...any) {
-	l.errs.Addf(l.file, at, "rule %q: %s", l.r.Name, fmt.Sprintf(format, args...))
+	text := fmt.Sprintf(format, args...)
+	same := text
+	if strings.HasPrefix(text, "`") { // which key of the rule it is about
+		if _, rest, found := strings.Cut(text, "`: "); found {
+			same = rest
+		}
+	}
+	l.errs = append(l.errs, &strictyaml.Error{
+		File: l.file, Line: at.Line, Column: at.Column, Msg: fmt.Sprintf("rule %q: %s", l.r.Name, text), Same: same,
+	})
 }
 
 func (l *loader) rule(file string, raw *rawRule, defaults []int) {

@@ -81,10 +81,13 @@ func (c *checker) add(input bool, err error) {
 		return
 	}
 	var missing *postgres.Missing
-	c.findings = append(c.findings, Finding{
+	f := Finding{
 		Input: input || errors.As(err, &missing),
 		Text:  lineBreaks.ReplaceAllString(strings.TrimSpace(err.Error()), " "),
-	})
+	}
+	if !slices.Contains(c.findings, f) {
+		c.findings = append(c.findings, f)
+	}
 }
 
 func (c *checker) database(ctx context.Context, cfg *config.Config, set *rules.Set, lock *rules.Catalog) {

@@ -15,6 +15,7 @@ import (
 
 	"github.com/walpurge/walpurge/cdc/postgres"
 	"github.com/walpurge/walpurge/cmd/config"
+	"github.com/walpurge/walpurge/cmd/plural"
 	"github.com/walpurge/walpurge/rules/strictyaml"
 )
 
@@ -34,7 +35,11 @@ func (m *reloadMetrics) failure() string {
 // note tells what became of a reload.
 func (m *reloadMetrics) note(err error) {
 	if err != nil {
-		why := strings.Join(strings.Fields(err.Error()), " ")
+		first, rest, several := strings.Cut(err.Error(), "\n")
+		why := strings.Join(strings.Fields(first), " ")
+		if several {
+			why += "; and " + plural.Count(strings.Count(rest, "\n")+1, "more finding")
+		}
 		m.failed.Store(&why)
 		m.ok.Set(0)
 		return

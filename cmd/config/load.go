@@ -22,6 +22,8 @@ type Options struct {
 	Env func(name string) (string, bool)
 	// Offline lets variables be missing: nothing will be connected to.
 	Offline bool
+	// WithoutRules leaves Rules empty, for what writes the first rules file.
+	WithoutRules bool
 }
 
 // Load reads a file. Its errors are of the type strictyaml.Errors, or say that
@@ -54,7 +56,7 @@ func parse(path string, data []byte, opts Options) (*Config, error) {
 		DrainTimeout: strictyaml.Located[time.Duration]{Value: 20 * time.Second},
 		Postgres:     rawPostgres{Manage: true, Visible: true, Streaming: true, Heartbeat: strictyaml.Located[time.Duration]{Value: 10 * time.Second}},
 	}
-	l := &loader{file: path, offline: opts.Offline}
+	l := &loader{file: path, offline: opts.Offline, withoutRules: opts.WithoutRules}
 	l.errs.Add(path, strictyaml.Pos{}, doc.Decode(&raw))
 	l.misread = len(l.errs) > 0
 	cfg := l.build(&raw)
@@ -67,6 +69,8 @@ func parse(path string, data []byte, opts Options) (*Config, error) {
 type loader struct {
 	file    string
 	offline bool
+
+	withoutRules bool
 	// misread: some values could not be read, so one that seems to be missing
 	// may be one of them.
 	misread bool
@@ -150,6 +154,9 @@ func (l *loader) build(raw *rawFile) *Config {
 func (l *loader) rules(patterns []strictyaml.Text) []string {
 	if len(patterns) == 0 {
 		l.missing("`rules` is missing; write `rules: [rules/*.yaml]`, relative to this file")
+	}
+	if l.withoutRules {
+		return nil
 	}
 	files, err := rules.Files(l.file, patterns)
 	l.errs.Add(l.file, strictyaml.Pos{}, err)

@@ -26,14 +26,44 @@ type Error struct {
 	Text string
 	// Msg says what is wrong and what to do.
 	Msg string
+	// Same is the part of Msg that findings of one cause share, without the name of a rule
+	// for example. Err makes one finding of those with the same text. Empty: of none.
+	Same string
+	// More are the other places of a finding that was made of several.
+	More []Place
 }
 
-// Error prints file:line:col: msg.
+// Place is a line of a file.
+type Place struct {
+	File string
+	Line int
+}
+
+// shownPlaces bounds the places that a finding lists.
+const shownPlaces = 5
+
+// Error prints file:line:col: msg, and where else the same is wrong.
 func (e *Error) Error() string {
-	if e.Line == 0 {
-		return e.File + ": " + e.Msg
+	more := ""
+	if n := len(e.More); n > 0 {
+		more = fmt.Sprintf("; and %d more places: ", n)
+		if n == 1 {
+			more = "; and 1 more place: "
+		}
+		for i, p := range e.More[:min(n, shownPlaces)] {
+			if i > 0 {
+				more += ", "
+			}
+			more += p.File + ":" + strconv.Itoa(p.Line)
+		}
+		if n > shownPlaces {
+			more += ", ..."
+		}
 	}
-	return e.File + ":" + strconv.Itoa(e.Line) + ":" + strconv.Itoa(e.Column) + ": " + e.Msg
+	if e.Line == 0 {
+		return e.File + ": " + e.Msg + more
+	}
+	return e.File + ":" + strconv.Itoa(e.Line) + ":" + strconv.Itoa(e.Column) + ": " + e.Msg + more
 }
 
 // Errors are the findings of one or more files, one per line when printed.
@@ -58,7 +88,8 @@ func (e Errors) Unwrap() []error {
 }
 
 // Err is nil without findings, else the findings by place: files in the order
-// in which they were first met, then line and column.
+// in which they were first met, then line and column. Those with the same cause are
+// one, at the first of their places.
 func (e Errors) Err() error {
 	if len(e) == 0 {
 		return nil
@@ -79,7 +110,25 @@ func (e Errors) Err() error {
 		}
 		return a.Column - b.Column
 	})
-	return sorted
+	return grouped(sorted)
+}
+
+func grouped(sorted Errors) Errors {
+	var out Errors
+	first := map[string]*Error{}
+	for _, e := range sorted {
+		if f := first[e.Same]; f != nil {
+			f.More = append(append(f.More, Place{e.File, e.Line}), e.More...)
+			continue
+		}
+		one := *e
+		one.More = slices.Clone(e.More)
+		if e.Same != "" {
+			first[e.Same] = &one
+		}
+		out = append(out, &one)
+	}
+	return out
 }
 
 // Add appends err: findings as they are, anything else at the place given.
