@@ -158,3 +158,80 @@ func TestReloadOfSinks(t *testing.T) {
 	require.Equal(t, "1", d.metric(reloadOK))
 	d.fresh()
 }
+
+// TestReloadIsTriedAgain: a reload that fails for a reason outside the files is tried again until it
+// succeeds, one that fails because of the files is not; and check says what the daemon lacks.
+func TestReloadIsTriedAgain(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, rigOptions{})
+	r.pgExtra = "\n  heartbeat: 500ms"
+	d := r.start()
+	file := r.path("walpurge.yaml")
+	const lacks = "note: the running daemon does not have these files yet"
+	reload := func() outcome { return call(t, nil, "reload", "-c", file) }
+	o := r.call("check")
+	require.Equal(t, 0, o.code, o.stdout)
+	require.NotContains(t, o.stdout, "note:")
+
+	// The database does not have what the rules name: a migration that comes later.
+	r.write("rules/later.yaml", "rules:\n  - {name: later, table: public.later, keys: [\"later:{id}\"]}\n")
+	o = reload()
+	require.Equal(t, 1, o.code, o.stdout)
+	require.Contains(t, o.stderr, "table public.later does not exist")
+	o = r.call("check")
+	require.Equal(t, 2, o.code)
+	require.Contains(t, o.stdout, lacks+", its newest reload failed: ")
+	eventually(t, 20*time.Second, func() bool {
+		return strings.Contains(d.logs.String(), "the reload fails again, trying at each heartbeat")
+	}, "it is tried again")
+	// Then the privilege, or here the identity, is missing.
+	r.exec("CREATE TABLE later (id int, x text)")
+	eventually(t, 20*time.Second, func() bool { return strings.Contains(d.status().ReloadError, "replica identity") }, "the newest reason is shown")
+	require.Equal(t, "0", d.metric(reloadOK))
+	r.exec("ALTER TABLE later ADD PRIMARY KEY (id)")
+	eventually(t, 20*time.Second, func() bool { return d.metric(reloadOK) == "1" }, "it succeeds")
+	require.Contains(t, d.logs.String(), `level=INFO msg="the reload succeeded" lasted=`)
+	require.Empty(t, d.status().ReloadError)
+	r.fill([]string{"later:1"})
+	r.exec("INSERT INTO later VALUES (1)")
+	d.wait(r.lsn(), 20*time.Second)
+	require.Empty(t, r.held("later:1"))
+	o = r.call("check")
+	require.Equal(t, 0, o.code, o.stdout)
+	require.NotContains(t, o.stdout, "note:")
+
+	// A mistake in the files is not tried again.
+	tries := func() int {
+		return strings.Count(d.logs.String(), "tries=") + strings.Count(d.logs.String(), "fails again")
+	}
+	before := tries()
+	r.write("rules/later.yaml", "rules:\n  - {nmae: later}\n")
+	o = reload()
+	require.Equal(t, 1, o.code)
+	require.Contains(t, o.stderr, `unknown key "nmae"`)
+	require.Contains(t, d.logs.String(), "tried_again=false")
+	d.beats(3)
+	require.Equal(t, before, tries())
+
+	// While one waits to be tried again, files that change end that: here with a change that needs
+	// a restart, and then with none.
+	r.write("rules/later.yaml", "rules:\n  - {name: never, table: public.never, keys: [\"never:{id}\"]}\n")
+	require.Equal(t, 1, reload().code)
+	text := r.read("walpurge.yaml")
+	r.edit("walpurge.yaml", "/data\n", "/data2\n")
+	o = reload()
+	require.Equal(t, 1, o.code)
+	require.Contains(t, o.stderr, "`data_dir` changed, and that needs a restart")
+	r.write("walpurge.yaml", text)
+	r.write("rules/later.yaml", "# nothing but a comment\nrules:\n  - {name: later, table: public.later, keys: [\"later:{id}\"]}\n")
+	o = reload()
+	require.Equal(t, 0, o.code, o.stderr)
+	require.Equal(t, "reloaded\n", o.stdout)
+	require.NotContains(t, r.call("check").stdout, "note:")
+
+	d.term()
+	o = reload()
+	require.Equal(t, 1, o.code)
+	require.Contains(t, o.stderr, "no daemon answers")
+	require.NotContains(t, r.call("check").stdout, "note:")
+}

@@ -11,6 +11,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 
 	"github.com/walpurge/walpurge/cdc"
+	"github.com/walpurge/walpurge/cdc/condition"
 	"github.com/walpurge/walpurge/cdc/postgres"
 	"github.com/walpurge/walpurge/cdc/replica"
 	"github.com/walpurge/walpurge/cdc/visible"
@@ -81,6 +82,10 @@ type App struct {
 
 	hits    *hits
 	reloads reloadMetrics
+	// loaded are the digests of the content of the files in service: the file, and the rules files.
+	loaded atomic.Pointer[[2]string]
+	// conditions is the log of what repeats when configurations are tried.
+	conditions *condition.Log
 
 	undo []func()
 }
@@ -90,8 +95,9 @@ type App struct {
 // and nothing was created in the database. A database or a sink that does not answer is
 // not an error; one that refuses is. reload is what a request for a reload calls.
 func New(ctx context.Context, opts Options, reload func(context.Context) error) (*App, error) {
-	a := &App{opts: opts, cfg: opts.Config, log: opts.Logger, registry: prometheus.NewRegistry(), worked: prometheus.NewRegistry(), started: time.Now()}
+	a := &App{opts: opts, cfg: opts.Config, log: opts.Logger, registry: prometheus.NewRegistry(), worked: prometheus.NewRegistry(), started: time.Now(), conditions: condition.NewLog(opts.Logger)}
 	a.metrics = prometheus.WrapRegistererWith(prometheus.Labels{"pipeline": opts.Config.Pipeline}, a.registry)
+	a.onClose(a.conditions.Close)
 	a.working = prometheus.WrapRegistererWith(prometheus.Labels{"pipeline": opts.Config.Pipeline}, a.worked)
 	if err := a.open(ctx, reload); err != nil {
 		a.close()

@@ -26,6 +26,8 @@ type Finding struct {
 	// lose purges or cannot be reached.
 	Input bool   `json:"input"`
 	Text  string `json:"text"`
+	// Note marks what is worth knowing and no fault.
+	Note bool `json:"note,omitempty"`
 }
 
 // Check finds what can be wrong before it is. Offline, it looks at the files
@@ -230,14 +232,16 @@ func (c *checker) sink(ctx context.Context, s config.Sink) {
 	}
 }
 
-// ExitCode is 2 if some input cannot be used, 1 if something else was found.
+// ExitCode is 2 if some input cannot be used, 1 if something else was found but notes.
 func ExitCode(findings []Finding) int {
 	code := 0
 	for _, f := range findings {
 		if f.Input {
 			return 2
 		}
-		code = 1
+		if !f.Note {
+			code = 1
+		}
 	}
 	return code
 }

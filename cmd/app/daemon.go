@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/walpurge/walpurge/cdc"
+	"github.com/walpurge/walpurge/cdc/condition"
 	"github.com/walpurge/walpurge/cmd/admin"
 	"github.com/walpurge/walpurge/cmd/config"
 )
@@ -27,7 +28,15 @@ type Daemon struct {
 	files    files
 	app      atomic.Pointer[App]
 
-	reloading sync.Mutex
+	// reloading is held during a reload. It guards retrying, that a failed one is to be tried again,
+	// and stops, how many attempts in a row have stopped the pipeline. failed has a value when
+	// retrying was set.
+	reloading  sync.Mutex
+	retrying   bool
+	stops      int
+	failed     chan struct{}
+	conditions *condition.Log
+
 	exchanges chan exchange
 	// ended is closed when nobody takes exchanges any more.
 	ended chan struct{}
@@ -35,8 +44,10 @@ type Daemon struct {
 
 // NewDaemon takes the address, and opens the pipeline; see New.
 func NewDaemon(ctx context.Context, opts Options) (*Daemon, error) {
-	d := &Daemon{opts: opts, log: opts.Logger, exchanges: make(chan exchange), ended: make(chan struct{})}
+	d := &Daemon{opts: opts, log: opts.Logger, exchanges: make(chan exchange), ended: make(chan struct{}),
+		failed: make(chan struct{}, 1), conditions: condition.NewLog(opts.Logger)}
 	d.files.note(opts.Config)
+	loaded := d.files.triedContent()
 	var err error
 	if d.listener, err = net.Listen("tcp", opts.Config.HTTP.Listen); err != nil {
 		return nil, fmt.Errorf("http.listen: %w; stop what uses the address, or choose another", err)
@@ -46,6 +57,7 @@ func NewDaemon(ctx context.Context, opts Options) (*Daemon, error) {
 		d.listener.Close()
 		return nil, err
 	}
+	first.loaded.Store(&loaded)
 	d.app.Store(first)
 	d.front = admin.NewFront(first.admin)
 	return d, nil
@@ -97,6 +109,7 @@ func (d *Daemon) Run(ctx context.Context) error {
 			return err
 		})
 	}
+	under.Go(func() error { return d.retryReloads(watching) })
 	d.log.Info("listening", "http", d.Addr())
 	err := d.work(working)
 	close(d.ended)
@@ -115,7 +128,7 @@ type exchange struct {
 // why the old one goes on. What waits for a sink stays in the stream meanwhile.
 func (d *Daemon) exchange(ctx context.Context, next *config.Config) error {
 	if err := d.app.Load().tryOut(ctx, next); err != nil {
-		return err
+		return &externalError{err: err}
 	}
 	x := exchange{next, make(chan error, 1)}
 	select {
@@ -123,7 +136,10 @@ func (d *Daemon) exchange(ctx context.Context, next *config.Config) error {
 	case <-d.ended:
 		return errors.New("the daemon is stopping")
 	}
-	return <-x.done
+	if err := <-x.done; err != nil {
+		return &externalError{err: err, stopped: true}
+	}
+	return nil
 }
 
 // work runs one pipeline after the other.
@@ -167,6 +183,8 @@ func (d *Daemon) work(ctx context.Context) error {
 func (d *Daemon) replace(ctx context.Context, old *App, next *config.Config) error {
 	opts := d.opts
 	opts.Config = next
+	// A pipeline reads the rules as they are now, and has the file that it is given.
+	loaded := [2]string{old.loaded.Load()[0], d.files.content()[1]}
 	a, err := New(ctx, opts, d.Reload)
 	if err != nil {
 		opts.Config = old.cfg
@@ -176,6 +194,8 @@ func (d *Daemon) replace(ctx context.Context, old *App, next *config.Config) err
 		}
 	}
 	d.opts.Level.Set(opts.Config.Log.Level)
+	a.loaded.Store(&loaded)
+	a.reloads.carry(old.reloads)
 	d.app.Store(a)
 	d.front.Exchange(a.admin)
 	return err

@@ -15,6 +15,8 @@ type files struct {
 	file  string
 	globs []string
 	tried [2]string // digests of the file, and of the rules files
+	// held are digests of their content, as of the same moment.
+	held [2]string
 }
 
 // reading notes what is about to be read. A change that comes between this and
@@ -22,8 +24,32 @@ type files struct {
 func (f *files) reading() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.tried = f.digest()
+	f.tried, f.held = f.digest(), content(f.file, f.globs)
 }
+
+// triedContent has digests of the content that was tried last: of the file, and of the rules files.
+func (f *files) triedContent() [2]string {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.held
+}
+
+// content has the same digests of the files as they are now.
+func (f *files) content() [2]string {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return content(f.file, f.globs)
+}
+
+func content(file string, globs []string) [2]string {
+	return [2]string{filewatch.Content([]string{file}), filewatch.Content(globs)}
+}
+
+// ContentDigest says what the files of a configuration hold, wherever they are: a daemon that shows
+// the same one in its status has them in service.
+func ContentDigest(cfg *config.Config) string { return joined(content(cfg.File, cfg.Globs)) }
+
+func joined(digests [2]string) string { return digests[0] + "-" + digests[1] }
 
 // note takes over the patterns of a file that could be read.
 func (f *files) note(cfg *config.Config) {
@@ -34,11 +60,11 @@ func (f *files) note(cfg *config.Config) {
 	}
 	first := f.file == ""
 	f.file, f.globs = cfg.File, cfg.Globs
-	now := f.digest()
+	now, holds := f.digest(), content(f.file, f.globs)
 	if first {
-		f.tried[0] = now[0]
+		f.tried[0], f.held[0] = now[0], holds[0]
 	}
-	f.tried[1] = now[1]
+	f.tried[1], f.held[1] = now[1], holds[1]
 }
 
 func (f *files) digest() [2]string {

@@ -3,12 +3,24 @@ package app
 import (
 	"context"
 	"errors"
+	"log/slog"
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/walpurge/walpurge/cdc/condition"
 	"github.com/walpurge/walpurge/cdc/postgres"
 	"github.com/walpurge/walpurge/cmd/config"
 	"github.com/walpurge/walpurge/rules"
+)
+
+// What a preflight logs as conditions, since a reload may be tried again and again; see package
+// condition.
+var (
+	noDatabase  = condition.Text{Level: slog.LevelWarn, On: "the database does not answer, waiting for it"}
+	leftOut     = condition.Text{Level: slog.LevelError, On: "tables that a pattern matches are not published"}
+	noTable     = condition.Text{Level: slog.LevelWarn, On: "no table matches the pattern yet"}
+	unfit       = condition.Text{Level: slog.LevelError, On: "tables do not fit their rules"}
+	staleLookup = condition.Text{Level: slog.LevelWarn, On: "a lookup may leave stale entries"}
 )
 
 // preflight reads the rules and compares them with the live catalog before
@@ -24,7 +36,7 @@ func (a *App) preflight(ctx context.Context, cfg *config.Config) (*rules.Set, []
 		if isFault(err) {
 			return nil, nil, err
 		}
-		a.log.Warn("the database does not answer, waiting for it", "err", err)
+		a.conditions.At(noDatabase).Observe("err", err)
 		return set, plans, nil
 	}
 	defer conn.Close(context.WithoutCancel(ctx))
@@ -32,11 +44,11 @@ func (a *App) preflight(ctx context.Context, cfg *config.Config) (*rules.Set, []
 	if err != nil {
 		return nil, nil, err
 	}
-	for _, left := range cat.left {
-		a.log.Error("a table that a pattern matches is not published", "err", left)
+	if n := len(cat.left); n > 0 {
+		a.conditions.At(leftOut).Observe("count", n, "err", cat.left[0])
 	}
 	for _, p := range cat.empty() {
-		a.log.Warn("no table matches the pattern yet", "table", p)
+		a.conditions.At(noTable, "table", p).Observe()
 	}
 	if err := a.cfg.Postgres.Ready(ctx, conn, cat.tables, watch(set)); err != nil {
 		return nil, nil, err
@@ -45,12 +57,12 @@ func (a *App) preflight(ctx context.Context, cfg *config.Config) (*rules.Set, []
 		return nil, nil, err
 	}
 	some, fatal := cat.missingColumns()
-	for _, err := range some {
-		a.log.Error("a table does not fit its rules", "err", err)
+	if n := len(some); n > 0 {
+		a.conditions.At(unfit).Observe("count", n, "err", some[0])
 	}
 	unusable, other := unfitLookups(ctx, conn, set)
 	for _, err := range other {
-		a.log.Warn("a lookup may leave stale entries", "err", err)
+		a.conditions.At(staleLookup, "err", err.Error()).Observe()
 	}
 	set, plans, err = loadRules(cfg, cat.typed())
 	return set, plans, errors.Join(fatal, err, unusable.Err())

@@ -49,6 +49,14 @@ func (m *reloadMetrics) note(err error) {
 	m.at.SetToCurrentTime()
 }
 
+// carry takes over what became of the newest reload, for a pipeline in the place of another.
+func (m *reloadMetrics) carry(from reloadMetrics) {
+	if why := from.failed.Load(); why != nil {
+		m.failed.Store(why)
+		m.ok.Set(0)
+	}
+}
+
 func newReloadMetrics(reg prometheus.Registerer) reloadMetrics {
 	m := reloadMetrics{
 		failed: new(atomic.Pointer[string]),
@@ -63,18 +71,44 @@ func newReloadMetrics(reg prometheus.Registerer) reloadMetrics {
 
 // Reload reads the files again and puts them into service: rules at a boundary
 // between transactions, sinks and limits by exchanging the pipeline for another one.
-// It is all or nothing: after an error the old configuration goes on.
+// It is all or nothing: after an error the old configuration goes on. Where the reason lies
+// outside the files, the reload is tried again at each heartbeat.
 func (d *Daemon) Reload(ctx context.Context) error {
 	d.reloading.Lock()
 	defer d.reloading.Unlock()
+	err := d.attempt(ctx)
+	if err != nil {
+		d.log.Error("reload failed, the old configuration goes on", "err", err, "tried_again", d.retrying)
+	}
+	if !d.retrying {
+		d.conditions.At(retryObsolete).End()
+	}
+	return err
+}
+
+// attempt reloads once, and decides whether a failure is tried again. The caller holds reloading.
+func (d *Daemon) attempt(ctx context.Context) error {
 	err := d.reload(ctx)
 	a := d.app.Load()
 	// A size that the server does not take is in the files and not in force, reload or not.
 	a.reloads.note(cmp.Or(err, a.stream.Refused()))
+	var external *externalError
+	if d.retrying = errors.As(err, &external); d.retrying {
+		if external.stopped {
+			d.stops++
+		}
+		select {
+		case d.failed <- struct{}{}:
+		default:
+		}
+	}
 	if err != nil {
-		d.log.Error("reload failed, the old configuration goes on", "err", err)
 		return err
 	}
+	d.stops = 0
+	loaded := d.files.triedContent()
+	a.loaded.Store(&loaded)
+	d.conditions.At(retryFails).End()
 	d.log.Info("reloaded", "rules", len(a.set.Load().Rules()), "sinks", len(a.lanes))
 	return nil
 }
@@ -88,13 +122,20 @@ func (d *Daemon) reload(ctx context.Context) error {
 	d.files.note(next)
 	a := d.app.Load()
 	more, err := reloadable(a.cfg, next)
-	switch {
-	case err != nil:
+	if err != nil {
 		return err
-	case more:
+	}
+	if _, _, err := loadRules(next, nil); err != nil {
+		return err
+	}
+	// The files are right. What fails from here on may succeed later with the same files.
+	if more {
 		return d.exchange(ctx, next)
 	}
-	return a.apply(ctx, next)
+	if err := a.apply(ctx, next); err != nil {
+		return &externalError{err: err}
+	}
+	return nil
 }
 
 // apply takes the rules of a configuration that differs in nothing else. New tables

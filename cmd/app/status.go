@@ -32,6 +32,8 @@ type Status struct {
 	Stream     Stream      `json:"stream"`
 	// ReloadError is why the newest reload failed, empty if it did not.
 	ReloadError string `json:"reload_error,omitempty"`
+	// ConfigDigest says what the files in service hold; see ContentDigest.
+	ConfigDigest string `json:"config_digest"`
 	// At is when this was collected. Changes counts the row changes read since the
 	// start, and so do the numbers of Rules and of each sink's Work.
 	At      time.Time `json:"at"`
@@ -162,6 +164,9 @@ func (a *App) Status(ctx context.Context) Status {
 		s.Stream.DiskFreeBytes = &free
 	}
 	s.ReloadError = a.reloads.failure()
+	if loaded := a.loaded.Load(); loaded != nil {
+		s.ConfigDigest = joined(*loaded)
+	}
 	s.Fresh, s.Summary = summarize(&s)
 	return s
 }

@@ -1,13 +1,16 @@
 package cli
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/walpurge/walpurge/cmd/app"
+	"github.com/walpurge/walpurge/cmd/config"
 	"github.com/walpurge/walpurge/cmd/plural"
 	"github.com/walpurge/walpurge/rules/strictyaml"
 )
@@ -17,7 +20,8 @@ func checkCommand() *cobra.Command {
 		Use:   "check",
 		Short: "Find what is wrong before it is: files, database, stream, sinks",
 		Long: "Print one line per finding with its fix. Exit 0 if there is none, 1 for what would lose purges\n" +
-			"or cannot be reached, 2 for input that cannot be used. Nothing is created or changed.",
+			"or cannot be reached, 2 for input that cannot be used. Notes do not change the exit code: one says\n" +
+			"when the running daemon does not have these files yet. Nothing is created or changed.",
 		Example: "  walpurge check -c walpurge.yaml\n  walpurge check -c walpurge.yaml --offline",
 		Args:    cobra.NoArgs,
 	}
@@ -34,6 +38,9 @@ func checkCommand() *cobra.Command {
 		if err == nil {
 			findings = app.Check(cmd.Context(), cfg, *offline)
 		}
+		if err == nil && !*offline {
+			findings = append(findings, notInService(cmd.Context(), cfg, *path)...)
+		}
 		out := cmd.OutOrStdout()
 		var code int
 		if *asJSON {
@@ -46,6 +53,9 @@ func checkCommand() *cobra.Command {
 			}
 		} else {
 			for _, f := range findings {
+				if f.Note {
+					fmt.Fprint(out, "note: ")
+				}
 				fmt.Fprintln(out, f.Text)
 			}
 			if code = app.ExitCode(findings); code == 0 {
@@ -58,4 +68,24 @@ func checkCommand() *cobra.Command {
 		return nil
 	}
 	return cmd
+}
+
+// notInService notes that the daemon of the file runs with other files than these. No daemon, or one
+// of another pipeline, is nothing to note.
+func notInService(ctx context.Context, cfg *config.Config, path string) []app.Finding {
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	c := &client{base: "http://" + reachable(cfg.HTTP.Listen)}
+	var status app.Status
+	if err := c.call(ctx, "/api/v1/status", nil, &status); err != nil || status.Pipeline != cfg.Pipeline || status.ConfigDigest == "" {
+		return nil
+	}
+	if status.ConfigDigest == app.ContentDigest(cfg) {
+		return nil
+	}
+	text := "the running daemon does not have these files yet: walpurge reload -c " + path
+	if status.ReloadError != "" {
+		text = "the running daemon does not have these files yet, its newest reload failed: " + status.ReloadError
+	}
+	return []app.Finding{{Note: true, Text: text}}
 }

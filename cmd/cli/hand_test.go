@@ -133,3 +133,19 @@ func TestListenIsCalledOnLoopback(t *testing.T) {
 		require.Equal(t, want, reachable(listen))
 	}
 }
+
+func TestReload(t *testing.T) {
+	token := filepath.Join(t.TempDir(), "token")
+	require.NoError(t, os.WriteFile(token, []byte("s3cret\n"), 0o600))
+	d := &daemonFake{answers: map[string]string{"/-/reload": `{"reloaded": true}`}}
+	code, out, stderr := talk(t, d, "reload", "--token-file", token)
+	require.Equal(t, 0, code, stderr)
+	require.Equal(t, "reloaded\n", out)
+	require.Equal(t, []string{"POST /-/reload localhost Bearer s3cret {}"}, d.asked)
+
+	d = &daemonFake{status: http.StatusUnprocessableEntity, answers: map[string]string{"/-/reload": `{"error": "walpurge.yaml: ` + "`http`" + ` changed, and that needs a restart"}`}}
+	code, out, stderr = talk(t, d, "reload")
+	require.Equal(t, 1, code)
+	require.Empty(t, out)
+	require.Equal(t, "walpurge: walpurge.yaml: `http` changed, and that needs a restart\n", stderr)
+}

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 )
 
 // Digest is a text that changes when a file that one of the patterns matches
@@ -22,6 +23,23 @@ func Digest(patterns []string) string {
 		_, _ = h.Write(data) // a hash takes everything
 	}
 	return hex.EncodeToString(h.Sum(nil))
+}
+
+// Content is a text that depends on what the files hold, and not on where they are: two processes
+// that see the same files by different paths agree on it.
+func Content(patterns []string) string {
+	var sums []string
+	for _, file := range matching(patterns) {
+		data, err := os.ReadFile(file)
+		if err != nil {
+			data = []byte("unreadable")
+		}
+		sum := sha256.Sum256(data)
+		sums = append(sums, hex.EncodeToString(sum[:]))
+	}
+	slices.Sort(sums)
+	all := sha256.Sum256([]byte(strings.Join(sums, "\n")))
+	return hex.EncodeToString(all[:16])
 }
 
 func matching(patterns []string) []string {
