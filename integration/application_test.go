@@ -54,6 +54,7 @@ func rulesFor(phase string) string {
 // TestApplicationIsNotDisturbed acts as the application on published tables of
 // every identity: after a setup, and after reloads that add tables.
 func TestApplicationIsNotDisturbed(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, rigOptions{})
 	phases := []string{"setup", "hangup", "post"}
 	for _, phase := range phases {
@@ -157,6 +158,7 @@ func (r *rig) refused(d *daemon, phase string) {
 // TestWhyTablesAreRefused publishes by hand what the daemon refuses, and sees
 // the application fail.
 func TestWhyTablesAreRefused(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, rigOptions{schema: schema + `
 		CREATE TABLE nokey (id int); CREATE TABLE deferred (id int PRIMARY KEY DEFERRABLE);
 		CREATE TABLE hidden (id int PRIMARY KEY); ALTER TABLE hidden REPLICA IDENTITY NOTHING;

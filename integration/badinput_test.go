@@ -129,6 +129,7 @@ const setupSQL = `CREATE PUBLICATION "walpurge_app" FOR TABLE "public"."categori
 	`(SELECT confirmed_flush_lsn FROM pg_replication_slots WHERE slot_name = 'walpurge_app')); END $$;`
 
 func TestBadInput(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, rigOptions{schema: schema + `
 		CREATE TABLE nokey (id int); CREATE TABLE hidden (id int PRIMARY KEY); ALTER TABLE hidden REPLICA IDENTITY NOTHING;
 		CREATE TABLE deferred (id int PRIMARY KEY DEFERRABLE); CREATE VIEW shelf AS SELECT * FROM products; CREATE UNLOGGED TABLE scratch (id int PRIMARY KEY);
@@ -185,6 +186,7 @@ func (r *rig) expand(prefix string, lines []string) string {
 }
 
 func TestWALLevelReplica(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, rigOptions{postgres: map[string]string{"wal_level": "replica"}})
 	r.config(freeAddr(t))
 	const want = `wal_level is "replica"; fix: ALTER SYSTEM SET wal_level = 'logical'; then restart PostgreSQL` + "\n"
@@ -198,6 +200,7 @@ func TestWALLevelReplica(t *testing.T) {
 }
 
 func TestSlotsAllTaken(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, rigOptions{postgres: map[string]string{"max_replication_slots": "1"}})
 	r.exec("SELECT pg_create_physical_replication_slot('standby')")
 	r.config(freeAddr(t))

@@ -14,6 +14,7 @@ import (
 )
 
 func TestCheckFine(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, rigOptions{})
 	r.config(freeAddr(t))
 	for range 2 {
@@ -32,6 +33,7 @@ func TestCheckFine(t *testing.T) {
 }
 
 func TestCheckIdentityLosesPurges(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, rigOptions{schema: schema + `
 		CREATE UNIQUE INDEX category_name ON categories (id) INCLUDE (name); ALTER TABLE categories REPLICA IDENTITY USING INDEX category_name`})
 	r.config(freeAddr(t))
@@ -55,6 +57,7 @@ func TestCheckIdentityLosesPurges(t *testing.T) {
 }
 
 func TestCheckSinks(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, rigOptions{})
 	r.config(freeAddr(t))
 	for _, c := range []struct {
@@ -86,6 +89,7 @@ func TestCheckSinks(t *testing.T) {
 }
 
 func TestCheckOffline(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, rigOptions{})
 	r.config(freeAddr(t))
 	r.edit("walpurge.yaml", `"`+r.pg.URL("app")+`"`, "${NO_SUCH_DATABASE_URL}", r.valkeyURL, "${NO_SUCH_VALKEY_URL}")
@@ -132,6 +136,7 @@ func (r *rig) psql(sql string) {
 // TestSetupByHand has a DBA run what check proposes, and a daemon that may do
 // nothing but replicate.
 func TestSetupByHand(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, rigOptions{})
 	r.guard("walp", secret)
 	r.config(freeAddr(t))
@@ -172,6 +177,7 @@ func TestSetupByHand(t *testing.T) {
 }
 
 func TestSetupTwiceNarrowAndDrop(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, rigOptions{})
 	r.config(freeAddr(t))
 	o := r.call("setup")
@@ -206,6 +212,7 @@ func TestSetupTwiceNarrowAndDrop(t *testing.T) {
 }
 
 func TestSetupRefuses(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, rigOptions{})
 	r.config(freeAddr(t))
 	r.exec("ALTER TABLE categories DROP CONSTRAINT categories_pkey")

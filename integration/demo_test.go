@@ -41,6 +41,7 @@ func nothingLeft(t *testing.T, dir string) {
 }
 
 func TestDemo(t *testing.T) {
+	t.Parallel()
 	cmd, out, dir := show(t, "--for", "3s")
 	require.NoError(t, cmd.Wait(), out.String())
 	t.Log(out.String())
@@ -54,6 +55,7 @@ func TestDemo(t *testing.T) {
 }
 
 func TestDemoInterrupted(t *testing.T) {
+	t.Parallel()
 	for _, c := range []struct {
 		name, at string
 		sig      os.Signal

@@ -30,6 +30,7 @@ func golden(t *testing.T, name, got string) {
 // daemon as it is: check finds nothing, setup works, the application goes on,
 // and what it changes is purged.
 func TestDraftOfRules(t *testing.T) {
+	t.Parallel()
 	sql, err := os.ReadFile("testdata/rental.sql")
 	require.NoError(t, err)
 	r := newRig(t, rigOptions{schema: string(sql)})
@@ -77,6 +78,7 @@ func TestDraftOfRules(t *testing.T) {
 
 // What init leaves out or gets asked for by flags.
 func TestDraftFlags(t *testing.T) {
+	t.Parallel()
 	sql, err := os.ReadFile("testdata/rental.sql")
 	require.NoError(t, err)
 	r := newRig(t, rigOptions{schema: string(sql)})
@@ -118,6 +120,7 @@ func TestDraftFlags(t *testing.T) {
 
 // A live row is explained as the log would carry it under the table's identity.
 func TestExplainALiveRow(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, rigOptions{})
 	r.config(freeAddr(t))
 	r.exec(`INSERT INTO products (id, slug, name) VALUES (7, 'a', 'Besen  '), (8, 'b', ''); INSERT INTO categories VALUES (1, 'x')`)

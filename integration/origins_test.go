@@ -53,6 +53,7 @@ func (l *listener) heard() []heard {
 // The daemon wires up the sinks of an origin: a change reaches both, a repetition
 // is one under the same key, and a sink is done only when it has answered well.
 func TestOriginsArePurged(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, rigOptions{})
 	page, app := listen(t, 0), listen(t, 2)
 	r.edgeExtra = fmt.Sprintf(`  page:

@@ -240,6 +240,7 @@ func pinned(t *testing.T, url string) *pgconn.PgConn {
 // what PostgreSQL prints for the same row. The server's own settings are odd,
 // so that only the pinned ones can be right.
 func TestDecoderAgreesWithPostgreSQL(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, rigOptions{postgres: map[string]string{
 		"datestyle": "German, DMY", "timezone": "Asia/Kathmandu", "intervalstyle": "iso_8601", "extra_float_digits": "-3", "bytea_output": "escape",
 	}})

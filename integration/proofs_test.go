@@ -29,6 +29,7 @@ var statement = regexp.MustCompile(`(?:ALTER TABLE|CREATE UNIQUE INDEX)[^;]*;`)
 // What check offers for an identity that is too small is SQL that can be run, and
 // that it is content with afterwards.
 func TestCheckOffersIdentities(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, rigOptions{schema: schema + `
 		CREATE TABLE ready (id int PRIMARY KEY, slug varchar(80) NOT NULL, lang text NOT NULL, note text, UNIQUE (id, slug), UNIQUE (slug, lang));
 		CREATE UNIQUE INDEX ready_a_part ON ready (id, slug) WHERE note IS NULL; CREATE UNIQUE INDEX ready_b_expression ON ready (id, slug, lower(lang));
@@ -83,6 +84,7 @@ func TestCheckOffersIdentities(t *testing.T) {
 // Values that the stream never has, or not always, are found where a rule purges by
 // them and has nothing to fall back on.
 func TestCheckFindsWhatIsNotCarried(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, rigOptions{schema: schema + `
 		CREATE TABLE pages (id int PRIMARY KEY, body text, short varchar(100), digits numeric, span int4range, data jsonb, twice int GENERATED ALWAYS AS (id * 2) STORED)`,
 		catalog: catalog + `  - {name: body, table: public.pages, keys: ["p:{md5(new.body)}"], sinks: [cache]}
@@ -111,6 +113,7 @@ func TestCheckFindsWhatIsNotCarried(t *testing.T) {
 
 // The lock file stands in for the database, and check says when it no longer can.
 func TestRulesLock(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, rigOptions{schema: schema + "CREATE UNIQUE INDEX category_identity ON categories (id, name); ALTER TABLE categories REPLICA IDENTITY USING INDEX category_identity"})
 	yaml := r.config(freeAddr(t))
 	lock := filepath.Join(filepath.Dir(yaml), "catalog.lock.yaml")

@@ -20,6 +20,7 @@ type step struct {
 }
 
 func TestRightKeysLeave(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, rigOptions{})
 	r.exec(`INSERT INTO products (id, slug) SELECT n, 'p' || n FROM generate_series(1, 20) n`)
 	r.exec(`INSERT INTO categories (id) SELECT n FROM generate_series(1, 5) n`)
@@ -67,6 +68,7 @@ func last(r *rig) uint64 {
 }
 
 func TestTruncate(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, rigOptions{})
 	r.exec(`INSERT INTO products (id, slug) SELECT n, 'p' || n FROM generate_series(1, 5) n`)
 	d := r.start()
@@ -86,6 +88,7 @@ func TestTruncate(t *testing.T) {
 }
 
 func TestTenThousandRowsInOneTransaction(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, rigOptions{})
 	const rows = 10000
 	r.exec(`INSERT INTO products (id, slug) SELECT n, 'p' || n FROM generate_series(1, $1) n`, rows)
@@ -106,6 +109,7 @@ func TestTenThousandRowsInOneTransaction(t *testing.T) {
 
 // TestEdgeAfterCache holds the inner cache's purge and sees that the edge waits.
 func TestEdgeAfterCache(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, rigOptions{})
 	px := newProxy(t, r.vk.Addr())
 	r.valkeyURL = px.url()

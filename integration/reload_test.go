@@ -13,6 +13,7 @@ import (
 const reloadOK = "walpurge_config_last_reload_successful"
 
 func TestReload(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, rigOptions{})
 	d := r.start()
 	file := r.read("walpurge.yaml")
@@ -73,6 +74,7 @@ func TestReload(t *testing.T) {
 // TestReloadUnderLoad changes rules back and forth while rows change: no purge
 // of the rule that stays may be lost.
 func TestReloadUnderLoad(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, rigOptions{})
 	d := r.start()
 	keys := make([]string, 2000)

@@ -59,6 +59,7 @@ func (r *rig) categoryKeys(n int) []string {
 // the daemon is attached: it must end within five seconds whatever the sinks
 // do, and nothing may be lost over it.
 func TestFastStopOfTheServer(t *testing.T) {
+	t.Parallel()
 	const rows = 4000
 	for _, c := range []struct {
 		name  string

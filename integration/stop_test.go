@@ -23,6 +23,7 @@ func (r *rig) slot() (active bool, confirmed string) {
 }
 
 func TestStopUnderLoad(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, rigOptions{})
 	keys := r.categoryKeys(7000)
 	r.extra = "drain_timeout: 5s"
@@ -50,6 +51,7 @@ func TestStopUnderLoad(t *testing.T) {
 // TestStopBesideOtherWork stops in the middle of a transaction and while other
 // tables are written: neither is waited for.
 func TestStopBesideOtherWork(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, rigOptions{})
 	r.extra = "drain_timeout: 20s"
 	r.exec("CREATE TABLE other (id bigint, body text)")
@@ -65,6 +67,7 @@ func TestStopBesideOtherWork(t *testing.T) {
 }
 
 func TestStopWithDeadSinks(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, rigOptions{})
 	r.extra = "drain_timeout: 3s"
 	d := r.start()
@@ -92,6 +95,7 @@ func TestStopWithDeadSinks(t *testing.T) {
 }
 
 func TestSecondDaemonOnOneDirectory(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, rigOptions{})
 	d := r.start()
 	r.config(freeAddr(t))
@@ -109,6 +113,7 @@ func TestSecondDaemonOnOneDirectory(t *testing.T) {
 
 // TestStandbyTakesOver runs two daemons with a directory each on one slot.
 func TestStandbyTakesOver(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, rigOptions{})
 	first := r.start()
 	first.wait(r.lsn(), 10*time.Second)
@@ -133,6 +138,7 @@ func TestStandbyTakesOver(t *testing.T) {
 
 // TestDatabaseIsDown: that is no fault of the input, so the daemon waits.
 func TestDatabaseIsDown(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, rigOptions{})
 	_, err := r.pg.Stop(t.Context(), harness.Fast)
 	require.NoError(t, err)
@@ -158,6 +164,7 @@ func TestDatabaseIsDown(t *testing.T) {
 // TestStopBeforeTheStart ends a daemon that still waits for the first answer of
 // a database that accepts and says nothing.
 func TestStopBeforeTheStart(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, rigOptions{})
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)

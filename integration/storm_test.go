@@ -25,6 +25,7 @@ const stormCatalog = `rules:
 // TestStormAtALimitedEdge changes 5,000 rows in one statement, with an edge that
 // takes a request of one tag a second: one by one that would be an hour.
 func TestStormAtALimitedEdge(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, rigOptions{catalog: stormCatalog})
 	const rows = 5000
 	r.exec(`INSERT INTO products (id, slug) SELECT n, 'p' || n FROM generate_series(1, $1) n`, rows)
@@ -78,6 +79,7 @@ func purgesOf(r *rig, tag string) []edge.Request {
 // TestHotRows updates a row often: its purges are few, the last version is
 // purged, and nothing else waits for it, neither there nor at the sink behind.
 func TestHotRows(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, rigOptions{catalog: pacedCatalog})
 	r.exec("INSERT INTO products (id, slug) VALUES (1, 'hot'), (2, 'cold')")
 	r.exec("INSERT INTO categories (id) VALUES (1)")

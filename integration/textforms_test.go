@@ -96,6 +96,7 @@ type form struct {
 // reader. A template that copies the column, expressions that hand it on, and a
 // rule test with the catalog must come to one text.
 func TestOneTextFormEverywhere(t *testing.T) {
+	t.Parallel()
 	pg, err := harness.StartPostgres(t.Context(), harness.PostgresConfig{Settings: map[string]string{
 		"datestyle": "ISO, DMY", "timezone": "UTC", "intervalstyle": "iso_8601", "extra_float_digits": "-3", "bytea_output": "escape", "lc_monetary": "C",
 	}})

@@ -22,6 +22,7 @@ import (
 // replica identity. What the stream carries of them must be what a rule test says
 // that it carries, and what is not sent must be what the catalog calls toastable.
 func TestRuleTestsCarryWhatTheStreamCarries(t *testing.T) {
+	t.Parallel()
 	pg, err := harness.StartPostgres(t.Context(), harness.PostgresConfig{})
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, pg.Close()) })

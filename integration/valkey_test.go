@@ -27,6 +27,7 @@ func (r *rig) do(args ...string) string {
 // The whole line with all that a Valkey takes, as a user who may do what check
 // says and nothing else.
 func TestValkeyTakesMoreThanKeys(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, rigOptions{catalog: `rules:
   - name: product
     table: public.products

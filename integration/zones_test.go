@@ -14,6 +14,7 @@ import (
 // TestZones sends URLs, prefixes and tags of one row to the zones of their hosts,
 // with a value that no header and no URL could carry as it is.
 func TestZones(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, rigOptions{catalog: `rules:
   - name: page
     table: public.products

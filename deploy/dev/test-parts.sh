@@ -79,7 +79,7 @@ soak_round() {
 
 what=${1:-} rounds=${2:-1}
 [[ $what == soak || $what == full ]] && [[ $rounds =~ ^[1-9][0-9]*$ ]] || usage
-: "${TEST_FLAGS:=-race -tags failpoints -p 2}" "${VET_FLAGS:=-race -tags failpoints}"
+: "${TEST_FLAGS:=-race -tags failpoints -p 2 -parallel 4}" "${VET_FLAGS:=-race -tags failpoints}"
 dir=dist/$what
 summary=$dir/summary.txt
 mkdir -p "$dir" || exit 1

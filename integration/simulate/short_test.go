@@ -3,4 +3,4 @@
 package simulate
 
 // schedules is how many seeds make test tries.
-const schedules = 2000
+const schedules = 600
