@@ -62,6 +62,8 @@ func TestReadmeSteps(t *testing.T) {
 	require.Zero(t, code, out)
 
 	s.operations()
+	require.NoError(t, s.pg.Exec(ctx, "shop", "INSERT INTO products (id, slug) VALUES (7, 'seven')"))
+	s.runbooks()
 	require.NoError(t, stop())
 	require.Contains(t, s.fine(), "dropped slot walpurge_shop")
 	require.Empty(t, s.blocks)
