@@ -67,7 +67,7 @@ func TestApplicationIsNotDisturbed(t *testing.T) {
 	r.config(freeAddr(t))
 	require.Zero(t, r.call("setup").code)
 	d := r.start()
-	d.wait(r.lsn(), 10*time.Second) // the first start on a slot made before flushes
+	d.wait(r.lsn(), 30*time.Second) // the first start on a slot made before flushes
 	for _, phase := range phases {
 		t.Run(phase, func(t *testing.T) {
 			r.t, d.t = t, t
@@ -118,7 +118,7 @@ func (r *rig) live(d *daemon, table string) {
 		} {
 			r.fill(s.gone)
 			r.exec(s.sql)
-			d.wait(r.lsn(), 10*time.Second)
+			d.wait(r.lsn(), 30*time.Second)
 			require.Empty(r.t, r.held(s.gone...), s.sql)
 		}
 		r.exec(fmt.Sprintf("INSERT INTO %s (id, %s) VALUES (%d, 'e')", table, code, id+2000))

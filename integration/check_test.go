@@ -163,10 +163,10 @@ func TestSetupByHand(t *testing.T) {
 	d.untilStreaming()
 	require.Equal(t, "0", d.metric(`walpurge_gaps_total{reason="stream_behind"}`), "the slot was never read, so a first start is no gap")
 	r.exec("INSERT INTO categories (id) VALUES (1)")
-	d.wait(r.lsn(), 10*time.Second)
+	d.wait(r.lsn(), 30*time.Second)
 	require.Equal(t, []string{"product:9"}, r.held("category:1", "product:9"), "nothing was flushed")
 	require.False(t, r.edge.Stored(r.edge.URL()+"/category-1"))
-	eventually(t, 10*time.Second, func() bool { return d.metric("walpurge_slot_retained_bytes") != "" }, "the least of privileges is enough to see the slot")
+	eventually(t, 30*time.Second, func() bool { return d.metric("walpurge_slot_retained_bytes") != "" }, "the least of privileges is enough to see the slot")
 	// What a connection error would print has the URL at hand.
 	_, err := r.db.Exec(t.Context(), "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'walp'")
 	require.NoError(t, err)

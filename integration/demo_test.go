@@ -70,7 +70,7 @@ func TestDemoInterrupted(t *testing.T) {
 			require.NoError(t, cmd.Process.Signal(c.sig))
 			began := time.Now()
 			require.NoError(t, cmd.Wait(), out.String())
-			require.Less(t, time.Since(began), 15*time.Second)
+			require.Less(t, time.Since(began), time.Minute)
 			require.Zero(t, cmd.ProcessState.ExitCode())
 			nothingLeft(t, dir)
 		})

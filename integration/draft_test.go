@@ -68,10 +68,10 @@ func TestDraftOfRules(t *testing.T) {
 	d := r.start()
 	r.exec(`INSERT INTO countries VALUES (1, 'de', 'a'); INSERT INTO cities VALUES (1, 'a', 1); INSERT INTO addresses VALUES (1, 'a', 1, 'de');
 		INSERT INTO stores VALUES (1, 1); INSERT INTO customers VALUES (7, 'a', 1, 1); INSERT INTO "Büro"."Kundenaufträge" VALUES ('x y', 7)`)
-	d.wait(r.lsn(), 10*time.Second)
+	d.wait(r.lsn(), 30*time.Second)
 	r.fill([]string{"customer:7", "kundenauftrage:x y", "customer:7:kundenauftrage", "customer:8"}, "/customers", "/kundenauftrage-x%20y")
 	r.exec(`UPDATE customers SET name = 'b'; DELETE FROM "Büro"."Kundenaufträge"`)
-	d.wait(r.lsn(), 10*time.Second)
+	d.wait(r.lsn(), 30*time.Second)
 	require.Equal(t, []string{"customer:8"}, r.held("customer:7", "kundenauftrage:x y", "customer:7:kundenauftrage", "customer:8"))
 	require.False(t, r.edge.Stored(r.edge.URL()+"/customers"))
 }

@@ -97,7 +97,7 @@ func TestHangingEdge(t *testing.T) {
 	key := "category:7"
 	r.fill([]string{key})
 	r.exec("INSERT INTO categories (id) VALUES (7)")
-	eventually(t, 10*time.Second, func() bool { return len(r.held(key)) == 0 }, "the cache does not wait for the edge")
+	eventually(t, 30*time.Second, func() bool { return len(r.held(key)) == 0 }, "the cache does not wait for the edge")
 	eventually(t, 30*time.Second, func() bool { return d.sink("edge").State == "blocked" }, "the lane says that the sink fails")
 	w.halt(t)
 	r.edge.Heal()

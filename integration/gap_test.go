@@ -24,7 +24,7 @@ func TestGapsFlush(t *testing.T) {
 			r := newRig(t, rigOptions{})
 			r.exec("INSERT INTO products (id, slug) VALUES (1, 'a')")
 			d := r.start()
-			d.wait(r.lsn(), 10*time.Second)
+			d.wait(r.lsn(), 30*time.Second)
 			require.Equal(t, "0", d.metric(`walpurge_gaps_total{reason="`+tc.reason+`"}`), "a first start is not a gap")
 			d.term()
 			tc.breakIt(r)
@@ -32,7 +32,7 @@ func TestGapsFlush(t *testing.T) {
 			r.fill([]string{"product:1", "product:slug:a", "session:1"}, "/product-1")
 
 			d = r.start()
-			d.wait(r.lsn(), 10*time.Second)
+			d.wait(r.lsn(), 30*time.Second)
 			require.Equal(t, []string{"session:1"}, r.held("product:1", "product:slug:a", "session:1"), "what rules write goes, the rest stays")
 			require.Zero(t, r.edge.Objects())
 			require.Equal(t, "1", d.metric(`walpurge_gaps_total{reason="`+tc.reason+`"}`))
@@ -40,7 +40,7 @@ func TestGapsFlush(t *testing.T) {
 			d.term()
 
 			d = r.start()
-			d.wait(r.lsn(), 10*time.Second)
+			d.wait(r.lsn(), 30*time.Second)
 			require.Equal(t, "0", d.metric(`walpurge_gaps_total{reason="`+tc.reason+`"}`), "a gap is bridged once")
 			d.term()
 		})
@@ -51,7 +51,7 @@ func TestGapStopsWhereAsked(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, rigOptions{})
 	d := r.start()
-	d.wait(r.lsn(), 10*time.Second)
+	d.wait(r.lsn(), 30*time.Second)
 	d.term()
 	require.NoError(t, os.RemoveAll(r.path("data")))
 	// The rig's own configuration, with on_gap: stop.

@@ -54,11 +54,11 @@ func TestHighAvailability(t *testing.T) {
 		takeAt func(d *daemon, line *cable)
 		back   func(d *daemon, line *cable)
 	}{
-		{"killed", 10 * time.Second, func(d *daemon, _ *cable) { d.kill() }, nil},
-		{"stopped", 30 * time.Second,
+		{"killed", time.Minute, func(d *daemon, _ *cable) { d.kill() }, nil},
+		{"stopped", time.Minute,
 			func(d *daemon, _ *cable) { require.NoError(d.t, d.cmd.Process.Signal(syscall.SIGSTOP)) },
 			func(d *daemon, _ *cable) { require.NoError(d.t, d.cmd.Process.Signal(syscall.SIGCONT)) }},
-		{"cut off from the database", 30 * time.Second,
+		{"cut off from the database", time.Minute,
 			func(_ *daemon, line *cable) { line.cut.Store(true) },
 			func(d *daemon, line *cable) {
 				d.logged("another process has taken over the pipeline")

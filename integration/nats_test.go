@@ -28,17 +28,17 @@ func TestExternalServer(t *testing.T) {
 	r.extra = fmt.Sprintf("nats: {url: 'nats://%s@%s', replicas: 1}", edgeToken, listen)
 	r.exec("INSERT INTO products (id, slug) VALUES (1, 'a')")
 	d := r.start()
-	d.wait(r.lsn(), 10*time.Second)
+	d.wait(r.lsn(), 30*time.Second)
 	_, err = os.Stat(r.path("data"))
 	require.ErrorIs(t, err, os.ErrNotExist, "the daemon needs no directory of its own")
 
 	r.fill([]string{"product:1", "product:2"}, "/product-1")
 	r.exec("UPDATE products SET name = 'b' WHERE id = 1")
 	lsn := r.lsn()
-	d.wait(lsn, 10*time.Second)
+	d.wait(lsn, 30*time.Second)
 	require.Equal(t, []string{"product:2"}, r.held("product:1", "product:2"))
 	require.False(t, r.edge.Stored(r.edge.URL()+"/product-1"))
-	eventually(t, 10*time.Second, func() bool {
+	eventually(t, 30*time.Second, func() bool {
 		var confirmed bool
 		err := r.db.QueryRow(t.Context(), "SELECT confirmed_flush_lsn >= $1::pg_lsn FROM pg_replication_slots WHERE slot_name = 'walpurge_app'", lsn).Scan(&confirmed)
 		return err == nil && confirmed
@@ -47,7 +47,7 @@ func TestExternalServer(t *testing.T) {
 	r.fill([]string{"product:1"})
 	r.exec("UPDATE products SET name = 'c' WHERE id = 1")
 	d = r.start()
-	d.wait(r.lsn(), 10*time.Second)
+	d.wait(r.lsn(), 30*time.Second)
 	require.Empty(t, r.held("product:1"))
 	d.term()
 }

@@ -74,7 +74,7 @@ func (p *proxy) hold() func() {
 // untilHeld waits until an UNLINK of the key is being held.
 func (p *proxy) untilHeld(key string) {
 	p.t.Helper()
-	deadline := time.After(10 * time.Second)
+	deadline := time.After(30 * time.Second)
 	for {
 		p.mu.Lock()
 		held, signal := p.waiting[key], p.signal

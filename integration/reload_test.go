@@ -22,7 +22,7 @@ func TestReload(t *testing.T) {
 		t.Helper()
 		r.fill([]string{key})
 		r.exec("INSERT INTO categories (id) VALUES (1) ON CONFLICT (id) DO UPDATE SET name = categories.name || 'x'")
-		d.wait(r.lsn(), 10*time.Second)
+		d.wait(r.lsn(), 30*time.Second)
 		require.Empty(t, r.held(key))
 	}
 	purges("category:1")
@@ -110,7 +110,7 @@ func TestReloadUnderLoad(t *testing.T) {
 	close(enough)
 	require.NoError(t, <-done)
 	require.Positive(t, rows)
-	d.wait(r.lsn(), 10*time.Second)
+	d.wait(r.lsn(), 30*time.Second)
 	require.Empty(t, r.held(keys[:rows]...))
 }
 

@@ -15,11 +15,26 @@ func (r *rig) hang() {
 	r.exec("ALTER SYSTEM SET synchronous_standby_names = 'nobody'")
 	r.exec("SELECT pg_reload_conf()")
 	// The checkpointer puts it in force some time later, for new commits.
-	eventually(r.t, 10*time.Second, func() bool {
-		ctx, cancel := context.WithTimeout(r.t.Context(), 300*time.Millisecond)
+	eventually(r.t, 30*time.Second, func() bool {
+		ctx, cancel := context.WithCancel(r.t.Context())
 		defer cancel()
-		_, err := r.db.Exec(ctx, "SELECT pg_logical_emit_message(true, 'probe', '')")
-		return err != nil
+		committed := make(chan struct{})
+		go func() {
+			defer close(committed)
+			_, _ = r.db.Exec(ctx, "SELECT pg_logical_emit_message(true, 'probe', '')")
+		}()
+		for {
+			var waits bool
+			require.NoError(r.t, r.db.QueryRow(r.t.Context(), "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE wait_event = 'SyncRep')").Scan(&waits))
+			if waits {
+				return true
+			}
+			select {
+			case <-committed:
+				return false
+			case <-time.After(time.Millisecond):
+			}
+		}
 	}, "commits wait")
 }
 
@@ -44,7 +59,7 @@ func TestPurgeWaitsUntilVisible(t *testing.T) {
 	r := newRig(t, rigOptions{})
 	r.exec("INSERT INTO products (id, slug) VALUES (1, 'a')")
 	d := r.start()
-	d.wait(r.lsn(), 10*time.Second)
+	d.wait(r.lsn(), 30*time.Second)
 	r.fill([]string{"product:1"}, "/product-1")
 	r.hang()
 
@@ -53,7 +68,7 @@ func TestPurgeWaitsUntilVisible(t *testing.T) {
 		_, err := r.db.Exec(context.Background(), "UPDATE products SET name = 'new' WHERE id = 1")
 		committed <- err
 	}()
-	eventually(t, 10*time.Second, func() bool { return d.sink("cache").State == "gated" }, "the lane has the change and waits")
+	eventually(t, 30*time.Second, func() bool { return d.sink("cache").State == "gated" }, "the lane has the change and waits")
 	var name string
 	require.NoError(t, r.db.QueryRow(t.Context(), "SELECT name FROM products WHERE id = 1").Scan(&name))
 	require.Empty(t, name, "a reader still sees the old row")
@@ -62,7 +77,7 @@ func TestPurgeWaitsUntilVisible(t *testing.T) {
 
 	r.release()
 	require.NoError(t, <-committed)
-	d.wait(r.lsn(), 10*time.Second)
+	d.wait(r.lsn(), 30*time.Second)
 	require.Empty(t, r.held("product:1"))
 	require.False(t, r.edge.Stored(r.edge.URL()+"/product-1"))
 }
@@ -75,7 +90,7 @@ func TestClosedGateIsNotForEver(t *testing.T) {
 	r.sinkExtra = "    max_wait: 1s"
 	r.exec("INSERT INTO products (id, slug) VALUES (1, 'a')")
 	d := r.start()
-	d.wait(r.lsn(), 10*time.Second)
+	d.wait(r.lsn(), 30*time.Second)
 	r.fill([]string{"product:1"})
 	r.hang()
 	committed := make(chan error, 1)
@@ -83,12 +98,12 @@ func TestClosedGateIsNotForEver(t *testing.T) {
 		_, err := r.db.Exec(context.Background(), "UPDATE products SET name = 'new' WHERE id = 1")
 		committed <- err
 	}()
-	eventually(t, 10*time.Second, func() bool { return len(r.held("product:1")) == 0 }, "purged early")
+	eventually(t, 30*time.Second, func() bool { return len(r.held("product:1")) == 0 }, "purged early")
 	require.Equal(t, "1", d.metric(`walpurge_gate_timeouts_total{gate="visible",sink="cache"}`))
 	// A reader fills the cache with the row that it still sees.
 	r.fill([]string{"product:1"})
 	r.release()
 	require.NoError(t, <-committed)
-	d.wait(r.lsn(), 10*time.Second)
+	d.wait(r.lsn(), 30*time.Second)
 	require.Empty(t, r.held("product:1"), "the repeat takes the stale copy away")
 }

@@ -200,7 +200,7 @@ func reloading(t *testing.T, r *Router, yaml string) <-chan error {
 		r.mu.Lock()
 		defer r.mu.Unlock()
 		return r.pending != nil
-	}, 10*time.Second, time.Millisecond)
+	}, 30*time.Second, time.Millisecond)
 	return done
 }
 

@@ -17,7 +17,7 @@ func TestBeatMovesAnIdleLine(t *testing.T) {
 	s.cfg.Heartbeat = time.Hour
 	r := s.run(&sinkhole{}, Streaming)
 	newest := func() time.Time { slot, _ := r.Slot(); return slot.Heartbeat }
-	eventually(t, 10*time.Second, func() bool { return !newest().IsZero() }, "the first heartbeat is back")
+	eventually(t, 30*time.Second, func() bool { return !newest().IsZero() }, "the first heartbeat is back")
 	first := newest()
 	for range 1000 {
 		r.Beat()

@@ -99,7 +99,7 @@ func opened(t *testing.T, w <-chan error) {
 	select {
 	case err := <-w:
 		require.NoError(t, err)
-	case <-time.After(10 * time.Second):
+	case <-time.After(30 * time.Second):
 		require.FailNow(t, "the gate stays closed")
 	}
 }
@@ -150,7 +150,7 @@ func TestGateWaitsForItsServer(t *testing.T) {
 	r.down.Store(true)
 	_, err := r.conn.Exec(t.Context(), "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid NOT IN (pg_backend_pid(), $1) AND backend_type = 'client backend'", tx.Conn().PgConn().PID())
 	require.NoError(t, err)
-	require.Eventually(t, func() bool { return r.opens.Load() > before }, 10*time.Second, time.Millisecond)
+	require.Eventually(t, func() bool { return r.opens.Load() > before }, 30*time.Second, time.Millisecond)
 	require.NoError(t, tx.Commit(t.Context()))
 	closed(t, w)
 	r.down.Store(false)
@@ -159,7 +159,7 @@ func TestGateWaitsForItsServer(t *testing.T) {
 	_, err = r.pg.Stop(t.Context(), harness.Fast)
 	require.NoError(t, err)
 	future := cdc.Stamp{Position: r.at, XIDs: []uint64{stamp.XIDs[0] + 1_000_000}}
-	ctx, cancel := context.WithTimeoutCause(t.Context(), 100*time.Millisecond, errors.New("enough"))
+	ctx, cancel := context.WithTimeoutCause(t.Context(), 100*time.Millisecond, errors.New("enough")) // short: expires on purpose
 	defer cancel()
 	require.ErrorContains(t, r.gate.Wait(ctx, future), "enough")
 	require.Zero(t, r.gate.count(), "who gave up is forgotten")

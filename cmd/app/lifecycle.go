@@ -22,11 +22,8 @@ func (a *App) Run(ctx context.Context) error {
 	// core is what reader and lanes stand on; it ends after them.
 	core, stopCore := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopCore()
-	// work bounds what is still in flight once intake has ended.
-	work, stopWork := context.WithCancel(context.WithoutCancel(ctx))
+	work, stopWork := outlive(intake, a.cfg.DrainTimeout)
 	defer stopWork()
-	stop := context.AfterFunc(intake, func() { time.AfterFunc(a.cfg.DrainTimeout, stopWork) })
-	defer stop()
 
 	var under, over errgroup.Group
 	spawn := func(g *errgroup.Group, run func() error) {
@@ -75,6 +72,14 @@ func (a *App) Run(ctx context.Context) error {
 	}
 	stopCore()
 	return errors.Join(err, under.Wait())
+}
+
+// outlive returns a context that ends the given time after another one, or by its stop
+// function: it bounds what is still in flight once intake has ended.
+func outlive(intake context.Context, by time.Duration) (context.Context, context.CancelFunc) {
+	work, end := context.WithCancel(context.WithoutCancel(intake))
+	stop := context.AfterFunc(intake, func() { time.AfterFunc(by, end) })
+	return work, func() { stop(); end() }
 }
 
 // floor is the lowest sequence up to which every lane has acknowledged.

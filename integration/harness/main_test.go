@@ -24,7 +24,7 @@ func TestMain(m *testing.M) {
 }
 
 func orphan() int {
-	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	pg, err := StartPostgres(ctx, PostgresConfig{})
 	if err != nil {
@@ -47,7 +47,7 @@ func orphan() int {
 }
 
 func testContext(t *testing.T) context.Context {
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	t.Cleanup(cancel)
 	return ctx
 }
@@ -75,6 +75,6 @@ func family(t *testing.T, pid int) []int {
 
 func requireGone(t *testing.T, pids []int) {
 	for _, pid := range pids {
-		require.Eventually(t, func() bool { return !alive(pid) }, 8*time.Second, time.Millisecond, "pid %d still runs", pid)
+		require.Eventually(t, func() bool { return !alive(pid) }, 30*time.Second, time.Millisecond, "pid %d still runs", pid)
 	}
 }

@@ -106,7 +106,7 @@ func TestPostgresStopModes(t *testing.T) {
 	conn, err := pg.Connect(ctx, "postgres")
 	require.NoError(t, err)
 
-	short, cancel := context.WithTimeout(ctx, 100*time.Millisecond)
+	short, cancel := context.WithTimeout(ctx, 100*time.Millisecond) // short: expires on purpose
 	defer cancel()
 	took, err := pg.Stop(short, Smart)
 	require.ErrorIs(t, err, context.DeadlineExceeded, "a smart stop waits for clients")
@@ -180,7 +180,7 @@ func TestPostgresPortTaken(t *testing.T) {
 	require.NoError(t, err)
 	pg.port = port
 	require.ErrorIs(t, pg.launch(ctx), errPortTaken)
-	waiting, cancel := context.WithTimeout(ctx, time.Second)
+	waiting, cancel := context.WithTimeout(ctx, time.Second) // short: expires on purpose
 	defer cancel()
 	err = pg.Restart(waiting)
 	require.ErrorIs(t, err, context.DeadlineExceeded)

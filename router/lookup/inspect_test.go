@@ -71,7 +71,7 @@ func TestInspect(t *testing.T) {
 	beside, err := pgx.Connect(t.Context(), r.pg.URL("postgres"))
 	require.NoError(t, err)
 	defer beside.Close(t.Context())
-	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond) // short: expires on purpose
 	defer cancel()
 	var p *Problem
 	_, err = Inspect(ctx, beside, lookup(t, "SELECT store_id AS x FROM menu_stores", "", "x"))

@@ -193,7 +193,7 @@ func TestNextEndsWithItsContext(t *testing.T) {
 	s, _ := filled(t, 0)
 	c := consumer(t, s, "cache")
 	next(t, c)
-	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond) // short: expires on purpose
 	defer cancel()
 	_, err := c.Next(ctx)
 	require.ErrorIs(t, err, context.DeadlineExceeded)
@@ -202,7 +202,7 @@ func TestNextEndsWithItsContext(t *testing.T) {
 func TestPastWaitsForTheLane(t *testing.T) {
 	s, _ := filled(t, 4)
 	c := consumer(t, s, "cache")
-	short, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+	short, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond) // short: expires on purpose
 	defer cancel()
 	require.ErrorIs(t, c.Past(short, 5), context.DeadlineExceeded)
 	done := make(chan error, 1)

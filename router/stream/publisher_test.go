@@ -154,8 +154,8 @@ func TestWithoutAServerThePublisherWaits(t *testing.T) {
 
 func TestPublisherObeysItsContexts(t *testing.T) {
 	s := open(t, Config{})
-	p := NewPublisher(s, watermark.NewBoard(), quiet) // and nobody runs it
-	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	p := NewPublisher(s, watermark.NewBoard(), quiet)                    // and nobody runs it
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond) // short: expires on purpose
 	defer cancel()
 	require.ErrorIs(t, p.Flushed(ctx), context.DeadlineExceeded)
 	require.ErrorIs(t, p.Begin(ctx, 1, at(1), 0), context.DeadlineExceeded)

@@ -139,7 +139,7 @@ func TestWithoutASyncThePublishedIsSynced(t *testing.T) {
 	background(t, func(ctx context.Context) error { return s.RunSync(ctx, board) })
 	for i := range 3 {
 		board.Advance(published, at(cdc.LSN(100+i)))
-		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+		ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 		defer cancel()
 		require.NoError(t, board.Wait(ctx, watermark.Mark{Stage: watermark.Synced}, at(cdc.LSN(100+i))), fmt.Sprint(i))
 	}

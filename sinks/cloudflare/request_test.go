@@ -131,7 +131,7 @@ func TestErrorsTellWhatSupportAsksFor(t *testing.T) {
 }
 
 func TestRequestTimeoutLeavesRoomWithinTenSeconds(t *testing.T) {
-	require.LessOrEqual(t, requestTimeout, 10*time.Second)
+	require.LessOrEqual(t, requestTimeout, 10*time.Second) // short: two constants
 	s, err := New(valid(), slog.New(slog.DiscardHandler))
 	require.NoError(t, err)
 	defer s.Close()

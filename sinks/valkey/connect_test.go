@@ -110,7 +110,7 @@ func TestNewDoesNotDial(t *testing.T) {
 	require.ErrorIs(t, s.Check(t.Context()), errClosed)
 }
 
-// With the patience that New gives, a cancellation must not wait for it to end.
+// A cancellation does not wait until the patience with a silent server ends.
 func TestCancellationIsPrompt(t *testing.T) {
 	srv := startServer(t)
 	px := startProxy(t, srv.addr)
@@ -118,7 +118,7 @@ func TestCancellationIsPrompt(t *testing.T) {
 	cfg.URL = "valkey://" + px.addr()
 	for name, warm := range map[string]bool{"fresh": false, "connected": true} {
 		t.Run(name, func(t *testing.T) {
-			s, err := New(cfg, discard())
+			s, err := newSink(cfg, patience{dial: time.Hour, reply: time.Hour, ask: time.Second, idle: 10 * time.Second}, discard())
 			require.NoError(t, err)
 			defer s.Close()
 			px.set(script{})
@@ -128,14 +128,18 @@ func TestCancellationIsPrompt(t *testing.T) {
 			arrived := make(chan struct{})
 			px.set(script{silent: arrived})
 			ctx, cancel := context.WithCancel(t.Context())
-			cancelled := make(chan time.Time, 1)
 			go func() {
 				<-arrived
-				cancelled <- time.Now()
 				cancel()
 			}()
-			require.ErrorIs(t, s.Purge(ctx, keysOf("a")), context.Canceled)
-			require.Less(t, time.Since(<-cancelled), 500*time.Millisecond)
+			purged := make(chan error, 1)
+			go func() { purged <- s.Purge(ctx, keysOf("a")) }()
+			select {
+			case err := <-purged:
+				require.ErrorIs(t, err, context.Canceled)
+			case <-time.After(time.Minute):
+				require.FailNow(t, "the cancelled call goes on")
+			}
 		})
 	}
 }
@@ -146,7 +150,7 @@ func TestConnectionsEndWithTheirLink(t *testing.T) {
 	dial := dialer(life, "tcp", nil)
 	conn, err := dial(t.Context(), srv.addr, &net.Dialer{}, nil)
 	require.NoError(t, err)
-	require.NoError(t, conn.SetReadDeadline(time.Now().Add(5*time.Second)))
+	require.NoError(t, conn.SetReadDeadline(time.Now().Add(30*time.Second)))
 	kill()
 	_, err = conn.Read(make([]byte, 1))
 	require.ErrorIs(t, err, net.ErrClosed)

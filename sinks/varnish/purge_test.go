@@ -209,7 +209,7 @@ func deadNode(t *testing.T, v *instance) {
 
 	bad.set(silent)
 	for range 2 {
-		over, cancel := context.WithTimeout(ctx, 100*time.Millisecond)
+		over, cancel := context.WithTimeout(ctx, 100*time.Millisecond) // short: expires on purpose
 		require.ErrorIs(t, s.Purge(over, batchOf(rules.Tag, "d")), context.DeadlineExceeded)
 		cancel()
 	}

@@ -318,7 +318,7 @@ func TestFaults(t *testing.T) {
 	require.True(t, s.Stored(page), "none of these did anything")
 
 	s.Inject(-1, Fault{Kind: Timeout})
-	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond) // short: expires on purpose
 	defer cancel()
 	_, err = purge(ctx)
 	require.ErrorIs(t, err, context.DeadlineExceeded)

@@ -172,7 +172,7 @@ func TestWithoutListenNobodyElseConnects(t *testing.T) {
 	nc, err := s.Connect()
 	require.NoError(t, err)
 	defer nc.Close()
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 	defer cancel()
 	require.NoError(t, nc.FlushWithContext(ctx))
 }
