@@ -17,7 +17,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/walpurge/walpurge/cmd/app"
+	"github.com/walpurge/walpurge/cmd/status"
 )
 
 // daemon is a running walpurge process.
@@ -159,17 +159,17 @@ func (d *daemon) getBy(client *http.Client, path string) (int, string) {
 	return resp.StatusCode, string(body)
 }
 
-func (d *daemon) status() app.Status {
+func (d *daemon) status() status.Status {
 	d.t.Helper()
 	code, body := d.get("/api/v1/status")
 	require.Equal(d.t, http.StatusOK, code, body)
-	var s app.Status
+	var s status.Status
 	require.NoError(d.t, json.Unmarshal([]byte(body), &s))
 	return s
 }
 
 // sink returns one lane's status.
-func (d *daemon) sink(name string) app.Sink {
+func (d *daemon) sink(name string) status.Sink {
 	d.t.Helper()
 	for _, s := range d.status().Sinks {
 		if s.Name == name {
@@ -177,7 +177,7 @@ func (d *daemon) sink(name string) app.Sink {
 		}
 	}
 	require.FailNow(d.t, "no sink "+name)
-	return app.Sink{}
+	return status.Sink{}
 }
 
 // wait blocks until every sink has purged up to the position.

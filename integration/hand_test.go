@@ -16,7 +16,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/walpurge/walpurge/cdc"
-	"github.com/walpurge/walpurge/cmd/app"
+	"github.com/walpurge/walpurge/cmd/status"
 	"github.com/walpurge/walpurge/integration/harness/edge"
 )
 
@@ -118,7 +118,7 @@ func TestSupersede(t *testing.T) {
 	target, err := cdc.ParseLSN(end)
 	require.NoError(t, err)
 	eventually(t, 60*time.Second, func() bool {
-		return slices.ContainsFunc(d.status().Watermarks, func(w app.Watermark) bool { return w.Stage == "published" && w.LSN >= target })
+		return slices.ContainsFunc(d.status().Watermarks, func(w status.Watermark) bool { return w.Stage == "published" && w.LSN >= target })
 	}, "all of it waits in the stream")
 	o := d.run("wait", end, "--sink", "edge", "--timeout", "1s")
 	require.Equal(t, 1, o.code, "300 requests at 2/s take minutes")

@@ -11,7 +11,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/walpurge/walpurge/cmd/app"
+	"github.com/walpurge/walpurge/cmd/status"
 )
 
 // What the status page is told by a daemon that works: counts, incidents, events,
@@ -62,7 +62,7 @@ func TestWhatThePageIsTold(t *testing.T) {
 	require.True(t, lines.Scan())
 	data, found := strings.CutPrefix(lines.Text(), "data: ")
 	require.True(t, found)
-	var event app.Status
+	var event status.Status
 	require.NoError(t, json.Unmarshal([]byte(data), &event))
 	require.Equal(t, "app", event.Pipeline)
 	d.term()

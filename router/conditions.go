@@ -8,10 +8,6 @@ import (
 
 // What the router logs as conditions; see package condition.
 var (
-	misfit       = condition.Text{Level: slog.LevelError, On: "a table does not fit its rules any more", Off: "the table fits its rules again"}
-	misfitBefore = condition.Text{Level: misfit.Level, On: misfit.On, Off: "new rules replace one that a table did not fit"}
-	moreMisfits  = condition.Text{Level: slog.LevelError, On: "more tables do not fit a rule, see rule_problems", Off: "the further tables fit the rule again"}
-
 	gaps       = condition.Text{Level: slog.LevelWarn, On: "gap in the line, flushing every sink"}
 	tableGaps  = condition.Text{Level: slog.LevelWarn, On: "changes of some tables may have been missed, purging what rules derive from them"}
 	notByRow   = condition.Text{Level: slog.LevelWarn, On: "what a large transaction changed is not known row by row, purging what rules derive from its tables"}

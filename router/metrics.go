@@ -17,7 +17,6 @@ type Metrics struct {
 	perRule       *prometheus.CounterVec
 	invalidations *prometheus.CounterVec
 	gaps          *prometheus.CounterVec
-	problems      *prometheus.GaugeVec
 	lookups       prometheus.Histogram
 	collapsed     *prometheus.CounterVec
 	streamed      *prometheus.CounterVec
@@ -47,14 +46,12 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 		gaps:          vec("gaps_total", "Breaks in the line after which sinks were flushed; reason table: only what rules derive from some tables.", "reason"),
 		collapsed:     vec("collapsed_total", "Values that coarser ones were purged instead of.", "rule", "sink"),
 		streamed:      vec("streamed_transactions_total", "Large transactions read before they ended; coarsened: everything was purged that rules derive from their tables.", "outcome"),
-		problems: prometheus.NewGaugeVec(prometheus.GaugeOpts{Namespace: "walpurge", Name: "rule_problems",
-			Help: "Disagreements between a rule and the tables that it watches, as the stream describes them."}, []string{"rule"}),
 	}
 	m.lookups = prometheus.NewHistogram(prometheus.HistogramOpts{
 		Namespace: "walpurge", Name: "lookup_seconds", Help: "How long the reader waited for the answers to one batch of lookups.",
 		Buckets: prometheus.ExponentialBuckets(0.0005, 4, 9),
 	})
-	reg.MustRegister(m.problems, m.lookups)
+	reg.MustRegister(m.lookups)
 	for _, reason := range cdc.GapReasons() {
 		m.gaps.WithLabelValues(string(reason))
 	}

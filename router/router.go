@@ -86,8 +86,7 @@ type Router struct {
 	// conditions is the log of what repeats.
 	conditions *condition.Log
 
-	problems problems
-	entered  entered
+	entered entered
 
 	mu      sync.Mutex
 	pending *reload
@@ -111,7 +110,6 @@ type reload struct {
 // New returns a router with its first rules.
 func New(cfg Config) *Router {
 	r := &Router{cfg: cfg, waiting: newWaiting(), conditions: condition.NewLog(cfg.Logger)}
-	r.problems = newProblems(cfg.Metrics, r.conditions)
 	r.recorder.router = r
 	r.use(cfg.Rules)
 	return r
@@ -121,7 +119,6 @@ func New(cfg Config) *Router {
 func (r *Router) use(set *rules.Set) {
 	r.set = set
 	r.plans = make(map[uint32]boundPlan)
-	r.problems.use(set)
 	r.builders = make([]*builder, len(r.cfg.Sinks))
 	for i, sink := range r.cfg.Sinks {
 		r.builders[i] = newBuilder(sink, set.Rules())
@@ -277,14 +274,12 @@ func (r *Router) plan(rel *cdc.Relation) boundPlan {
 	return plan
 }
 
-// bind makes the plan of a new version of a table's shape, and tells what the
-// rules find wrong with it.
+// bind makes the plan of a new version of a table's shape.
 func (r *Router) bind(rel *cdc.Relation) boundPlan {
 	plan := boundPlan{rel: rel, rules: r.set.Bind(rel)}
 	if plan.rules != nil {
 		name, _ := r.set.Named(tableOf(rel))
 		plan.changes = r.counters.tables[name]
-		r.problems.look(r.set, rel, plan.rules)
 	}
 	return plan
 }

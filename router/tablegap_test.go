@@ -4,12 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"runtime"
-	"strings"
 	"testing"
 
-	"github.com/prometheus/client_golang/prometheus"
 	"github.com/stretchr/testify/require"
 
 	"github.com/walpurge/walpurge/cdc"
@@ -136,85 +133,6 @@ func TestPatternsCountUnderTheirText(t *testing.T) {
 	require.InDelta(t, 2, n, 0)
 	require.Equal(t, 4, series)
 	require.Len(t, r.plans, 1, "a new version of a table takes the place of the old one")
-}
-
-// What a table's new shape takes from the rules is told once, and counted until
-// it is mended; purging goes on.
-func TestRuleProblems(t *testing.T) {
-	var log strings.Builder
-	f := &fake{found: true, last: cdc.Claim{Epoch: 1, Position: at(100)}, seq: 7}
-	reg := prometheus.NewRegistry()
-	r := New(Config{
-		Rules: parse(t, `
-rules:
-  - name: product
-    table: public.products
-    keys: ["product:{id}", "slug:{slug}"]
-    unknown: {keys: [products]}
-  - name: moved
-    table: public.products
-    tags: ["s-{slug}"]
-  - name: order
-    table: "tenant_{tenant}.orders"
-    keys: ["{tenant}:{id}"]
-`), Sinks: []string{"cache", "edge"}, Publisher: f, Ledger: f, Metrics: NewMetrics(reg), Logger: slog.New(slog.NewTextHandler(&log, nil)),
-	})
-	require.NoError(t, r.Start(t.Context(), cdc.Session{Start: at(100), End: 1000}))
-	f.reset()
-	count := func(rule string) (n float64) {
-		families, err := reg.Gather()
-		require.NoError(t, err)
-		for _, fam := range families {
-			for _, m := range fam.GetMetric() {
-				if fam.GetName() == "walpurge_rule_problems" && m.GetLabel()[0].GetValue() == rule {
-					return m.GetGauge().GetValue()
-				}
-			}
-		}
-		return -1
-	}
-	change := func(rel *cdc.Relation) {
-		t.Helper()
-		row := make(cdc.Tuple, len(rel.Columns))
-		for i := range row {
-			row[i] = cdc.Value{Kind: cdc.Text, Data: []byte("7")}
-		}
-		require.NoError(t, r.Change(t.Context(), begin(5, 200), &cdc.Change{Op: cdc.Insert, Rel: rel, New: row}))
-	}
-	shape := func(identity cdc.Identity, columns ...cdc.Column) *cdc.Relation {
-		return &cdc.Relation{OID: 1, Schema: "public", Name: "products", Identity: identity, Columns: columns}
-	}
-	slug := cdc.Column{Name: "slug", TypeOID: 25, Key: true}
-	require.Zero(t, count("product"))
-	change(shape(cdc.IdentityFull, idColumn, slug))
-	require.Empty(t, log.String())
-
-	change(shape(cdc.IdentityDefault, idColumn, cdc.Column{Name: "slug", TypeOID: 25}))
-	require.InDelta(t, 0, count("product"), 0, "it has an unknown")
-	require.InDelta(t, 1, count("moved"), 0)
-	require.Contains(t, log.String(), `rules.yaml:9: rule \"moved\" purges by the old slug of public.products, which replica identity DEFAULT does not carry`)
-
-	log.Reset()
-	gone := shape(cdc.IdentityFull, idColumn)
-	change(gone)
-	require.InDelta(t, 1, count("product"), 0)
-	require.InDelta(t, 1, count("moved"), 0)
-	require.Contains(t, log.String(), `rules.yaml:5: rule \"product\": table public.products has no column \"slug\" any more`)
-	require.Equal(t, 2, strings.Count(log.String(), "level=ERROR"))
-	change(gone)
-	again := *gone
-	change(&again)
-	require.Equal(t, 2, strings.Count(log.String(), "level=ERROR"), "told once")
-	require.NoError(t, r.Commit(t.Context(), end(begin(5, 200))))
-	require.NoError(t, r.Rest(t.Context(), cdc.Rest{}))
-	require.Contains(t, purged(f), "cache key products", "purging goes on")
-
-	change(shape(cdc.IdentityFull, idColumn, slug))
-	require.Zero(t, count("product")+count("moved"))
-
-	change(orders("a", idColumn, cdc.Column{Name: "tenant", TypeOID: 25}))
-	require.InDelta(t, 1, count("order"), 0)
-	require.Contains(t, log.String(), "is a part of the table's name and a column of tenant_a.orders")
 }
 
 // A tenant costs memory only once one of its rows changes, and how much is this.

@@ -15,7 +15,10 @@ var (
 	interruptedStandby = condition.Text{Level: interrupted.Level, On: interrupted.On, Off: "the database answers again"}
 	standby            = condition.Text{Level: slog.LevelInfo, On: "another process streams from the slot, waiting for it", Off: "the slot is free"}
 	wrongPublication   = condition.Text{Level: slog.LevelError, On: "the publication is not what the rules need", Off: "a problem of the publication is solved"}
-	moreProblems       = condition.Text{Level: slog.LevelError, On: "the publication has more problems, see walpurge check", Off: "the further problems of the publication are solved"}
+	misfit             = condition.Text{Level: slog.LevelError, On: "a table does not fit its rules any more", Off: "the table fits its rules again"}
+	covered            = condition.Text{Level: slog.LevelWarn, On: "a table does not fit its rules, and unknown covers that", Off: "the table fits its rules again"}
+	moreProblems       = condition.Text{Level: slog.LevelError, On: "there are more problems of publication and tables, see walpurge status", Off: "the further problems of publication and tables are solved"}
+	readableAgain      = condition.Text{Level: slog.LevelWarn, On: "rules can read tables again that they could not read, what is derived from them is purged"}
 
 	undecoded       = condition.Text{Level: slog.LevelWarn, On: "the server cannot decode a transaction that has not ended; what is in the log by now is read once it has ended"}
 	noHistory       = condition.Text{Level: slog.LevelWarn, On: "the server cannot tell where its timeline began"}
@@ -37,21 +40,30 @@ func (r *Reader) streams(from cdc.Position, large bool) {
 	r.opts.Logger.Info("streaming", "slot", r.cfg.Slot, "from", from.String(), "large_transactions_while_they_run", large)
 }
 
-// problemsLogged is how many problems of the publication have lines of their own. With a table for
-// each tenant there may be thousands, and status lists them.
+// problemsLogged is how many problems have lines of their own. With a table for each tenant there
+// may be thousands, and status lists them.
 const problemsLogged = 5
 
 // logProblems logs problems that are new, and those that are over.
-func (r *Reader) logProblems(before, now []string) {
-	most := func(all []string) []string { return all[:min(len(all), problemsLogged)] }
-	for _, text := range most(before) {
-		if !slices.Contains(most(now), text) {
-			r.conditions.At(wrongPublication, "err", text).End()
+func (r *Reader) logProblems(before, now []Problem) {
+	most := func(all []Problem) []Problem { return all[:min(len(all), problemsLogged)] }
+	at := func(p Problem) condition.Condition {
+		switch {
+		case p.Covered:
+			return r.conditions.At(covered, "err", p.Text)
+		case len(p.Rules) > 0:
+			return r.conditions.At(misfit, "err", p.Text)
+		}
+		return r.conditions.At(wrongPublication, "err", p.Text)
+	}
+	for _, p := range most(before) {
+		if !slices.ContainsFunc(most(now), p.same) {
+			at(p).End()
 		}
 	}
-	for _, text := range most(now) {
-		if !slices.Contains(most(before), text) {
-			r.conditions.At(wrongPublication, "err", text).Observe()
+	for _, p := range most(now) {
+		if !slices.ContainsFunc(most(before), p.same) {
+			at(p).Observe()
 		}
 	}
 	if rest := len(now) - problemsLogged; rest > 0 {

@@ -3,6 +3,9 @@ package postgres
 import (
 	"errors"
 	"fmt"
+	"net"
+	"os"
+	"slices"
 	"strings"
 
 	"github.com/jackc/pgx/v5/pgconn"
@@ -55,15 +58,44 @@ type refusal struct {
 func (r *refusal) Error() string { return r.text }
 func (r *refusal) Unwrap() error { return r.err }
 
+// unreachable says why no connection could be made. pgconn tries every address with and
+// without TLS, and lists what each attempt met; equal causes at one address are one here.
+func unreachable(err error) string {
+	var failed *pgconn.ConnectError
+	if !errors.As(err, &failed) {
+		return oneLine(err)
+	}
+	attempts := []error{failed.Unwrap()}
+	if many, ok := failed.Unwrap().(interface{ Unwrap() []error }); ok {
+		attempts = many.Unwrap()
+	}
+	var texts []string
+	for _, a := range attempts {
+		text := oneLine(a)
+		var op *net.OpError
+		if errors.As(a, &op) && op.Addr != nil {
+			text = op.Addr.String() + ": " + oneLine(op.Err)
+			var call *os.SyscallError
+			if errors.As(op.Err, &call) {
+				text = op.Addr.String() + ": " + call.Err.Error()
+			}
+		}
+		if !slices.Contains(texts, text) {
+			texts = append(texts, text)
+		}
+	}
+	return "cannot connect to PostgreSQL at " + strings.Join(texts, ", ")
+}
+
+func oneLine(err error) string { return strings.Join(strings.Fields(err.Error()), " ") }
+
 // explain adds the way out to the server's refusals of a connection.
 func (c Config) explain(err error) error {
 	cfg, perr := c.parse()
 	if perr != nil {
 		return perr
 	}
-	// pgconn's own text lists every address tried over several lines, so only
-	// the server's words are kept where there are any.
-	brief := error(&refusal{text: strings.Join(strings.Fields(err.Error()), " "), err: err})
+	brief := error(&refusal{text: unreachable(err), err: err})
 	var pg *pgconn.PgError
 	if errors.As(err, &pg) {
 		brief = &refusal{text: fmt.Sprintf("PostgreSQL at %s:%d refuses user %q: %s (SQLSTATE %s)", cfg.Host, cfg.Port, cfg.User, pg.Message, pg.Code), err: err}

@@ -34,20 +34,24 @@ type heartbeat struct {
 	conditions *condition.Log
 	// compare looks at the publication, on the heartbeat's connection.
 	compare func(ctx context.Context, conn *pgx.Conn) error
-	// poke holds one request for a message before its time.
-	poke chan struct{}
+	// poke holds one request for a message before its time, asked one for a comparison.
+	poke, asked chan struct{}
 
 	mu       sync.Mutex
 	lastSeen time.Time
 	slot     *slotInfo
 }
 
+// comparePause is the least time between two comparisons that were asked for, as a
+// multiple of what one takes.
+const comparePause = 4
+
 // pokePause is the least time between a message and one that was asked for:
 // however many ask, the log gets a few a second.
 const pokePause = 200 * time.Millisecond
 
 func newHeartbeat(cfg Config, board *watermark.Board, conditions *condition.Log, compare func(context.Context, *pgx.Conn) error) *heartbeat {
-	return &heartbeat{cfg: cfg, board: board, conditions: conditions, compare: compare, poke: make(chan struct{}, 1)}
+	return &heartbeat{cfg: cfg, board: board, conditions: conditions, compare: compare, poke: make(chan struct{}, 1), asked: make(chan struct{}, 1)}
 }
 
 // soon asks for a message now. It does not block; requests that come together
@@ -55,6 +59,15 @@ func newHeartbeat(cfg Config, board *watermark.Board, conditions *condition.Log,
 func (h *heartbeat) soon() {
 	select {
 	case h.poke <- struct{}{}:
+	default:
+	}
+}
+
+// compareSoon asks for a comparison now. It does not block; requests that come together
+// are one.
+func (h *heartbeat) compareSoon() {
+	select {
+	case h.asked <- struct{}{}:
 	default:
 	}
 }
@@ -118,8 +131,8 @@ func (h *heartbeat) serve(ctx context.Context, start cdc.Position) error {
 	if err := h.beat(ctx, conn); err != nil {
 		return err
 	}
-	latest := time.Now()
-	var asked <-chan time.Time
+	latest, took := time.Now(), time.Duration(0)
+	var asked, comparing <-chan time.Time
 	for {
 		if err := h.look(ctx, conn, start); err != nil {
 			return err
@@ -140,6 +153,16 @@ func (h *heartbeat) serve(ctx context.Context, start cdc.Position) error {
 				return err
 			}
 			latest, asked = time.Now(), nil
+		case <-h.asked:
+			if comparing == nil {
+				comparing = time.After(comparePause * took)
+			}
+		case <-comparing:
+			began := time.Now()
+			if err := h.compareNow(ctx, conn); err != nil {
+				return err
+			}
+			took, comparing = time.Since(began), nil
 		case <-ctx.Done():
 			return nil
 		}
@@ -156,6 +179,12 @@ func (h *heartbeat) beat(ctx context.Context, conn *pgx.Conn) error {
 	if err != nil {
 		return err
 	}
+	return h.compareNow(ctx, conn)
+}
+
+func (h *heartbeat) compareNow(ctx context.Context, conn *pgx.Conn) error {
+	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
+	defer cancel()
 	return h.compare(ctx, conn)
 }
 

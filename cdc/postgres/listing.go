@@ -19,6 +19,9 @@ type Watch struct {
 	Matches func(t cdc.Table) bool
 	// Reads says what rules read, for column lists; nil: everything.
 	Reads ReadsOf
+	// Unfit says what the rules cannot read of the published tables as the catalog
+	// describes them; nil: they read nothing. It must not keep the map.
+	Unfit func(tables map[cdc.Table]*TableInfo) []Problem
 }
 
 // ReadsOf returns those columns of a table that rules read; columns are all that it has.
@@ -39,6 +42,8 @@ type listed struct {
 	// Lacking names the table itself or the partition whose rows cannot be
 	// identified, empty if there is none.
 	Lacking string
+	// Shape changes with the table's columns, its replica identity and its column list.
+	Shape string
 }
 
 // published identifies one stay of a table in the publication. Whoever takes the
@@ -55,7 +60,13 @@ const listQuery = `
 WITH p AS (SELECT oid, pubname FROM pg_publication WHERE pubname = $1),
 member AS MATERIALIZED (SELECT g.relid FROM p, LATERAL pg_get_publication_tables(p.pubname) g)
 SELECT n.nspname, c.relname, c.oid, coalesce((SELECT r.oid FROM pg_publication_rel r, p WHERE r.prrelid = c.oid AND r.prpubid = p.oid), 0),
-       c.oid IN (SELECT relid FROM member), pg_has_role(c.relowner, 'USAGE'), ` + lackingExpr + `
+       c.oid IN (SELECT relid FROM member), pg_has_role(c.relowner, 'USAGE'), ` + lackingExpr + `,
+       md5(concat_ws('|', c.relreplident::text, array_to_string(leaves.oids, ','),
+         (SELECT string_agg(DISTINCT l.relreplident::text, '') FROM pg_class l WHERE l.oid = ANY (leaves.oids)),
+         (SELECT string_agg(concat(a.attname, a.attgenerated), ',' ORDER BY a.attnum) FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped),
+         (SELECT string_agg(concat(i.indexrelid, ':', i.indkey, i.indisreplident, i.indisprimary), ',' ORDER BY i.indexrelid) FROM pg_index i
+          WHERE i.indrelid = c.oid AND (i.indisprimary OR i.indisreplident)),
+         (SELECT to_jsonb(r)->>'prattrs' FROM pg_publication_rel r, p WHERE r.prrelid = c.oid AND r.prpubid = p.oid)))
 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace, ` + leavesLateral + `
 WHERE c.relkind IN ('r', 'p') AND c.relpersistence = 'p' AND NOT c.relispartition
   AND n.nspname <> 'information_schema' AND n.nspname !~ '^pg_'`
@@ -80,7 +91,7 @@ func (c Config) list(ctx context.Context, conn *pgx.Conn, w Watch) ([]listed, er
 	}
 	var out []listed
 	var l listed
-	_, err = pgx.ForEachRow(rows, []any{&l.Schema, &l.Name, &l.Relation, &l.Entry, &l.Member, &l.Owned, &l.Lacking}, func() error {
+	_, err = pgx.ForEachRow(rows, []any{&l.Schema, &l.Name, &l.Relation, &l.Entry, &l.Member, &l.Owned, &l.Lacking, &l.Shape}, func() error {
 		if exact[l.Table] || w.Matches != nil && w.Matches(l.Table) {
 			out = append(out, l)
 		}

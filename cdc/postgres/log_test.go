@@ -43,27 +43,55 @@ func TestLogOfADatabaseThatIsDown(t *testing.T) {
 	})
 }
 
-// TestLogOfProblems: looks every ten seconds for an hour find the same problems; some end.
+// TestLogOfProblems: comparisons every ten seconds for an hour find the same problems; some end.
 func TestLogOfProblems(t *testing.T) {
-	for _, c := range []struct{ tables, most int }{{1, 6 + 1}, {1000, 6*6 + 6}} {
-		synctest.Test(t, func(t *testing.T) {
-			log := &lines{}
-			r := &Reader{conditions: condition.NewLog(slog.New(slog.NewTextHandler(log, nil)))}
-			found := make([]error, c.tables)
-			for i := range found {
-				found[i] = fmt.Errorf("table public.t%d has left the publication", i)
-			}
-			for range 359 {
-				r.tell(found)
-				time.Sleep(10 * time.Second)
-			}
-			r.tell(nil)
-			r.conditions.Close()
-			require.LessOrEqual(t, len(logged(log)), c.most, log.String())
-			require.Contains(t, log.String(), `level=INFO msg="a problem of the publication is solved" err="table public.t0 has left the publication" lasted=59m50s`)
-			require.Equal(t, c.tables > 1, strings.Contains(log.String(), "the publication has more problems"))
-		})
+	for _, c := range []struct {
+		name, on, off string
+		problem       Problem
+	}{
+		{"publication", "the publication is not what the rules need", "a problem of the publication is solved", Problem{}},
+		{"rule", "a table does not fit its rules any more", "the table fits its rules again", Problem{Rules: []string{"product"}, Unread: true}},
+		{"covered", "a table does not fit its rules, and unknown covers that", "the table fits its rules again", Problem{Rules: []string{"product"}, Covered: true}},
+	} {
+		for tables, most := range map[int]int{1: 6 + 1, 1000: 6*6 + 6} {
+			t.Run(fmt.Sprint(c.name, tables), func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					log := &lines{}
+					r := &Reader{conditions: condition.NewLog(slog.New(slog.NewTextHandler(log, nil)))}
+					find := func() []Problem {
+						found := make([]Problem, tables)
+						for i := range found {
+							found[i] = c.problem
+							found[i].Text = fmt.Sprintf("something about public.t%d", i)
+						}
+						return found
+					}
+					for range 359 {
+						r.setProblems(find())
+						time.Sleep(10 * time.Second)
+					}
+					r.setProblems(nil)
+					r.conditions.Close()
+					require.LessOrEqual(t, len(logged(log)), most, log.String())
+					require.Contains(t, log.String(), `msg="`+c.on+`"`)
+					require.Contains(t, log.String(), `level=INFO msg="`+c.off+`" err="something about public.t0" lasted=59m50s`)
+					require.Equal(t, tables > 1, strings.Contains(log.String(), "there are more problems of publication and tables"))
+				})
+			})
+		}
 	}
+
+	// A column that is renamed to and fro is one condition.
+	synctest.Test(t, func(t *testing.T) {
+		log := &lines{}
+		r := &Reader{conditions: condition.NewLog(slog.New(slog.NewTextHandler(log, nil)))}
+		for i := range 3599 {
+			r.setProblems([]Problem{{Rules: []string{"product"}, Text: "x"}}[:i%2])
+			time.Sleep(time.Second)
+		}
+		r.conditions.Close()
+		require.LessOrEqual(t, len(logged(log)), 9, log.String())
+	})
 }
 
 // TestLogOfCreation: publication and slot are named once, with the place where the slot begins.

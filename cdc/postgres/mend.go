@@ -13,7 +13,7 @@ import (
 
 // mend publishes the tables that are missing, and adds to column lists what they lack: a
 // table whose identity changed needs that at once, since its updates fail until then.
-func (r *Reader) mend(ctx context.Context, conn *pgx.Conn, watch Watch, found comparison) (entered map[cdc.Table]published, failed []error, err error) {
+func (r *Reader) mend(ctx context.Context, conn *pgx.Conn, watch Watch, found comparison) (entered map[cdc.Table]published, failed []Problem, err error) {
 	published := sortedTables(found.known)
 	lists, err := r.cfg.columnLists(ctx, conn, slices.Concat(published, found.missing), watch.Reads)
 	if err != nil {
@@ -24,7 +24,7 @@ func (r *Reader) mend(ctx context.Context, conn *pgx.Conn, watch Watch, found co
 	})
 	if !r.cfg.Manage {
 		if steps := r.cfg.widen(published, lists); len(steps) > 0 {
-			failed = append(failed, unmanaged(steps))
+			failed = append(failed, problemOf(unmanaged(steps), tablesOf(steps)...))
 		}
 		return entered, failed, nil
 	}
@@ -37,7 +37,7 @@ func (r *Reader) mend(ctx context.Context, conn *pgx.Conn, watch Watch, found co
 
 // carryOut runs the steps for tables, one by one where they cannot be together: one that
 // is busy must not keep the others out.
-func (r *Reader) carryOut(ctx context.Context, conn *pgx.Conn, what string, tables []cdc.Table, steps func([]cdc.Table) []Step) (entered map[cdc.Table]published, failed []error) {
+func (r *Reader) carryOut(ctx context.Context, conn *pgx.Conn, what string, tables []cdc.Table, steps func([]cdc.Table) []Step) (entered map[cdc.Table]published, failed []Problem) {
 	entered = make(map[cdc.Table]published, len(tables))
 	for _, s := range steps(tables) {
 		now, err := s.run(ctx, conn, r.cfg.Publication)
@@ -50,7 +50,7 @@ func (r *Reader) carryOut(ctx context.Context, conn *pgx.Conn, what string, tabl
 			continue
 		}
 		if err != nil {
-			failed = append(failed, explainStep(s, err))
+			failed = append(failed, problemOf(explainStep(s, err), s.tables...))
 			continue
 		}
 		maps.Copy(entered, now)

@@ -52,41 +52,49 @@ func serverVersion(ctx context.Context, conn *pgx.Conn) (int, error) {
 }
 
 func (c Config) publicationExists(ctx context.Context, conn *pgx.Conn) (bool, error) {
-	options, fault, err := c.publication(ctx, conn)
+	options, faults, err := c.publication(ctx, conn)
 	if err != nil {
 		return false, err
 	}
-	return options != "", fault
+	errs := make([]error, len(faults))
+	for i, p := range faults {
+		errs[i] = p.err
+	}
+	return options != "", errors.Join(errs...)
 }
 
 // publication reads the publication's own options, as a text that changes with
 // them and is empty if there is no publication, and says what is wrong with them.
-func (c Config) publication(ctx context.Context, conn *pgx.Conn) (options string, fault, err error) {
+func (c Config) publication(ctx context.Context, conn *pgx.Conn) (options string, faults []Problem, err error) {
 	var viaRoot, allOps bool
-	var filtered string
+	var filtered, schemas, names []string // the tables or partitions with a row filter, and their roots
 	err = conn.QueryRow(ctx, `SELECT p.oid || ' ' || p.xmin, p.pubviaroot, p.pubinsert AND p.pubupdate AND p.pubdelete AND p.pubtruncate,
-		coalesce((SELECT min(r.prrelid::regclass::text) FROM pg_publication_rel r WHERE r.prpubid = p.oid AND to_jsonb(r)->>'prqual' IS NOT NULL), '') -- a column since PostgreSQL 15
-		FROM pg_publication p WHERE p.pubname = $1`, c.Publication).Scan(&options, &viaRoot, &allOps, &filtered)
+		f.filtered, f.schemas, f.names
+		FROM pg_publication p, LATERAL (SELECT coalesce(array_agg(l.oid::regclass::text ORDER BY l.oid), '{}') AS filtered,
+			coalesce(array_agg(n.nspname::text ORDER BY l.oid), '{}') AS schemas, coalesce(array_agg(t.relname::text ORDER BY l.oid), '{}') AS names
+			FROM pg_publication_rel r
+			JOIN pg_class l ON l.oid = r.prrelid JOIN pg_class t ON t.oid = coalesce(pg_partition_root(l.oid), l.oid) JOIN pg_namespace n ON n.oid = t.relnamespace
+			WHERE r.prpubid = p.oid AND to_jsonb(r)->>'prqual' IS NOT NULL) f -- a column since PostgreSQL 15
+		WHERE p.pubname = $1`, c.Publication).Scan(&options, &viaRoot, &allOps, &filtered, &schemas, &names)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return "", nil, nil
 	}
 	if err != nil {
 		return "", nil, fmt.Errorf("read publication %q: %w", c.Publication, err)
 	}
-	var errs []error
 	if !viaRoot {
-		errs = append(errs, &Fault{fmt.Errorf("publication %q does not publish partitions by their root", c.Publication),
-			fmt.Sprintf("ALTER PUBLICATION %s SET (publish_via_partition_root = true);", quote(c.Publication))})
+		faults = append(faults, problemOf(&Fault{fmt.Errorf("publication %q does not publish partitions by their root", c.Publication),
+			fmt.Sprintf("ALTER PUBLICATION %s SET (publish_via_partition_root = true);", quote(c.Publication))}))
 	}
 	if !allOps {
-		errs = append(errs, &Fault{fmt.Errorf("publication %q does not publish every operation", c.Publication),
-			fmt.Sprintf("ALTER PUBLICATION %s SET (publish = 'insert, update, delete, truncate');", quote(c.Publication))})
+		faults = append(faults, problemOf(&Fault{fmt.Errorf("publication %q does not publish every operation", c.Publication),
+			fmt.Sprintf("ALTER PUBLICATION %s SET (publish = 'insert, update, delete, truncate');", quote(c.Publication))}))
 	}
-	if filtered != "" {
-		errs = append(errs, &Fault{fmt.Errorf("publication %q has a row filter on %s, so changes would be missed", c.Publication, filtered),
-			c.republish(filtered).Script() + ";"})
+	for i := range names {
+		faults = append(faults, problemOf(&Fault{fmt.Errorf("publication %q has a row filter on %s, so changes would be missed", c.Publication, filtered[i]),
+			c.republish(filtered[i]).Script() + ";"}, cdc.Table{Schema: schemas[i], Name: names[i]}))
 	}
-	return options, errors.Join(errs...), nil
+	return options, faults, nil
 }
 
 // slotsLeft makes sure that the server has room for one more slot.

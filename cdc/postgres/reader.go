@@ -72,6 +72,7 @@ const (
 // State is the reader's condition for status pages.
 type State struct {
 	Phase Phase
+	// Since is when the reader began, or ceased, to stream.
 	Since time.Time
 	// Err says why the reader is not streaming.
 	Err string
@@ -88,8 +89,13 @@ func NewReader(cfg Config, opts Options) *Reader {
 // State returns what the reader is doing.
 func (r *Reader) State() State { return *r.state.Load() }
 
+// enter changes the phase. Since goes on where the reader streamed neither before nor
+// now: an outage begins when the first connection is lost.
 func (r *Reader) enter(p Phase, err error) {
 	s := State{Phase: p, Since: time.Now()}
+	if before := r.state.Load(); before != nil && p != Streaming && before.Phase != Streaming {
+		s.Since = before.Since
+	}
 	if err != nil {
 		s.Err = err.Error()
 	}
@@ -242,7 +248,7 @@ func (r *Reader) Follow(ctx context.Context, conn net.Conn, in io.Reader, start 
 	r.opts.Board.Advance(watermark.Mark{Stage: watermark.Received}, start.Start)
 	s := &session{
 		start: start, conn: conn, board: r.opts.Board, handler: h, beat: r.beat,
-		urgent: make(chan struct{}, 1), decoder: pgoutput.NewDecoder(), xids: widener{newest: newestXID}, gap: r.tableGap,
+		urgent: make(chan struct{}, 1), decoder: pgoutput.NewDecoder(), xids: widener{newest: newestXID}, gap: r.tableGap, described: r.described,
 		streams: make(map[uint64]*streamed),
 	}
 	return r.stream(ctx, s, newReceiver(conn, in))

@@ -21,6 +21,8 @@ type seen struct {
 	Publication string  `json:"publication"`
 	Options     string  `json:"options"`
 	Tables      []stays `json:"tables"`
+	// Unread are the tables of which rules could not read all that they purge by.
+	Unread []cdc.Table `json:"unread,omitempty"`
 }
 
 type stays struct {
@@ -51,6 +53,7 @@ func (r *Reader) recall(ctx context.Context) error {
 	for _, t := range s.Tables {
 		r.watching.known[t.Table] = t.published
 	}
+	r.watching.unread = s.Unread
 	return nil
 }
 
@@ -61,7 +64,7 @@ func (r *Reader) remember(ctx context.Context) error {
 		return nil
 	}
 	r.watching.mu.Lock()
-	s := seen{Publication: r.cfg.Publication, Options: r.watching.options}
+	s := seen{Publication: r.cfg.Publication, Options: r.watching.options, Unread: r.watching.unread}
 	for _, t := range sortedTables(r.watching.known) {
 		s.Tables = append(s.Tables, stays{t, r.watching.known[t]})
 	}

@@ -25,13 +25,15 @@ type server struct {
 	cfg  Config
 	// watches is what the rules watch; the table items if it is empty.
 	watches Watch
+	memory  Memory
 }
 
 func (s *server) watch() Watch {
-	if s.watches.Matches == nil && s.watches.Tables == nil {
-		return Watch{Tables: []cdc.Table{{Schema: "public", Name: "items"}}}
+	w := s.watches
+	if w.Matches == nil && w.Tables == nil {
+		w.Tables = []cdc.Table{{Schema: "public", Name: "items"}}
 	}
-	return s.watches
+	return w
 }
 
 func newServer(t *testing.T) *server {
@@ -190,7 +192,7 @@ func (s *server) run(h *sinkhole, until Phase) *running {
 	r := NewReader(s.cfg, Options{
 		StopGrace: 5 * time.Second,
 		Board:     h.board, Confirm: watermark.ConfirmSynced, Logger: slog.New(slog.NewTextHandler(out, nil)),
-		Watch: s.watch,
+		Watch: s.watch, Memory: s.memory,
 	})
 	ctx, cancel := context.WithCancel(context.Background())
 	run := &running{Reader: r, sinkhole: h, log: out, stop: cancel, done: make(chan error, 1)}
@@ -240,4 +242,14 @@ func (l *lines) String() string {
 func eventually(t *testing.T, within time.Duration, cond func() bool, msg string) {
 	t.Helper()
 	require.Eventually(t, cond, within, 5*time.Millisecond, msg)
+}
+
+// problems are the texts of the reader's problems.
+func (r *running) problems() []string {
+	var out []string
+	all, _ := r.Problems()
+	for _, p := range all {
+		out = append(out, p.Text)
+	}
+	return out
 }

@@ -26,6 +26,8 @@ type session struct {
 	handler Handler
 	beat    *heartbeat
 	urgent  chan struct{}
+	// described is called with each table that the server describes.
+	described func(rel *cdc.Relation)
 	// gap reads an announcement of tables.
 	gap func(ctx context.Context, tx *cdc.Txn, content []byte) (cdc.TableGap, error)
 
@@ -175,6 +177,8 @@ func (s *session) wal(ctx context.Context, data []byte) error {
 		s.tx = cdc.Txn{XID: s.xids.widen(b.XID), Commit: b.Commit, Time: b.Time}
 	case pgoutput.CommitType:
 		return s.commit(ctx)
+	case pgoutput.RelationType:
+		s.described(s.decoder.Relation)
 	case pgoutput.TruncateType:
 		for _, rel := range s.decoder.Truncate.Relations {
 			if err := s.handler.Change(ctx, &s.tx, &cdc.Change{Op: cdc.Truncate, Rel: rel}); err != nil {

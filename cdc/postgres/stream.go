@@ -2,7 +2,7 @@ package postgres
 
 import (
 	"context"
-	"errors"
+	"sync"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -24,10 +24,14 @@ func (r *Reader) stream(ctx context.Context, s *session, rc *receiver) error {
 
 	rep := &reporter{conn: s.conn, board: r.opts.Board, policy: r.opts.Confirm, start: s.start.Start, urgent: s.urgent}
 	var g errgroup.Group
+	// cause is the first failure. What fails after it, fails because of it.
+	var cause error
+	var once sync.Once
 	fail := func(run func() error) func() error {
 		return func() error {
 			err := run()
 			if err != nil {
+				once.Do(func() { cause = err })
 				stopIntake()
 				giveUp()
 			}
@@ -66,11 +70,10 @@ func (r *Reader) stream(ctx context.Context, s *session, rc *receiver) error {
 		r.settle(work, s.committed())
 	}
 	stopReporting()
-	sideErr := side.Wait()
-	if err == nil && sideErr == nil {
+	if sideErr := side.Wait(); err == nil && sideErr == nil {
 		rep.goodbye()
 	}
-	return errors.Join(err, sideErr)
+	return cause
 }
 
 // settle waits until every transaction handed over whole is safe, or the

@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-	"strings"
 	"sync"
 
 	"github.com/jackc/pgx/v5"
@@ -30,8 +29,19 @@ type watching struct {
 	last Watch
 	// nonces are those of announcements that this process wrote.
 	nonces map[string]bool
-	// problems are what only a human can mend, as of the last look.
-	problems []string
+	// problems are those that the last comparison found.
+	problems []Problem
+	// infos describe the published tables, as of shapes.
+	infos  map[cdc.Table]*TableInfo
+	shapes map[cdc.Table]string
+	// unread are the tables of which rules cannot read all that they purge by.
+	unread []cdc.Table
+	// begun counts comparisons, done is the number of the newest that came to its end, and
+	// moved is closed when that changes.
+	begun, done uint64
+	moved       chan struct{}
+	// announced is the end of the log after the newest announcement.
+	announced cdc.LSN
 	// saved is what the memory holds.
 	saved string
 }
@@ -52,14 +62,6 @@ func (w *watching) wrote(nonce string) bool {
 	return w.nonces[nonce]
 }
 
-// Problems lists what keeps watched tables from being published, or makes them be
-// published wrongly, and what to do, as of the last look; empty if nothing does.
-func (r *Reader) Problems() []string {
-	r.watching.mu.Lock()
-	defer r.watching.mu.Unlock()
-	return slices.Clone(r.watching.problems)
-}
-
 // errPublicationGone ends a session: the slot that it reads cannot see a
 // publication that is made later.
 var errPublicationGone = errors.New("the publication was dropped")
@@ -71,11 +73,12 @@ var errPublicationGone = errors.New("the publication was dropped")
 func (r *Reader) look(ctx context.Context, conn *pgx.Conn) error {
 	r.widening.Lock()
 	defer r.widening.Unlock()
+	number := r.watching.begin()
 	if err := r.recall(ctx); err != nil {
 		return err
 	}
 	watch := r.opts.Watch()
-	options, fault, err := r.cfg.publication(ctx, conn)
+	options, faults, err := r.cfg.publication(ctx, conn)
 	if err != nil {
 		return err
 	}
@@ -87,26 +90,37 @@ func (r *Reader) look(ctx context.Context, conn *pgx.Conn) error {
 		return err
 	}
 	found := r.compare(watch, tables, options)
-	if fault != nil {
-		found.problems = append(found.problems, fault)
-	}
+	found.problems = append(found.problems, faults...)
 	added, failed, err := r.mend(ctx, conn, watch, found)
 	if err != nil {
 		return err
 	}
 	found.problems = append(found.problems, failed...)
+	maps.Copy(found.known, added)
+	unfit, err := r.unfit(ctx, conn, watch, found, tables, options)
+	if err != nil {
+		return err
+	}
+	found.problems = append(found.problems, unfit...)
+	unread, readAgain := r.unread(unfit, found.known)
 	if len(found.changed) > 0 {
 		r.conditions.At(changedByOthers).Observe("count", condition.Sum(len(found.changed)), "first", found.changed[0].String())
-		if err := r.announce(ctx, conn, found.changed); err != nil {
-			return err
-		}
+	}
+	if len(readAgain) > 0 {
+		r.conditions.At(readableAgain).Observe("count", condition.Sum(len(readAgain)), "first", readAgain[0].String())
+	}
+	if err := r.announce(ctx, conn, append(found.changed, readAgain...), len(added) > 0); err != nil {
+		return err
 	}
 	r.watching.mu.Lock()
-	r.watching.known, r.watching.options, r.watching.last = found.known, options, watch
-	maps.Copy(r.watching.known, added)
+	r.watching.known, r.watching.options, r.watching.last, r.watching.unread = found.known, options, watch, unread
 	r.watching.mu.Unlock()
-	r.tell(found.problems)
-	return r.remember(ctx)
+	r.setProblems(found.problems)
+	if err := r.remember(ctx); err != nil {
+		return err
+	}
+	r.watching.end(number)
+	return nil
 }
 
 // comparison is what a look found.
@@ -114,7 +128,7 @@ type comparison struct {
 	known    map[cdc.Table]published
 	changed  []cdc.Table
 	missing  []cdc.Table
-	problems []error
+	problems []Problem
 }
 
 func (r *Reader) compare(watch Watch, tables []listed, options string) comparison {
@@ -129,12 +143,12 @@ func (r *Reader) compare(watch Watch, tables []listed, options string) compariso
 		before, known := w.known[t.Table]
 		switch fault := r.cfg.unpublishable(t); {
 		case fault != nil:
-			c.problems = append(c.problems, fault)
+			c.problems = append(c.problems, problemOf(fault, t.Table))
 		case !t.Member:
 			c.missing = append(c.missing, t.Table)
 		default:
 			if t.Lacking != "" {
-				c.problems = append(c.problems, (&TableInfo{Table: t.Table, Lacking: t.Lacking}).IdentityFault())
+				c.problems = append(c.problems, problemOf((&TableInfo{Table: t.Table, Lacking: t.Lacking}).IdentityFault(), t.Table))
 			}
 			c.known[t.Table] = t.published
 			if w.known != nil && (!known || before != t.published || w.options != options) && (known || w.last.has(t.Table)) {
@@ -149,7 +163,10 @@ func (r *Reader) compare(watch Watch, tables []listed, options string) compariso
 	}
 	for _, t := range watch.Tables {
 		if !there[t] {
-			c.problems = append(c.problems, &Fault{fmt.Errorf("table %s is gone, or is a partition now: its changes are not seen", t), "make it again, or take its rules out"})
+			c.problems = append(c.problems, problemOf(&Fault{
+				fmt.Errorf("table %s does not exist any more, or is a partition, unlogged or temporary now: its changes are not seen", t),
+				"create it, or correct its rules",
+			}, t))
 		}
 	}
 	slices.SortFunc(c.changed, compareTables)
@@ -165,9 +182,33 @@ func compareTables(a, b cdc.Table) int {
 	return cmp.Or(cmp.Compare(a.Schema, b.Schema), cmp.Compare(a.Name, b.Name))
 }
 
-// announce writes into the log that the tables left or entered the publication.
-// What announces it is believed as long as this process lives.
-func (r *Reader) announce(ctx context.Context, conn *pgx.Conn, tables []cdc.Table) error {
+// announce writes into the log that changes of the tables may not have been seen or not
+// been read, so that what is derived from them is purged. The announcement is believed as
+// long as this process lives. others reports that the steps before have announced tables.
+func (r *Reader) announce(ctx context.Context, conn *pgx.Conn, tables []cdc.Table, others bool) error {
+	if len(tables) == 0 && !others {
+		return nil
+	}
+	if len(tables) > 0 {
+		if err := r.announceTables(ctx, conn, tables); err != nil {
+			return err
+		}
+	}
+	var text string
+	if err := conn.QueryRow(ctx, "SELECT pg_current_wal_insert_lsn()::text").Scan(&text); err != nil {
+		return fmt.Errorf("read the end of the log: %w", err)
+	}
+	lsn, err := cdc.ParseLSN(text)
+	if err != nil {
+		return err
+	}
+	r.watching.mu.Lock()
+	defer r.watching.mu.Unlock()
+	r.watching.announced = lsn
+	return nil
+}
+
+func (r *Reader) announceTables(ctx context.Context, conn *pgx.Conn, tables []cdc.Table) error {
 	a := announcement{Publication: r.cfg.Publication, Tables: tables, Nonce: rand.Text()}
 	r.watching.mu.Lock()
 	if r.watching.nonces == nil {
@@ -179,19 +220,6 @@ func (r *Reader) announce(ctx context.Context, conn *pgx.Conn, tables []cdc.Tabl
 		return fmt.Errorf("announce tables that entered or left the publication: %w", err)
 	}
 	return nil
-}
-
-// tell takes over the problems that a look has found.
-func (r *Reader) tell(found []error) {
-	r.watching.mu.Lock()
-	before := r.watching.problems
-	now := make([]string, 0, len(found))
-	for _, err := range found {
-		now = append(now, strings.Join(strings.Fields(err.Error()), " "))
-	}
-	r.watching.problems = now
-	r.watching.mu.Unlock()
-	r.logProblems(before, now)
 }
 
 // Widen publishes the tables that a reload added, before the new rules begin.

@@ -105,14 +105,14 @@ func TestTablesComeAndGo(t *testing.T) {
 	require.Equal(t, []cdc.Table{tenant("a")}, gap.Tables, "the rows of a table that is dropped are gone")
 
 	s.exec("ALTER PUBLICATION walpurge_test SET (publish = 'insert')")
-	eventually(t, 20*time.Second, func() bool { return len(r.Problems()) == 1 }, "a publication of inserts only is a problem")
-	require.Contains(t, r.Problems()[0], "does not publish every operation; fix: ALTER PUBLICATION")
+	eventually(t, 20*time.Second, func() bool { return len(r.problems()) == 1 }, "a publication of inserts only is a problem")
+	require.Contains(t, r.problems()[0], "does not publish every operation; fix: ALTER PUBLICATION")
 	gap, _ = r.gap(t, told+1)
 	require.Equal(t, []cdc.Table{items, tenant("b")}, gap.Tables)
 	s.exec("ALTER PUBLICATION walpurge_test SET (publish = 'insert, update, delete, truncate')")
 	gap, _ = r.gap(t, told+2)
 	require.Equal(t, []cdc.Table{items, tenant("b")}, gap.Tables, "what was changed meanwhile was not sent")
-	eventually(t, 20*time.Second, func() bool { return len(r.Problems()) == 0 }, "and that is over")
+	eventually(t, 20*time.Second, func() bool { return len(r.problems()) == 0 }, "and that is over")
 	require.Contains(t, r.log.String(), "a problem of the publication is solved")
 
 	// Anybody may write into the log; who says such a thing is not believed.
@@ -131,8 +131,8 @@ func TestTablesThatStayOut(t *testing.T) {
 	s.tenants()
 	s.settle("tenant_bare", "")
 	r := s.run(&sinkhole{}, Streaming)
-	eventually(t, 20*time.Second, func() bool { return len(r.Problems()) == 1 }, "a table without a key is a problem")
-	require.Contains(t, r.Problems()[0], "no replica identity that can be used")
+	eventually(t, 20*time.Second, func() bool { return len(r.problems()) == 1 }, "a table without a key is a problem")
+	require.Contains(t, r.problems()[0], "no replica identity that can be used")
 	s.exec("UPDATE tenant_bare.orders SET note = 'a'")
 	s.exec("CREATE SCHEMA tenant_part; CREATE TABLE tenant_part.orders (id int PRIMARY KEY) PARTITION BY RANGE (id); CREATE UNLOGGED TABLE tenant_bare.x (id int)")
 	gap, _ := r.gap(t, 0)
@@ -141,7 +141,7 @@ func TestTablesThatStayOut(t *testing.T) {
 	gap, _ = r.gap(t, 1)
 	require.Equal(t, []cdc.Table{tenant("bare")}, gap.Tables, "mended, it enters")
 	s.exec("ALTER TABLE items DROP CONSTRAINT items_pkey")
-	eventually(t, 20*time.Second, func() bool { return len(r.Problems()) == 1 }, "a published table that lost its key is a problem")
+	eventually(t, 20*time.Second, func() bool { return len(r.problems()) == 1 }, "a published table that lost its key is a problem")
 
 	// A VACUUM of a table must keep no other out.
 	other, err := pgx.Connect(t.Context(), s.cfg.URL)
@@ -179,16 +179,16 @@ func TestUnmanaged(t *testing.T) {
 	s.exec("SELECT pg_create_logical_replication_slot('walpurge_test', 'pgoutput')")
 	r := s.run(&sinkhole{}, Streaming)
 	s.settle("tenant_a", "PRIMARY KEY")
-	eventually(t, 20*time.Second, func() bool { return len(r.Problems()) == 1 }, "a table that is not published is a problem")
-	_, script, found := strings.Cut(r.Problems()[0], "fix: ")
+	eventually(t, 20*time.Second, func() bool { return len(r.problems()) == 1 }, "a table that is not published is a problem")
+	_, script, found := strings.Cut(r.problems()[0], "fix: ")
 	require.True(t, found)
 	s.exec(script)
 	gap, _ := r.gap(t, 0)
 	require.Equal(t, []cdc.Table{tenant("a")}, gap.Tables)
-	eventually(t, 20*time.Second, func() bool { return len(r.Problems()) == 0 }, "and that is over")
+	eventually(t, 20*time.Second, func() bool { return len(r.problems()) == 0 }, "and that is over")
 
 	s.exec("ALTER PUBLICATION walpurge_test DROP TABLE items")
-	eventually(t, 20*time.Second, func() bool { return len(r.Problems()) == 1 }, "so is one that was taken out")
+	eventually(t, 20*time.Second, func() bool { return len(r.problems()) == 1 }, "so is one that was taken out")
 	s.exec("ALTER PUBLICATION walpurge_test ADD TABLE items")
 	for n := 1; ; n++ {
 		if gap, _ = r.gap(t, n); gap.Tables[0] == items {

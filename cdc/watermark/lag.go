@@ -24,6 +24,13 @@ func (b *Board) NoteCommits(end cdc.Position, first time.Time) {
 	b.line.commits.add(end, first)
 }
 
+// ServerSeen returns when the query was sent that saw the server's log last.
+func (b *Board) ServerSeen() time.Time {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.line.seen
+}
+
 // NoteServer records that the server's log was seen at p by a query sent at
 // the time sent: whatever lies beyond p was written after that.
 func (b *Board) NoteServer(p cdc.Position, sent time.Time) {

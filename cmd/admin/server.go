@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"strings"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -28,7 +29,8 @@ type Config struct {
 	// Reload returns why the old configuration goes on, or nil.
 	Reload func(ctx context.Context) error
 	// Wait blocks until the sink ("" for all) has purged up to lsn, or returns
-	// the context's error, a *NotFoundError, a *ParkedError, or a *ParkedUnknownError.
+	// the context's error, a *NotFoundError, a *ProblemError, a *ParkedError, or a
+	// *ParkedUnknownError.
 	Wait func(ctx context.Context, lsn cdc.LSN, sink string) error
 	Hand Hand
 	// Explain says what the rules make of a change, as JSON, or returns a
@@ -46,6 +48,18 @@ type NotFoundError struct{ What string }
 
 // Error says what.
 func (e *NotFoundError) Error() string { return "there is no " + e.What }
+
+// ProblemError says that changes of some tables are not seen or not read, so that what
+// sinks have purged says nothing about them.
+type ProblemError struct {
+	Sinks []string
+	Text  string
+}
+
+// Error says what must be corrected.
+func (e *ProblemError) Error() string {
+	return "changes may not be purged at " + strings.Join(e.Sinks, ", ") + ": " + e.Text
+}
 
 // ParkedError says that a sink has passed a position, but refused some of what
 // lies below it.
@@ -127,8 +141,8 @@ func (s *Server) reload(w http.ResponseWriter, r *http.Request) {
 	reply(w, http.StatusOK, map[string]bool{"reloaded": true})
 }
 
-// wait answers 200 when the purge has passed, 409 when it has but for parked
-// items, 504 when the time is up before that is known.
+// wait answers 200 when the purge has passed, 409 when a problem or parked items leave
+// something unpurged below, 504 when the time is up before that is known.
 func (s *Server) wait(w http.ResponseWriter, r *http.Request) {
 	q := r.URL.Query()
 	lsn, err := cdc.ParseLSN(q.Get("lsn"))
@@ -147,13 +161,14 @@ func (s *Server) wait(w http.ResponseWriter, r *http.Request) {
 	defer cancel()
 	var missing *NotFoundError
 	var parked *ParkedError
+	var problem *ProblemError
 	var unknown *ParkedUnknownError
 	switch err := s.cfg.Wait(ctx, lsn, q.Get("sink")); {
 	case err == nil:
 		reply(w, http.StatusOK, map[string]any{"purged": true, "lsn": lsn})
 	case errors.As(err, &missing):
 		fail(w, http.StatusNotFound, err)
-	case errors.As(err, &parked):
+	case errors.As(err, &parked), errors.As(err, &problem):
 		fail(w, http.StatusConflict, err)
 	case errors.As(err, &unknown):
 		fail(w, http.StatusGatewayTimeout, fmt.Errorf("purged up to %s, but %w", lsn, err))

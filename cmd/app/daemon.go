@@ -16,6 +16,7 @@ import (
 	"github.com/walpurge/walpurge/cdc/condition"
 	"github.com/walpurge/walpurge/cmd/admin"
 	"github.com/walpurge/walpurge/cmd/config"
+	"github.com/walpurge/walpurge/cmd/status"
 )
 
 // Daemon runs a pipeline behind a listener, and another one in its place when a reload
@@ -71,10 +72,10 @@ func (d *Daemon) Addr() string { return d.listener.Addr().String() }
 func (d *Daemon) Conn() *nats.Conn { return d.app.Load().nc }
 
 // Status collects the condition of the pipeline that runs.
-func (d *Daemon) Status(ctx context.Context) Status { return d.app.Load().Status(ctx) }
+func (d *Daemon) Status(ctx context.Context) status.Status { return d.app.Load().Status(ctx) }
 
 // Wait blocks until every sink has purged what was committed up to the position, and
-// returns nil; or the context's error, an *admin.ParkedError, or an
+// returns nil; or the context's error, an *admin.ProblemError, an *admin.ParkedError, or an
 // *admin.ParkedUnknownError.
 func (d *Daemon) Wait(ctx context.Context, lsn cdc.LSN) error { return d.app.Load().wait(ctx, lsn, "") }
 

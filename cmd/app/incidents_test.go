@@ -5,11 +5,13 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/walpurge/walpurge/cmd/status"
 )
 
 func TestIncidentsRemembersTheNewest(t *testing.T) {
 	var i incidents
-	require.Equal(t, []Incident{}, i.newestFirst(), "none is an empty list in JSON")
+	require.Equal(t, []status.Incident{}, i.newestFirst(), "none is an empty list in JSON")
 	for n := range maxIncidents + 3 {
 		i.add("flush", "cache", strconv.Itoa(n))
 	}

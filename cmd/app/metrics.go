@@ -6,7 +6,6 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
-	"github.com/walpurge/walpurge/cdc/postgres"
 	"github.com/walpurge/walpurge/cdc/watermark"
 )
 
@@ -34,7 +33,9 @@ var (
 	budget        = desc("budget_remaining", "Calls that the tightest limit of a sink allows at once; negative while calls wait. Absent without a limit.", "sink")
 	drain         = desc("drain_seconds", "Estimate of the time that a lane's backlog takes; absent while there is nothing to tell from.", "sink")
 	heartbeatAge  = desc("heartbeat_age_seconds", "Time since the newest heartbeat that came back was written.")
-	pubProblems   = desc("publication_problems", "Watched tables that are not published, and other faults of the publication that a human must mend.")
+	fresh         = desc("fresh", "1 if every change older than 10 seconds is purged, nothing is parked, no problem is open and no sink fails: what the status says.")
+	ruleProblems  = desc("rule_problems", "Problems of tables, columns and publication that leave what a rule purges stale until a person acts.", "rule")
+	pubProblems   = desc("publication_problems", "Watched tables that are not published, and other faults of the publication that a person must correct.")
 	replicasAway  = desc("replicas_away", "Read replicas that kept purges waiting for too long, so that they do not wait for them.")
 	leader        = desc("leader", "1 if this process streams from the slot.")
 	buildInfo     = desc("build_info", "Always 1; labels tell the build.", "version")
@@ -71,7 +72,19 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 	gauge := func(d *prometheus.Desc, v float64, labels ...string) {
 		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, labels...)
 	}
-	refused, parkedErr := a.parkedNow(ctx)
+	s := a.read(ctx)
+	gauge(fresh, bit(s.Fresh))
+	problems := make(map[string]int)
+	for _, p := range s.Problems {
+		if !p.Covered {
+			for _, rule := range p.Rules {
+				problems[rule]++
+			}
+		}
+	}
+	for _, r := range s.Rules {
+		gauge(ruleProblems, float64(problems[r.Name]), r.Name)
+	}
 	for _, r := range a.board.Snapshot() {
 		labels := []string{string(r.Stage), r.Target}
 		gauge(watermarkLSN, float64(r.Position.LSN), labels...)
@@ -81,21 +94,21 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 			// Nothing is known since the start: as old as the process.
 			d = now.Sub(a.started)
 		}
-		gauge(lagSeconds, refused.lag(r.Mark, d, now).Seconds(), labels...)
+		gauge(lagSeconds, s.refused.lag(r.Mark, d, now).Seconds(), labels...)
 	}
-	for _, l := range a.lanes {
-		if n, err := l.consumer.Backlog(ctx); err == nil {
-			gauge(backlog, float64(n), l.spec.Name)
-			if d, known := l.Drain(n); known {
-				gauge(drain, d.Time.Seconds(), l.spec.Name)
-			}
+	for i, l := range a.lanes {
+		if s.knowsBacklog[i] {
+			gauge(backlog, float64(s.Sinks[i].Backlog), l.spec.Name)
+		}
+		if s.Sinks[i].DrainSeconds != nil {
+			gauge(drain, *s.Sinks[i].DrainSeconds, l.spec.Name)
 		}
 		if tokens, limited := l.Budget(); limited {
 			gauge(budget, tokens, l.spec.Name)
 		}
 		ch <- prometheus.MustNewConstMetric(throttled, prometheus.CounterValue, l.Throttled().Seconds(), l.spec.Name)
-		if parkedErr == nil {
-			gauge(parked, float64(refused.counts[l.spec.Name]), l.spec.Name)
+		if s.knowsParked {
+			gauge(parked, float64(s.Sinks[i].Parked), l.spec.Name)
 		}
 		age := 0.0
 		if at, some := l.Oldest(); some {
@@ -104,18 +117,18 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 		if d := a.board.Lag(watermark.Mark{Stage: watermark.Purged, Target: l.spec.Name}, now); age > 0 && d > 0 {
 			age = max(age, d.Seconds())
 		}
-		if at, some := refused.since[l.spec.Name]; some {
+		if at, some := s.refused.since[l.spec.Name]; some {
 			age = max(age, now.Sub(at).Seconds())
 		}
 		gauge(oldest, age, l.spec.Name)
 	}
-	if u, err := a.stream.Usage(ctx); err == nil {
-		gauge(streamBytes, float64(u.Bytes))
-		gauge(streamLimit, float64(u.Limit))
-		gauge(replayHorizon, u.Horizon.Seconds())
+	if s.knowsUsage {
+		gauge(streamBytes, float64(s.Stream.Bytes))
+		gauge(streamLimit, float64(s.Stream.LimitBytes))
+		gauge(replayHorizon, s.Stream.ReplayHorizonSeconds)
 	}
-	if free, known := a.diskFree(); known {
-		gauge(diskFree, float64(free))
+	if s.Stream.DiskFreeBytes != nil {
+		gauge(diskFree, float64(*s.Stream.DiskFreeBytes))
 	}
 	slot, seen := a.reader.Slot()
 	if seen {
@@ -126,31 +139,30 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 		}
 	}
 	for _, state := range slotStates {
-		is := 0.0
-		if seen && slot.Status == state {
-			is = 1
-		}
-		gauge(slotState, is, state)
+		gauge(slotState, bit(seen && slot.Status == state), state)
 	}
 	if slot.Heartbeat.IsZero() {
 		slot.Heartbeat = a.started
 	}
 	gauge(heartbeatAge, now.Sub(slot.Heartbeat).Seconds())
 	away := 0
-	for _, r := range a.replicaStates() {
+	for _, r := range s.Replicas {
 		if r.Away {
 			away++
 		}
 	}
 	gauge(replicasAway, float64(away))
-	isLeader := 0.0
-	if a.reader.State().Phase == postgres.Streaming {
-		isLeader = 1
-	}
-	gauge(leader, isLeader)
-	gauge(pubProblems, float64(len(a.reader.Problems())))
+	gauge(leader, bit(s.Reader.Streams()))
+	gauge(pubProblems, float64(len(a.unpublished())))
 	for reason, d := range a.publisher.BlockedFor() {
 		ch <- prometheus.MustNewConstMetric(readerBlocked, prometheus.CounterValue, d.Seconds(), reason)
 	}
 	gauge(buildInfo, 1, a.opts.Version)
+}
+
+func bit(on bool) float64 {
+	if on {
+		return 1
+	}
+	return 0
 }

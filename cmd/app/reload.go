@@ -152,12 +152,17 @@ func (a *App) apply(ctx context.Context, next *config.Config) error {
 		if err := a.router.Reload(ctx, set, publish); err != nil {
 			return err
 		}
+		a.use(set, plans)
+		// What the new rules cannot read is known when the reload returns.
+		if _, err := a.reader.Compare(ctx); err != nil {
+			a.log.Warn("tables have not been compared with the new rules yet", "err", err)
+		}
 	} else {
 		// The next session publishes the tables and begins with the rules. Only who
 		// owns the slot may touch the publication.
 		a.router.Replace(set)
+		a.use(set, plans)
 	}
-	a.use(set, plans)
 	a.opts.Level.Set(next.Log.Level)
 	return nil
 }

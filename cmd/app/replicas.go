@@ -8,6 +8,7 @@ import (
 	"github.com/walpurge/walpurge/cdc/postgres"
 	"github.com/walpurge/walpurge/cdc/replica"
 	"github.com/walpurge/walpurge/cmd/config"
+	"github.com/walpurge/walpurge/cmd/status"
 	"github.com/walpurge/walpurge/router/stream"
 )
 
@@ -73,21 +74,13 @@ func replicaFault(ctx context.Context, r replica.Replica, primary string) error 
 	return err
 }
 
-// Replica is a read replica that purges wait for.
-type Replica struct {
-	Name string `json:"name"`
-	// Away: it kept purges waiting for too long, so that they do not wait for it.
-	Away  bool   `json:"away"`
-	Error string `json:"error,omitempty"`
-}
-
-func (a *App) replicaStates() []Replica {
+func (a *App) replicaStates() []status.Replica {
 	if a.replicas == nil {
 		return nil
 	}
-	var out []Replica
+	var out []status.Replica
 	for _, s := range a.replicas.States() {
-		out = append(out, Replica{Name: s.Name, Away: s.Away, Error: s.Err})
+		out = append(out, status.Replica{Name: s.Name, Away: s.Away, Error: s.Err})
 	}
 	return out
 }

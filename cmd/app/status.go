@@ -8,133 +8,61 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/sys/unix"
 
-	"github.com/walpurge/walpurge/cdc"
 	"github.com/walpurge/walpurge/cdc/postgres"
 	"github.com/walpurge/walpurge/cdc/watermark"
 	"github.com/walpurge/walpurge/cmd/admin"
+	"github.com/walpurge/walpurge/cmd/status"
 	"github.com/walpurge/walpurge/sinks/delivery"
 )
 
-// Status is the answer of /api/v1/status.
-type Status struct {
-	// Summary is one sentence: fresh or stale, where, and why.
-	Summary    string      `json:"summary"`
-	Fresh      bool        `json:"fresh"`
-	Pipeline   string      `json:"pipeline"`
-	Version    string      `json:"version"`
-	Started    time.Time   `json:"started"`
-	Reader     Reader      `json:"reader"`
-	Watermarks []Watermark `json:"watermarks"`
-	Sinks      []Sink      `json:"sinks"`
-	Replicas   []Replica   `json:"replicas,omitempty"`
-	Slot       Slot        `json:"slot"`
-	Stream     Stream      `json:"stream"`
-	// ReloadError is why the newest reload failed, empty if it did not.
-	ReloadError string `json:"reload_error,omitempty"`
-	// ConfigDigest says what the files in service hold; see ContentDigest.
-	ConfigDigest string `json:"config_digest"`
-	// At is when this was collected. Changes counts the row changes read since the
-	// start, and so do the numbers of Rules and of each sink's Work.
-	At      time.Time `json:"at"`
-	Changes float64   `json:"changes"`
-	Rules   []Rule    `json:"rules"`
-	// Incidents are the newest gaps and flushes since the start, newest first.
-	Incidents []Incident `json:"incidents"`
+// reading is a status with what could not be read for it.
+type reading struct {
+	status.Status
+	refused                 parkedCounts
+	knowsParked, knowsUsage bool
+	knowsBacklog            []bool // by sink
 }
-
-// Reader is the state of the replication connection.
-type Reader struct {
-	State string    `json:"state"`
-	Since time.Time `json:"since"`
-	Error string    `json:"error,omitempty"`
-	// Blocked says why the reader waits, empty if it does not.
-	Blocked string `json:"blocked,omitempty"`
-}
-
-// Watermark is one mark on the board. LagSeconds is null while nothing is known.
-type Watermark struct {
-	Stage      string   `json:"stage"`
-	Target     string   `json:"target,omitempty"`
-	LSN        cdc.LSN  `json:"lsn"`
-	Timeline   uint32   `json:"timeline"`
-	LagBytes   uint64   `json:"lag_bytes"`
-	LagSeconds *float64 `json:"lag_seconds"`
-}
-
-// Sink is one lane.
-type Sink struct {
-	Name  string `json:"name"`
-	Kind  string `json:"kind"`
-	State string `json:"state"`
-	Error string `json:"error,omitempty"`
-	// Class is that of the error: transient, item, lane or throttled.
-	Class string `json:"class,omitempty"`
-	// Gates are those that hold the lane back.
-	Gates      []string `json:"gates,omitempty"`
-	Backlog    uint64   `json:"backlog"`
-	Parked     uint64   `json:"parked"`
-	LagSeconds *float64 `json:"lag_seconds"`
-	// DrainSeconds estimates what the backlog takes at RequestsPerSecond; null if
-	// there is nothing to tell from.
-	DrainSeconds      *float64 `json:"drain_seconds"`
-	RequestsPerSecond float64  `json:"requests_per_second,omitempty"`
-	Work              Work     `json:"work"`
-
-	// lag is LagSeconds without what is parked.
-	lag *float64
-	// coarse are the flags of a purge that covers everything.
-	coarse string
-}
-
-// Slot is the replication slot as last seen.
-type Slot struct {
-	Name          string `json:"name"`
-	State         string `json:"state"`
-	RetainedBytes int64  `json:"retained_bytes"`
-	SafeBytes     *int64 `json:"safe_bytes,omitempty"`
-}
-
-// Stream is how full the stream is.
-type Stream struct {
-	Bytes                int64   `json:"bytes"`
-	LimitBytes           int64   `json:"limit_bytes"`
-	Messages             uint64  `json:"messages"`
-	ReplayHorizonSeconds float64 `json:"replay_horizon_seconds"`
-	// DiskFreeBytes is what the disk of the embedded stream has left.
-	DiskFreeBytes *int64 `json:"disk_free_bytes,omitempty"`
-}
-
-// freshWithin is the lag below which a sink counts as fresh. An idle line is
-// claimed once a second and looked at once a second, so a healthy one stays
-// well below.
-const freshWithin = 10 * time.Second
 
 // Status collects the daemon's condition.
-func (a *App) Status(ctx context.Context) Status {
+func (a *App) Status(ctx context.Context) status.Status { return a.read(ctx).Status }
+
+func (a *App) read(ctx context.Context) reading {
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
 	defer cancel()
 	now := time.Now()
 	state := a.reader.State()
-	s := Status{
+	found, compared := a.reader.Problems()
+	set := a.set.Load()
+	s := reading{Status: status.Status{
 		Pipeline: a.cfg.Pipeline, Version: a.opts.Version, Started: a.started,
-		Reader: Reader{State: string(state.Phase), Since: state.Since, Error: state.Err, Blocked: a.publisher.Blocked()},
-	}
+		Reader:   status.Reader{State: string(state.Phase), Since: state.Since, Error: state.Err, Blocked: a.publisher.Blocked(), Compared: compared},
+		Problems: status.Problems(set, a.cfg.SinkNames(), found),
+	}}
+	// How far the log has grown is known only while the server tells.
+	seen := a.board.ServerSeen()
+	inSight := state.Phase == postgres.Streaming && now.Sub(seen) < outOfSight
 	refused, err := a.parkedNow(ctx)
-	if err != nil {
+	if s.refused, s.knowsParked = refused, err == nil; err != nil {
 		a.log.Debug("read parked", "err", err)
 	}
 	for _, r := range a.board.Snapshot() {
-		s.Watermarks = append(s.Watermarks, Watermark{
+		w := status.Watermark{
 			Stage: string(r.Stage), Target: r.Target, LSN: r.Position.LSN, Timeline: r.Position.Timeline,
-			LagBytes: a.board.LagBytes(r.Mark), LagSeconds: seconds(refused.lag(r.Mark, a.board.Lag(r.Mark, now), now)),
-		})
+			LagSeconds: seconds(refused.lag(r.Mark, a.board.Lag(r.Mark, now), now)),
+		}
+		if inSight {
+			behind := a.board.LagBytes(r.Mark)
+			w.LagBytes = &behind
+		}
+		s.Watermarks = append(s.Watermarks, w)
 	}
 	worked, err := readWork(a.worked)
 	if err != nil {
 		a.log.Debug("read counters", "err", err)
 	}
-	s.At, s.Changes, s.Rules, s.Incidents = now.UTC(), worked.changes, worked.of(a.set.Load()), a.incidents.newestFirst()
+	s.At, s.Changes, s.Rules, s.Incidents = now.UTC(), worked.changes, worked.of(set), a.incidents.newestFirst()
 	plans := *a.plans.Load()
 	for i, l := range a.lanes {
 		st := l.Status()
@@ -144,21 +72,27 @@ func (a *App) Status(ctx context.Context) Status {
 		}
 		mark := watermark.Mark{Stage: watermark.Purged, Target: l.spec.Name}
 		own := a.board.Lag(mark, now)
-		sink := Sink{
+		sink := status.Sink{
 			Name: l.spec.Name, Kind: l.spec.Kind(), State: string(st.State), Error: st.Err, Class: st.Class, Gates: st.Gates, Backlog: backlog,
-			Parked: refused.counts[l.spec.Name], LagSeconds: seconds(refused.lag(mark, own, now)), lag: seconds(own),
-			coarse: coarseFlags(plans[i]), Work: worked.sinks[l.spec.Name],
+			Parked: refused.counts[l.spec.Name], LagSeconds: seconds(refused.lag(mark, own, now)), QueueLag: seconds(own),
+			Coarse: status.CoarseFlags(plans[i]), Work: worked.sinks[l.spec.Name],
 		}
 		if d, known := l.Drain(backlog); known && err == nil {
 			sink.DrainSeconds, sink.RequestsPerSecond = seconds(d.Time), d.PerSecond
 		}
-		s.Sinks = append(s.Sinks, sink)
+		s.Sinks, s.knowsBacklog = append(s.Sinks, sink), append(s.knowsBacklog, err == nil)
+	}
+	for i := range s.Sinks {
+		if !status.CanDrain(s.Sinks, i) {
+			s.Sinks[i].DrainSeconds, s.Sinks[i].RequestsPerSecond = nil, 0
+		}
 	}
 	s.Replicas = a.replicaStates()
 	slot, _ := a.reader.Slot()
-	s.Slot = Slot{Name: slot.Name, State: slot.Status, RetainedBytes: slot.Retained, SafeBytes: slot.Safe}
+	s.Slot = status.Slot{Name: slot.Name, State: slot.Status, RetainedBytes: slot.Retained, SafeBytes: slot.Safe}
 	if u, err := a.stream.Usage(ctx); err == nil {
-		s.Stream = Stream{Bytes: u.Bytes, LimitBytes: u.Limit, Messages: u.Messages, ReplayHorizonSeconds: u.Horizon.Seconds()}
+		s.knowsUsage = true
+		s.Stream = status.Stream{Bytes: u.Bytes, LimitBytes: u.Limit, Messages: u.Messages, ReplayHorizonSeconds: u.Horizon.Seconds()}
 	}
 	if free, known := a.diskFree(); known {
 		s.Stream.DiskFreeBytes = &free
@@ -167,8 +101,21 @@ func (a *App) Status(ctx context.Context) Status {
 	if loaded := a.loaded.Load(); loaded != nil {
 		s.ConfigDigest = joined(*loaded)
 	}
-	s.Fresh, s.Summary = summarize(&s)
+	s.Fresh, s.Summary = status.Summarize(&s.Status)
 	return s
+}
+
+// outOfSight is how old the newest word of the server may be before its log counts as
+// unknown. It is asked for its end once a second.
+const outOfSight = 10 * time.Second
+
+// diskFree is what the disk under the embedded stream has left for the daemon.
+func (a *App) diskFree() (bytes int64, known bool) {
+	var fs unix.Statfs_t
+	if a.server == nil || unix.Statfs(a.cfg.DataDir, &fs) != nil {
+		return 0, false
+	}
+	return int64(fs.Bavail) * int64(fs.Bsize), true
 }
 
 // seconds is nil for a lag that is not known.
@@ -197,6 +144,17 @@ func (a *App) adminConfig(reload func(context.Context) error) admin.Config {
 	}
 }
 
+// unpublished lists the problems of the publication: those that are not of some rules.
+func (a *App) unpublished() (texts []string) {
+	found, _ := a.reader.Problems()
+	for _, p := range found {
+		if len(p.Rules) == 0 {
+			texts = append(texts, p.Text)
+		}
+	}
+	return texts
+}
+
 func (a *App) ready() error {
 	switch s := a.reader.State(); s.Phase {
 	case postgres.Streaming, postgres.Standby:
@@ -213,8 +171,8 @@ func (a *App) streaming() error {
 	if b := a.publisher.Blocked(); b != "" {
 		return errors.New("the reader waits: " + b)
 	}
-	if p := a.reader.Problems(); len(p) > 0 {
-		return fmt.Errorf("the publication is not what the rules need: %s", strings.Join(p[:min(len(p), 5)], "; "))
+	if texts := a.unpublished(); len(texts) > 0 {
+		return fmt.Errorf("the publication is not what the rules need: %s", strings.Join(texts[:min(len(texts), 5)], "; "))
 	}
 	for _, l := range a.lanes {
 		if l.Status().State == delivery.Flushing {

@@ -10,13 +10,16 @@ import (
 
 	"github.com/walpurge/walpurge/cdc"
 	"github.com/walpurge/walpurge/cdc/postgres"
+	"github.com/walpurge/walpurge/cmd/status"
 	"github.com/walpurge/walpurge/rules"
 	"github.com/walpurge/walpurge/rules/strictyaml"
 )
 
 // watch is what the reader needs to know of the rules.
 func watch(set *rules.Set) postgres.Watch {
-	w := postgres.Watch{Tables: set.Tables(), Reads: set.Columns}
+	w := postgres.Watch{Tables: set.Tables(), Reads: set.Columns, Unfit: func(tables map[cdc.Table]*postgres.TableInfo) []postgres.Problem {
+		return status.Unfit(set, tables)
+	}}
 	if len(set.Patterns()) > 0 {
 		w.Matches = set.Matches
 	}

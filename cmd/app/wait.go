@@ -3,17 +3,27 @@ package app
 import (
 	"context"
 	"errors"
+	"slices"
 	"time"
 
 	"github.com/walpurge/walpurge/cdc"
+	"github.com/walpurge/walpurge/cdc/postgres"
 	"github.com/walpurge/walpurge/cdc/watermark"
 	"github.com/walpurge/walpurge/cmd/admin"
+	"github.com/walpurge/walpurge/cmd/status"
 	"github.com/walpurge/walpurge/router/stream"
 )
 
-// wait blocks until the sink, or every sink, has purged up to lsn on the
-// present timeline, and then tells of what is parked below it.
+// wait blocks until the sink, or every sink, has purged up to lsn on the present timeline.
+// It returns an *admin.ProblemError if rules that feed the sink cannot see or read all
+// changes, and an error of parkedBelow.
 func (a *App) wait(ctx context.Context, lsn cdc.LSN, sink string) error {
+	if !slices.ContainsFunc(a.lanes, func(l *lane) bool { return sink == "" || sink == l.spec.Name }) {
+		return &admin.NotFoundError{What: "sink " + sink}
+	}
+	if err := a.problemAt(sink); err != nil {
+		return err
+	}
 	received := watermark.Mark{Stage: watermark.Received}
 	// Until the reader has begun, the timeline that lsn is meant on is unknown.
 	if err := a.board.Wait(ctx, received, cdc.Position{Timeline: 1}); err != nil {
@@ -31,33 +41,59 @@ func (a *App) wait(ctx context.Context, lsn cdc.LSN, sink string) error {
 		}
 		// Every mark of a timeline lies after all of the one before, so a promotion
 		// ends the wait without a purge: wait on the new one.
-		if now := a.board.Get(received); now.SystemID == p.SystemID && now.Timeline == p.Timeline {
-			return a.tellParked(ctx, p, sink)
+		if now := a.board.Get(received); now.SystemID != p.SystemID || now.Timeline != p.Timeline {
+			continue
 		}
+		announced, err := a.compared(ctx)
+		if err != nil {
+			return err
+		}
+		if err := a.problemAt(sink); err != nil {
+			return err
+		}
+		if announced > p.LSN {
+			lsn = announced
+			continue
+		}
+		return a.awaitParkedBelow(ctx, p, sink)
 	}
 }
 
-// waitFor blocks until the sink, or every sink, has purged up to p.
-func (a *App) waitFor(ctx context.Context, p cdc.Position, sink string) error {
-	found := false
-	for _, l := range a.lanes {
-		if sink != "" && sink != l.spec.Name {
-			continue
-		}
-		found = true
-		if err := a.board.Wait(ctx, watermark.Mark{Stage: watermark.Purged, Target: l.spec.Name}, p); err != nil {
-			return err
-		}
+// compared has tables and rules compared now, so that a table which left the publication
+// before the position was written is known. While nothing streams, nothing is compared.
+func (a *App) compared(ctx context.Context) (announced cdc.LSN, err error) {
+	if a.reader.State().Phase != postgres.Streaming {
+		return 0, nil
 	}
-	if !found {
-		return &admin.NotFoundError{What: "sink " + sink}
+	return a.reader.Compare(ctx)
+}
+
+// problemAt is the first open problem of rules that feed the sink, or with an empty name
+// any sink.
+func (a *App) problemAt(sink string) error {
+	found, _ := a.reader.Problems()
+	if p := status.At(status.Problems(a.set.Load(), a.cfg.SinkNames(), found), sink); p != nil {
+		return &admin.ProblemError{Sinks: p.Sinks, Text: p.Text}
 	}
 	return nil
 }
 
-// tellParked returns what parkedBelow does, and tries again until the context ends
+// waitFor blocks until the sink, or every sink, has purged up to p.
+func (a *App) waitFor(ctx context.Context, p cdc.Position, sink string) error {
+	for _, l := range a.lanes {
+		if sink != "" && sink != l.spec.Name {
+			continue
+		}
+		if err := a.board.Wait(ctx, watermark.Mark{Stage: watermark.Purged, Target: l.spec.Name}, p); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// awaitParkedBelow returns what parkedBelow does, and tries again until the context ends
 // where that cannot be read: of servers that die, another one soon answers.
-func (a *App) tellParked(ctx context.Context, p cdc.Position, sink string) error {
+func (a *App) awaitParkedBelow(ctx context.Context, p cdc.Position, sink string) error {
 	for {
 		err := a.parkedBelow(ctx, p, sink)
 		var parked *admin.ParkedError

@@ -3,41 +3,21 @@ package app
 import (
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/walpurge/walpurge/cmd/status"
 	"github.com/walpurge/walpurge/rules"
 )
-
-// Rule is how often a rule has had to do with something since the start.
-type Rule struct {
-	Name string `json:"name"`
-	// Of is the table, or for a rule of messages their prefix.
-	Of            string  `json:"of"`
-	Matches       float64 `json:"matches"`
-	Invalidations float64 `json:"invalidations"`
-	Unknown       float64 `json:"unknown"`
-	Errors        float64 `json:"errors"`
-}
-
-// Work counts what a sink has done since the start.
-type Work struct {
-	Purged float64 `json:"purged"`
-	Failed float64 `json:"failed"`
-	// LatencyCount and LatencySeconds are number and sum of the times from commit
-	// to acknowledged purge: two of each give the mean of what lies between.
-	LatencyCount   uint64  `json:"latency_count"`
-	LatencySeconds float64 `json:"latency_seconds"`
-}
 
 // work is what the counters of router and lanes say.
 type work struct {
 	changes float64
-	sinks   map[string]Work
-	rules   map[string]Rule
+	sinks   map[string]status.Work
+	rules   map[string]status.Rule
 }
 
 // readWork reads counters. It is their registry alone that is read, without what
 // asks the stream's server.
 func readWork(g prometheus.Gatherer) (work, error) {
-	w := work{sinks: map[string]Work{}, rules: map[string]Rule{}}
+	w := work{sinks: map[string]status.Work{}, rules: map[string]status.Rule{}}
 	families, err := g.Gather()
 	for _, family := range families {
 		for _, m := range family.GetMetric() {
@@ -73,8 +53,8 @@ func readWork(g prometheus.Gatherer) (work, error) {
 }
 
 // of lists the counts of the rules of a set, in its order.
-func (w work) of(set *rules.Set) []Rule {
-	out := []Rule{}
+func (w work) of(set *rules.Set) []status.Rule {
+	out := []status.Rule{}
 	for _, r := range set.Rules() {
 		n := w.rules[r.Name]
 		n.Name, n.Of = r.Name, r.Message

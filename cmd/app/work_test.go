@@ -7,6 +7,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/walpurge/walpurge/cdc/watermark"
+	"github.com/walpurge/walpurge/cmd/status"
 	"github.com/walpurge/walpurge/router"
 	"github.com/walpurge/walpurge/rules"
 	"github.com/walpurge/walpurge/sinks/delivery"
@@ -24,7 +25,7 @@ func TestReadWork(t *testing.T) {
 	delivery.New(delivery.Config{Name: "cache", Metrics: delivery.NewMetrics(labelled), Board: watermark.NewBoard()})
 	w, err := readWork(reg)
 	require.NoError(t, err)
-	require.Equal(t, []Rule{{Name: "product", Of: "public.products"}, {Name: "by-hand", Of: "cache.purge"}}, w.of(set))
+	require.Equal(t, []status.Rule{{Name: "product", Of: "public.products"}, {Name: "by-hand", Of: "cache.purge"}}, w.of(set))
 	require.Zero(t, w.changes)
 	require.Contains(t, w.sinks, "cache")
 }

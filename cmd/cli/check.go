@@ -12,6 +12,7 @@ import (
 	"github.com/walpurge/walpurge/cmd/app"
 	"github.com/walpurge/walpurge/cmd/config"
 	"github.com/walpurge/walpurge/cmd/plural"
+	"github.com/walpurge/walpurge/cmd/status"
 	"github.com/walpurge/walpurge/rules/strictyaml"
 )
 
@@ -76,16 +77,16 @@ func notInService(ctx context.Context, cfg *config.Config, path string) []app.Fi
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
 	c := &client{base: "http://" + reachable(cfg.HTTP.Listen)}
-	var status app.Status
-	if err := c.call(ctx, "/api/v1/status", nil, &status); err != nil || status.Pipeline != cfg.Pipeline || status.ConfigDigest == "" {
+	var running status.Status
+	if err := c.call(ctx, "/api/v1/status", nil, &running); err != nil || running.Pipeline != cfg.Pipeline || running.ConfigDigest == "" {
 		return nil
 	}
-	if status.ConfigDigest == app.ContentDigest(cfg) {
+	if running.ConfigDigest == app.ContentDigest(cfg) {
 		return nil
 	}
 	text := "the running daemon does not have these files yet: walpurge reload -c " + path
-	if status.ReloadError != "" {
-		text = "the running daemon does not have these files yet, its newest reload failed: " + status.ReloadError
+	if running.ReloadError != "" {
+		text = "the running daemon does not have these files yet, its newest reload failed: " + running.ReloadError
 	}
 	return []app.Finding{{Note: true, Text: text}}
 }

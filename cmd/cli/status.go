@@ -13,7 +13,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/walpurge/walpurge/cmd/app"
+	"github.com/walpurge/walpurge/cmd/status"
 )
 
 func statusCommand() *cobra.Command {
@@ -37,7 +37,7 @@ func statusCommand() *cobra.Command {
 		defer stop()
 		out := cmd.OutOrStdout()
 		for {
-			var s app.Status
+			var s status.Status
 			if err := c.call(ctx, "/api/v1/status", nil, &s); err != nil {
 				return err
 			}
@@ -76,12 +76,20 @@ func pause(ctx context.Context, d time.Duration) bool {
 }
 
 // printStatus writes a status for people.
-func printStatus(out io.Writer, s *app.Status) {
-	fmt.Fprintf(out, "%s\n\n", s.Summary)
+func printStatus(out io.Writer, s *status.Status) {
+	fmt.Fprintln(out, s.Summary)
+	for _, p := range s.Problems {
+		kind := "problem"
+		if p.Covered {
+			kind = "note"
+		}
+		fmt.Fprintf(out, "%s since %s: %s\n", kind, p.Since.Format(time.RFC3339), p.Text)
+	}
+	fmt.Fprintln(out)
 	w := tabwriter.NewWriter(out, 0, 4, 2, ' ', 0)
 	fmt.Fprintln(w, "STAGE\tTARGET\tLSN\tBEHIND\tLAG")
 	for _, m := range s.Watermarks {
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\n", m.Stage, m.Target, m.LSN, size(m.LagBytes), seconds(m.LagSeconds))
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\n", m.Stage, m.Target, m.LSN, behind(m.LagBytes), seconds(m.LagSeconds))
 	}
 	_ = w.Flush()
 	fmt.Fprintln(out)
@@ -98,6 +106,14 @@ func printStatus(out io.Writer, s *app.Status) {
 	fmt.Fprintf(out, "\nreader %s, slot %s holds back %s%s\n", s.Reader.State, s.Slot.Name, size(uint64(max(0, s.Slot.RetainedBytes))), safe)
 	fmt.Fprintf(out, "stream %s of %s, replays reach back %s\n", size(uint64(s.Stream.Bytes)), size(uint64(s.Stream.LimitBytes)),
 		(time.Duration(s.Stream.ReplayHorizonSeconds) * time.Second).String())
+}
+
+// behind prints a distance in the log; nil is one that is not known.
+func behind(n *uint64) string {
+	if n == nil {
+		return "unknown"
+	}
+	return size(*n)
 }
 
 // seconds prints a lag; nil is one that is not known.

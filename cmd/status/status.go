@@ -1,0 +1,159 @@
+package status
+
+import (
+	"time"
+
+	"github.com/walpurge/walpurge/cdc"
+)
+
+// Status is the answer of /api/v1/status.
+type Status struct {
+	// Summary is one sentence: fresh or stale, where, and why.
+	Summary  string    `json:"summary"`
+	Fresh    bool      `json:"fresh"`
+	Pipeline string    `json:"pipeline"`
+	Version  string    `json:"version"`
+	Started  time.Time `json:"started"`
+	Reader   Reader    `json:"reader"`
+	// Problems are what keeps changes from being seen or rules from reading them, until a
+	// person acts; those that `unknown` covers last.
+	Problems   []Problem   `json:"problems"`
+	Watermarks []Watermark `json:"watermarks"`
+	Sinks      []Sink      `json:"sinks"`
+	Replicas   []Replica   `json:"replicas,omitempty"`
+	Slot       Slot        `json:"slot"`
+	Stream     Stream      `json:"stream"`
+	// ReloadError is why the newest reload failed, empty if it did not.
+	ReloadError string `json:"reload_error,omitempty"`
+	// ConfigDigest says what the files in service hold.
+	ConfigDigest string `json:"config_digest"`
+	// At is when this was collected. Changes counts the row changes read since the
+	// start, and so do the numbers of Rules and of each sink's Work.
+	At      time.Time `json:"at"`
+	Changes float64   `json:"changes"`
+	Rules   []Rule    `json:"rules"`
+	// Incidents are the newest gaps and flushes since the start, newest first.
+	Incidents []Incident `json:"incidents"`
+}
+
+// Reader is the state of the replication connection.
+type Reader struct {
+	// State is a postgres.Phase. Since is when the reader began, or ceased, to stream.
+	State string    `json:"state"`
+	Since time.Time `json:"since"`
+	Error string    `json:"error,omitempty"`
+	// Blocked says why the reader waits, empty if it does not.
+	Blocked string `json:"blocked,omitempty"`
+	// Compared reports that publication and tables have been compared with the rules.
+	Compared bool `json:"compared"`
+}
+
+// Streams reports that changes arrive.
+func (r *Reader) Streams() bool { return r.State == "streaming" }
+
+// Problem is something that a person must correct. Until then changes of the tables are
+// not seen, or not purged, except where it is Covered.
+type Problem struct {
+	// Tables are those concerned, Column is the column where it is only one.
+	Tables []string `json:"tables"`
+	Column string   `json:"column,omitempty"`
+	// Rules are those concerned, and Sinks those to which their values go.
+	Rules []string `json:"rules"`
+	Sinks []string `json:"sinks"`
+	// Covered reports that `unknown` of the rules purges instead what they cannot read.
+	Covered bool `json:"covered"`
+	// Text says what is wrong and what to do.
+	Text  string    `json:"text"`
+	Since time.Time `json:"since"`
+}
+
+// Watermark is how far a stage has come. The lags are null while they are not known.
+type Watermark struct {
+	Stage      string   `json:"stage"`
+	Target     string   `json:"target,omitempty"`
+	LSN        cdc.LSN  `json:"lsn"`
+	Timeline   uint32   `json:"timeline"`
+	LagBytes   *uint64  `json:"lag_bytes"`
+	LagSeconds *float64 `json:"lag_seconds"`
+}
+
+// Sink is one lane.
+type Sink struct {
+	Name  string `json:"name"`
+	Kind  string `json:"kind"`
+	State string `json:"state"`
+	Error string `json:"error,omitempty"`
+	// Class is that of the error: transient, item, lane or throttled.
+	Class string `json:"class,omitempty"`
+	// Gates are those that hold the lane back.
+	Gates      []string `json:"gates,omitempty"`
+	Backlog    uint64   `json:"backlog"`
+	Parked     uint64   `json:"parked"`
+	LagSeconds *float64 `json:"lag_seconds"`
+	// DrainSeconds estimates what the backlog takes at RequestsPerSecond; null if it
+	// cannot be estimated.
+	DrainSeconds      *float64 `json:"drain_seconds"`
+	RequestsPerSecond float64  `json:"requests_per_second,omitempty"`
+	Work              Work     `json:"work"`
+
+	// QueueLag is LagSeconds without what is parked.
+	QueueLag *float64 `json:"-"`
+	// Coarse are the flags of a purge that covers everything.
+	Coarse string `json:"-"`
+}
+
+// Work counts what a sink has done since the start.
+type Work struct {
+	Purged float64 `json:"purged"`
+	Failed float64 `json:"failed"`
+	// LatencyCount and LatencySeconds are number and sum of the times from commit
+	// to acknowledged purge: two of each give the mean of what lies between.
+	LatencyCount   uint64  `json:"latency_count"`
+	LatencySeconds float64 `json:"latency_seconds"`
+}
+
+// Rule counts what a rule has done since the start.
+type Rule struct {
+	Name string `json:"name"`
+	// Of is the table, or for a rule of messages their prefix.
+	Of            string  `json:"of"`
+	Matches       float64 `json:"matches"`
+	Invalidations float64 `json:"invalidations"`
+	Unknown       float64 `json:"unknown"`
+	Errors        float64 `json:"errors"`
+}
+
+// Replica is a read replica that purges wait for.
+type Replica struct {
+	Name string `json:"name"`
+	// Away: it kept purges waiting for too long, so that they do not wait for it.
+	Away  bool   `json:"away"`
+	Error string `json:"error,omitempty"`
+}
+
+// Slot is the replication slot as last seen.
+type Slot struct {
+	Name          string `json:"name"`
+	State         string `json:"state"`
+	RetainedBytes int64  `json:"retained_bytes"`
+	SafeBytes     *int64 `json:"safe_bytes,omitempty"`
+}
+
+// Stream is how full the stream is.
+type Stream struct {
+	Bytes                int64   `json:"bytes"`
+	LimitBytes           int64   `json:"limit_bytes"`
+	Messages             uint64  `json:"messages"`
+	ReplayHorizonSeconds float64 `json:"replay_horizon_seconds"`
+	// DiskFreeBytes is what the disk of the embedded stream has left.
+	DiskFreeBytes *int64 `json:"disk_free_bytes,omitempty"`
+}
+
+// Incident is a gap, or the beginning of a flush of a sink.
+type Incident struct {
+	At time.Time `json:"at"`
+	// Kind is gap or flush; Sink is empty for a gap, which is every sink's.
+	Kind   string `json:"kind"`
+	Sink   string `json:"sink,omitempty"`
+	Reason string `json:"reason"`
+}
