@@ -116,7 +116,7 @@ func TestCheckOffline(t *testing.T) {
 	o = r.call("check")
 	require.Equal(t, 1, o.code)
 	require.Len(t, lines(o.stdout), 1, o.stdout)
-	require.Contains(t, o.stdout, "database: failed to connect")
+	require.Contains(t, o.stdout, "database: cannot connect to PostgreSQL at ")
 	o = r.call("setup")
 	require.Equal(t, 1, o.code)
 	require.Len(t, lines(o.stderr), 1, o.stderr)

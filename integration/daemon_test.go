@@ -109,9 +109,9 @@ func (d *daemon) untilStreaming() {
 	deadline := time.Now().Add(time.Minute)
 	for {
 		if code, body := d.get("/api/v1/status"); code == http.StatusOK {
-			var s app.Status
+			var s status.Status
 			require.NoError(d.t, json.Unmarshal([]byte(body), &s))
-			if s.Reader.State == "streaming" && !slices.ContainsFunc(s.Sinks, func(s app.Sink) bool { return s.State == "flushing" }) {
+			if s.Reader.State == "streaming" && !slices.ContainsFunc(s.Sinks, func(s status.Sink) bool { return s.State == "flushing" }) {
 				return
 			}
 		}

@@ -107,7 +107,7 @@ func TestDraftFlags(t *testing.T) {
 		{[]string{url, "--tables", "film,*stores"}, 2, `no table is called "film" in schema public; did you mean "films"?; fix: correct --tables, or name its schema by --schema`},
 		{[]string{url, "--schema", "sales"}, 2, `schema "sales" does not exist in database "app"; fix: name one of Büro, public`},
 		{[]string{r.pg.URL("none")}, 2, `database "none" does not exist`},
-		{[]string{"postgres://127.0.0.1:1/x"}, 1, "failed to connect"},
+		{[]string{"postgres://127.0.0.1:1/x"}, 1, "cannot connect to PostgreSQL at 127.0.0.1:1: connection refused"},
 		{[]string{url, "--out", r.path("no/such/dir.yaml")}, 2, "there is no directory "},
 	} {
 		o := one(c.args...)

@@ -36,6 +36,7 @@ func (l *Lane) purgedEarly(gate int, m rules.Message, waited time.Duration) {
 		l.early[gate] = make(map[uint64]struct{})
 	}
 	l.early[gate][m.Seq] = struct{}{}
+	l.show()
 	l.mu.Unlock()
 	l.conditions.At(gateClosed, "gate", l.cfg.Gates[gate].Name).
 		Observe("waited", waited.Round(time.Millisecond), "purged_early", condition.Sum(1), "items", condition.Sum(sizeOf(m.Batch)))
@@ -47,6 +48,7 @@ func (l *Lane) passed(gate int, m rules.Message) {
 	_, held := l.early[gate][m.Seq]
 	delete(l.early[gate], m.Seq)
 	open := held && len(l.early[gate]) == 0
+	l.show()
 	l.mu.Unlock()
 	if open {
 		l.conditions.At(gateClosed, "gate", l.cfg.Gates[gate].Name).End()

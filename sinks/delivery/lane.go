@@ -28,8 +28,12 @@ type Lane struct {
 	conditions *condition.Log
 	failing    string
 
-	mu     sync.Mutex
+	mu sync.Mutex
+	// status is what is shown: doing, or Gated where the lane would be OK but for a gate.
 	status Status
+	doing  State
+	// slow counts for each gate the waits for it that have lasted for longer than slowGate.
+	slow []int
 	// shut says since when the gates were found closed, zero for an open one.
 	shut []time.Time
 	// early has for each gate the messages that were purged while it was closed, and that
@@ -93,7 +97,7 @@ func New(cfg Config) *Lane {
 	l := &Lane{
 		cfg: cfg, pacer: newPacer(), queue: newQueue(), again: newAgain(cfg),
 		flusher: &flusher{pace: cfg.FlushPace, atMost: cfg.FlushAtMost}, metrics: cfg.Metrics.lane(cfg.Name, cfg.Gates), shut: make([]time.Time, len(cfg.Gates)),
-		conditions: condition.NewLog(cfg.Logger), early: make([]map[uint64]struct{}, len(cfg.Gates)),
+		conditions: condition.NewLog(cfg.Logger), early: make([]map[uint64]struct{}, len(cfg.Gates)), slow: make([]int, len(cfg.Gates)),
 		urgent: make(chan *handJob, maxJobs), nudge: make(chan struct{}, 1),
 	}
 	if seq := cfg.Overflow.Owed; seq > 0 {
@@ -108,13 +112,17 @@ func (l *Lane) Status() Status {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	s := l.status
-	for i, since := range l.shut {
-		if s.State == Gated && !since.IsZero() {
+	for i := range l.cfg.Gates {
+		if s.State == Gated && l.closed(i) {
 			s.Gates = append(s.Gates, l.cfg.Gates[i].Name)
 		}
 	}
 	return s
 }
+
+// closed reports that a gate holds the lane back: a message waits for it, or was purged
+// while it was closed and has not passed it yet. The caller holds the lock.
+func (l *Lane) closed(gate int) bool { return l.slow[gate] > 0 || len(l.early[gate]) > 0 }
 
 func (l *Lane) enter(s State, err error) {
 	l.mu.Lock()
@@ -127,9 +135,22 @@ func (l *Lane) enter(s State, err error) {
 	case s == OK && l.flushing:
 		s = Flushing
 	}
-	text := ""
+	l.status.Err, l.status.Class = "", ""
 	if err != nil {
-		text = err.Error()
+		l.status.Err = err.Error()
+	}
+	l.doing = s
+	l.show()
+}
+
+// show derives the state from what the lane does and from its gates. A gate must not hide
+// a sink that fails. The caller holds the lock.
+func (l *Lane) show() {
+	s := l.doing
+	for i := range l.cfg.Gates {
+		if s == OK && l.closed(i) {
+			s = Gated
+		}
 	}
 	if l.status.State != s {
 		if l.status.State == Throttled {
@@ -137,19 +158,16 @@ func (l *Lane) enter(s State, err error) {
 		}
 		l.status.Since = time.Now()
 		l.metrics.enter(s)
+		l.status.State = s
 	}
-	l.status.State, l.status.Err, l.status.Class = s, text, ""
 }
 
-// shift changes the state if it is the expected one: a gate that is slow must
-// not hide a sink that fails.
-func (l *Lane) shift(from, to State) {
+// waits counts a slow wait for a gate that began (1) or ended (-1).
+func (l *Lane) waits(gate, change int) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.status.State == from {
-		l.status = Status{State: to, Since: time.Now()}
-		l.metrics.enter(to)
-	}
+	l.slow[gate] += change
+	l.show()
 }
 
 // Oldest returns the first commit time that the lane has not purged, false if
@@ -379,6 +397,9 @@ func (l *Lane) gates(ctx context.Context, m rules.Message, bounded bool) error {
 	return nil
 }
 
+// slowGate is how long a gate may stay closed before the lane counts as gated.
+const slowGate = time.Second
+
 // shortWait is what is left of the patience with a gate that has used it up.
 const shortWait = 100 * time.Millisecond
 
@@ -402,10 +423,10 @@ func (l *Lane) opened(gate int) {
 func (l *Lane) wait(ctx context.Context, i int, m rules.Message, bounded bool) error {
 	gate, metrics := l.cfg.Gates[i], l.metrics.gates[i]
 	began := time.Now()
-	slow := time.AfterFunc(time.Second, func() { l.shift(OK, Gated) })
+	slow := time.AfterFunc(slowGate, func() { l.waits(i, 1) })
 	defer func() {
 		if !slow.Stop() {
-			l.shift(Gated, OK)
+			l.waits(i, -1)
 		}
 		metrics.waited.Observe(time.Since(began).Seconds())
 	}()

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	dto "github.com/prometheus/client_model/go"
 	"github.com/stretchr/testify/require"
 
 	"github.com/walpurge/walpurge/rules"
@@ -65,4 +66,45 @@ func TestEveryFlushReasonIsCountedFromTheStart(t *testing.T) {
 	}
 	require.ElementsMatch(t, rules.FlushReasons(), reasons)
 	require.Contains(t, reasons, "timeline_forked")
+}
+
+// gauge is the metric of one of the lane's states.
+func gauge(w *world, state string) float64 {
+	var m dto.Metric
+	require.NoError(w.t, w.cfg.Metrics.state.WithLabelValues("cache", state).Write(&m))
+	return m.GetGauge().GetValue()
+}
+
+// As long as a gate is closed the lane is gated, whatever is purged early meanwhile: in its
+// status and in its metric.
+func TestALaneStaysGatedWhileItsGateIsClosed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		gate := newGate()
+		w.cfg.Gates, w.cfg.MaxWait = []Gate{{Name: "cache", Wait: gate.Wait}}, 5*time.Second
+		w.run()
+		w.src.push(batch(1, "a"))
+		after(1500 * time.Millisecond)
+		for seq := uint64(2); seq < 400; seq++ {
+			s := w.lane.Status()
+			require.Equal(t, Gated, s.State, "message %d", seq)
+			require.Equal(t, []string{"cache"}, s.Gates)
+			require.InDelta(t, 1, gauge(w, "gated"), 0)
+			require.Zero(t, gauge(w, "ok"))
+			w.src.push(batch(seq, "a"))
+			after(93 * time.Millisecond)
+		}
+		// A sink that fails is not hidden by a gate.
+		w.sink.answers(func([]rules.Invalidation) error { return errors.New("down") })
+		w.src.push(batch(400, "b"))
+		after(time.Second)
+		require.Equal(t, Blocked, w.lane.Status().State)
+		w.sink.answers(nil)
+		after(time.Minute)
+		require.Equal(t, Gated, w.lane.Status().State)
+		gate.open(400)
+		after(time.Second)
+		require.Equal(t, OK, w.lane.Status().State)
+		w.halt()
+	})
 }
