@@ -2,9 +2,9 @@
 # deps.sh - makes sure that the servers which the tests and `walpurge demo`
 # start are installed: PostgreSQL 15 or newer and Valkey (or Redis 7 or newer).
 # It also looks for a Go new enough for go.mod. Group test: a C compiler, which
-# the race detector needs, Varnish with its xkey module, and Prometheus, which tests
-# the alerts. Group full: systemd-analyze and fakeroot, which test the Debian package and
-# its unit. Group browser: a headless Chromium, for the tests of the status page.
+# the race detector needs, Varnish with its xkey module, and Prometheus with Alertmanager,
+# which test the alerts. Group full: systemd-analyze and fakeroot, which test the Debian
+# package and its unit. Group browser: a headless Chromium, for the tests of the status page.
 #
 #   deps.sh [--check] [GROUP...]
 #
@@ -319,17 +319,18 @@ find_varnish() {
 
 install_varnish() { install varnish varnish-modules; }
 
-# Of Prometheus, the programs alone are taken, not the twenty packages for its pages:
-# promtool, which tests the alerts, and the server, which evaluates them in a drill.
-# That needs no root: they go into the cache directory that the tests look in.
+# Of Prometheus and Alertmanager, the programs alone are taken, not the twenty packages for
+# their pages: promtool and amtool, which test the alerts and their configuration, and the
+# servers, which evaluate them in a drill. That needs no root: they go into the cache directory that the tests look in.
+prometheus_programs=(promtool prometheus amtool prometheus-alertmanager)
 prometheus_dir() { say "${XDG_CACHE_HOME:-$HOME/.cache}/walpurge/bin"; }
 
 find_prometheus() {
   local program path found=
-  for program in promtool prometheus; do
+  for program in "${prometheus_programs[@]}"; do
     path=$(command -v "$program") || path=$(prometheus_dir)/$program
     [[ -x $path ]] || return 1
-    found+=" $program $("$path" --version 2>&1 | sed -nE "s/^$program, version ([^ ]+).*/\\1/p; q") at $path"
+    found+=" $program $("$path" --version 2>&1 | sed -nE "s/^[a-z]+, version ([^ ]+).*/\\1/p; q") at $path"
   done
   say "${found# }"
 }
@@ -339,9 +340,10 @@ install_prometheus() {
   tmp=$(mktemp -d "${TMPDIR:-/tmp}/walpurge-prometheus.XXXXXX")
   mkdir -p "$(prometheus_dir)"
   # Moved at the end, so that nobody ever sees half of it.
-  (cd "$tmp" && apt-get -q download prometheus >>"$apt_log" 2>&1 &&
+  (cd "$tmp" && apt-get -q download prometheus prometheus-alertmanager >>"$apt_log" 2>&1 &&
     dpkg-deb --fsys-tarfile prometheus_*.deb | tar -xf - ./usr/bin/promtool ./usr/bin/prometheus &&
-    for program in promtool prometheus; do
+    dpkg-deb --fsys-tarfile prometheus-alertmanager_*.deb | tar -xf - ./usr/bin/amtool ./usr/bin/prometheus-alertmanager &&
+    for program in "${prometheus_programs[@]}"; do
       mv "usr/bin/$program" "$(prometheus_dir)/$program.$$" &&
         mv "$(prometheus_dir)/$program.$$" "$(prometheus_dir)/$program" || exit 1
     done) || rc=$?
@@ -352,7 +354,7 @@ install_prometheus() {
 group_test() {
   need "a C compiler" find_compiler install_compiler "apt-get install gcc libc6-dev"
   need "Varnish with xkey" find_varnish install_varnish "apt-get install varnish varnish-modules"
-  need "Prometheus" find_prometheus install_prometheus "deploy/dev/deps.sh test   (or put promtool and prometheus, from 2.42, into PATH)"
+  need "Prometheus" find_prometheus install_prometheus "deploy/dev/deps.sh test   (or put promtool and prometheus, from 2.42, and amtool and prometheus-alertmanager, from 0.25, into PATH)"
 }
 
 find_packaging() {

@@ -16,22 +16,22 @@ import (
 
 const alertsDir = "deploy/alerts"
 
-// promtool finds the program that deploy/dev/deps.sh puts in place.
-func promtool(t *testing.T) string {
+// program finds one that deploy/dev/deps.sh puts in place.
+func program(t *testing.T, name string) string {
 	t.Helper()
-	if path, err := exec.LookPath("promtool"); err == nil {
+	if path, err := exec.LookPath(name); err == nil {
 		return path
 	}
 	cache, err := os.UserCacheDir()
 	require.NoError(t, err)
-	path := filepath.Join(cache, "walpurge", "bin", "promtool")
-	require.FileExists(t, path, "promtool is missing; run: deploy/dev/deps.sh test")
+	path := filepath.Join(cache, "walpurge", "bin", name)
+	require.FileExists(t, path, "%s is missing; run: deploy/dev/deps.sh test", name)
 	return path
 }
 
 // The rules are rules, and every case of walpurge_test.yaml comes out as it says.
 func TestAlertRules(t *testing.T) {
-	tool := promtool(t)
+	tool := program(t, "promtool")
 	cases, err := filepath.Glob(filepath.Join(top, alertsDir, "*_test.yaml"))
 	require.NoError(t, err)
 	require.NotEmpty(t, cases)
@@ -48,12 +48,33 @@ func TestAlertRules(t *testing.T) {
 	}
 }
 
+// Alertmanager takes its configuration. What it does with it, the on-call drill shows.
+func TestAlertmanagerConfig(t *testing.T) {
+	out, err := exec.CommandContext(t.Context(), program(t, "amtool"), "check-config", filepath.Join(top, alertsDir, "alertmanager.yaml")).CombinedOutput()
+	require.NoError(t, err, string(out))
+}
+
+// One cause raises one page: what leaves a cache stale pages by walpurge_fresh alone. Besides,
+// only dangers that it does not show page.
+func TestWhatPages(t *testing.T) {
+	var r rulesFile
+	require.NoError(t, yaml.Unmarshal([]byte(read(t, alertsDir+"/walpurge.rules.yaml")), &r))
+	pages := map[string]string{}
+	for _, rule := range r.Groups[0].Rules {
+		if rule.Labels["severity"] == "page" {
+			pages[rule.Alert] = rule.For
+		}
+	}
+	require.Equal(t, map[string]string{"WalpurgeStale": "1m", "WalpurgeDown": "2m", "WalpurgeSlotNearLimit": "1m"}, pages)
+}
+
 // rulesFile and casesFile are what is looked at of Prometheus's formats.
 type rulesFile struct {
 	Groups []struct {
 		Rules []struct {
 			Alert       string            `yaml:"alert"`
 			Expr        string            `yaml:"expr"`
+			For         string            `yaml:"for"`
 			Labels      map[string]string `yaml:"labels"`
 			Annotations map[string]string `yaml:"annotations"`
 		} `yaml:"rules"`
@@ -81,7 +102,7 @@ func TestEveryAlertIsTestedAndExplained(t *testing.T) {
 				continue
 			}
 			alerts[rule.Alert] = true
-			require.Contains(t, []string{"page", "ticket"}, rule.Labels["severity"], rule.Alert)
+			require.Contains(t, []string{"page", "ticket", "note"}, rule.Labels["severity"], rule.Alert)
 			require.NotEmpty(t, rule.Annotations["summary"], rule.Alert)
 			require.NotEmpty(t, rule.Annotations["description"], rule.Alert)
 			require.True(t, strings.HasSuffix(rule.Annotations["runbook_url"], "/deploy/runbooks/"+rule.Alert+".md"), rule.Alert)

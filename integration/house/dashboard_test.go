@@ -76,6 +76,6 @@ func TestDashboard(t *testing.T) {
 	require.NoError(t, err)
 	file := filepath.Join(t.TempDir(), "rules.yaml")
 	require.NoError(t, os.WriteFile(file, text, 0o600))
-	out, err := exec.CommandContext(t.Context(), promtool(t), "check", "rules", file).CombinedOutput()
+	out, err := exec.CommandContext(t.Context(), program(t, "promtool"), "check", "rules", file).CombinedOutput()
 	require.NoError(t, err, "%s", out)
 }
