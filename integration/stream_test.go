@@ -14,8 +14,8 @@ import (
 func TestTenTimesMaxBytes(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, rigOptions{})
-	const limit, rows, width = 4 << 20, 500, 300
-	r.extra = "stream: {max_bytes: 4MiB}"
+	const limit, rows, width = 1 << 20, 125, 300
+	r.extra = "stream: {max_bytes: 1MiB}"
 	r.exec("INSERT INTO products (id, slug) SELECT n, repeat('s', $1) || n FROM generate_series(1, $2::int) n", width, rows)
 	d := r.start()
 	d.wait(r.lsn(), time.Minute)
