@@ -180,10 +180,10 @@ func (d *daemon) sink(name string) status.Sink {
 	return status.Sink{}
 }
 
-// wait blocks until every sink has purged up to the position.
+// wait blocks until every sink has purged up to the position, and fails when that hangs.
 func (d *daemon) wait(lsn string, within time.Duration) {
 	d.t.Helper()
-	code, body := d.get("/api/v1/wait?timeout=" + within.String() + "&lsn=" + url.QueryEscape(lsn))
+	code, body := d.get("/api/v1/wait?timeout=" + max(within, hang).String() + "&lsn=" + url.QueryEscape(lsn))
 	require.Equal(d.t, http.StatusOK, code, "%s\n%s", body, d.logs.tail(30))
 }
 
