@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"github.com/fsnotify/fsnotify"
+
+	"github.com/walpurge/walpurge/cdc/condition"
 )
 
 // Config says what to watch.
@@ -31,6 +33,8 @@ func Run(ctx context.Context, cfg Config) error {
 	if cfg.Poll == 0 {
 		cfg.Poll = 30 * time.Second
 	}
+	late := condition.NewLog(cfg.Logger)
+	defer late.Close()
 	var events chan fsnotify.Event
 	var errs chan error
 	w, err := fsnotify.NewWatcher()
@@ -42,7 +46,7 @@ func Run(ctx context.Context, cfg Config) error {
 	}
 	poll := time.NewTicker(cfg.Poll)
 	defer poll.Stop()
-	settle(w, cfg)
+	settle(w, cfg, late)
 	cfg.Look(ctx)
 	var quiet <-chan time.Time
 	var latest time.Time
@@ -64,14 +68,16 @@ func Run(ctx context.Context, cfg Config) error {
 			return nil
 		}
 		quiet = nil
-		settle(w, cfg)
+		settle(w, cfg, late)
 		cfg.Look(ctx)
 	}
 }
 
+var unwatched = condition.Text{Level: slog.LevelWarn, On: "changes in a directory are noticed late", Off: "changes in a directory are noticed at once again"}
+
 // settle watches the directories as they are now, all anew: a path may lead to
 // another directory than before. What happens meanwhile, the look that follows sees.
-func settle(w *fsnotify.Watcher, cfg Config) {
+func settle(w *fsnotify.Watcher, cfg Config, late *condition.Log) {
 	if w == nil {
 		return
 	}
@@ -80,7 +86,9 @@ func settle(w *fsnotify.Watcher, cfg Config) {
 	}
 	for _, dir := range directories(cfg.Patterns()) {
 		if err := w.Add(dir); err != nil {
-			cfg.Logger.Warn("changes in a directory are noticed late", "dir", dir, "err", err, "every", cfg.Poll)
+			late.At(unwatched, "dir", dir).Observe("err", err, "every", cfg.Poll)
+		} else {
+			late.At(unwatched, "dir", dir).End()
 		}
 	}
 }

@@ -62,7 +62,7 @@ var house = map[string]room{
 	"sinks":                  {[]string{"rules"}, nil, pure},
 	"sinks/delivery":         {[]string{"cdc", "cdc/beat", "cdc/condition", "cdc/failpoint", "cdc/watermark", "rules", "sinks"}, []string{prom, rate, errgrp}, false},
 	"sinks/sinktest":         {[]string{"rules", "sinks"}, []string{"github.com/stretchr/testify/", "go.uber.org/goleak", "pgregory.net/rapid"}, false},
-	"sinks/valkey":           {[]string{"rules", "sinks"}, []string{"github.com/valkey-io/valkey-go", rate}, false},
+	"sinks/valkey":           {[]string{"cdc/condition", "rules", "sinks"}, []string{"github.com/valkey-io/valkey-go", rate}, false},
 	"sinks/httpsink":         {[]string{"rules", "sinks"}, nil, false},
 	"sinks/fastly":           {[]string{"rules", "sinks", "sinks/httpsink"}, nil, false},
 	"sinks/cloudflare":       {[]string{"rules", "sinks", "sinks/httpsink"}, []string{"github.com/cloudflare/cloudflare-go/v7/cache", "github.com/cloudflare/cloudflare-go/v7/option"}, false},
@@ -74,7 +74,7 @@ var house = map[string]room{
 	}, nil, pure},
 	"cmd/plural":    {nil, nil, pure},
 	"cmd/admin":     {[]string{"cdc", "cmd/plural"}, []string{prom}, false},
-	"cmd/filewatch": {nil, []string{"github.com/fsnotify/fsnotify"}, false},
+	"cmd/filewatch": {[]string{"cdc/condition"}, []string{"github.com/fsnotify/fsnotify"}, false},
 	"cmd/status":    {[]string{"cdc", "cdc/postgres", "cmd/plural", "rules", "sinks", "sinks/delivery"}, nil, pure},
 	"cmd/app": {[]string{
 		"cdc", "cdc/beat", "cdc/condition", "cdc/postgres", "cdc/replica", "cdc/visible", "cdc/watermark", "cmd/admin", "cmd/config", "cmd/filewatch", "cmd/plural", "cmd/status", "router", "router/lookup", "router/spool", "router/stream", "router/stream/embedded",

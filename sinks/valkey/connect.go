@@ -6,12 +6,14 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"os"
 	"time"
 
 	"github.com/valkey-io/valkey-go"
 
+	"github.com/walpurge/walpurge/cdc/condition"
 	"github.com/walpurge/walpurge/sinks"
 )
 
@@ -48,6 +50,8 @@ func (s *Sink) connected(ctx context.Context) (*link, error) {
 	return l, nil
 }
 
+var anotherPrimary = condition.Text{Level: slog.LevelInfo, On: "valkey has another primary"}
+
 // current reports whether a link still leads to the primary that the sentinels
 // name. They are asked every patience.ask: a server that was the primary may go
 // on answering. If none of them answers, the link is as good as before.
@@ -62,7 +66,7 @@ func (s *Sink) current(ctx context.Context, l *link) bool {
 	}
 	l.asked = time.Now()
 	if addr != l.primary {
-		s.log.Info("valkey has another primary", "address", addr)
+		s.conditions.At(anotherPrimary).Observe("address", addr, "times", condition.Sum(1))
 		return false
 	}
 	return true
@@ -89,6 +93,7 @@ func (s *Sink) drop(l *link) {
 // a second on a server that does not answer. The client library may keep one
 // sleeping goroutine for another second when the server is a cluster.
 func (s *Sink) Close() {
+	s.conditions.Close()
 	s.lock <- struct{}{}
 	l := s.link
 	s.link, s.closed = nil, true

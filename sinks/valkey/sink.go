@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/time/rate"
 
+	"github.com/walpurge/walpurge/cdc/condition"
 	"github.com/walpurge/walpurge/rules"
 	"github.com/walpurge/walpurge/sinks"
 )
@@ -32,10 +33,12 @@ type Sink struct {
 	ep       endpoint
 	patience patience
 	log      *slog.Logger
-	pace     *rate.Limiter // tokens are keys looked at by SCAN
-	layouts  []layout      // of tag sets
-	asides   asides
-	raiseSHA string // of raiseScript
+	// conditions is the log of what repeats.
+	conditions *condition.Log
+	pace       *rate.Limiter // tokens are keys looked at by SCAN
+	layouts    []layout      // of tag sets
+	asides     asides
+	raiseSHA   string // of raiseScript
 
 	// lock is a mutex that a context can stop waiting for; it guards link and
 	// closed.
@@ -66,14 +69,15 @@ func newSink(cfg Config, p patience, logger *slog.Logger) (*Sink, error) {
 		return nil, fmt.Errorf("valkey: url: %w", err)
 	}
 	s := &Sink{
-		cfg:      cfg,
-		ep:       ep,
-		patience: p,
-		log:      logger,
-		pace:     rate.NewLimiter(rate.Limit(cfg.Scan.KeysPerSecond), scanCount(cfg.Scan.KeysPerSecond)),
-		asides:   newAsides(),
-		raiseSHA: digest(raiseScript),
-		lock:     make(chan struct{}, 1),
+		cfg:        cfg,
+		ep:         ep,
+		patience:   p,
+		log:        logger,
+		conditions: condition.NewLog(logger),
+		pace:       rate.NewLimiter(rate.Limit(cfg.Scan.KeysPerSecond), scanCount(cfg.Scan.KeysPerSecond)),
+		asides:     newAsides(),
+		raiseSHA:   digest(raiseScript),
+		lock:       make(chan struct{}, 1),
 	}
 	for _, t := range cfg.TagSets {
 		l, _ := t.kind() // validated
