@@ -36,9 +36,12 @@ func (p *Publisher) block(err error) {
 	p.conditions.At(refuses, "reason", blockReasons[reason]).Observe("err", err, "refusals", condition.Sum(1))
 }
 
-func (p *Publisher) unblock() {
+// unblock ends the time without room or server: a message was taken, or the publisher stops.
+func (p *Publisher) unblock(taken bool) {
 	if old := p.blocked.Swap(nil); old != nil {
-		p.conditions.At(refuses, "reason", blockReasons[old.reason]).End()
+		if taken {
+			p.conditions.At(refuses, "reason", blockReasons[old.reason]).End()
+		}
 		p.past[old.reason].Add(int64(time.Since(old.since)))
 	}
 }

@@ -86,7 +86,7 @@ func TestLogOfAServerThatIsDown(t *testing.T) {
 				stop()
 				require.NoError(t, <-done)
 				require.Greater(t, a.asked, 300)
-				require.LessOrEqual(t, strings.Count(buf.String(), "\n"), 7, buf.String())
+				require.LessOrEqual(t, strings.Count(buf.String(), "\n"), 6, buf.String())
 			})
 		})
 	}

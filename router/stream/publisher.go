@@ -323,9 +323,9 @@ func (p *Publisher) claim(ctx context.Context, e pending) {
 // insist publishes until the stream has taken the message or the context ends.
 // It tries at once: when room was made, a window of refused messages must not
 // wait one by one.
-func (p *Publisher) insist(ctx context.Context, msg *nats.Msg) bool {
+func (p *Publisher) insist(ctx context.Context, msg *nats.Msg) (taken bool) {
 	pause := 20 * time.Millisecond
-	defer p.unblock()
+	defer func() { p.unblock(taken) }()
 	for patience := askAgain; ; patience = min(2*patience, 10*time.Second) {
 		attempt, cancel := context.WithTimeout(ctx, patience)
 		_, err := p.s.js.PublishMsg(attempt, msg)

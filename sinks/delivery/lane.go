@@ -348,7 +348,9 @@ func (l *Lane) keep(ctx context.Context, turn chan<- ready) {
 			defer func() {
 				<-early
 				for gate := range l.cfg.Gates {
-					l.passed(gate, m)
+					if ctx.Err() == nil {
+						l.passed(gate, m)
+					}
 				}
 			}()
 			if err := l.gates(ctx, m, false); err == nil || errors.Is(err, errStoodFor) {

@@ -146,3 +146,16 @@ func TestLogOfAcknowledgementsThatFail(t *testing.T) {
 		require.LessOrEqual(t, len(logLines(buf)), 7, buf)
 	})
 }
+
+// TestLogOfAStop: a stop is no end of what lasts.
+func TestLogOfAStop(t *testing.T) {
+	inBubble(t, func(t *testing.T, w *world) {
+		w.gated()
+		buf := w.logged()
+		w.run()
+		w.src.push(batch(1, "a"), batch(2, "b"))
+		after(time.Minute)
+		w.halt()
+		require.Len(t, logLines(buf), 1, buf)
+	})
+}
