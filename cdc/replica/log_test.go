@@ -21,7 +21,9 @@ import (
 type unwritable struct{ Ledger }
 
 func (unwritable) Away(context.Context, string) (bool, error) { return false, nil }
-func (unwritable) Left(context.Context, string) error         { return fmt.Errorf("no responders at %v", time.Now()) }
+func (unwritable) Left(context.Context, string) error {
+	return fmt.Errorf("no responders at %v", time.Now())
+}
 
 // locked is a buffer for two goroutines.
 type locked struct {
