@@ -47,7 +47,7 @@ func drills() []drill {
 			cause: func(r *rig, _ *daemon) {
 				r.exec("INSERT INTO products (id, slug) SELECT n, 's' || n FROM generate_series(1, 100000) n")
 			},
-			mend: func(_ *rig, d *daemon) { d.ok("purge", "--sink", "edge", "--all", "--supersede") }},
+			mend: func(_ *rig, d *daemon) { d.ok("purge", "--sink", "edge", "--all", "--supersede", "--yes") }},
 		{name: "walsender_stuck", long: true, alert: "WalpurgeNoLeader", says: "NOT STREAMING since ",
 			cause: func(r *rig, _ *daemon) {
 				sender = r.walsender()

@@ -16,6 +16,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/walpurge/walpurge/cdc"
+	"github.com/walpurge/walpurge/cmd/admin"
 	"github.com/walpurge/walpurge/cmd/status"
 	"github.com/walpurge/walpurge/integration/harness/edge"
 )
@@ -46,7 +47,15 @@ func TestPurgeByHand(t *testing.T) {
 	eventually(t, 20*time.Second, func() bool { return len(r.held("home")) == 0 }, "the key is purged")
 	d.ok("purge", "--sink", "edge", "--tag", "front")
 	eventually(t, 20*time.Second, func() bool { return !r.edge.Stored(r.edge.URL() + "/front") }, "the page is purged")
-	d.ok("purge", "--sink", "cache", "--all")
+	require.Regexp(t, `^would purge: key pattern "category:\*", key pattern "product:\*".* at cache \(valkey, 127\.0\.0\.1:\d+, database 0\), \d+ items in 1 request, not held back by its limits\n--supersede would drop: 0 items waiting in 0 messages\n$`,
+		d.ok("purge", "--sink", "cache", "--all", "--dry-run"))
+	require.Equal(t, "would purge: EVERYTHING at edge (cloudflare, zone "+zoneID+"), 1 item in 1 request, not held back by its limits\nwould drop: 0 items waiting in 0 messages\n",
+		d.ok("purge", "--sink", "edge", "--all", "--supersede", "--dry-run"))
+	o := d.run("purge", "--sink", "cache", "--all")
+	require.Equal(t, 2, o.code)
+	require.Contains(t, o.stderr, "add --yes; nothing was purged")
+	require.Equal(t, []string{"product:1"}, r.held("product:1"))
+	d.ok("purge", "--sink", "cache", "--all", "--yes")
 	eventually(t, 20*time.Second, func() bool { return len(r.held("product:1")) == 0 }, "the flush plan is carried out")
 	require.Equal(t, "1", d.metric(`walpurge_flushes_total{reason="by_hand",sink="cache"}`))
 
@@ -122,6 +131,16 @@ func TestSupersede(t *testing.T) {
 	}, "all of it waits in the stream")
 	o := d.run("wait", end, "--sink", "edge", "--timeout", "1s")
 	require.Equal(t, 1, o.code, "300 requests at 2/s take minutes")
+	// The bucket is empty, and what waits is counted.
+	would := d.ok("purge", "--sink", "edge", "--all", "--supersede", "--dry-run")
+	require.Regexp(t, `^would purge: EVERYTHING at edge \(cloudflare, zone `+zoneID+`\), 1 item in 1 request, .*\nwould drop: \d{4,} items waiting in \d+ messages\n$`, would)
+	var report admin.PurgeReport
+	code, text := d.post("/api/v1/purge", `{"sink": "edge", "all": true, "dry_run": true}`)
+	require.Equal(t, 200, code, text)
+	require.NoError(t, json.Unmarshal([]byte(text), &report))
+	require.True(t, report.Everything)
+	require.Equal(t, "app cloudflare zone "+zoneID, report.Pipeline+" "+report.Kind+" "+report.Where)
+	require.Positive(t, report.Waiting.Items)
 	began := time.Now()
 	d.ok("purge", "--sink", "edge", "--tag", "products", "--supersede")
 	require.Equal(t, "purged up to "+end+"\n", d.ok("wait", end, "--sink", "edge", "--timeout", "80s"))

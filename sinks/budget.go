@@ -2,9 +2,8 @@ package sinks
 
 import "github.com/walpurge/walpurge/rules"
 
-// Budget is a token bucket that calls of a sink are taken from, for limits that
-// one token a call does not say: a provider's that go by requests where a call
-// makes several, by items, by kind, or that hold for more than one sink.
+// Budget is a token bucket that calls of a sink are taken from: a provider's limit of
+// requests, of items, or of one kind, for one sink or for several.
 type Budget struct {
 	// Share names the bucket: budgets of the same name are one, with the smaller
 	// numbers of them. Empty means a bucket of its own.
@@ -15,11 +14,6 @@ type Budget struct {
 	// Cost is how many tokens a call with these invalidations takes, 0 for none;
 	// nil means one.
 	Cost func(batch []rules.Invalidation) int
-}
-
-// Budget is the bucket that PerSecond and Burst describe.
-func (l Limits) Budget(share string) Budget {
-	return Budget{Share: share, PerSecond: l.PerSecond, Burst: l.Burst}
 }
 
 // ItemsOf is the largest number of invalidations of a kind in one call.

@@ -20,7 +20,7 @@ type Sink interface {
 	Purge(ctx context.Context, batch []rules.Invalidation) error
 }
 
-// Limits bound one call of Purge.
+// Limits bound one call of Purge. How often calls are made is for Budgets to say.
 type Limits struct {
 	// Items is the largest number of invalidations in one call.
 	Items int
@@ -28,8 +28,4 @@ type Limits struct {
 	ByKind [rules.NumKinds]int
 	// OneKind asks that all invalidations of one call have the same Kind.
 	OneKind bool
-	// PerSecond and Burst are the token bucket that calls are taken from, one
-	// token a call. PerSecond 0 means without limit.
-	PerSecond float64
-	Burst     int
 }

@@ -41,7 +41,7 @@ func (e *BadRequestError) Error() string { return e.Err.Error() }
 // Unwrap returns the wrapped error.
 func (e *BadRequestError) Unwrap() error { return e.Err }
 
-// PurgeRequest asks for a purge by hand.
+// PurgeRequest asks for a manual purge.
 type PurgeRequest struct {
 	Sink        string   `json:"sink"`
 	Keys        []string `json:"keys,omitempty"`
@@ -58,12 +58,42 @@ type PurgeRequest struct {
 	DryRun    bool `json:"dry_run,omitempty"`
 }
 
-// PurgeReport says what a purge comes to.
+// PurgeReport says what a purge does.
 type PurgeReport struct {
-	Items    int     `json:"items"`
-	Requests int     `json:"requests"`
-	Seconds  float64 `json:"seconds"`
-	DryRun   bool    `json:"dry_run"`
+	Pipeline string `json:"pipeline"`
+	// Kind and Where name the cache: servers, zone, service.
+	Kind  string `json:"kind"`
+	Where string `json:"where"`
+	// Everything: nothing in that cache is left.
+	Everything bool `json:"everything"`
+	// Plan is the flush plan that All carries out.
+	Plan     []PlanStep `json:"plan,omitempty"`
+	Items    int        `json:"items"`
+	Requests int        `json:"requests"`
+	// Seconds is how long budgets and walks over keys hold it back from now on, beside the
+	// time that the requests take. SecondsUnknown says why that is not known.
+	Seconds        float64 `json:"seconds"`
+	SecondsUnknown string  `json:"seconds_unknown,omitempty"`
+	// Waiting is what Supersede drops. Only a dry run of a purge of all, or of one that
+	// supersedes, counts it.
+	Waiting *PurgeWaiting `json:"waiting,omitempty"`
+	// Shadow: the sink is in shadow mode, and nothing is purged.
+	Shadow bool `json:"shadow,omitempty"`
+	DryRun bool `json:"dry_run"`
+}
+
+// PlanStep is one invalidation of a flush plan.
+type PlanStep struct {
+	Kind  string `json:"kind"`
+	Value string `json:"value,omitempty"`
+}
+
+// PurgeWaiting counts what waits in a lane.
+type PurgeWaiting struct {
+	Items    int `json:"items"`
+	Messages int `json:"messages"`
+	// More: there is more than was counted.
+	More bool `json:"more,omitempty"`
 }
 
 // ReplayRequest asks for what was published since a time or after an LSN.

@@ -31,10 +31,15 @@ type target struct {
 	spec   config.Sink
 	sink   sinks.Sink
 	limits sinks.Limits
-	// budgets are further ones than that of the limits.
+	// budgets are what calls are taken from; without any they are not limited.
 	budgets []sinks.Budget
 	check   func(ctx context.Context) error
 	close   func()
+	// where names the cache for an operator: servers, zone, service.
+	where string
+	// walkTime is how long a purge of patterns takes, which the sink carries out by a walk
+	// over all keys; nil if it has no such purges.
+	walkTime func(ctx context.Context) (time.Duration, error)
 	// billed counts what the provider asks money for by the piece; nil if it does not.
 	billed func() int64
 }
@@ -51,12 +56,15 @@ func newTarget(spec config.Sink, log *slog.Logger) (target, error) {
 			return t, fmt.Errorf("sink %s: %w", spec.Name, err)
 		}
 		t.sink, t.check, t.close, t.limits = s, s.Check, s.Close, spec.Valkey.Limits()
+		t.where = spec.Valkey.Where()
+		t.walkTime = s.WalkTime
 	case spec.Cloudflare != nil:
 		s, err := cloudflare.New(*spec.Cloudflare, log)
 		if err != nil {
 			return t, fmt.Errorf("sink %s: %w", spec.Name, err)
 		}
 		t.sink, t.check, t.close, t.limits = s, s.Check, s.Close, spec.Cloudflare.Limits()
+		t.where = spec.Cloudflare.Where()
 		t.budgets = spec.Cloudflare.Budgets()
 	case spec.Fastly != nil:
 		s, err := fastly.New(*spec.Fastly, log)
@@ -64,6 +72,7 @@ func newTarget(spec config.Sink, log *slog.Logger) (target, error) {
 			return t, fmt.Errorf("sink %s: %w", spec.Name, err)
 		}
 		t.sink, t.check, t.close, t.limits = s, s.Check, s.Close, spec.Fastly.Limits()
+		t.where = spec.Fastly.Where()
 		t.budgets = spec.Fastly.Budgets()
 	case spec.CloudFront != nil:
 		s, err := cloudfront.New(*spec.CloudFront, log)
@@ -71,6 +80,7 @@ func newTarget(spec config.Sink, log *slog.Logger) (target, error) {
 			return t, fmt.Errorf("sink %s: %w", spec.Name, err)
 		}
 		t.sink, t.check, t.close, t.limits = s, s.Check, s.Close, spec.CloudFront.Limits()
+		t.where = spec.CloudFront.Where()
 		t.billed = s.Paths
 	case spec.Varnish != nil:
 		s, err := varnish.New(*spec.Varnish, log)
@@ -78,12 +88,14 @@ func newTarget(spec config.Sink, log *slog.Logger) (target, error) {
 			return t, fmt.Errorf("sink %s: %w", spec.Name, err)
 		}
 		t.sink, t.check, t.close, t.limits = s, s.Check, s.Close, spec.Varnish.Limits()
+		t.where = spec.Varnish.Where()
 	case spec.Webhook != nil:
 		s, err := webhook.New(*spec.Webhook, log)
 		if err != nil {
 			return t, fmt.Errorf("sink %s: %w", spec.Name, err)
 		}
 		t.sink, t.check, t.close, t.limits = s, s.Check, s.Close, spec.Webhook.Limits()
+		t.where = spec.Webhook.Where()
 	default:
 		return t, fmt.Errorf("sink %s: %w", spec.Name, errNoConstructor)
 	}
@@ -273,7 +285,7 @@ func (a *App) newLanes(ctx context.Context) error {
 			a.board.Advance(watermark.Mark{Stage: watermark.Purged, Target: t.spec.Name}, claim.Position)
 			a.board.Advance(watermark.Mark{Stage: watermark.Settled, Target: t.spec.Name}, claim.Position)
 		}
-		pace := buckets.Pace(append(t.budgets, t.limits.Budget(""))...)
+		pace := buckets.Pace(t.budgets...)
 		manual, err := a.stream.ManualConsumer(ctx, t.spec.Name, log)
 		if err != nil {
 			return err

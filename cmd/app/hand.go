@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -13,6 +14,7 @@ import (
 	"github.com/walpurge/walpurge/cmd/admin"
 	"github.com/walpurge/walpurge/router/stream"
 	"github.com/walpurge/walpurge/rules"
+	"github.com/walpurge/walpurge/sinks/valkey"
 )
 
 // lane returns the lane of a sink, or an error that names those there are.
@@ -36,8 +38,8 @@ func (a *App) lanesOf(sink string) ([]*lane, error) {
 	return []*lane{l}, err
 }
 
-// maxByHand bounds the values of one purge by hand, so that it fits a message.
-const maxByHand = 10000
+// maxManual bounds the values of one manual purge, so that it fits a message.
+const maxManual = 10000
 
 // Purge implements admin.Hand.
 func (a *App) Purge(ctx context.Context, r admin.PurgeRequest) (admin.PurgeReport, error) {
@@ -55,10 +57,13 @@ func (a *App) Purge(ctx context.Context, r admin.PurgeRequest) (admin.PurgeRepor
 	if err := l.takesAll(b); err != nil {
 		return admin.PurgeReport{}, &admin.BadRequestError{Err: err}
 	}
-	report := l.estimate(b, a.plan(l))
-	report.DryRun = r.DryRun
+	report := a.purgeReport(ctx, l, b)
 	if r.DryRun {
-		return report, nil
+		report.DryRun = true
+		if r.All || r.Supersede {
+			report.Waiting, err = l.dropped(ctx, r.All)
+		}
+		return report, err
 	}
 	now := time.Now()
 	b.Stamp.FirstCommit, b.Stamp.LastCommit = now, now
@@ -70,7 +75,7 @@ func (a *App) Purge(ctx context.Context, r admin.PurgeRequest) (admin.PurgeRepor
 	if err := a.stream.PublishManual(ctx, b); err != nil {
 		return admin.PurgeReport{}, err
 	}
-	a.log.Info("purge by hand", "sink", r.Sink, "count", report.Items, "all", r.All, "supersede", r.Supersede)
+	a.log.Info("manual purge", "sink", r.Sink, "count", report.Items, "all", r.All, "supersede", r.Supersede)
 	return report, nil
 }
 
@@ -101,35 +106,64 @@ func (l *lane) takesAll(b *rules.Batch) error {
 	switch {
 	case n == 0 && !b.Flush:
 		return errors.New("nothing to purge: name a value, or all")
-	case n > maxByHand:
-		return fmt.Errorf("%d values; purge at most %d in one call", n, maxByHand)
+	case n > maxManual:
+		return fmt.Errorf("%d values; purge at most %d in one call", n, maxManual)
 	}
 	return nil
 }
 
-// estimate says what a batch comes to at the sink's limits.
-func (l *lane) estimate(b *rules.Batch, plan []rules.Invalidation) admin.PurgeReport {
+// purgeReport says what a batch does at the sink, and how long its limits hold it back.
+func (a *App) purgeReport(ctx context.Context, l *lane, b *rules.Batch) admin.PurgeReport {
+	r := admin.PurgeReport{Pipeline: a.cfg.Pipeline, Kind: l.spec.Kind(), Where: l.where, Shadow: l.spec.Shadow}
 	all := b.Invalidations(nil)
 	if b.Flush {
-		all = append(all, plan...)
-	}
-	var byKind [rules.NumKinds]int
-	for _, inv := range all {
-		if l.limits.OneKind {
-			byKind[inv.Kind]++
-		} else {
-			byKind[0]++
+		for _, inv := range a.plan(l) {
+			all = append(all, inv)
+			r.Plan = append(r.Plan, admin.PlanStep{Kind: inv.Kind.String(), Value: inv.Value})
+			r.Everything = r.Everything || inv.Kind == rules.Everything || inv.Kind == rules.KeyPattern && inv.Value == "*"
 		}
 	}
-	r := admin.PurgeReport{Items: len(all)}
-	for k, n := range byKind {
-		per := max(1, l.limits.ItemsOf(rules.Kind(k)))
-		r.Requests += (n + per - 1) / per
+	calls, held := l.Calls(all)
+	walks := 0
+	for _, call := range calls {
+		r.Items += len(call)
+		if slices.ContainsFunc(call, func(inv rules.Invalidation) bool { return valkey.Walks(inv.Kind) }) {
+			walks++
+		}
 	}
-	if l.limits.PerSecond > 0 {
-		r.Seconds = max(0, float64(r.Requests-l.limits.Burst)) / l.limits.PerSecond
+	r.Requests, r.Seconds = len(calls), held.Seconds()
+	if walks == 0 || l.walkTime == nil {
+		return r
 	}
+	ctx, cancel := context.WithTimeout(ctx, askPatience)
+	defer cancel()
+	walk, err := l.walkTime(ctx)
+	if err != nil {
+		r.SecondsUnknown = err.Error()
+	}
+	r.Seconds = max(r.Seconds, float64(walks)*walk.Seconds())
 	return r
+}
+
+const (
+	// askPatience bounds what a report asks of sink and stream.
+	askPatience = 5 * time.Second
+	// countAtMost bounds the messages that are counted for one.
+	countAtMost = 20_000
+)
+
+// dropped counts what a purge that supersedes drops. Flushes are dropped only by one of all.
+func (l *lane) dropped(ctx context.Context, flushes bool) (*admin.PurgeWaiting, error) {
+	ctx, cancel := context.WithTimeout(ctx, askPatience)
+	defer cancel()
+	w, err := l.consumer.Waiting(ctx, countAtMost)
+	if err != nil {
+		return nil, err
+	}
+	if flushes {
+		w.Items += w.Flushes
+	}
+	return &admin.PurgeWaiting{Items: w.Items, Messages: w.Messages, More: w.More}, nil
 }
 
 // Pause implements admin.Hand.

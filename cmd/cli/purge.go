@@ -1,9 +1,12 @@
 package cli
 
 import (
+	"bufio"
 	"errors"
 	"fmt"
 	"io"
+	"os"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -15,10 +18,11 @@ import (
 func purgeCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "purge --sink NAME",
-		Short: "Purge by hand, ahead of the queue",
-		Long: "Hand values to a sink's lane, ahead of whatever waits there; the purge is stored before the command\n" +
-			"ends, and carried out as soon as the sink takes it. --all carries out the sink's flush plan.\n" +
-			"--supersede also drops what waits in the lane: you vouch that the purge covers it.",
+		Short: "Purge values of your choice, or everything, ahead of the queue",
+		Long: "Store a manual purge for a sink. It is durable when the command ends, and is carried out ahead of the\n" +
+			"sink's queue, as soon as the sink takes it. --all carries out the sink's flush plan, which may be a purge\n" +
+			"of EVERYTHING: look at its --dry-run first. --all asks for the pipeline's name, unless --yes is given.\n" +
+			"--supersede also drops what is waiting in the queue: you vouch that the purge covers it.",
 		Example: "  walpurge purge --sink cache --key product:7 --key product:8\n" +
 			"  walpurge purge --sink edge --tag products --supersede\n" +
 			"  walpurge purge --sink edge --all --dry-run",
@@ -32,19 +36,29 @@ func purgeCommand() *cobra.Command {
 	f.StringArrayVar(&r.Tags, "tag", nil, "a tag")
 	f.StringArrayVar(&r.URLs, "url", nil, "a URL")
 	f.StringArrayVar(&r.URLPrefixes, "url-prefix", nil, "host and beginning of the path")
-	f.StringArrayVar(&r.KeyPrefixes, "key-prefix", nil, "all keys that begin so")
+	f.StringArrayVar(&r.KeyPrefixes, "key-prefix", nil, "all keys that begin with this")
 	f.StringArrayVar(&r.Generations, "generation", nil, "a counter to raise")
 	f.BoolVar(&r.All, "all", false, "everything that the sink's flush plan names")
-	f.BoolVar(&r.Supersede, "supersede", false, "drop what waits in the lane")
-	f.BoolVar(&r.DryRun, "dry-run", false, "say items, requests and time, and purge nothing")
+	f.BoolVar(&r.Supersede, "supersede", false, "drop what is waiting in the sink's queue")
+	f.BoolVar(&r.DryRun, "dry-run", false, "say what would be purged, where, in how many requests, and how long it takes; purge nothing")
+	yes := f.Bool("yes", false, "with --all: do not ask for the pipeline's name")
 	asJSON := f.Bool("json", false, "print the daemon's answer")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		if r.Sink == "" {
 			return usage(errors.New("--sink is missing: name the sink to purge; see walpurge status"))
 		}
+		ask := r.All && !r.DryRun && !*yes
+		if ask && !isTerminal(cmd.InOrStdin()) {
+			return usage(errors.New("--all asks for the pipeline's name, and there is no terminal to ask on: look at its --dry-run, then add --yes; nothing was purged"))
+		}
 		c, err := flags.client(cmd)
 		if err != nil {
 			return err
+		}
+		if ask {
+			if err := confirmPurge(cmd, c, r); err != nil {
+				return err
+			}
 		}
 		var report admin.PurgeReport
 		if err := c.call(cmd.Context(), "/api/v1/purge", r, &report); err != nil {
@@ -59,17 +73,85 @@ func purgeCommand() *cobra.Command {
 	return cmd
 }
 
+// confirmPurge shows what a purge would do, and has the operator type the pipeline's name.
+func confirmPurge(cmd *cobra.Command, c *client, r admin.PurgeRequest) error {
+	r.DryRun = true
+	var would admin.PurgeReport
+	if err := c.call(cmd.Context(), "/api/v1/purge", r, &would); err != nil {
+		return err
+	}
+	printPurge(cmd.ErrOrStderr(), r, would)
+	fmt.Fprint(cmd.ErrOrStderr(), "Type the pipeline's name to go on: ")
+	line, _ := bufio.NewReader(cmd.InOrStdin()).ReadString('\n')
+	if name := strings.TrimSpace(line); name == "" || name != would.Pipeline {
+		return usage(fmt.Errorf("%q is not the name of the pipeline; nothing was purged", name))
+	}
+	return nil
+}
+
+// isTerminal reports whether in is a terminal, where the operator can be asked. The null device is a character
+// device, too.
+func isTerminal(in io.Reader) bool {
+	f, ok := in.(*os.File)
+	if !ok {
+		return false
+	}
+	info, err := f.Stat()
+	null, nullErr := os.Stat(os.DevNull)
+	return err == nil && info.Mode()&os.ModeCharDevice != 0 && (nullErr != nil || !os.SameFile(info, null))
+}
+
 func printPurge(out io.Writer, r admin.PurgeRequest, report admin.PurgeReport) {
 	verb := "queued"
 	if report.DryRun {
 		verb = "would purge"
 	}
+	counts := plural.Count(report.Items, "item") + " in " + plural.Count(report.Requests, "request")
+	if r.All {
+		fmt.Fprintf(out, "%s: %s at %s (%s, %s), %s", verb, whatAllPurges(report), r.Sink, report.Kind, report.Where, counts)
+	} else {
+		fmt.Fprintf(out, "%s: %s at %s", verb, counts, r.Sink)
+	}
 	took := time.Duration(report.Seconds * float64(time.Second)).Round(time.Second)
-	fmt.Fprintf(out, "%s: %s in %s at %s", verb, plural.Count(report.Items, "item"), plural.Count(report.Requests, "request"), r.Sink)
-	if took > 0 {
+	switch {
+	case report.SecondsUnknown != "":
+		fmt.Fprintf(out, ", time unknown: %s", report.SecondsUnknown)
+	case took > 0:
 		fmt.Fprintf(out, ", about %s at its limits", took)
+	case r.All:
+		fmt.Fprint(out, ", not held back by its limits")
 	}
 	fmt.Fprintln(out)
+	if report.Shadow {
+		fmt.Fprintln(out, "the sink is in shadow mode: it purges nothing")
+	}
+	if w := report.Waiting; w != nil {
+		drops := "--supersede would drop: "
+		if r.Supersede {
+			drops = "would drop: "
+		}
+		if w.More {
+			drops += "more than "
+		}
+		fmt.Fprintf(out, "%s%s waiting in %s\n", drops, plural.Count(w.Items, "item"), plural.Count(w.Messages, "message"))
+	}
+}
+
+// whatAllPurges names what a flush plan purges.
+func whatAllPurges(report admin.PurgeReport) string {
+	if report.Everything {
+		return "EVERYTHING"
+	}
+	const most = 3
+	var names []string
+	for _, step := range report.Plan {
+		if len(names) == most {
+			names = append(names, fmt.Sprintf("%d more", len(report.Plan)-most))
+			break
+		}
+		names = append(names, fmt.Sprintf("%s %q", strings.ReplaceAll(step.Kind, "_", " "), step.Value))
+	}
+	return strings.Join(names, ", ")
 }
 
 func replayCommand() *cobra.Command {

@@ -373,3 +373,33 @@ func TestANoteIsNotParked(t *testing.T) {
 	require.ErrorIs(t, s.RetryParked(t.Context(), 1), ErrNoParked)
 	require.NoError(t, s.DropParked(t.Context(), 2))
 }
+
+// What --supersede drops is counted as far as the queue goes, of messages that wait.
+func TestWaitingIsWhatTheLaneHasNotAcknowledged(t *testing.T) {
+	s, p := half(t)
+	c := consumer(t, s, "cache")
+	two := keyed("cache", "x", 0)
+	two.Items[0].Values[rules.Tag] = []string{"t"}
+	require.NoError(t, p.Publish(t.Context(), two))
+	require.NoError(t, p.Publish(t.Context(), keyed("edge", "of another", 0)))
+	require.NoError(t, p.Flushed(t.Context()))
+	_, err := s.Flush(t.Context(), "cache", rules.FlushOverflow)
+	require.NoError(t, err)
+	w, err := c.Waiting(t.Context(), 100)
+	require.NoError(t, err)
+	require.Equal(t, Waiting{Messages: 4, Items: 4, Flushes: 1}, w)
+	w, err = c.Waiting(t.Context(), 2)
+	require.NoError(t, err)
+	require.Equal(t, Waiting{Messages: 2, Items: 2, More: true}, w)
+	m := next(t, c)
+	for range 6 {
+		require.NoError(t, c.Ack(m.Seq))
+		if m.Batch != nil && m.Batch.Flush {
+			break
+		}
+		m = next(t, c)
+	}
+	w, err = c.Waiting(t.Context(), 100)
+	require.NoError(t, err)
+	require.Zero(t, w)
+}

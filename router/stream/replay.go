@@ -54,3 +54,50 @@ func (s *Stream) Replay(ctx context.Context, sink string, since time.Time, each 
 	}
 	return nil
 }
+
+// Waiting is what a lane has in its queue.
+type Waiting struct {
+	Messages, Items int
+	// Flushes are the messages that ask for a flush of the sink.
+	Flushes int
+	// More: the queue was not read to its end.
+	More bool
+}
+
+// Waiting counts what the lane has not acknowledged, of so many messages at most, or until the
+// context ends.
+func (c *Consumer) Waiting(ctx context.Context, most int) (w Waiting, err error) {
+	info, err := c.cons.Info(ctx)
+	if err != nil {
+		return w, err
+	}
+	end, err := c.s.Last(ctx)
+	if err != nil {
+		return w, err
+	}
+	for _, subject := range c.s.purgeSubjects(info.Config) {
+		for seq := max(c.Floor(), info.AckFloor.Stream) + 1; ; {
+			m, err := c.from.GetMsg(ctx, seq, jetstream.WithGetMsgSubject(subject))
+			if errors.Is(err, jetstream.ErrMsgNotFound) || err == nil && m.Sequence > end {
+				break
+			}
+			if w.Messages >= most || ctx.Err() != nil {
+				w.More = true
+				return w, nil
+			}
+			if err != nil {
+				return w, fmt.Errorf("read what is waiting: %w", err)
+			}
+			seq = m.Sequence + 1
+			w.Messages++
+			b, err := Decode(m.Data)
+			if err != nil || b.Flush {
+				w.Flushes++ // one that cannot be read is a flush, too
+			}
+			if err == nil {
+				w.Items += len(b.Invalidations(nil))
+			}
+		}
+	}
+	return w, nil
+}

@@ -6,6 +6,7 @@ import (
 	"maps"
 	"regexp"
 	"slices"
+	"strings"
 
 	"github.com/walpurge/walpurge/rules"
 	"github.com/walpurge/walpurge/sinks/httpsink"
@@ -101,6 +102,18 @@ func (c Config) baseURL() (string, error) {
 		u.Path = "/client/v4"
 	}
 	return u.String(), nil
+}
+
+// Where names the zones.
+func (c Config) Where() string {
+	if len(c.Zones) == 0 {
+		return "zone " + c.ZoneID
+	}
+	var zones []string
+	for _, host := range slices.Sorted(maps.Keys(c.Zones)) {
+		zones = append(zones, fmt.Sprintf("zone %s of %s", c.Zones[host], host))
+	}
+	return strings.Join(zones, ", ")
 }
 
 // Kinds returns what the sink carries out.

@@ -6,7 +6,6 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/walpurge/walpurge/rules"
-	"github.com/walpurge/walpurge/sinks"
 )
 
 // A plan's numbers are those that Cloudflare documents, and no bucket for the
@@ -74,5 +73,4 @@ func TestWhatACallCosts(t *testing.T) {
 	require.Equal(t, []int{2, 0, 2}, costs(u(rules.URLPrefix, "shop.example/a"), u(rules.URLPrefix, "m.shop.de/a")))
 	c = valid()
 	require.Equal(t, []int{1, 0, 1}, costs(tags("a", "b", "c")...))
-	require.Equal(t, sinks.Limits{}.PerSecond, c.Limits().PerSecond, "budgets say it all")
 }

@@ -78,6 +78,9 @@ func (c Config) checkBaseURL() error {
 	return nil
 }
 
+// Where names the distribution.
+func (c Config) Where() string { return "distribution " + c.DistributionID }
+
 // Kinds returns what the sink carries out.
 func (c Config) Kinds() rules.KindSet {
 	k := rules.Kinds(rules.URL, rules.URLPrefix, rules.Everything)

@@ -3,6 +3,8 @@ package delivery
 import (
 	"sync"
 	"time"
+
+	"github.com/walpurge/walpurge/rules"
 )
 
 // Drain is an estimate of what a lane's backlog takes.
@@ -22,6 +24,13 @@ type Drain struct {
 // the lane has finished no message since the start and has no budget.
 func (l *Lane) Drain(backlog uint64) (Drain, bool) {
 	return l.speed.estimate(backlog, l.cfg.Pace, time.Now())
+}
+
+// Calls divides invalidations into calls of the sink, and says how long its budgets hold them
+// back from now on.
+func (l *Lane) Calls(invs []rules.Invalidation) (calls [][]rules.Invalidation, held time.Duration) {
+	calls = split(distinct(invs), l.cfg.Limits)
+	return calls, l.cfg.Pace.Duration(calls)
 }
 
 // Throttled returns how long the lane has spent in the state throttled since the

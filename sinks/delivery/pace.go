@@ -2,6 +2,7 @@ package delivery
 
 import (
 	"context"
+	"time"
 
 	"golang.org/x/time/rate"
 
@@ -71,6 +72,25 @@ func (p Pace) Wait(ctx context.Context, batch []rules.Invalidation) error {
 		}
 	}
 	return nil
+}
+
+// Duration is how long the buckets hold calls with these invalidations back, from what they
+// hold now: until the last one may be made, if nothing else spends from them.
+func (p Pace) Duration(calls [][]rules.Invalidation) (longest time.Duration) {
+	for _, c := range p.charges {
+		cost := 0
+		for _, call := range calls {
+			if c.cost == nil {
+				cost++
+			} else {
+				cost += c.cost(call)
+			}
+		}
+		if missing := float64(cost) - c.bucket.Tokens(); cost > 0 && missing > 0 {
+			longest = max(longest, time.Duration(missing/float64(c.bucket.Limit())*float64(time.Second)))
+		}
+	}
+	return longest
 }
 
 // tightest returns the state of the bucket with the least room, false if the pace

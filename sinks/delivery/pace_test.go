@@ -65,12 +65,40 @@ func TestBudgetsOfOneNameAreOneBucketWithTheSmallerNumbers(t *testing.T) {
 
 func TestPaceWithoutLimits(t *testing.T) {
 	require.NoError(t, Pace{}.Wait(t.Context(), nil))
-	require.NoError(t, NewBuckets().Pace(sinks.Limits{}.Budget("")).Wait(t.Context(), nil))
-	p := NewBuckets().Pace(sinks.Limits{PerSecond: 5.0 / 60}.Budget(""))
+	require.NoError(t, NewBuckets().Pace(sinks.Budget{}).Wait(t.Context(), nil))
+	p := NewBuckets().Pace(sinks.Budget{PerSecond: 5.0 / 60})
 	require.NoError(t, p.Wait(t.Context(), nil), "a bucket of nothing would never let a call through")
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	require.ErrorIs(t, p.Wait(ctx, nil), context.Canceled)
+}
+
+// How long a purge is held back is computed from the buckets as they are, and is true.
+func TestDurationIsWhatCallsTake(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		byItem := func(batch []rules.Invalidation) int { return len(batch) }
+		b := NewBuckets()
+		p := b.Pace(sinks.Budget{Share: "main", PerSecond: 2, Burst: 4}, sinks.Budget{PerSecond: 10, Burst: 10, Cost: byItem})
+		calls := split(invs(rules.Tag, 100), sinks.Limits{Items: 25})
+		all := func() (d time.Duration) {
+			for _, call := range calls {
+				d += took(t, p, call)
+			}
+			return d
+		}
+		require.Equal(t, 9*time.Second, p.Duration(calls), "100 items, of which the bucket holds 10")
+		require.Equal(t, p.Duration(calls), all())
+		require.Equal(t, 10*time.Second, p.Duration(calls), "the bucket is empty now")
+		require.Equal(t, p.Duration(calls), all())
+		time.Sleep(time.Minute)
+		require.Equal(t, 9*time.Second, p.Duration(calls))
+
+		many := split(invs(rules.Tag, 30), sinks.Limits{Items: 1})
+		require.Equal(t, 13*time.Second, p.Duration(many), "30 calls, of which the bucket holds 4")
+		require.Zero(t, b.Pace(sinks.Budget{PerSecond: 1, Cost: func([]rules.Invalidation) int { return 0 }}).Duration(many), "they cost nothing")
+		require.Zero(t, Pace{}.Duration(many))
+		require.Zero(t, p.Duration(nil))
+	})
 }
 
 func TestSplitByKind(t *testing.T) {

@@ -96,9 +96,9 @@ func TestAClaimWithAFlush(t *testing.T) {
 
 func TestLanesOfOneAccountShareABucket(t *testing.T) {
 	inBubble(t, func(t *testing.T, w *world) {
-		buckets, limits := NewBuckets(), sinks.Limits{PerSecond: 1, Burst: 2}
+		buckets, budget := NewBuckets(), sinks.Budget{Share: "main", PerSecond: 1, Burst: 2}
 		other := newWorld(t)
-		w.cfg.Pace, other.cfg.Pace = buckets.Pace(limits.Budget("main")), buckets.Pace(limits.Budget("main"))
+		w.cfg.Pace, other.cfg.Pace = buckets.Pace(budget), buckets.Pace(budget)
 		w.cfg.Limits.Items, other.cfg.Limits.Items = 1, 1
 		w.run()
 		defer w.halt()

@@ -89,6 +89,9 @@ func (c Config) Validate() error {
 
 const defaultBaseURL = "https://api.fastly.com"
 
+// Where names the service.
+func (c Config) Where() string { return "service " + c.ServiceID }
+
 // Kinds returns what the sink carries out.
 func (c Config) Kinds() rules.KindSet {
 	return rules.Kinds(rules.Tag, rules.URL, rules.Everything)

@@ -3,6 +3,7 @@ package valkey
 import (
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/walpurge/walpurge/rules"
 	"github.com/walpurge/walpurge/sinks"
@@ -90,6 +91,19 @@ func (c Config) Validate() error {
 		errs = append(errs, fmt.Errorf("scan.keys_per_second: %d; write a number from 1, such as 50000", c.Scan.KeysPerSecond))
 	}
 	return errors.Join(errs...)
+}
+
+// Where names the servers and the database, or the part of it with the key prefix.
+func (c Config) Where() string {
+	ep, err := c.endpoint()
+	if err != nil {
+		return ""
+	}
+	where := fmt.Sprintf("%s, database %d", strings.Join(ep.addrs, ", "), ep.database)
+	if c.KeyPrefix != "" {
+		where += fmt.Sprintf(", key prefix %q", c.KeyPrefix)
+	}
+	return where
 }
 
 // Kinds returns what the sink carries out.

@@ -85,7 +85,6 @@ scan: {enabled: true}
 	require.NoError(t, cfg.Validate())
 	require.Equal(t, rules.Kinds(rules.Key, rules.KeyPattern, rules.Generation, rules.KeyPrefix), cfg.Kinds())
 	require.False(t, cfg.Limits().OneKind)
-	require.Zero(t, cfg.Limits().PerSecond)
 }
 
 func TestValidateNamesTheKey(t *testing.T) {

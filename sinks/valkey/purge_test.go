@@ -93,6 +93,18 @@ func TestWalkKeepsItsPace(t *testing.T) {
 	require.GreaterOrEqual(t, time.Since(begun), 400*time.Millisecond, "1000 keys at 2000 a second, less the burst")
 }
 
+func TestWalkTimeIsKeysByPace(t *testing.T) {
+	srv := startServer(t)
+	s := openSink(t, "valkey://"+srv.addr, nil, func(c *Config) { c.Scan.KeysPerSecond = 2 })
+	took, err := s.WalkTime(t.Context())
+	require.NoError(t, err)
+	require.Zero(t, took)
+	fill(t, srv.admin, "a", "b", "c")
+	took, err = s.WalkTime(t.Context())
+	require.NoError(t, err)
+	require.Equal(t, 1500*time.Millisecond, took)
+}
+
 // One refused command of a pipeline fails its own keys, not those of the others.
 func TestPartOfAPipeline(t *testing.T) {
 	srv := startServer(t)

@@ -4,8 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/valkey-io/valkey-go"
+
+	"github.com/walpurge/walpurge/rules"
 )
 
 // scanCount is the COUNT of one SCAN: large enough for few round trips, small
@@ -37,6 +40,33 @@ func (s *Sink) walk(ctx context.Context, client valkey.Client, all []glob, faile
 	for _, one := range all {
 		failed[one.place] = err
 	}
+}
+
+// WalkTime is how long one walk over the key space takes at scan.keys_per_second, with the keys
+// that the servers have now. It asks each primary for its DBSIZE.
+func (s *Sink) WalkTime(ctx context.Context) (time.Duration, error) {
+	l, err := s.connected(ctx)
+	if err != nil {
+		return 0, err
+	}
+	of, err := s.primaries(ctx, l)
+	if err != nil {
+		return 0, err
+	}
+	keys := int64(0)
+	for _, node := range of.nodes {
+		n, err := node.Do(ctx, node.B().Dbsize().Build()).AsInt64()
+		if err != nil {
+			return 0, s.classify("DBSIZE", err)
+		}
+		keys += n
+	}
+	return time.Duration(float64(keys) / float64(s.cfg.Scan.KeysPerSecond) * float64(time.Second)), nil
+}
+
+// Walks reports whether the sink walks over the key space for an invalidation of this kind.
+func Walks(k rules.Kind) bool {
+	return k == rules.KeyPrefix || k == rules.KeyPattern || k == rules.Everything
 }
 
 // walkAll returns what makes the whole walk worthless.

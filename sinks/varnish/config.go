@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"regexp"
+	"strings"
 
 	"github.com/walpurge/walpurge/rules"
 	"github.com/walpurge/walpurge/sinks"
@@ -63,6 +64,9 @@ func (c Config) Validate() error {
 	}
 	return errors.Join(errs...)
 }
+
+// Where names the nodes.
+func (c Config) Where() string { return strings.Join(c.Nodes, ", ") }
 
 // Kinds returns what the sink carries out.
 func (c Config) Kinds() rules.KindSet {

@@ -118,6 +118,15 @@ func loopback(host string) bool {
 	return err == nil && ip.IsLoopback()
 }
 
+// Where names the host. The rest of the URL may hold a secret.
+func (c Config) Where() string {
+	u, err := url.Parse(c.URL)
+	if err != nil {
+		return ""
+	}
+	return u.Scheme + "://" + u.Host
+}
+
 // Kinds returns what the sink hands on: every kind that rules have, and
 // everything.
 func (c Config) Kinds() rules.KindSet {
