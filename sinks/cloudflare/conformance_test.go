@@ -186,7 +186,7 @@ func openSink(t testing.TB, base, tokenFile string, logger *slog.Logger) *Sink {
 	t.Helper()
 	cfg := DefaultConfig()
 	cfg.ZoneID, cfg.APITokenFile, cfg.BaseURL = zoneID, tokenFile, base
-	s, err := newSink(cfg, 300*time.Millisecond, logger)
+	s, err := newSink(cfg, 1500*time.Millisecond, logger)
 	require.NoError(t, err)
 	t.Cleanup(s.Close)
 	return s

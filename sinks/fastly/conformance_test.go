@@ -183,7 +183,7 @@ func startRig(t *testing.T, env sinktest.Env, cfg Config) (sinktest.Rig, *servic
 func openSink(t testing.TB, cfg Config, base, tokenFile string, logger *slog.Logger) *Sink {
 	t.Helper()
 	cfg.ServiceID, cfg.APITokenFile, cfg.BaseURL = serviceID, tokenFile, base
-	s, err := newSink(cfg, 300*time.Millisecond, logger)
+	s, err := newSink(cfg, 1500*time.Millisecond, logger)
 	require.NoError(t, err)
 	t.Cleanup(s.Close)
 	return s
