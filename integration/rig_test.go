@@ -180,9 +180,13 @@ func (r *rig) exec(sql string, args ...any) {
 // fill puts keys into Valkey and pages into the edge.
 func (r *rig) fill(keys []string, pages ...string) {
 	r.t.Helper()
-	for _, k := range keys {
+	sets := make([]valkey.Completed, len(keys))
+	for i, k := range keys {
 		// Retryable: after a restart of the server the client may hold a connection that is gone.
-		require.NoError(r.t, r.cache.Do(r.t.Context(), r.cache.B().Set().Key(k).Value("v").Build().ToRetryable()).Error())
+		sets[i] = r.cache.B().Set().Key(k).Value("v").Build().ToRetryable()
+	}
+	for _, reply := range r.cache.DoMulti(r.t.Context(), sets...) {
+		require.NoError(r.t, reply.Error())
 	}
 	for _, p := range pages {
 		resp, err := http.Get(r.edge.URL() + p)
@@ -241,12 +245,16 @@ func TestFillOnABrokenConnection(t *testing.T) {
 // held returns which of the keys Valkey holds.
 func (r *rig) held(keys ...string) []string {
 	r.t.Helper()
+	asks := make([]valkey.Completed, len(keys))
+	for i, k := range keys {
+		asks[i] = r.cache.B().Exists().Key(k).Build().ToRetryable()
+	}
 	var out []string
-	for _, k := range keys {
-		n, err := r.cache.Do(r.t.Context(), r.cache.B().Exists().Key(k).Build()).AsInt64()
+	for i, reply := range r.cache.DoMulti(r.t.Context(), asks...) {
+		n, err := reply.AsInt64()
 		require.NoError(r.t, err)
 		if n > 0 {
-			out = append(out, k)
+			out = append(out, keys[i])
 		}
 	}
 	return out
