@@ -2,6 +2,7 @@ package integration
 
 import (
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -17,11 +18,17 @@ type drill struct {
 	alert string
 	// says is what the status says while the fault lasts.
 	says string
+	// fresh: the fault is a danger or has passed, and leaves nothing stale.
+	fresh bool
+	// refuses names the sinks for which wait answers 409, and takes those for which it goes on.
+	refuses, takes []string
 	// prepare comes before the daemon is started, on the rig's files.
 	prepare func(r *rig)
 	start   func(r *rig) *daemon
 	cause   func(r *rig, d *daemon)
 	mend    func(r *rig, d *daemon)
+	// alone: the danger pages besides the staleness that has the same cause.
+	alone bool
 	// long: it takes more than a minute, or what not every machine allows.
 	long bool
 	// windowed: the alert looks back, so that it outlasts the fault.
@@ -37,7 +44,7 @@ func drills() []drill {
 	}
 	holder, sender := 0, 0
 	return []drill{
-		{name: "sink_down", alert: "WalpurgeSinkBlocked", says: " at cache: blocked: valkey: connecting: ",
+		{name: "sink_down", alert: "WalpurgeSinkBlocked", says: " at cache: valkey: connecting: ",
 			cause: func(r *rig, _ *daemon) {
 				require.NoError(r.t, r.vk.Kill())
 				r.exec("INSERT INTO categories (id) VALUES (1)")
@@ -55,7 +62,7 @@ func drills() []drill {
 				r.t.Cleanup(func() { _ = syscall.Kill(sender, syscall.SIGCONT) })
 			},
 			mend: func(r *rig, _ *daemon) { require.NoError(r.t, syscall.Kill(sender, syscall.SIGCONT)) }},
-		{name: "slot_near_limit", long: true, alert: "WalpurgeSlotNearLimit", says: "slot walpurge_app is near its limit", prepare: tight,
+		{name: "slot_near_limit", long: true, alert: "WalpurgeSlotNearLimit", alone: true, says: "slot walpurge_app is near its limit", prepare: tight,
 			cause: func(r *rig, d *daemon) {
 				r.exec("ALTER SYSTEM SET max_slot_wal_keep_size = '96MB'")
 				r.exec("SELECT pg_reload_conf()")
@@ -65,7 +72,7 @@ func drills() []drill {
 				r.fillLog(70)
 			},
 			mend: func(r *rig, _ *daemon) { require.NoError(r.t, r.vk.Restart(r.t.Context())) }},
-		{name: "disk_nearly_full", long: true, alert: "WalpurgeDiskNearlyFull", says: "the disk of data_dir has ",
+		{name: "disk_nearly_full", long: true, fresh: true, alert: "WalpurgeDiskNearlyFull", says: "the disk of data_dir has ",
 			prepare: func(r *rig) { r.edit("walpurge.yaml", "http: {", "stream: {max_bytes: 8MiB}\nhttp: {") },
 			start:   func(r *rig) *daemon { holder = r.smallDisk(); return r.onDisk(holder) },
 			cause: func(r *rig, _ *daemon) {
@@ -75,11 +82,33 @@ func drills() []drill {
 		{name: "parked", alert: "WalpurgeParked", says: "STALE at edge: ",
 			cause: func(_ *rig, d *daemon) { d.ok("purge", "--sink", "edge", "--tag", "x y") },
 			mend:  func(_ *rig, d *daemon) { d.ok("parked", "drop", "--sink", "edge") }},
-		{name: "gap", alert: "WalpurgeGap", says: "after a gap (skipped)", windowed: true,
+		{name: "gap", fresh: true, alert: "WalpurgeGap", says: "after a gap (skipped)", windowed: true,
 			cause: func(r *rig, d *daemon) {
 				d.ok("skip", "--to", "current", "--pipeline", "app", "-c", r.path("walpurge.yaml"))
 			}},
-		{name: "bad_reload", alert: "WalpurgeReloadFailed", says: `the newest files are not in service: `,
+		{name: "unpublished_table", alert: "WalpurgeRuleProblem", says: "STALE at cache and edge: table public.products is not published, and postgres.manage is false",
+			prepare: func(r *rig) {
+				require.Zero(r.t, r.call("setup").code)
+				r.edit("walpurge.yaml", "postgres:\n", "postgres:\n  manage: false\n")
+			},
+			cause:   func(r *rig, _ *daemon) { r.exec("ALTER PUBLICATION walpurge_app DROP TABLE products") },
+			refuses: []string{"cache", "edge"},
+			mend:    func(r *rig, _ *daemon) { r.exec("ALTER PUBLICATION walpurge_app ADD TABLE products") }},
+		{name: "renamed_column", alert: "WalpurgeRuleProblem", says: `STALE at cache: `,
+			cause: func(r *rig, _ *daemon) {
+				r.exec("ALTER TABLE products RENAME COLUMN slug TO handle")
+				r.exec("INSERT INTO products (id, handle) VALUES (1, 'a')")
+			},
+			prepare: func(r *rig) {
+				r.write("rules/catalog.yaml", `rules:
+  - {name: product, table: public.products, keys: ["product:slug:{slug}"], sinks: [cache]}
+  - {name: page, table: public.products, tags: ["product-{id}"], sinks: [edge]}
+  - {name: category, table: public.categories, keys: ["category:{id}"], tags: ["category-{id}"]}
+`)
+			},
+			refuses: []string{"cache"}, takes: []string{"edge"},
+			mend: func(r *rig, _ *daemon) { r.exec("ALTER TABLE products RENAME COLUMN handle TO slug") }},
+		{name: "bad_reload", fresh: true, alert: "WalpurgeReloadFailed", says: `the newest files are not in service: `,
 			cause: func(r *rig, d *daemon) {
 				r.edit("rules/catalog.yaml", "table: public.products", "tabel: public.products")
 				code, _ := d.post("/-/reload")
@@ -97,12 +126,13 @@ func filler(r *rig, holder int) string {
 	return "/proc/" + strconv.Itoa(holder) + "/root" + r.path("data/filler")
 }
 
-// TestOnCallDrill causes one fault after the other: a real Prometheus sees the alert's
-// expression come true, the status says what is the matter, and when the fault is
-// mended both are as before.
+// TestOnCallDrill causes one fault after the other. A real Prometheus sees the alert's
+// expression come true, the status says what is wrong, and so do the metric walpurge_fresh and
+// `walpurge status`. Of all alerts that the fault raises, the shipped inhibit_rules let one page
+// through. When the fault is over, all are as before.
 func TestOnCallDrill(t *testing.T) {
 	t.Parallel()
-	p := startPrometheus(t)
+	p, inhibit := startPrometheus(t), readInhibitRules(t)
 	t.Run("faults", func(t *testing.T) {
 		for _, f := range drills() {
 			if f.long && !full {
@@ -135,13 +165,30 @@ func TestOnCallDrill(t *testing.T) {
 				f.cause(r, d)
 				eventually(t, 3*time.Minute, func() bool { return p.fires(f.alert, f.name) }, "%s fires", f.alert)
 				eventually(t, time.Minute, func() bool { return strings.Contains(d.status().Summary, f.says) }, "the status says: %s", f.says)
+				if !f.fresh {
+					eventually(t, time.Minute, func() bool { return d.metric("walpurge_fresh") == "0" && d.run("status").code == 1 }, "metric and command say the same")
+					eventually(t, time.Minute, func() bool { return p.fires("WalpurgeStale", f.name) }, "it pages")
+					want := []string{"WalpurgeStale"}
+					if f.alone {
+						want = []string{f.alert, "WalpurgeStale"}
+					}
+					eventually(t, time.Minute, func() bool { return slices.Equal(want, pages(t, inhibit, p.firing(f.name))) }, "one cause raises one page")
+				}
+				for _, sink := range f.refuses {
+					o := d.run("wait", r.lsn(), "--sink", sink, "--timeout", "20s")
+					require.Equal(t, 1, o.code)
+					require.Contains(t, o.stderr, "changes may not be purged at ", sink)
+				}
+				for _, sink := range f.takes {
+					require.Zero(t, d.run("wait", r.lsn(), "--sink", sink, "--timeout", "60s").code, sink)
+				}
 				if f.mend != nil {
 					f.mend(r, d)
 				}
 				eventually(t, 2*time.Minute, func() bool { return f.windowed || !p.fires(f.alert, f.name) }, "%s ends", f.alert)
 				eventually(t, time.Minute, func() bool {
 					s := d.status().Summary
-					return strings.HasPrefix(s, "FRESH") && (f.windowed || !strings.Contains(s, f.says))
+					return strings.HasPrefix(s, "FRESH") && d.metric("walpurge_fresh") == "1" && (f.windowed || !strings.Contains(s, f.says))
 				}, "the status is as before")
 			})
 		}

@@ -3,12 +3,15 @@ package integration
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 	"net"
 	"net/http"
 	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
+	"slices"
 	"syscall"
 	"testing"
 	"time"
@@ -23,8 +26,13 @@ type prometheus struct {
 	t    *testing.T
 	dir  string
 	addr string
-	// alerts has the expressions by the alert's name.
-	alerts map[string][]string
+	// alerts are those of the file that is shipped.
+	alerts []alert
+}
+
+type alert struct {
+	Alert, Expr string
+	Labels      map[string]string
 }
 
 const scraping = `global: {scrape_interval: 500ms, scrape_timeout: 400ms}
@@ -38,17 +46,32 @@ scrape_configs:
 
 func startPrometheus(t *testing.T) *prometheus {
 	t.Helper()
-	p := &prometheus{t: t, dir: t.TempDir(), addr: freeAddr(t), alerts: map[string][]string{}}
-	path, err := exec.LookPath("prometheus")
+	p := &prometheus{t: t, dir: t.TempDir(), addr: freeAddr(t)}
+	config := filepath.Join(p.dir, "prometheus.yml")
+	require.NoError(t, os.WriteFile(config, fmt.Appendf(nil, scraping, filepath.Join(p.dir, "*.json")), 0o644))
+	serve(t, p.addr, "prometheus", "--config.file="+config, "--storage.tsdb.path="+filepath.Join(p.dir, "data"), "--web.listen-address="+p.addr, "--log.level=warn")
+
+	text, err := os.ReadFile("../deploy/alerts/walpurge.rules.yaml")
+	require.NoError(t, err)
+	var rules struct {
+		Groups []struct{ Rules []alert }
+	}
+	require.NoError(t, goyaml.Unmarshal(text, &rules))
+	p.alerts = slices.DeleteFunc(rules.Groups[0].Rules, func(a alert) bool { return a.Alert == "" })
+	return p
+}
+
+// serve starts a server that deploy/dev/deps.sh puts in place, and waits until it is ready.
+func serve(t *testing.T, addr, program string, args ...string) {
+	t.Helper()
+	path, err := exec.LookPath(program)
 	if err != nil {
 		cache, err := os.UserCacheDir()
 		require.NoError(t, err)
-		path = filepath.Join(cache, "walpurge", "bin", "prometheus")
-		require.FileExists(t, path, "prometheus is missing; run: deploy/dev/deps.sh test")
+		path = filepath.Join(cache, "walpurge", "bin", program)
+		require.FileExists(t, path, "%s is missing; run: deploy/dev/deps.sh test", program)
 	}
-	config := filepath.Join(p.dir, "prometheus.yml")
-	require.NoError(t, os.WriteFile(config, fmt.Appendf(nil, scraping, filepath.Join(p.dir, "*.json")), 0o644))
-	cmd := exec.Command(path, "--config.file="+config, "--storage.tsdb.path="+filepath.Join(p.dir, "data"), "--web.listen-address="+p.addr, "--log.level=warn")
+	cmd := exec.Command(path, args...)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	var log logs
 	cmd.Stdout, cmd.Stderr = &log, &log
@@ -57,30 +80,69 @@ func startPrometheus(t *testing.T) *prometheus {
 		_ = cmd.Process.Kill()
 		_ = cmd.Wait()
 		if t.Failed() {
-			t.Logf("prometheus said:\n%s", log.tail(20))
+			t.Logf("%s said:\n%s", program, log.tail(20))
 		}
 	})
 	eventually(t, 60*time.Second, func() bool {
-		resp, err := http.Get("http://" + p.addr + "/-/ready")
+		resp, err := http.Get("http://" + addr + "/-/ready")
 		if err != nil {
 			return false
 		}
 		resp.Body.Close()
 		return resp.StatusCode == http.StatusOK
-	}, "prometheus is ready")
+	}, program+" is ready")
+}
 
-	text, err := os.ReadFile("../deploy/alerts/walpurge.rules.yaml")
+// inhibitRule is one of Alertmanager's: while an alert that the source matches fires, alerts that
+// the target matches and whose labels in equal are the same are held back.
+type inhibitRule struct {
+	Source []string `yaml:"source_matchers"`
+	Target []string `yaml:"target_matchers"`
+	Equal  []string `yaml:"equal"`
+}
+
+// readInhibitRules reads those that are shipped. amtool checks the file, in integration/house.
+func readInhibitRules(t *testing.T) []inhibitRule {
+	t.Helper()
+	text, err := os.ReadFile("../deploy/alerts/alertmanager.yaml")
 	require.NoError(t, err)
-	var rules struct {
-		Groups []struct {
-			Rules []struct{ Alert, Expr string }
+	var config struct {
+		Rules []inhibitRule `yaml:"inhibit_rules"`
+	}
+	require.NoError(t, goyaml.Unmarshal(text, &config))
+	require.NotEmpty(t, config.Rules)
+	return config.Rules
+}
+
+// matches evaluates matchers of the forms that the file has.
+func matches(t *testing.T, matchers []string, labels map[string]string) bool {
+	t.Helper()
+	for _, m := range matchers {
+		parts := regexp.MustCompile(`^(\w+) (=~?) "([^"]*)"$`).FindStringSubmatch(m)
+		require.NotNil(t, parts, m)
+		if parts[2] == "=" && labels[parts[1]] != parts[3] || !regexp.MustCompile("^(?:"+parts[3]+")$").MatchString(labels[parts[1]]) {
+			return false
 		}
 	}
-	require.NoError(t, goyaml.Unmarshal(text, &rules))
-	for _, r := range rules.Groups[0].Rules {
-		p.alerts[r.Alert] = append(p.alerts[r.Alert], r.Expr)
+	return true
+}
+
+// pages are the alerts of all that fire which page someone: of severity page, and not held back.
+func pages(t *testing.T, rules []inhibitRule, firing []map[string]string) []string {
+	t.Helper()
+	names := []string{}
+	for _, target := range firing {
+		held := slices.ContainsFunc(rules, func(r inhibitRule) bool {
+			return matches(t, r.Target, target) && slices.ContainsFunc(firing, func(source map[string]string) bool {
+				return matches(t, r.Source, source) && !slices.ContainsFunc(r.Equal, func(label string) bool { return source[label] != target[label] })
+			})
+		})
+		if target["severity"] == "page" && !held {
+			names = append(names, target["alertname"])
+		}
 	}
-	return p
+	slices.Sort(names)
+	return slices.Compact(names)
 }
 
 // scrape adds a daemon.
@@ -98,21 +160,32 @@ func (p *prometheus) scrape(pipeline string, d *daemon) {
 // fires reports that an alert's expression holds for a pipeline at this instant.
 func (p *prometheus) fires(alert, pipeline string) bool {
 	p.t.Helper()
-	require.NotEmpty(p.t, p.alerts[alert], "there is no alert %s", alert)
-	for _, expr := range p.alerts[alert] {
-		if p.has(expr, pipeline) {
-			return true
+	return slices.ContainsFunc(p.firing(pipeline), func(labels map[string]string) bool { return labels["alertname"] == alert })
+}
+
+// firing are the labels of all alerts whose expressions hold for a pipeline at this instant.
+func (p *prometheus) firing(pipeline string) (out []map[string]string) {
+	p.t.Helper()
+	for _, a := range p.alerts {
+		for _, labels := range p.query(a.Expr, pipeline) {
+			delete(labels, "__name__")
+			labels["alertname"] = a.Alert
+			maps.Copy(labels, a.Labels)
+			out = append(out, labels)
 		}
 	}
-	return false
+	return out
 }
 
 // has reports that an expression has a result for a pipeline.
-func (p *prometheus) has(expr, pipeline string) bool {
+func (p *prometheus) has(expr, pipeline string) bool { return len(p.query(expr, pipeline)) > 0 }
+
+// query returns the labels of an expression's results for a pipeline.
+func (p *prometheus) query(expr, pipeline string) (out []map[string]string) {
 	resp, err := http.PostForm("http://"+p.addr+"/api/v1/query", url.Values{"query": {expr}})
 	if netErr := (net.Error)(nil); err != nil {
 		require.ErrorAs(p.t, err, &netErr)
-		return false
+		return nil
 	}
 	defer resp.Body.Close()
 	var answer struct {
@@ -125,8 +198,8 @@ func (p *prometheus) has(expr, pipeline string) bool {
 	require.Equal(p.t, "success", answer.Status, "%s: %s", expr, answer.Error)
 	for _, r := range answer.Data.Result {
 		if r.Metric["pipeline"] == pipeline {
-			return true
+			out = append(out, r.Metric)
 		}
 	}
-	return false
+	return out
 }

@@ -134,3 +134,38 @@ func TestPageSaysThatTheDaemonIsGone(t *testing.T) {
 	until(t, ctx, `document.getElementById("verdict").dataset.state === "down"`)
 	shoot(t, ctx, "gone")
 }
+
+// With the database down the page shows no bar as if it were known, and says so in words.
+func TestPageGreysWhatItDoesNotKnow(t *testing.T) {
+	s := &scene{}
+	ctx, stop := open(t, s)
+	defer stop()
+	until(t, ctx, `document.querySelectorAll("#line rect.through").length > 0`)
+	require.Zero(t, eval[int](t, ctx, `document.querySelectorAll("#line rect.unknown").length`))
+	s.turn(func() { s.down = true })
+	until(t, ctx, `document.getElementById("verdict").dataset.state === "down"`)
+	until(t, ctx, `document.querySelectorAll("#line rect.unknown").length > 0`)
+	require.Zero(t, eval[int](t, ctx, `document.querySelectorAll("#line rect.through, #line rect.behind").length`))
+	require.True(t, eval[bool](t, ctx, text("line")+`.includes("unknown, ")`))
+	require.Zero(t, eval[int](t, ctx, `document.querySelectorAll("#slot meter").length`))
+	shoot(t, ctx, "database-down")
+	s.turn(func() { s.down = false })
+	until(t, ctx, `document.querySelectorAll("#line rect.through").length > 0`)
+}
+
+// A problem of a rule is a banner and a table; one that unknown covers is in the table alone.
+func TestPageShowsProblems(t *testing.T) {
+	problem := map[string]any{"tables": []string{"public.products"}, "rules": []string{"product"}, "sinks": []string{"cache"}, "covered": true, "text": "no column " + hostile, "since": time.Now()}
+	s := &scene{problems: []map[string]any{problem}}
+	ctx, stop := open(t, s)
+	defer stop()
+	until(t, ctx, text("problems")+`.includes("note")`)
+	require.Equal(t, "fresh", eval[string](t, ctx, `document.getElementById("verdict").dataset.state`))
+	require.True(t, eval[bool](t, ctx, text("problems")+`.includes("onerror")`))
+	other := map[string]any{"tables": []string{}, "rules": []string{"menu"}, "sinks": []string{"edge"}, "covered": false, "text": "table public.menu is not published", "since": time.Now()}
+	s.turn(func() { s.problems = append([]map[string]any{other}, s.problems...) })
+	until(t, ctx, `document.getElementById("verdict").dataset.state === "down"`)
+	require.Equal(t, 2, eval[int](t, ctx, `document.querySelectorAll("#problems tbody tr").length`))
+	s.turn(func() { s.problems = nil })
+	until(t, ctx, `document.getElementById("problems-section").hidden`)
+}

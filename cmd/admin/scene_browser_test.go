@@ -26,9 +26,12 @@ type scene struct {
 	mu     sync.Mutex
 	n      int
 	bad    bool
+	down   bool // the database is out of sight
 	paused bool
 	parked []Parked
-	posted []any
+	// problems are those of the status.
+	problems []map[string]any
+	posted   []any
 }
 
 func (s *scene) status(context.Context) any {
@@ -82,6 +85,16 @@ func (s *scene) status(context.Context) any {
 		})
 	}
 	doc["watermarks"], doc["sinks"] = marks, sinks
+	if doc["problems"] = s.problems; s.problems == nil {
+		doc["problems"] = []m{}
+	}
+	if s.down {
+		doc["fresh"], doc["summary"] = false, "NOT STREAMING since 2026-11-20T12:00:00Z, connecting: connection refused. Try: walpurge check"
+		doc["reader"] = m{"state": "connecting", "since": started.Truncate(time.Hour), "error": "connection refused"}
+		for _, mark := range marks {
+			mark["lag_bytes"] = nil
+		}
+	}
 	return doc
 }
 

@@ -2,7 +2,7 @@
 # deps.sh - makes sure that the servers which the tests and `walpurge demo`
 # start are installed: PostgreSQL 15 or newer and Valkey (or Redis 7 or newer).
 # It also looks for a Go new enough for go.mod. Group test: a C compiler, which
-# the race detector needs, Varnish with its xkey module, and Prometheus with Alertmanager,
+# the race detector needs, Varnish with its xkey module, and Prometheus with amtool,
 # which test the alerts. Group full: systemd-analyze and fakeroot, which test the Debian
 # package and its unit. Group browser: a headless Chromium, for the tests of the status page.
 #
@@ -321,8 +321,8 @@ install_varnish() { install varnish varnish-modules; }
 
 # Of Prometheus and Alertmanager, the programs alone are taken, not the twenty packages for
 # their pages: promtool and amtool, which test the alerts and their configuration, and the
-# servers, which evaluate them in a drill. That needs no root: they go into the cache directory that the tests look in.
-prometheus_programs=(promtool prometheus amtool prometheus-alertmanager)
+# server of Prometheus, which evaluates them in a drill. That needs no root: they go into the cache directory that the tests look in.
+prometheus_programs=(promtool prometheus amtool)
 prometheus_dir() { say "${XDG_CACHE_HOME:-$HOME/.cache}/walpurge/bin"; }
 
 find_prometheus() {
@@ -342,7 +342,7 @@ install_prometheus() {
   # Moved at the end, so that nobody ever sees half of it.
   (cd "$tmp" && apt-get -q download prometheus prometheus-alertmanager >>"$apt_log" 2>&1 &&
     dpkg-deb --fsys-tarfile prometheus_*.deb | tar -xf - ./usr/bin/promtool ./usr/bin/prometheus &&
-    dpkg-deb --fsys-tarfile prometheus-alertmanager_*.deb | tar -xf - ./usr/bin/amtool ./usr/bin/prometheus-alertmanager &&
+    dpkg-deb --fsys-tarfile prometheus-alertmanager_*.deb | tar -xf - ./usr/bin/amtool &&
     for program in "${prometheus_programs[@]}"; do
       mv "usr/bin/$program" "$(prometheus_dir)/$program.$$" &&
         mv "$(prometheus_dir)/$program.$$" "$(prometheus_dir)/$program" || exit 1
@@ -354,7 +354,7 @@ install_prometheus() {
 group_test() {
   need "a C compiler" find_compiler install_compiler "apt-get install gcc libc6-dev"
   need "Varnish with xkey" find_varnish install_varnish "apt-get install varnish varnish-modules"
-  need "Prometheus" find_prometheus install_prometheus "deploy/dev/deps.sh test   (or put promtool and prometheus, from 2.42, and amtool and prometheus-alertmanager, from 0.25, into PATH)"
+  need "Prometheus" find_prometheus install_prometheus "deploy/dev/deps.sh test   (or put promtool and prometheus, from 2.42, and amtool, from 0.25, into PATH)"
 }
 
 find_packaging() {

@@ -1,6 +1,8 @@
 // Numbers for people.
 
+// bytes writes a size; null is one that is not known.
 export function bytes(n) {
+  if (n === null || n === undefined) return "unknown";
   const units = ["B", "KiB", "MiB", "GiB", "TiB"];
   let i = 0;
   while (n >= 1024 && i < units.length - 1) {

@@ -11,7 +11,8 @@ const meaning = {
 // most is the distance that fills a whole track. The scale is logarithmic: what
 // matters is whether a stage is a row behind, or a day.
 const most = Math.log2(1 + 4 * 1024 ** 3 / 1024);
-const share = (behind) => Math.min(1, Math.log2(1 + behind / 1024) / most);
+// share is the part of a track that is missing; nothing reaches anywhere while that is unknown.
+const share = (behind) => behind === null ? 1 : Math.min(1, Math.log2(1 + behind / 1024) / most);
 
 // shown are the marks in order; settled only where it says something else than purged.
 function shown(marks) {
@@ -44,11 +45,13 @@ export function drawLine(marks) {
   list.forEach((m, i) => {
     const top = i * step + (narrow ? 18 : 7);
     const x = at(m);
-    const known = m.lsn !== "0/0";
-    const distance = known ? (m.lag_bytes === 0 ? "level" : bytes(m.lag_bytes)) + ", " + seconds(m.lag_seconds) : "nothing yet";
+    // Where the log ends is not known while the database is out of sight, and so neither is
+    // how far a bar reaches.
+    const known = m.lsn !== "0/0" && m.lag_bytes !== null;
+    const distance = m.lsn === "0/0" ? "nothing yet" : (m.lag_bytes === 0 ? "level" : bytes(m.lag_bytes)) + ", " + seconds(m.lag_seconds);
     parts.push(
-      svg("rect", { class: m.lag_bytes > 0 ? "behind" : "track", x: left, y: top, width: track, height: 14, rx: 3, opacity: m.lag_bytes > 0 ? 0.45 : 1 }),
-      svg("rect", { class: known ? "through" : "track", x: left, y: top, width: Math.max(0, x - left), height: 14, rx: 3 }),
+      svg("rect", { class: !known ? "unknown" : m.lag_bytes > 0 ? "behind" : "track", x: left, y: top, width: track, height: 14, rx: 3, opacity: m.lag_bytes > 0 ? 0.45 : 1 }),
+      svg("rect", { class: known ? "through" : "unknown", x: left, y: top, width: known ? Math.max(0, x - left) : 0, height: 14, rx: 3 }),
       svg("text", narrow ? { x: 0, y: top - 5 } : { x: left - 12, y: top + 11.5, "text-anchor": "end" }, nameOf(m), svg("title", null, meaning[m.stage] ?? "")),
       svg("text", { class: "dim", x: width, y: narrow ? top - 5 : top + 11.5, "text-anchor": "end" }, distance));
     if (known) front.push([x + "," + (top - 2), x + "," + (top + 16)]);

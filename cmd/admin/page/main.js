@@ -6,7 +6,7 @@ import { drawChart, round, roundSeconds } from "./chart.js";
 import { drawLine } from "./line.js";
 import { Feed } from "./feed.js";
 import { History } from "./history.js";
-import { incidents, Parked, rules, sinks } from "./tables.js";
+import { incidents, Parked, problems, rules, sinks } from "./tables.js";
 import { prepareExplain, suggest } from "./explain.js";
 
 const freshWithin = 10; // seconds, as the daemon judges
@@ -19,7 +19,7 @@ const parked = new Parked(refresh);
 // stateOf sorts a status into colours: down needs somebody now.
 function stateOf(s) {
   if (s.reader.state === "standby") return "unknown";
-  if (s.reader.state !== "streaming" || s.sinks.some((k) => k.state === "blocked" && !(k.lag_seconds < freshWithin))) return "down";
+  if (s.reader.state !== "streaming" || s.problems.some((p) => !p.covered) || s.sinks.some((k) => k.state === "blocked" && !(k.lag_seconds < freshWithin))) return "down";
   if (s.fresh) return "fresh";
   return s.sinks.some((k) => k.lag_seconds !== null) ? "stale" : "unknown";
 }
@@ -27,7 +27,7 @@ function stateOf(s) {
 // verdict shows a sentence: its first words large, each further clause below.
 function verdict(state, summary) {
   const word = /^(FRESH|STALE|UNKNOWN|NOT STREAMING|NO ANSWER)/.exec(summary)?.[0] ?? "STATUS";
-  const clauses = summary.slice(summary.startsWith(word) ? word.length : 0).replace(/^[:,]? /, "").split(/; (?=STALE|UNKNOWN)/);
+  const clauses = summary.slice(summary.startsWith(word) ? word.length : 0).replace(/^[:,]? /, "").split(/; (?=STALE|UNKNOWN|NOT STREAMING)/);
   byId("verdict").dataset.state = state;
   text(byId("word"), word[0] + word.slice(1).toLowerCase());
   text(byId("sentence"), clauses[0]);
@@ -50,10 +50,12 @@ function condition(s) {
   const now = new Date(s.at);
   facts(byId("reader"), [["state", el("span", { class: "badge", "data-tone": s.reader.state === "streaming" ? "fresh" : s.reader.state === "standby" ? "" : "down" }, s.reader.state)],
     ["since", clock(s.reader.since)], ["waits for", s.reader.blocked || "nothing"], ...(s.reader.error ? [["error", s.reader.error]] : [])]);
+  // What the database says is as old as the connection to it.
+  const inSight = s.reader.state === "streaming";
   const safe = s.slot.safe_bytes;
-  facts(byId("slot"), [["name", s.slot.name || "–"], ["WAL status", el("span", { class: s.slot.state === "lost" || s.slot.state === "unreserved" ? "bad" : "" }, s.slot.state || "–")],
+  facts(byId("slot"), [["name", s.slot.name || "–"], ...(inSight ? [] : [["as of", clock(s.reader.since)]]), ["WAL status", el("span", { class: s.slot.state === "lost" || s.slot.state === "unreserved" ? "bad" : "" }, s.slot.state || "–")],
     ["holds back", bytes(Math.max(0, s.slot.retained_bytes))], ["until it is lost", safe === undefined ? "no limit" : bytes(Math.max(0, safe))],
-    ...(safe === undefined ? [] : [[null, gauge(s.slot.retained_bytes, Math.max(1, s.slot.retained_bytes + safe), "WAL held back, of what the server allows"), true]])]);
+    ...(safe === undefined || !inSight ? [] : [[null, gauge(s.slot.retained_bytes, Math.max(1, s.slot.retained_bytes + safe), "WAL held back, of what the server allows"), true]])]);
   facts(byId("stream"), [["holds", bytes(s.stream.bytes) + " of " + bytes(s.stream.limit_bytes)], ["messages", s.stream.messages.toLocaleString("en")],
     ["replays reach back", seconds(Math.round(s.stream.replay_horizon_seconds))], [null, gauge(s.stream.bytes, s.stream.limit_bytes, "Fill of the stream"), true]]);
   text(byId("pipeline"), s.pipeline);
@@ -77,6 +79,7 @@ function take(s) {
   history.add(s);
   verdict(stateOf(s), s.summary);
   condition(s);
+  problems(s.problems);
   sinks(s.sinks, history, refresh);
   parked.show(s.sinks);
   rules(s.rules);
@@ -86,7 +89,7 @@ function take(s) {
 }
 
 function tell(how, silence) {
-  byId("feed").dataset.feed = how;
+  byId("feed").dataset.feed = byId("main").dataset.feed = how;
   text(byId("feed"), { live: "live", polling: "asking every 2 s", lost: "no answer" }[how]);
   if (how === "lost") {
     verdict("down", "NO ANSWER from the daemon for " + seconds(Math.floor(silence)) + (status ? "; what is below was so at " + clock(status.at) : ""));

@@ -42,6 +42,14 @@ export function sinks(list, history, again) {
   });
 }
 
+// problems shows what a person must correct, and below it what `unknown` covers.
+export function problems(list) {
+  byId("problems-section").hidden = list.length === 0;
+  keep(byId("problems").tBodies[0], list, (p) => p.text,
+    (p) => el("tr", null, el("th", { scope: "row" }, p.rules.join(", ")), el("td", null, el("span", { class: "badge", "data-tone": p.covered ? "" : "down" }, p.covered ? "note" : "stale")),
+      el("td", { "data-label": "Sinks" }, p.sinks.join(", ")), el("td", { class: "when", "data-label": "Since" }, clock(p.since)), el("td", { class: "full" }, p.text)), () => {});
+}
+
 const mostParked = 100;
 const mostValues = 5;
 
