@@ -94,6 +94,8 @@ func TestLookupsOfTenants(t *testing.T) {
 	o = r.call("rules", "explain", "--db", "--table", "tenant_b.items", "--where", "id = 1")
 	require.Zero(t, o.code, o.stdout+o.stderr)
 	require.Contains(t, o.stdout, "update of a row of tenant_b.items")
+	require.Regexp(t, `lookup m for the new row: SELECT .* with \(1, b\): 1 row\n`, o.stdout, "the database is asked")
+	require.NotContains(t, o.stdout, "stands in")
 	o = r.call("rules", "explain", "--db", "--table", "tenant-b.items", "--where", "id = 1")
 	require.Equal(t, 2, o.code, o.stdout+o.stderr)
 	require.Contains(t, o.stderr, `no rule watches the table "tenant-b.items"; valid: tenant_{tenant}.items, public.menu_stores`)

@@ -188,5 +188,7 @@ func TestOneTextFormEverywhere(t *testing.T) {
 type keyList []string
 
 func (l *keyList) Invalidate(_, _ int, _ rules.Kind, value []byte) { *l = append(*l, string(value)) }
-func (l *keyList) Verdict(int, rules.Verdict)                      {}
-func (l *keyList) Lookup(*rules.Pending)                           {}
+func (l *keyList) Fallback(int, int, *rules.Fallback)              {}
+
+func (l *keyList) Verdict(int, rules.Verdict) {}
+func (l *keyList) Lookup(*rules.Pending)      {}

@@ -27,13 +27,16 @@ type builder struct {
 	bytes int
 	flush bool
 	key   []byte
+	// fallbacks are for each rule the place in items, plus one, of what replaces values that could
+	// not be built.
+	fallbacks []int
 	// groups are the items that hold values with coarser ones.
 	groups map[groupKey]*grouped
 }
 
 func newBuilder(sink string, all []*rules.Rule) *builder {
 	return &builder{
-		sink: sink, rules: all, seen: make(map[string]struct{}), place: make([]int, len(all)), groups: make(map[groupKey]*grouped),
+		sink: sink, rules: all, seen: make(map[string]struct{}), place: make([]int, len(all)), fallbacks: make([]int, len(all)), groups: make(map[groupKey]*grouped),
 	}
 }
 
@@ -70,8 +73,31 @@ func (b *builder) put(rule int, kind rules.Kind, value []byte) {
 	b.bytes += len(value)
 }
 
+// fallback takes what replaces values that could not be built, of transactions that are noted
+// already. It has an item of its own in which the rule's period, if it has one, is long enough.
+func (b *builder) fallback(rule int, f *rules.Fallback) {
+	if b.fallbacks[rule] == 0 {
+		b.items = append(b.items, rules.Item{Rule: b.rules[rule].Name, Every: max(b.rules[rule].Every, rules.FallbackEvery)})
+		b.fallbacks[rule] = len(b.items)
+	}
+	item := &b.items[b.fallbacks[rule]-1]
+	if f.Parked() {
+		for i := range item.Unbuilt {
+			if u := &item.Unbuilt[i]; u.Template == f.Template && u.Of == f.Of {
+				u.Count++
+				return
+			}
+		}
+		item.Unbuilt = append(item.Unbuilt, rules.Unbuilt{Template: f.Template, Of: f.Of, Count: 1})
+		return
+	}
+	if values := &item.Values[f.Kind]; !slices.Contains(*values, f.Value) {
+		*values = append(*values, f.Value)
+	}
+}
+
 // empty reports that there is nothing to publish.
-func (b *builder) empty() bool { return b.count == 0 && !b.flush }
+func (b *builder) empty() bool { return len(b.items) == 0 && !b.flush }
 
 // full reports that the batch should be published before more is added.
 func (b *builder) full() bool {
@@ -86,10 +112,11 @@ func (b *builder) take(start cdc.Position) *rules.Batch {
 	}
 	clear(b.seen)
 	clear(b.place)
+	clear(b.fallbacks)
 	clear(b.groups)
 	// What was handed on is the publisher's now, and sizes hint at the next.
 	*b = builder{
-		sink: b.sink, rules: b.rules, seen: b.seen, place: b.place, key: b.key, groups: b.groups,
+		sink: b.sink, rules: b.rules, seen: b.seen, place: b.place, fallbacks: b.fallbacks, key: b.key, groups: b.groups,
 		items: make([]rules.Item, 0, len(b.items)), stamped: stamped{xids: slices.Grow([]uint64(nil), min(len(b.xids), 64))},
 	}
 	return out

@@ -28,7 +28,7 @@ rules:
 
 func parse(t require.TestingT, yaml string) *rules.Set {
 	set, err := rules.Parse("rules.yaml", []byte(yaml), rules.Options{Sinks: []rules.SinkSpec{
-		{Name: "cache", Takes: rules.Kinds(rules.Key)},
+		{Name: "cache", Takes: rules.Kinds(rules.Key, rules.KeyPattern)},
 		{Name: "edge", Takes: rules.Kinds(rules.Tag, rules.Everything)},
 	}})
 	require.NoError(t, err)

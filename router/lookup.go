@@ -113,10 +113,19 @@ type filler struct {
 // Invalidate implements rules.Output.
 func (f *filler) Invalidate(rule, sink int, k rules.Kind, value []byte) {
 	f.counters.invalidation(rule, sink, k)
+	f.builder(sink).put(rule, k, value)
+}
+
+// Fallback implements rules.Output.
+func (f *filler) Fallback(rule, sink int, fallback *rules.Fallback) {
+	f.replace(f.builder(sink), rule, sink, fallback)
+}
+
+func (f *filler) builder(sink int) *builder {
 	b := f.builders[sink]
 	if !f.stamped[sink] {
 		b.join(&f.waiting.stamped)
 		f.stamped[sink] = true
 	}
-	b.put(rule, k, value)
+	return b
 }

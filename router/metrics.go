@@ -40,7 +40,7 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 		changes:       vec("changes_total", "Row changes read of tables that rules watch.", "table", "op"),
 		matches:       vec("rule_matches_total", "Changes that a rule matched.", "rule"),
 		errors:        vec("rule_errors_total", "Changes for which a rule's condition or value failed, and messages with something that cannot be purged.", "rule"),
-		unknown:       vec("rule_unknown_total", "Changes for which a rule needed a value that the stream did not carry or a lookup did not find.", "rule"),
+		unknown:       vec("rule_unknown_total", "Changes for which a rule could not build a value, or one was too long for a sink.", "rule"),
 		perRule:       vec("rule_invalidations_total", "Values that a rule invalidated at a sink, before deduplication.", "rule", "sink"),
 		invalidations: vec("invalidations_total", "Values invalidated at a sink, before deduplication.", "sink", "kind"),
 		gaps:          vec("gaps_total", "Breaks in the line after which sinks were flushed; reason table: only what rules derive from some tables.", "reason"),

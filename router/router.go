@@ -305,6 +305,20 @@ func (r *Router) Invalidate(rule, sink int, k rules.Kind, value []byte) {
 	r.builders[sink].add(rule, k, value, r.tx)
 }
 
+// Fallback implements rules.Output.
+func (r *Router) Fallback(rule, sink int, f *rules.Fallback) {
+	b := r.builders[sink]
+	b.note(r.tx)
+	r.replace(b, rule, sink, f)
+}
+
+func (r *Router) replace(b *builder, rule, sink int, f *rules.Fallback) {
+	if !f.Parked() {
+		r.counters.invalidation(rule, sink, f.Kind)
+	}
+	b.fallback(rule, f)
+}
+
 // Verdict implements rules.Output.
 func (r *Router) Verdict(rule int, v rules.Verdict) { r.counters.verdict(rule, v) }
 

@@ -6,9 +6,12 @@ import (
 	"github.com/walpurge/walpurge/rules"
 )
 
-// largest bounds the bytes of values in one message of the stream. One change or
-// one message of the log may ask for more than a batch is cut at otherwise.
-const largest = 8 * maxBytes
+// largest bounds the bytes of values in one message of the stream, as JSON. One change
+// or one message of the log may ask for more than a batch is cut at otherwise.
+const (
+	largest = 8 * maxBytes
+	escaped = len(`\u0000`) // what JSON makes of one byte at most
+)
 
 // split cuts a batch so that each part can be carried by the stream. All parts
 // have the whole stamp.
@@ -20,7 +23,7 @@ func split(b *rules.Batch) []*rules.Batch {
 	for i := range b.Items {
 		total += sizeOf(&b.Items[i])
 	}
-	if total <= largest {
+	if total <= largest/escaped {
 		return []*rules.Batch{b}
 	}
 	out := []*rules.Batch{part()}
@@ -28,17 +31,18 @@ func split(b *rules.Batch) []*rules.Batch {
 	size := 0
 	for i := range b.Items {
 		item := like(&b.Items[i])
+		item.Unbuilt = b.Items[i].Unbuilt
 		for k, values := range b.Items[i].Values {
 			for _, v := range values {
-				if size += len(v); size > largest {
+				if size += jsonLen(v); size > largest {
 					out[len(out)-1].Items = append(out[len(out)-1].Items, item)
 					out = append(out, part())
-					item, size = like(&b.Items[i]), len(v)
+					item, size = like(&b.Items[i]), jsonLen(v)
 				}
 				item.Values[k] = append(item.Values[k], v)
 			}
 		}
-		if sizeOf(&item) > 0 {
+		if sizeOf(&item) > 0 || len(item.Unbuilt) > 0 {
 			out[len(out)-1].Items = append(out[len(out)-1].Items, item)
 		}
 	}
@@ -58,4 +62,15 @@ func sizeOf(item *rules.Item) int {
 		}
 	}
 	return size
+}
+
+// jsonLen is how long a value may become in the payload, which is JSON.
+func jsonLen(v string) int {
+	n := len(v)
+	for i := range len(v) {
+		if c := v[i]; c < ' ' || c == '"' || c == '\\' || c == '<' || c == '>' || c == '&' || c >= 0x7f {
+			n += escaped - 1
+		}
+	}
+	return n
 }

@@ -95,6 +95,9 @@ func (f *forgetting) Invalidate(rule, sink int, k rules.Kind, value []byte) {
 	f.builders[sink].add(rule, k, value, f.tx)
 }
 
+// Fallback implements rules.Output. What is forgotten has no row whose values could be lacking.
+func (f *forgetting) Fallback(int, int, *rules.Fallback) {}
+
 // Verdict implements rules.Output.
 func (f *forgetting) Verdict(int, rules.Verdict) {}
 

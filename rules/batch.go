@@ -72,14 +72,44 @@ type Item struct {
 	// Coarser are what together stands for the values, step by step, the least
 	// Over first: for a lane that has more values of the rule waiting than Over.
 	Coarser []CoarserValues
-	// Every is the rule's period, 0 for none.
+	// Every is the rule's period, 0 for none; FallbackEvery at least where Values
+	// are those of Fallbacks.
 	Every time.Duration
+	// Unbuilt are the templates of the rule whose values could not be built and that
+	// nothing at the sink covers: they are to be parked.
+	Unbuilt []Unbuilt
+}
+
+// FallbackEvery is the period in which a Fallback's purge is carried out at most once.
+const FallbackEvery = time.Minute
+
+// Unbuilt is a template whose values are parked; see Fallback.
+type Unbuilt struct {
+	Template string
+	Of       Kind
+	// Count is how many changes lack values of it.
+	Count int
 }
 
 // CoarserValues stand for an item's values where there are more than Over.
 type CoarserValues struct {
 	Over   int
 	Values [NumKinds][]string
+}
+
+// Unbuilt reports whether the batch is one that says which templates lack values, and has none
+// itself.
+func (b *Batch) Unbuilt() bool {
+	unbuilt := false
+	for i := range b.Items {
+		for k := range b.Items[i].Values {
+			if len(b.Items[i].Values[k]) > 0 {
+				return false
+			}
+		}
+		unbuilt = unbuilt || len(b.Items[i].Unbuilt) > 0
+	}
+	return unbuilt && !b.Flush
 }
 
 // Invalidations appends the batch's values to dst, rule by rule.

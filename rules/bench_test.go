@@ -15,7 +15,9 @@ type counter struct {
 }
 
 func (c *counter) Invalidate(int, int, Kind, []byte) { c.values++ }
-func (c *counter) Verdict(int, Verdict)              { c.verdicts++ }
+func (c *counter) Fallback(int, int, *Fallback)      {}
+
+func (c *counter) Verdict(int, Verdict) { c.verdicts++ }
 
 func benchChange() cdc.Change {
 	rel := relation(cdc.IdentityFull, "*id:int", "*slug", "*price:num", "*status", "*at:tstz")

@@ -36,6 +36,8 @@ type Plan struct {
 	oldView, newView rowView
 	viewed           bool // the views show the change at hand
 	vars             activation
+	// lacks are the values of the rule at hand that could not be built.
+	lacks lacks
 	// The same for the expressions of templates.
 	oldFill, newFill rowView
 	filled           bool
@@ -61,6 +63,8 @@ type boundTemplate struct {
 	max    int
 	parts  []boundPart
 	sinks  []int
+	// fallbacks are those of the sinks, in the same order.
+	fallbacks []Fallback
 	// each is set when the value depends on the image in turn.
 	each bool
 	// expressions is set where a part is one; limit then bounds the values.
@@ -154,7 +158,7 @@ func (p *Plan) bindRule(id int, r *Rule, table Table, reads []bool) {
 	}
 	for kind := range r.values {
 		for _, t := range r.values[kind] {
-			bt := p.bindTemplate(t, Kind(kind), read, expression)
+			bt := p.bindTemplate(r, t, Kind(kind), read, expression)
 			if t.lookup == "" {
 				b.values = append(b.values, bt)
 				continue
@@ -162,7 +166,7 @@ func (p *Plan) bindRule(id int, r *Rule, table Table, reads []bool) {
 			i := slices.IndexFunc(b.lookups, func(l boundLookup) bool { return l.Name == t.lookup })
 			if i < 0 {
 				i = len(b.lookups)
-				b.lookups = append(b.lookups, p.bindLookup(r.lookup(t.lookup), read, expression))
+				b.lookups = append(b.lookups, p.bindLookup(r, r.lookup(t.lookup), read, expression))
 			}
 			b.lookups[i].templates = append(b.lookups[i].templates, bt)
 			b.lookups[i].each = b.lookups[i].each || bt.each
@@ -172,7 +176,7 @@ func (p *Plan) bindRule(id int, r *Rule, table Table, reads []bool) {
 		var step []boundTemplate
 		for kind := range r.steps[i].values {
 			for _, t := range r.steps[i].values[kind] {
-				step = append(step, p.bindTemplate(t, Kind(kind), read, expression))
+				step = append(step, p.bindTemplate(r, t, Kind(kind), read, expression))
 			}
 		}
 		b.coarser = append(b.coarser, step)
@@ -181,8 +185,8 @@ func (p *Plan) bindRule(id int, r *Rule, table Table, reads []bool) {
 }
 
 // bindTemplate finds the template's columns; read and expression note what is read.
-func (p *Plan) bindTemplate(t *template, kind Kind, read func(string) (int, bool), expression func(*expression)) boundTemplate {
-	bt := boundTemplate{source: t.source, kind: kind, max: maxLen(kind), sinks: t.sinks, limit: t.limit}
+func (p *Plan) bindTemplate(r *Rule, t *template, kind Kind, read func(string) (int, bool), expression func(*expression)) boundTemplate {
+	bt := boundTemplate{source: t.source, kind: kind, max: MaxValue, sinks: t.sinks, limit: t.limit}
 	for _, part := range t.parts {
 		bp := boundPart{literal: []byte(part.literal), name: part.column, column: -1, image: part.image, expr: part.expr, escape: part.escape, answer: part.answer}
 		switch {
@@ -200,6 +204,9 @@ func (p *Plan) bindTemplate(t *template, kind Kind, read func(string) (int, bool
 			bt.each = bt.each || part.image == eachImage
 		}
 		bt.parts = append(bt.parts, bp)
+	}
+	for _, sink := range t.sinks {
+		bt.fallbacks = append(bt.fallbacks, t.fallback(kind, r.specs[sink].Takes))
 	}
 	return bt
 }

@@ -31,7 +31,7 @@ func (l *ruleLoader) fail(at strictyaml.Pos, format string, args ...any) {
 
 func (l *loader) rule(file string, raw *rawRule, defaults []int) {
 	f := &raw.f
-	r := &Rule{Name: f.Name.Value, File: file, Line: raw.node.Pos.Line}
+	r := &Rule{Name: f.Name.Value, File: file, Line: raw.node.Pos.Line, specs: l.opts.Sinks}
 	if !f.Name.Given() {
 		l.errs.Addf(file, raw.node.Pos, "this rule has no name; add `name:`, it shows in metrics and logs")
 		return
@@ -175,8 +175,8 @@ func (l *ruleLoader) literal(kind Kind, text strictyaml.Text, value string) bool
 	switch {
 	case value == "":
 		l.fail(text.Pos(), "an empty %s purges nothing; remove it", kind)
-	case len(value) > maxLen(kind):
-		l.fail(text.Pos(), "the %s is %d bytes long, at most %d are allowed", kind, len(value), maxLen(kind))
+	case len(value) > MaxValue:
+		l.fail(text.Pos(), "the %s is %d bytes long, at most %d are allowed", kind, len(value), MaxValue)
 	default:
 		return true
 	}

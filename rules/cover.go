@@ -52,6 +52,9 @@ func (v *rowValues) Invalidate(_, sink int, k Kind, value []byte) {
 // Verdict implements Output.
 func (v *rowValues) Verdict(int, Verdict) {}
 
+// Fallback implements Output: what replaces values is not counted.
+func (v *rowValues) Fallback(int, int, *Fallback) {}
+
 // Lookup implements Output: what a lookup gives is not counted.
 func (v *rowValues) Lookup(*Pending) {}
 
@@ -68,13 +71,13 @@ type gatherer interface {
 // emitCollapsing gives the rule's values of one change to who gathers them, each with
 // the coarser ones that stand for it; and hands over at once what no coarser
 // value stands for.
-func (p *Plan) emitCollapsing(b *boundRule, op cdc.Op, out Output) (unknown, failed bool) {
+func (p *Plan) emitCollapsing(b *boundRule, op cdc.Op, out Output) (failed bool) {
 	row := &p.row
 	for _, sink := range row.sinks {
 		row.exact[sink] = row.exact[sink][:0]
 	}
 	row.sinks, row.arena, row.built = row.sinks[:0], row.arena[:0], false
-	unknown, failed = p.emit(b, op, row)
+	failed = p.emit(b, op, row)
 	for _, sink := range row.sinks {
 		exact := row.exact[sink]
 		collapses, sealed := p.gather.collapses(b.id, sink, len(exact))
@@ -89,7 +92,7 @@ func (p *Plan) emitCollapsing(b *boundRule, op cdc.Op, out Output) (unknown, fai
 			out.Invalidate(b.id, sink, v.kind, v.value)
 		}
 	}
-	return unknown, failed
+	return failed
 }
 
 // coversOf finds for each step that the sink takes what stands for the change's
@@ -112,7 +115,11 @@ func (p *Plan) coversOf(b *boundRule, sink int, op cdc.Op) bool {
 		s, templates := &row.steps[climb[i]], b.coarser[climb[i]]
 		cover, whole, unknown := row.cover[i][:0], true, false
 		for _, v := range s.values {
-			if slices.Contains(templates[v.template].sinks, sink) {
+			switch {
+			case !slices.Contains(templates[v.template].sinks, sink):
+			case !b.specs[sink].Caps.Fits(v.kind, v.value):
+				whole, unknown = false, true
+			default:
 				cover = append(cover, v.kindValue)
 			}
 		}
@@ -166,7 +173,12 @@ func (p *Plan) buildSteps(b *boundRule, op cdc.Op) {
 }
 
 func (p *Plan) buildStep(s *stepValues, t *boundTemplate, n int, op cdc.Op) (whole, unknown bool) {
+	size, over := 0, false
 	add := func(value []byte) {
+		if size += len(value); size > maxCoarse {
+			over = true
+			return
+		}
 		s.values = append(s.values, stepValue{kindValue{t.kind, p.row.keep(value)}, n})
 	}
 	if t.expressions {
@@ -187,7 +199,7 @@ func (p *Plan) buildStep(s *stepValues, t *boundTemplate, n int, op cdc.Op) (who
 		if t.each && p.old != nil {
 			image(p.old, &p.oldFill)
 		}
-		return whole && !f.unknown, f.unknown
+		return whole && !f.unknown && !over, f.unknown || over
 	}
 	fromNew, fromOld := isValue, isValue
 	switch {
@@ -214,5 +226,5 @@ func (p *Plan) buildStep(s *stepValues, t *boundTemplate, n int, op cdc.Op) (who
 	if fromOld == isValue && (fromNew != isValue || !bytes.Equal(p.newBuf, p.oldBuf)) {
 		add(p.oldBuf)
 	}
-	return fromNew == isValue && fromOld == isValue, fromNew == isUnknown || fromOld == isUnknown
+	return fromNew == isValue && fromOld == isValue && !over, fromNew == isUnknown || fromOld == isUnknown || over
 }

@@ -40,33 +40,31 @@ func (p *Plan) evalRule(b *boundRule, op cdc.Op, out Output) {
 	if unknown {
 		out.Verdict(b.id, UnknownCondition)
 	}
-	var lacking, wrong bool
+	p.lacks.all = p.lacks.all[:0]
 	if p.gather != nil && len(b.steps) > 0 {
-		lacking, wrong = p.emitCollapsing(b, op, out)
+		failed = p.emitCollapsing(b, op, out) || failed
 	} else {
-		lacking, wrong = p.emit(b, op, out)
+		failed = p.emit(b, op, out) || failed
 	}
 	if len(b.lookups) > 0 {
-		unasked, alsoWrong := p.ask(b, op, out)
-		lacking, wrong = lacking || unasked, wrong || alsoWrong
+		failed = p.ask(b, op, out) || failed
 	}
-	if failed || wrong {
+	if failed {
 		out.Verdict(b.id, Failed)
 	}
-	if lacking {
+	if len(p.lacks.all) > 0 {
 		out.Verdict(b.id, UnknownValue)
-		b.emitLiterals(b.id, &b.unknown, out)
+		b.replace(b.id, &p.lacks, out)
 	}
 }
 
-// emit hands over the rule's values and reports whether one is unknown, and
-// whether an expression failed.
-func (p *Plan) emit(b *boundRule, op cdc.Op, out Output) (unknown, failed bool) {
+// emit hands over the rule's values, notes the templates of which one is unknown,
+// and reports whether an expression failed.
+func (p *Plan) emit(b *boundRule, op cdc.Op, out Output) (failed bool) {
 	for i := range b.values {
 		t := &b.values[i]
 		if t.expressions {
-			lacking, wrong := p.emitExpressions(b, t, op, out)
-			unknown, failed = unknown || lacking, failed || wrong
+			failed = p.emitExpressions(b, t, op, out) || failed
 			continue
 		}
 		var fromNew, fromOld outcome
@@ -81,7 +79,9 @@ func (p *Plan) emit(b *boundRule, op cdc.Op, out Output) (unknown, failed bool) 
 				p.oldBuf, fromOld = p.expand(p.oldBuf[:0], t, p.old)
 			}
 		}
-		unknown = unknown || fromNew == isUnknown || fromOld == isUnknown
+		if fromNew == isUnknown || fromOld == isUnknown {
+			p.lacks.add(t, everySink)
+		}
 		if fromNew == isValue {
 			p.invalidate(b, t, p.newBuf, out)
 		}
@@ -89,7 +89,7 @@ func (p *Plan) emit(b *boundRule, op cdc.Op, out Output) (unknown, failed bool) 
 			p.invalidate(b, t, p.oldBuf, out)
 		}
 	}
-	return unknown, failed
+	return failed
 }
 
 // outcome is what a template came to.

@@ -22,6 +22,14 @@ func (r *recorder) Invalidate(_, sink int, k Kind, value []byte) {
 	r.values = append(r.values, fmt.Sprintf("%d %s %s", sink, k, value))
 }
 
+func (r *recorder) Fallback(_, sink int, f *Fallback) {
+	if f.Parked() {
+		r.values = append(r.values, fmt.Sprintf("%d parked %s %s", sink, f.Of, f.Template))
+		return
+	}
+	r.values = append(r.values, fmt.Sprintf("%d %s %s", sink, f.Kind, f.Value))
+}
+
 func (r *recorder) Verdict(rule int, v Verdict) {
 	r.verdicts = append(r.verdicts, fmt.Sprintf("%d %s", rule, v))
 }
@@ -125,8 +133,8 @@ func TestImages(t *testing.T) {
 		"no old row without an identity":    {`keys: ["p:{id}"]`, cdc.Change{Op: cdc.Update, Rel: relation(cdc.IdentityNothing, "*id"), New: row("7")}, keys("p:7", "fallback"), true},
 		"column that the table lacks":       {`keys: ["g:{gone}"]`, cdc.Change{Op: cdc.Insert, Rel: full, New: row("7", "a", "x")}, keys("fallback"), true},
 		"short tuple":                       {`keys: ["b:{body}"]`, cdc.Change{Op: cdc.Insert, Rel: full, New: row("7")}, keys("fallback"), true},
-		"over the cap":                      {`keys: ["b:{body}"]`, cdc.Change{Op: cdc.Insert, Rel: full, New: row("7", "a", strings.Repeat("x", MaxKey-1))}, keys("fallback"), true},
-		"at the cap":                        {`keys: ["b:{body}"]`, cdc.Change{Op: cdc.Insert, Rel: full, New: row("7", "a", strings.Repeat("x", MaxKey-2))}, keys("b:" + strings.Repeat("x", MaxKey-2)), false},
+		"over the cap":                      {`keys: ["b:{body}"]`, cdc.Change{Op: cdc.Insert, Rel: full, New: row("7", "a", strings.Repeat("x", MaxValue-1))}, keys("fallback"), true},
+		"at the cap":                        {`keys: ["b:{body}"]`, cdc.Change{Op: cdc.Insert, Rel: full, New: row("7", "a", strings.Repeat("x", MaxValue-2))}, keys("b:" + strings.Repeat("x", MaxValue-2)), false},
 		"fixed key once":                    {`keys: [home]`, cdc.Change{Op: cdc.Update, Rel: full, Old: row("7", "a", "x"), New: row("8", "b", "x")}, keys("home"), false},
 		"literal braces":                    {`keys: ["u:{'{'}{ id }{'}'}:cart"]`, cdc.Change{Op: cdc.Insert, Rel: full, New: row("7", "a", "x")}, keys("u:{7}:cart"), false},
 		"bytes are left alone":              {`keys: ["s:{slug}"]`, cdc.Change{Op: cdc.Insert, Rel: full, New: row("7", " A*\n{x}\x00\xff ", "x")}, keys("s: A*\n{x}\x00\xff "), false},

@@ -49,7 +49,7 @@ func (s *Set) explain(p *Plan, b *boundRule, op cdc.Op, answer func(Query) Answe
 	}
 	p.fill(op)
 	for i := range b.values {
-		e.Templates = append(e.Templates, s.explainTemplate(p, &b.values[i])...)
+		e.Templates = append(e.Templates, s.explainTemplate(p, b, &b.values[i])...)
 	}
 	for i := range b.lookups {
 		s.explainLookup(p, b, &b.lookups[i], op, answer, &e)
@@ -57,7 +57,7 @@ func (s *Set) explain(p *Plan, b *boundRule, op cdc.Op, answer func(Query) Answe
 	for i := range b.coarser {
 		step := StepExpansion{Over: b.steps[i].over}
 		for n := range b.coarser[i] {
-			step.Templates = append(step.Templates, s.explainTemplate(p, &b.coarser[i][n])...)
+			step.Templates = append(step.Templates, s.explainTemplate(p, nil, &b.coarser[i][n])...)
 		}
 		e.Steps = append(e.Steps, step)
 	}
@@ -157,8 +157,9 @@ func (p *Plan) columnState(name string, row cdc.Tuple) (state, value string) {
 }
 
 // explainTemplate builds a template's values as Eval does, and keeps the reasons
-// for those that there are not.
-func (s *Set) explainTemplate(p *Plan, t *boundTemplate) []Expansion {
+// for those that there are not. The rule is nil for a step of collapse:, where
+// nothing else is purged for a value.
+func (s *Set) explainTemplate(p *Plan, b *boundRule, t *boundTemplate) []Expansion {
 	var sinks []string
 	for _, i := range t.sinks {
 		sinks = append(sinks, s.sinks[i].Name)
@@ -166,9 +167,19 @@ func (s *Set) explainTemplate(p *Plan, t *boundTemplate) []Expansion {
 	one := func(image string, row cdc.Tuple, view *rowView) Expansion {
 		x := Expansion{Kind: t.kind, Template: t.source, Sinks: sinks, Image: image}
 		var notes []string
-		f := fanout{plan: p, template: t, seen: map[string]bool{}, notes: &notes, emit: func(v []byte) { x.Values = append(x.Values, string(v)) }}
+		var without lacks
+		f := fanout{plan: p, template: t, seen: map[string]bool{}, notes: &notes, emit: func(v []byte) {
+			x.Values = append(x.Values, string(v))
+			notes = append(notes, s.tooLong(t, v, &without)...)
+		}}
 		f.image(row, view)
-		x.Skipped, x.Unknown = strings.Join(notes, "; "), f.unknown
+		if f.unknown {
+			without.add(t, everySink)
+		}
+		x.Skipped, x.Unknown = strings.Join(notes, "; "), len(without.all) > 0
+		if b != nil {
+			x.Instead = s.instead(b.Rule, &without)
+		}
 		return x
 	}
 	if !t.each {
@@ -181,6 +192,27 @@ func (s *Set) explainTemplate(p *Plan, t *boundTemplate) []Expansion {
 	if p.old != nil {
 		out = append(out, one("old", p.old, &p.oldFill))
 	}
+	return out
+}
+
+// tooLong notes the sinks for which a value is too long, and says so.
+func (s *Set) tooLong(t *boundTemplate, value []byte, without *lacks) (notes []string) {
+	for _, sink := range t.sinks {
+		if !s.sinks[sink].Caps.Fits(t.kind, value) {
+			without.add(t, sink)
+			notes = append(notes, s.sinks[sink].tooLong(t.kind, value))
+		}
+	}
+	return notes
+}
+
+// instead lists what replaces values that could not be built, where unknown: does not.
+func (s *Set) instead(r *Rule, without *lacks) (out []Instead) {
+	without.each(func(sink int, f *Fallback) {
+		if !r.off(sink) && !r.takesAny(sink, &r.unknown) {
+			out = append(out, Instead{Sink: s.sinks[sink].Name, Fallback: *f})
+		}
+	})
 	return out
 }
 
@@ -219,6 +251,15 @@ type purgeList struct {
 // Invalidate implements Output.
 func (l *purgeList) Invalidate(_, sink int, k Kind, value []byte) {
 	l.purges = append(l.purges, Purge{Sink: l.set.sinks[sink].Name, Kind: k, Value: string(value)})
+}
+
+// Fallback implements Output.
+func (l *purgeList) Fallback(_, sink int, f *Fallback) {
+	p := Purge{Sink: l.set.sinks[sink].Name, Kind: f.Kind, Value: f.Value, For: f.Template, Parked: f.Parked()}
+	if p.Parked {
+		p.Kind = f.Of
+	}
+	l.purges = append(l.purges, p)
 }
 
 // Lookup implements Output.

@@ -39,6 +39,10 @@ func explained(e Explanation) []string {
 		out = append(out, line)
 	}
 	for _, p := range e.Purges {
+		if p.Parked {
+			out = append(out, fmt.Sprintf("-> %s parked %s %s", p.Sink, p.Kind, p.For))
+			continue
+		}
 		out = append(out, fmt.Sprintf("-> %s %s %s", p.Sink, p.Kind, p.Value))
 	}
 	return out
@@ -91,10 +95,10 @@ unknown: {keys: [all]}`, insert, []string{
 			"key {[]}  [keysonly]=[] ({[]} is a list without values)",
 			"-> keysonly key 1", "-> keysonly key 2", "-> keysonly key all"}},
 		"too much": {`keys: ["{data.a.map(x, data.a.map(y, x + y))[0]}{data.a + [1]}", "{body}"]`,
-			cdc.Change{Op: cdc.Insert, Rel: rel, New: row("7", "9.50", "draft", `{"a": [`+strings.Repeat("1,", 40)+`1]}`, strings.Repeat("x", 600), "t")}, []string{
+			cdc.Change{Op: cdc.Insert, Rel: rel, New: row("7", "9.50", "draft", `{"a": [`+strings.Repeat("1,", 40)+`1]}`, strings.Repeat("x", MaxValue+88), "t")}, []string{
 				"x matched=true: it has no condition",
 				"key {data.a.map(x, data.a.map(y, x + y))[0]}{data.a + [1]} new [keysonly]=[] (its lists make more than 1000 values) unknown",
-				"key {body} new [keysonly]=[] (body is 600 bytes long, at most 512 are allowed) unknown"}},
+				"key {body} new [keysonly]=[] (body is 65624 bytes long, at most 65536 are allowed) unknown", "-> keysonly parked key {data.a.map(x, data.a.map(y, x + y))[0]}{data.a + [1]}", "-> keysonly parked key {body}"}},
 		"truncate": {"keys: [home]\nwhen: id == 5", cdc.Change{Op: cdc.Truncate, Rel: rel}, []string{
 			"x matched=true: a truncate is handled whatever the condition says", "-> keysonly key home"}},
 	} {
@@ -164,6 +168,10 @@ rules:
 			}
 			require.Equal(r, slices.Contains(out.verdicts, fmt.Sprintf("%d unknown_value", i)), unknown)
 			for _, p := range e.Purges {
+				if p.Parked {
+					purges = append(purges, fmt.Sprintf("%s parked %s %s", p.Sink, p.Kind, p.For))
+					continue
+				}
 				purges = append(purges, fmt.Sprintf("%s %s %s", p.Sink, p.Kind, p.Value))
 				delete(made, fmt.Sprintf("%s %s %s", p.Sink, p.Kind, p.Value))
 			}

@@ -45,9 +45,16 @@ func (s *Set) explainAnswer(p *Pending, t *pendingTemplate, a Answer, image stri
 		x.Sinks = append(x.Sinks, s.sinks[i].Name)
 	}
 	var notes []string
+	var without lacks
 	f := fanout{notes: &notes}
 	x.Values = f.answered(t, a, newAnswerView(p, a))
-	x.Skipped, x.Unknown = strings.Join(notes, "; "), f.unknown
+	for _, v := range x.Values {
+		notes = append(notes, s.tooLong(t.boundTemplate, []byte(v), &without)...)
+	}
+	if f.unknown {
+		without.add(t.boundTemplate, everySink)
+	}
+	x.Skipped, x.Unknown, x.Instead = strings.Join(notes, "; "), len(without.all) > 0, s.instead(p.rule, &without)
 	return x
 }
 

@@ -66,10 +66,18 @@ type Expansion struct {
 	Sinks    []string
 	Image    string
 	Values   []string
-	// Skipped says why there is no value, or not every one; Unknown that unknown:
-	// stands in for it.
+	// Skipped says why there is no value, or not every one; Unknown that something
+	// else is purged or parked for it at one sink at least: what Instead names, and
+	// at the other sinks what unknown: names.
 	Skipped string
 	Unknown bool
+	Instead []Instead
+}
+
+// Instead is what replaces values of a template at a sink for which unknown: names nothing.
+type Instead struct {
+	Sink string
+	Fallback
 }
 
 // Asked is a lookup for one image; Image is empty where no image matters.
@@ -98,4 +106,8 @@ type Purge struct {
 	Kind     Kind
 	Value    string
 	Withheld bool
+	// For is the template that Value replaces, and that is parked where Parked is set;
+	// empty for a value that was built. Kind is then its kind.
+	For    string
+	Parked bool
 }

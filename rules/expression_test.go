@@ -169,7 +169,8 @@ func TestExpressionsCannotAmplify(t *testing.T) {
 		`{data + []}`:                                         {"", list(1001), "unknown"},
 		`{text.split("")}`:                                    {long, "[]", "unknown"},
 		`{data + []}{data + []}`:                              {"", list(33), "unknown"},
-		`{text + "x"}`:                                        {strings.Repeat("a", MaxKey), "[]", "unknown"},
+		`{text + "x"}`:                                        {strings.Repeat("a", MaxValue), "[]", "failed"},
+		`{text}{upper(text)}`:                                 {long, "[]", "unknown"},
 	} {
 		require.Equal(t, c.want, made(t, template, rel, row(c.text, c.data)), template)
 	}

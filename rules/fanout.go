@@ -35,7 +35,7 @@ func (f *fanout) note(format string, args ...any) {
 }
 
 // emitExpressions hands over the values of a template that has expressions.
-func (p *Plan) emitExpressions(b *boundRule, t *boundTemplate, op cdc.Op, out Output) (unknown, failed bool) {
+func (p *Plan) emitExpressions(b *boundRule, t *boundTemplate, op cdc.Op, out Output) (failed bool) {
 	f := fanout{plan: p, template: t, seen: map[string]bool{}, emit: func(value []byte) { p.invalidate(b, t, value, out) }}
 	p.fill(op)
 	switch {
@@ -49,7 +49,10 @@ func (p *Plan) emitExpressions(b *boundRule, t *boundTemplate, op cdc.Op, out Ou
 			f.image(p.old, &p.oldFill)
 		}
 	}
-	return f.unknown, f.failed
+	if f.unknown {
+		p.lacks.add(t, everySink)
+	}
+	return f.failed
 }
 
 // fill shows the change at hand to the expressions of templates.
@@ -89,7 +92,7 @@ func (f *fanout) image(row cdc.Tuple, view *rowView) {
 		f.unknown = true
 		return
 	}
-	buf := f.plan.newBuf
+	buf, total := f.plan.newBuf, 0
 	for n := range count {
 		buf = buf[:0]
 		// The last list runs fastest.
@@ -98,6 +101,11 @@ func (f *fanout) image(row cdc.Tuple, view *rowView) {
 			size /= len(texts)
 			buf = append(buf, texts[rest/size]...)
 			rest %= size
+		}
+		if total += len(buf); total > maxFanout {
+			f.note("its lists make values of more than %d bytes together", maxFanout)
+			f.unknown = true
+			break
 		}
 		f.value(buf)
 	}

@@ -15,23 +15,32 @@ import (
 // the answer failed or has more than Limit rows, or a value cannot be built. It
 // may be called from Output.Lookup.
 func (s *Set) Fill(p *Pending, a Answer, out Output) {
-	unknown, failed := lacking(p.Query.Lookup, a) != nil, false
-	if !unknown {
+	var without lacks
+	failed := false
+	if lacking(p.Query.Lookup, a) != nil {
+		for i := range p.templates {
+			without.add(p.templates[i].boundTemplate, everySink)
+		}
+	} else {
 		view := newAnswerView(p, a)
 		for i := range p.templates {
-			f := fanout{template: p.templates[i].boundTemplate}
+			t := p.templates[i].boundTemplate
+			var f fanout
 			for _, value := range f.answered(&p.templates[i], a, view) {
-				p.rule.hand(p.Rule, f.template, []byte(value), out, nil)
+				p.rule.hand(p.Rule, t, []byte(value), out, &without, nil)
 			}
-			unknown, failed = unknown || f.unknown, failed || f.failed
+			if f.unknown {
+				without.add(t, everySink)
+			}
+			failed = failed || f.failed
 		}
 	}
 	if failed {
 		out.Verdict(p.Rule, Failed)
 	}
-	if unknown {
+	if len(without.all) > 0 {
 		out.Verdict(p.Rule, UnknownValue)
-		p.rule.emitLiterals(p.Rule, &p.rule.unknown, out)
+		p.rule.replace(p.Rule, &without, out)
 	}
 }
 

@@ -110,7 +110,7 @@ func TestPropertyURLFrame(t *testing.T) {
 		v, w := hostileText().Draw(r, "v"), hostileText().Draw(r, "w")
 		value, unknown := one(plan, cdc.Change{Op: cdc.Insert, Rel: rel, New: texts([]string{v, w})}, URL)
 		if unknown {
-			require.True(r, v == "." || v == ".." || 3*(len(v)+len(w))+40 > MaxURL, "%q %q", v, w)
+			require.True(r, v == "." || v == ".." || 3*(len(v)+len(w))+40 > MaxValue, "%q %q", v, w)
 			return
 		}
 		u, err := url.Parse(value)
@@ -160,7 +160,7 @@ generations: ["g:{v}"]
 		v := hostileText().Draw(r, "v")
 		var out kindCollector
 		plan.Eval(&cdc.Change{Op: cdc.Insert, Rel: rel, New: texts([]string{v})}, &out)
-		if len(v)+3 > MaxKey {
+		if len(v)+3 > MaxValue {
 			return
 		}
 		require.Equal(r, []string{"k:" + v}, out.values[Key])
@@ -193,6 +193,8 @@ type kindCollector struct {
 func (c *kindCollector) Invalidate(_, _ int, k Kind, value []byte) {
 	c.values[k] = append(c.values[k], string(bytes.Clone(value)))
 }
+
+func (c *kindCollector) Fallback(int, int, *Fallback) {}
 
 func (c *kindCollector) Verdict(_ int, v Verdict) { c.unknown = c.unknown || v == UnknownValue }
 

@@ -92,15 +92,22 @@ func (s *Set) Message(prefix string, content []byte, out Output) error {
 // that take it, and says what could not be used.
 func (r *Rule) carryOut(id int, m message, out Output) *unfit {
 	out.Verdict(id, Matched)
-	wrong := unfit{rule: r.Name, prefix: r.Message, count: m.wrong.count, texts: slices.Clone(m.wrong.texts)}
+	wrong := unfit{rule: r.Name, prefix: r.Message, count: m.wrong.count, texts: slices.Clone(m.wrong.texts), kinds: m.wrong.kinds}
+	lacks := make([]bool, len(r.specs)) // sinks for which a value is too long
 	for _, list := range messageKinds() {
 		values := m.values[list.kind]
 		if len(values) > 0 && len(r.routes[list.kind]) == 0 {
-			wrong.add(len(values), "none of the rule's sinks takes "+list.key)
+			wrong.add(Everything, len(values), "none of the rule's sinks takes "+list.key)
 			continue
 		}
 		for _, v := range values {
 			for _, sink := range r.routes[list.kind] {
+				if !r.specs[sink].Caps.Fits(list.kind, v) {
+					wrong.count++
+					wrong.say(list.key + ": " + r.specs[sink].tooLong(list.kind, v))
+					lacks[sink] = true
+					continue
+				}
 				out.Invalidate(id, sink, list.kind, v)
 			}
 		}
@@ -110,5 +117,10 @@ func (r *Rule) carryOut(id int, m message, out Output) *unfit {
 	}
 	out.Verdict(id, Failed)
 	r.emitLiterals(id, &r.unknown, out)
+	for _, sink := range r.Sinks {
+		if (lacks[sink] || wrong.concerns(r, sink)) && !r.off(sink) && !r.takesAny(sink, &r.unknown) {
+			out.Fallback(id, sink, &Fallback{Template: r.Message, Of: Everything})
+		}
+	}
 	return &wrong
 }

@@ -20,7 +20,7 @@ func hand(t testing.TB, more string) *Set {
 }
 
 func TestMessage(t *testing.T) {
-	long := strings.Repeat("x", MaxKey+1)
+	long := strings.Repeat("x", MaxValue+1)
 	for _, c := range []struct {
 		name, content string
 		values        []string // at the sink that takes all
@@ -37,7 +37,7 @@ func TestMessage(t *testing.T) {
 		{"another member", `{"flush": true, "keys": ["a"], "everything": [""]}`, []string{"key a"}, "2 parts of a message \"cache.purge\" cannot be used: member 1 is none of keys"},
 		{"patterns are no kind", `{"key_patterns": ["*"]}`, nil, "member 1 is none of"},
 		{"empty ones", `{"keys": [""], "tags": [""], "key_prefixes": [""], "url_prefixes": [""], "generations": [""], "urls": [""]}`, nil, "6 parts"},
-		{"too long", `{"keys": ["` + long + `", "a"]}`, []string{"key a"}, "keys[0] is 513 bytes long, at most 512 are allowed"},
+		{"too long", `{"keys": ["` + long + `", "a"]}`, []string{"key a"}, "keys[0] is 65537 bytes long, at most 65536 are allowed"},
 		{"urls that are none", `{"urls": ["/p/1", "shop.example/p", "https://shop.example", "ftp://a/b", "https://shop.example/../b", "https://shop.example/a b", "https://a@b/c"]}`,
 			[]string{"url https://shop.example"}, "6 parts of a message \"cache.purge\" cannot be used: urls[0] is no url that can be purged"},
 		{"prefixes that reach too far", `{"url_prefixes": ["https://a/b", "shop.example", "/"], "key_prefixes": ["p", "product:1"]}`, nil, "5 parts"},
@@ -79,6 +79,8 @@ type kindsBySink struct {
 func (k *kindsBySink) Invalidate(_, sink int, kind Kind, value []byte) {
 	k.values = append(k.values, fmt.Sprintf("%d %s %s", sink, kind, value))
 }
+func (k *kindsBySink) Fallback(int, int, *Fallback) {}
+
 func (k *kindsBySink) Verdict(_ int, v Verdict) { k.verdicts = append(k.verdicts, v.String()) }
 
 func (k *kindsBySink) at(sink int) []string {
@@ -117,7 +119,10 @@ func TestMessageGoesToSinksThatTakeIt(t *testing.T) {
 
 	e := hand(t, "").ExplainMessage("cache.purge", []byte(`{"keys": ["k", ""]}`))
 	require.Equal(t, "it carries out messages with this prefix; what cannot be used: keys[1] is empty", e[0].Why)
-	require.Equal(t, []Purge{{Sink: "cache", Kind: Key, Value: "k"}, {Sink: "all", Kind: Key, Value: "k"}}, e[0].Purges)
+	require.Equal(t, []Purge{
+		{Sink: "cache", Kind: Key, Value: "k"}, {Sink: "all", Kind: Key, Value: "k"},
+		{Sink: "cache", Kind: Everything, For: "cache.purge", Parked: true}, {Sink: "all", Kind: Everything, For: "cache.purge", Parked: true},
+	}, e[0].Purges)
 }
 
 func TestMessageIsBounded(t *testing.T) {
@@ -173,16 +178,18 @@ type frameChecker struct {
 }
 
 func (c *frameChecker) Invalidate(_, _ int, k Kind, value []byte) {
-	c.bad = c.bad || k >= KeyPattern || len(value) == 0 || len(value) > maxLen(k) || escapes(k, value) ||
+	c.bad = c.bad || k >= KeyPattern || len(value) == 0 || len(value) > MaxValue || escapes(k, value) ||
 		k == KeyPrefix && !bytes.ContainsAny(value[len(value)-1:], `!"#$%&'()+,-./:;<=>@^_|}~`)
 }
+func (c *frameChecker) Fallback(int, int, *Fallback) {}
+
 func (c *frameChecker) Verdict(int, Verdict) {}
 
 // A message of fit values purges exactly these; keys in whatever bytes.
 func TestPropertyMessage(t *testing.T) {
 	s := hand(t, "")
 	rapid.Check(t, func(t *rapid.T) {
-		keys := rapid.SliceOf(rapid.StringN(1, 20, MaxKey)).Draw(t, "keys")
+		keys := rapid.SliceOf(rapid.StringN(1, 20, 512)).Draw(t, "keys")
 		tags := rapid.SliceOf(rapid.StringMatching(`[!-+\--~]{1,20}`)).Draw(t, "tags") // what a header can carry
 		content, err := json.Marshal(map[string][]string{"keys": keys, "tags": tags})
 		require.NoError(t, err)

@@ -31,16 +31,38 @@ type unfit struct {
 	rule, prefix string
 	count        int
 	texts        []string
+	// kinds are those of the parts; Everything where a part may have named any.
+	kinds KindSet
 }
 
 // shownUnfit is how many of them an error spells out.
 const shownUnfit = 3
 
-func (u *unfit) add(count int, text string) {
+func (u *unfit) add(kind Kind, count int, text string) {
 	u.count += count
+	u.kinds |= Kinds(kind)
+	u.say(text)
+}
+
+func (u *unfit) say(text string) {
 	if len(u.texts) < shownUnfit && !slices.Contains(u.texts, text) {
 		u.texts = append(u.texts, text)
 	}
+}
+
+// concerns reports whether a part may have named something for the sink that unknown: does not
+// stand in for. What does not even say a kind is covered by any unknown:, whose author has said
+// what such a message means.
+func (u *unfit) concerns(r *Rule, sink int) bool {
+	if u.kinds.Has(Everything) && !r.unknown.given {
+		return true
+	}
+	for k := range r.routes {
+		if Kind(k) != Everything && u.kinds.Has(Kind(k)) && slices.Contains(r.routes[k], sink) {
+			return true
+		}
+	}
+	return false
 }
 
 // Error says what is wrong with the message, and where.
@@ -57,23 +79,23 @@ func (u *unfit) Error() string {
 func readMessage(content []byte) (m message) {
 	switch {
 	case len(content) > MaxMessage:
-		m.wrong.add(1, fmt.Sprintf("it is %d bytes long, at most %d are read", len(content), MaxMessage))
+		m.wrong.add(Everything, 1, fmt.Sprintf("it is %d bytes long, at most %d are read", len(content), MaxMessage))
 		return m
 	case !utf8.Valid(content):
-		m.wrong.add(1, "it is not UTF-8")
+		m.wrong.add(Everything, 1, "it is not UTF-8")
 		return m
 	case !json.Valid(content):
-		m.wrong.add(1, `it is not JSON; write an object like {"keys": ["home"]}`)
+		m.wrong.add(Everything, 1, `it is not JSON; write an object like {"keys": ["home"]}`)
 		return m
 	}
 	d := json.NewDecoder(bytes.NewReader(content))
 	if open, err := d.Token(); err != nil || open != json.Delim('{') {
-		m.wrong.add(1, `it is not an object; write one like {"keys": ["home"]}`)
+		m.wrong.add(Everything, 1, `it is not an object; write one like {"keys": ["home"]}`)
 		return m
 	}
 	for n := 1; d.More(); n++ {
 		if err := m.member(d, n); err != nil {
-			m.wrong.add(1, "it cannot be read to its end")
+			m.wrong.add(Everything, 1, "it cannot be read to its end")
 			return m
 		}
 	}
@@ -93,12 +115,12 @@ func (m *message) member(d *json.Decoder, n int) error {
 	lists := messageKinds()
 	i := slices.IndexFunc(lists, func(l rawList) bool { return l.key == name })
 	if i < 0 {
-		m.wrong.add(1, fmt.Sprintf("member %d is none of keys, tags, urls, url_prefixes, key_prefixes and generations", n))
+		m.wrong.add(Everything, 1, fmt.Sprintf("member %d is none of keys, tags, urls, url_prefixes, key_prefixes and generations", n))
 		return nil
 	}
 	elements := json.NewDecoder(bytes.NewReader(raw))
 	if open, err := elements.Token(); err != nil || open != json.Delim('[') {
-		m.wrong.add(1, lists[i].key+" is not a list")
+		m.wrong.add(lists[i].kind, 1, lists[i].key+" is not a list")
 		return nil
 	}
 	for n := 0; elements.More(); n++ {
@@ -117,20 +139,20 @@ func (m *message) member(d *json.Decoder, n int) error {
 func (m *message) element(list rawList, n int, raw json.RawMessage) {
 	at := fmt.Sprintf("%s[%d] ", list.key, n)
 	if m.count++; m.count > MaxMessageValues {
-		m.wrong.add(1, fmt.Sprintf("it has more than %d values", MaxMessageValues))
+		m.wrong.add(Everything, 1, fmt.Sprintf("it has more than %d values", MaxMessageValues))
 		return
 	}
 	var text string
 	switch err := json.Unmarshal(raw, &text); {
 	case err != nil || raw[0] != '"':
-		m.wrong.add(1, at+"is not a text")
+		m.wrong.add(list.kind, 1, at+"is not a text")
 		return
 	case strings.ContainsRune(text, utf8.RuneError) && !bytes.ContainsRune(raw, utf8.RuneError) && !strings.Contains(strings.ToLower(string(raw)), `\ufffd`):
-		m.wrong.add(1, at+"has half of a surrogate pair")
+		m.wrong.add(list.kind, 1, at+"has half of a surrogate pair")
 		return
 	}
 	if err := fits(list.kind, text); err != nil {
-		m.wrong.add(1, at+err.Error())
+		m.wrong.add(list.kind, 1, at+err.Error())
 		return
 	}
 	m.values[list.kind] = append(m.values[list.kind], []byte(text))
@@ -142,8 +164,8 @@ func fits(kind Kind, value string) error {
 	switch {
 	case value == "":
 		return errors.New("is empty")
-	case len(value) > maxLen(kind):
-		return fmt.Errorf("is %d bytes long, at most %d are allowed", len(value), maxLen(kind))
+	case len(value) > MaxValue:
+		return fmt.Errorf("is %d bytes long, at most %d are allowed", len(value), MaxValue)
 	}
 	t := template{parts: []part{{literal: value}}}
 	if err := t.frame(kind); err != nil {

@@ -8,6 +8,10 @@ type Output interface {
 	// is valid during the call only; for Everything it is empty. For one change
 	// a template gives each value once, but two templates may give the same.
 	Invalidate(rule, sink int, k Kind, value []byte)
+	// Fallback hands over what replaces values of a template that could not be
+	// built, where unknown: names nothing that the sink takes; once for each
+	// change, template and sink. f must not be changed, and may be kept.
+	Fallback(rule, sink int, f *Fallback)
 	// Lookup hands over values that wait for the database's answer; see Fill.
 	Lookup(p *Pending)
 	// Verdict says what became of a rule, at most once per rule and verdict.
@@ -25,8 +29,9 @@ const (
 	// UnknownCondition: the condition could not be decided and counts as true.
 	UnknownCondition
 	// UnknownValue: at least one value could not be built, because a column
-	// was not carried, an expression failed, or there was too much of it. The
-	// rule's unknown: values, where it has any, were handed over instead.
+	// was not carried, an expression failed, or there was too much of it. What
+	// the rule's unknown: names was handed over instead, and a Fallback at each
+	// sink where that is nothing.
 	UnknownValue
 	// Failed: the condition could not be decided, or a value not be built, for
 	// another reason than a column or a JSON path not carried: an error in the

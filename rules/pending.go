@@ -52,10 +52,10 @@ type boundLookup struct {
 	templates []boundTemplate
 }
 
-func (p *Plan) bindLookup(l *Lookup, read func(string) (int, bool), expression func(*expression)) boundLookup {
+func (p *Plan) bindLookup(r *Rule, l *Lookup, read func(string) (int, bool), expression func(*expression)) boundLookup {
 	b := boundLookup{Lookup: l}
 	for _, t := range l.args {
-		bt := p.bindTemplate(t, Key, read, expression)
+		bt := p.bindTemplate(r, t, Key, read, expression)
 		bt.max = maxArgument
 		if len(bt.parts) == 1 {
 			// A lone column goes back as it came: the server reads what it printed.
@@ -81,24 +81,24 @@ func (p *Plan) rows(each bool) iter.Seq2[cdc.Tuple, *rowView] {
 	}
 }
 
-// ask hands over what waits for the rule's lookups, image by image, and reports
-// whether an argument or a part of a value is unknown, and whether an expression
-// failed.
-func (p *Plan) ask(b *boundRule, op cdc.Op, out Output) (unknown, failed bool) {
+// ask hands over what waits for the rule's lookups, image by image, notes the
+// templates for which an argument or a part of a value is unknown, and reports
+// whether an expression failed.
+func (p *Plan) ask(b *boundRule, op cdc.Op, out Output) (failed bool) {
 	p.fill(op)
 	for i := range b.lookups {
 		var first *Pending
 		for row, view := range p.rows(b.lookups[i].each) {
 			f := fanout{plan: p}
 			pending := f.pend(b, &b.lookups[i], op, row, view)
-			unknown, failed = unknown || f.unknown, failed || f.failed
+			failed = failed || f.failed
 			if pending != nil && (first == nil || pending.Key != first.Key) {
 				out.Lookup(pending)
 				first = pending
 			}
 		}
 	}
-	return unknown, failed
+	return failed
 }
 
 // pend makes what waits for one lookup; nil where nothing does.
@@ -109,7 +109,12 @@ func (f *fanout) pend(b *boundRule, l *boundLookup, op cdc.Op, row cdc.Tuple, vi
 	for i := range l.args {
 		arg, is := f.argument(&l.args[i], row)
 		if is != isValue {
-			f.unknown = f.unknown || is == isUnknown
+			if is == isUnknown {
+				f.unknown = true
+				for n := range l.templates {
+					f.plan.lacks.add(&l.templates[n], everySink)
+				}
+			}
 			return nil
 		}
 		pending.Query.Args = append(pending.Query.Args, arg)
@@ -118,7 +123,10 @@ func (f *fanout) pend(b *boundRule, l *boundLookup, op cdc.Op, row cdc.Tuple, vi
 		f.template = &l.templates[i]
 		texts, is := f.texts(row)
 		if is != isValue {
-			f.unknown = f.unknown || is == isUnknown
+			if is == isUnknown {
+				f.unknown = true
+				f.plan.lacks.add(f.template, everySink)
+			}
 			continue
 		}
 		pending.templates = append(pending.templates, pendingTemplate{f.template, i, texts})

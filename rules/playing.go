@@ -18,6 +18,12 @@ func (r *Recording) Play(record []byte, t *Tally, out Output) error {
 		}
 	case recordGroup:
 		p.group(r.set, t, out)
+	case recordFallback:
+		rule, sink := p.rule(r.set), p.below(len(r.set.sinks))
+		f := Fallback{Of: Kind(p.below(NumKinds)), Kind: Kind(p.below(NumKinds)), Template: string(p.bytes()), Value: string(p.bytes())}
+		if !p.failed {
+			out.Fallback(rule, sink, &f)
+		}
 	case recordLookup:
 		if pending := p.pending(r); pending != nil {
 			out.Lookup(pending)

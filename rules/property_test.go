@@ -26,6 +26,8 @@ func (c *collector) Invalidate(_, _ int, k Kind, value []byte) {
 	c.keys = append(c.keys, bytes.Clone(value))
 }
 
+func (c *collector) Fallback(int, int, *Fallback) {}
+
 func (c *collector) Verdict(_ int, v Verdict) { c.unknown = c.unknown || v == UnknownValue }
 
 func hostile() *rapid.Generator[string] {
@@ -56,7 +58,7 @@ func TestPropertyBothImages(t *testing.T) {
 		for _, v := range [][]string{after, before} {
 			key := []byte("<" + v[0] + "|" + v[1] + ">")
 			switch {
-			case len(key) > MaxKey:
+			case len(key) > MaxValue:
 				over = true
 			case !slices.ContainsFunc(want, func(w []byte) bool { return bytes.Equal(w, key) }):
 				want = append(want, key)

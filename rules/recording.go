@@ -38,6 +38,7 @@ const (
 	recordValue byte = iota
 	recordGroup
 	recordLookup
+	recordFallback
 )
 
 // NewRecording returns a recording for the set's rules.
@@ -97,6 +98,14 @@ func (r *Recording) group(rule, sink int, exact []kindValue, covers [][]kindValu
 	for _, c := range covers {
 		r.values(c)
 	}
+	r.out.Record(r.buf)
+}
+
+// Fallback implements Output.
+func (r *Recording) Fallback(rule, sink int, f *Fallback) {
+	r.begin(recordFallback, rule, sink, int(f.Of), int(f.Kind))
+	r.text(f.Template)
+	r.text(f.Value)
 	r.out.Record(r.buf)
 }
 

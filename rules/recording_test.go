@@ -37,6 +37,8 @@ func (n *noted) Invalidate(rule, sink int, k Kind, value []byte) {
 	n.said = append(n.said, fmt.Sprintf("%d %d %s %q", rule, sink, k, value))
 }
 
+func (n *noted) Fallback(int, int, *Fallback) {}
+
 func (n *noted) Verdict(rule int, v Verdict) { n.verdicts = append(n.verdicts, fmt.Sprint(rule, v)) }
 
 func (n *noted) Lookup(p *Pending) {

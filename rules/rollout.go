@@ -52,23 +52,24 @@ func (r *Rule) off(sink int) bool { return r.shares != nil && r.shares[sink] == 
 // invalidate hands one of the rule's own values to the template's sinks, as far
 // as the rollouts let it.
 func (p *Plan) invalidate(b *boundRule, t *boundTemplate, value []byte, out Output) {
-	b.hand(b.id, t, value, out, p.withheld)
+	b.hand(b.id, t, value, out, &p.lacks, p.withheld)
 }
 
-// hand is invalidate; withheld, if there is one, is told of what a rollout keeps
-// back. What is coarser than the rule's own values (unknown:, collapse:, a
+// hand is invalidate: lacks gets the sinks for which the value is too long, and
+// withheld, if there is one, what a rollout keeps back. What is coarser than the rule's own values (unknown:, collapse:, a
 // TRUNCATE) passes whole unless the share is 0: a part of it would be no
 // substitute.
-func (r *Rule) hand(id int, t *boundTemplate, value []byte, out Output, withheld func(sink int, k Kind, value []byte)) {
-	if r.shares == nil {
-		for _, sink := range t.sinks {
-			out.Invalidate(id, sink, t.kind, value)
-		}
-		return
+func (r *Rule) hand(id int, t *boundTemplate, value []byte, out Output, lacks *lacks, withheld func(sink int, k Kind, value []byte)) {
+	bucket := 0
+	if r.shares != nil {
+		bucket = Bucket(value)
 	}
-	bucket := Bucket(value)
 	for _, sink := range t.sinks {
 		switch {
+		case !r.specs[sink].Caps.Fits(t.kind, value):
+			lacks.add(t, sink)
+		case r.shares == nil:
+			out.Invalidate(id, sink, t.kind, value)
 		case bucket < r.shares[sink]:
 			out.Invalidate(id, sink, t.kind, value)
 		case withheld != nil:

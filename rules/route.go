@@ -63,6 +63,40 @@ func (l *ruleLoader) route(f *rawFields, rule strictyaml.Pos, defaults []int) {
 	if len(l.errs) == before && len(l.r.steps) > 0 {
 		l.routeSteps(&f.Collapse)
 	}
+	if len(l.errs) == before {
+		l.fits(f)
+	}
+}
+
+// fits refuses fixed values that one of their sinks does not take, because of their length.
+func (l *ruleLoader) fits(f *rawFields) {
+	check := func(kind Kind, value string, sinks []int, at strictyaml.Pos) {
+		for _, sink := range sinks {
+			if s := &l.opts.Sinks[sink]; !s.Caps.Fits(kind, []byte(value)) {
+				l.fail(at, "%s; shorten it, or name it under `to` for the sinks that take it", s.tooLong(kind, []byte(value)))
+				return
+			}
+		}
+	}
+	templates := func(kind int, tt []*template) {
+		for _, t := range tt {
+			if fixed, ok := t.fixed(); ok {
+				check(Kind(kind), fixed, t.sinks, strictyaml.Pos{Line: t.line, Column: 1})
+			}
+		}
+	}
+	for k := range NumKinds {
+		templates(k, l.r.values[k])
+		for i := range l.r.steps {
+			templates(k, l.r.steps[i].values[k])
+		}
+		for _, v := range l.r.unknown.values[k] {
+			check(Kind(k), string(v), l.r.routes[k], f.Unknown.node.Key)
+		}
+		for _, v := range l.r.onTruncate.values[k] {
+			check(Kind(k), string(v), l.r.routes[k], f.OnTruncate.node.Key)
+		}
+	}
 }
 
 // routeTo makes sure that a sink under to: is one of the rule's, and takes what

@@ -16,6 +16,8 @@ type SinkSpec struct {
 	Name string
 	// Takes are the kinds that the sink can carry out.
 	Takes KindSet
+	// Caps are the lengths of the values that it takes.
+	Caps Caps
 	// Withheld is the percentage of values that the sink's rollout keeps from it.
 	Withheld int
 	// Hints say what would make the sink take a kind that it does not take.
@@ -76,6 +78,8 @@ type Rule struct {
 	// those that it takes something of, nil without steps.
 	steps  []step
 	climbs [][]int
+	// specs are Options.Sinks.
+	specs []SinkSpec
 	// shares are the percentages of values that each sink gets, nil where all get
 	// all of them.
 	shares []int

@@ -21,12 +21,12 @@ func TestPropertyTagScheme(t *testing.T) {
 		var out kindCollector
 		plan.Eval(&cdc.Change{Op: cdc.Insert, Rel: rel, New: texts([]string{v})}, &out)
 		if out.unknown {
-			require.Greater(r, len("t:")+len(appendTag(nil, []byte(v))), MaxTag)
+			require.Greater(r, len("t:")+len(appendTag(nil, []byte(v))), MaxValue)
 			return
 		}
 		require.Len(r, out.values[Tag], 2)
 		for _, tag := range out.values[Tag] {
-			require.LessOrEqual(r, len(tag), MaxTag)
+			require.LessOrEqual(r, len(tag), MaxValue)
 			require.NotContains(r, tag, ",")
 			require.Equal(r, -1, strings.IndexFunc(tag, func(c rune) bool { return c <= ' ' || c > '~' }), "%q", tag)
 			back, err := url.PathUnescape(tag[2:])
@@ -41,9 +41,9 @@ func TestTagCapIsAfterEscaping(t *testing.T) {
 	rel := relation(cdc.IdentityFull, "*v")
 	plan := allRule(t, "tags: [\"{v}\"]\nunknown: {generations: [u]}").Bind(rel)
 	for v, unknown := range map[string]bool{
-		strings.Repeat("a", MaxTag): false, strings.Repeat("a", MaxTag+1): true,
-		strings.Repeat(" ", MaxTag/3): false, strings.Repeat(" ", MaxTag/3+1): true,
-		strings.Repeat("ü", MaxTag/6) + "abcd": false, strings.Repeat("ü", MaxTag/6) + "abcde": true,
+		strings.Repeat("a", MaxValue): false, strings.Repeat("a", MaxValue+1): true,
+		strings.Repeat(" ", MaxValue/3): false, strings.Repeat(" ", MaxValue/3+1): true,
+		strings.Repeat("ü", MaxValue/6) + "abcd": false, strings.Repeat("ü", MaxValue/6) + "abcde": true,
 	} {
 		var out kindCollector
 		plan.Eval(&cdc.Change{Op: cdc.Insert, Rel: rel, New: texts([]string{v})}, &out)

@@ -10,25 +10,6 @@ import (
 // of a row. Past it the values are unknown.
 const MaxValues = 1000
 
-// Caps on the length of a value in bytes: a longer one cannot have been meant
-// and is replaced by what unknown: names. MaxKey is also that of key prefixes and
-// generations, MaxURL that of URL prefixes.
-const (
-	MaxKey = 512
-	MaxTag = 256
-	MaxURL = 2048
-)
-
-func maxLen(k Kind) int {
-	switch k {
-	case Tag:
-		return MaxTag
-	case URL, URLPrefix:
-		return MaxURL
-	}
-	return MaxKey
-}
-
 // compile reads a template and puts the file's vars in: a list makes several
 // templates. label begins every message. After a finding it returns nil.
 func (l *ruleLoader) compile(kind Kind, text strictyaml.Text, label string) []*template {

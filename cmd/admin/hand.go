@@ -119,11 +119,14 @@ type Parked struct {
 	Items    []Value   `json:"items"`
 }
 
-// Value is one invalidation.
+// Value is one invalidation; or, where Template is set, a template whose values could not be built
+// for Count changes.
 type Value struct {
-	Rule  string `json:"rule"`
-	Kind  string `json:"kind"`
-	Value string `json:"value"`
+	Rule     string `json:"rule"`
+	Kind     string `json:"kind,omitempty"`
+	Value    string `json:"value,omitempty"`
+	Template string `json:"template,omitempty"`
+	Count    int    `json:"count,omitempty"`
 }
 
 // UnparkRequest names parked messages: by id, or all of a sink, or all.

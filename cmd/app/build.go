@@ -252,6 +252,21 @@ type lane struct {
 	manual *stream.ManualConsumer
 }
 
+// parks is what stores what a sink does not take. In shadow mode nothing is purged, so what could not
+// be built is not due either.
+func (a *App) parks(s config.Sink, log *slog.Logger) func(ctx context.Context, b *rules.Batch, cause error) error {
+	if !s.Shadow {
+		return a.stream.Park
+	}
+	return func(ctx context.Context, b *rules.Batch, cause error) error {
+		if !b.Unbuilt() {
+			return a.stream.Park(ctx, b, cause)
+		}
+		log.Debug("shadow: not parked", "err", cause)
+		return nil
+	}
+}
+
 // newLanes opens a lane for every sink, at the place where it left off.
 func (a *App) newLanes(ctx context.Context) error {
 	metrics := delivery.NewMetrics(a.working)
@@ -296,7 +311,7 @@ func (a *App) newLanes(ctx context.Context) error {
 			FlushPace: t.spec.FlushPace, FlushAtMost: t.spec.FlushAtMost,
 			MaxPutOff: maxPutOff(a.stream.MaxBytes(), t.spec.MaxBacklog), Overflow: overflow,
 			Flush: func() []rules.Invalidation { return (*a.plans.Load())[i] },
-			Park:  a.stream.Park, Board: a.board, Metrics: metrics, Logger: log, Tracer: a.opts.Tracer,
+			Park:  a.parks(t.spec, log), Board: a.board, Metrics: metrics, Logger: log, Tracer: a.opts.Tracer,
 			Collapsed: func(rule string, values int) { a.routing.Collapsed(rule, t.spec.Name, values) },
 			Flushing:  func(reason string) { a.incidents.add("flush", t.spec.Name, reason) },
 		})

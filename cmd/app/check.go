@@ -26,7 +26,7 @@ type Finding struct {
 	// lose purges or cannot be reached.
 	Input bool   `json:"input"`
 	Text  string `json:"text"`
-	// Note marks what is worth knowing and no fault.
+	// Note marks what is worth knowing and loses no purge.
 	Note bool `json:"note,omitempty"`
 }
 
@@ -42,6 +42,7 @@ func Check(ctx context.Context, cfg *config.Config, offline bool) []Finding {
 		c.add(true, err)
 		if err == nil {
 			c.prove(set, lock, nil)
+			c.tooLong(set, lock)
 		}
 		return c.findings
 	}
@@ -135,6 +136,7 @@ func (c *checker) database(ctx context.Context, cfg *config.Config, set *rules.S
 		}
 		return postgres.InspectIdentities(ctx, conn, t)
 	})
+	c.tooLong(set, live)
 	c.drift(cfg, set, lock, live)
 	faults, err := cfg.Postgres.FailoverFaults(ctx, conn)
 	c.add(false, err)
@@ -236,10 +238,10 @@ func (c *checker) sink(ctx context.Context, s config.Sink) {
 func ExitCode(findings []Finding) int {
 	code := 0
 	for _, f := range findings {
-		if f.Input {
+		switch {
+		case f.Input:
 			return 2
-		}
-		if !f.Note {
+		case !f.Note:
 			code = 1
 		}
 	}

@@ -247,6 +247,15 @@ func (a *App) Parked(ctx context.Context, sink string, limit int) ([]admin.Parke
 		for _, inv := range p.Batch.Invalidations(nil) {
 			entry.Items = append(entry.Items, admin.Value{Rule: inv.Rule, Kind: inv.Kind.String(), Value: inv.Value})
 		}
+		for _, item := range p.Batch.Items {
+			for _, u := range item.Unbuilt {
+				v := admin.Value{Rule: item.Rule, Template: u.Template, Count: u.Count}
+				if u.Of != rules.Everything { // else of a message, which may name any kind
+					v.Kind = u.Of.String()
+				}
+				entry.Items = append(entry.Items, v)
+			}
+		}
 		out = append(out, entry)
 		return len(out) < limit
 	})
@@ -272,16 +281,23 @@ func (a *App) Unpark(ctx context.Context, r admin.UnparkRequest) (int, error) {
 			ids = append(ids, p.ID)
 		}
 	}
-	for done, id := range ids {
-		if err := do(ctx, id); err != nil {
-			if errors.Is(err, stream.ErrNoParked) {
-				return done, &admin.NotFoundError{What: fmt.Sprintf("parked message %d", id)}
-			}
+	done := 0
+	for _, id := range ids {
+		switch err := do(ctx, id); {
+		case err == nil:
+			done++
+		case len(r.IDs) == 0 && (errors.Is(err, stream.ErrNoParked) || errors.Is(err, stream.ErrNoValues)):
+			// Dropped, or counted up, since it was listed; or there is nothing to retry.
+		case errors.Is(err, stream.ErrNoParked):
+			return done, &admin.NotFoundError{What: fmt.Sprintf("parked message %d", id)}
+		case errors.Is(err, stream.ErrNoValues):
+			return done, &admin.BadRequestError{Err: err}
+		default:
 			return done, err
 		}
 	}
-	a.log.Info("parked messages handled by hand", "action", r.Action, "count", len(ids))
-	return len(ids), nil
+	a.log.Info("parked messages handled by hand", "action", r.Action, "count", done)
+	return done, nil
 }
 
 // Tail implements admin.Hand. The first call of each, with nil, says that it

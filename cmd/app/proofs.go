@@ -88,3 +88,18 @@ func (c *checker) drift(cfg *config.Config, set *rules.Set, lock, live *rules.Ca
 		c.add(false, errors.New(lock.File+": "+d+"; rule tests are not about this database any more: walpurge rules lock -c "+cfg.File))
 	}
 }
+
+// tooLong notes templates whose values may be longer than a sink takes. That loses no purge, so it
+// is no finding: something coarser is purged then, or an item is parked, which status and alerts
+// tell.
+func (c *checker) tooLong(set *rules.Set, catalog *rules.Catalog) {
+	for _, t := range set.TooLong(catalog) {
+		after := fmt.Sprintf("one item is then parked at %s, until somebody has purged what the template names", t.Sink)
+		if !t.Fallback.Parked() {
+			after = fmt.Sprintf("%s is then purged there, at most once a minute", t.Fallback.Value)
+		}
+		c.findings = append(c.findings, Finding{Note: true, Text: fmt.Sprintf(
+			"%s:%d: rule %q: %s %q reads %s and may be longer than %s takes (%d bytes); %s; give the rule an `unknown` for %s, or hash the column in the rule and in the application alike, like {md5(...)}",
+			t.File, t.Line, t.Rule, t.Kind, t.Template, strings.Join(t.Reads, ", "), t.Sink, t.Cap, after, t.Sink)})
+	}
+}

@@ -22,7 +22,8 @@ func checkCommand() *cobra.Command {
 		Short: "Find what is wrong before it is: files, database, stream, sinks",
 		Long: "Print one line per finding with its fix. Exit 0 if there is none, 1 for what would lose purges\n" +
 			"or cannot be reached, 2 for input that cannot be used. Notes do not change the exit code: one says\n" +
-			"when the running daemon does not have these files yet. Nothing is created or changed.",
+			"when the running daemon does not have these files yet, others which values may become too long.\n" +
+			"Nothing is created or changed.",
 		Example: "  walpurge check -c walpurge.yaml\n  walpurge check -c walpurge.yaml --offline",
 		Args:    cobra.NoArgs,
 	}

@@ -22,7 +22,8 @@ func rulesExplainCommand() *cobra.Command {
 		Short: "Say which rules match a change, what they purge, and why not",
 		Long: "Show what every rule of a table makes of one change: whether it matches, what its templates come\n" +
 			"to, and what each sink gets. The change is written in the words of a rule test, as JSON or YAML; or\n" +
-			"it is a live row, read in a transaction that cannot write, as the log would carry it.\n" +
+			"it is a live row, read in a transaction that cannot write, as the log would carry it; then lookups\n" +
+			"are put to the database, too. Where a value could not be built, it says what is purged or parked instead.\n" +
 			"The output holds values of the row.",
 		Example: "  walpurge rules explain -c walpurge.yaml --change '{\"table\": \"public.products\", \"insert\": {\"id\": 7}}'\n" +
 			"  walpurge rules explain -c walpurge.yaml --change @change.json --json\n" +
@@ -62,7 +63,7 @@ func rulesExplainCommand() *cobra.Command {
 		if live.db && !*asJSON {
 			printLive(cmd.OutOrStdout(), c.Change)
 		}
-		explained := c.Explain(set)
+		explained := live.explain(cmd.Context(), cfg, set, c)
 		if *asJSON {
 			out, err := rulestest.MarshalExplanations(explained)
 			if err != nil {
@@ -135,7 +136,7 @@ func printExplanation(out io.Writer, e rules.Explanation) {
 		if p.Withheld {
 			withheld = " (kept back by rollout)"
 		}
-		fmt.Fprintf(out, "  -> %s: %s%s\n", p.Sink, strings.TrimSpace(p.Kind.String()+" "+valueOf(p)), withheld)
+		fmt.Fprintf(out, "  -> %s: %s%s\n", p.Sink, purgeText(p), withheld)
 	}
 }
 
@@ -170,18 +171,48 @@ func printExpansion(out io.Writer, indent string, x rules.Expansion) {
 	if made == "" {
 		made = "nothing"
 	}
-	unknown := ""
-	if x.Unknown {
-		unknown = "; `unknown` stands in"
-	}
-	fmt.Fprintf(out, "%s%s %s%s: %s%s%s\n", indent, x.Kind, rulestest.Printable(x.Template), from, made, reason(x.Skipped), unknown)
+	fmt.Fprintf(out, "%s%s %s%s: %s%s%s\n", indent, x.Kind, rulestest.Printable(x.Template), from, made, reason(x.Skipped), insteadText(x))
 }
 
-func valueOf(p rules.Purge) string {
-	if p.Kind == rules.Everything {
+// insteadText says what happens for values that could not be built.
+func insteadText(x rules.Expansion) string {
+	switch {
+	case !x.Unknown:
 		return ""
+	case len(x.Instead) == 0:
+		return "; `unknown` stands in"
 	}
-	return rulestest.Printable(p.Value)
+	var parts []string
+	for _, i := range x.Instead {
+		if i.Parked() {
+			parts = append(parts, "parked at "+i.Sink)
+			continue
+		}
+		parts = append(parts, fmt.Sprintf("%s purge %s at %s", patternWord(i.Kind), rulestest.Printable(i.Value), i.Sink))
+	}
+	return "; no `unknown`: " + strings.Join(parts, ", ")
+}
+
+func patternWord(k rules.Kind) string {
+	if k == rules.KeyPattern {
+		return "pattern"
+	}
+	return "prefix"
+}
+
+// purgeText says what a sink gets.
+func purgeText(p rules.Purge) string {
+	switch {
+	case p.Parked && p.Kind == rules.Everything: // of a message, which may name any kind
+		return "parked, one item for " + rulestest.Printable(p.For)
+	case p.Parked:
+		return fmt.Sprintf("parked, one item for %s %s", p.Kind, rulestest.Printable(p.For))
+	case p.Kind == rules.Everything:
+		return p.Kind.String()
+	case p.For != "":
+		return fmt.Sprintf("%s %s, at most once a minute", p.Kind, rulestest.Printable(p.Value))
+	}
+	return p.Kind.String() + " " + rulestest.Printable(p.Value)
 }
 
 func stateOf(c rules.ColumnValue) string {

@@ -45,6 +45,7 @@ sinks: {cache: {valkey: {url: "valkey://cache"}, flush: {key_patterns: ["*"]}}}
 `,
 		`{"message": {"prefix": "cache.purge", "content": {"keys": ["home", ""]}}}`: `rule hand (shop.yaml:7) matches: it carries out messages with this prefix; what cannot be used: keys[1] is empty
   -> cache: key home
+  -> cache: parked, one item for cache.purge
 `,
 	} {
 		code, stdout, stderr := call("", "rules", "explain", "--change", change)

@@ -6,6 +6,7 @@ import (
 	"io"
 	"net/url"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -70,6 +71,10 @@ func printParked(out io.Writer, list []admin.Parked) {
 	for _, p := range list {
 		fmt.Fprintf(out, "%d  %s  %s  %s\n", p.ID, p.Sink, p.ParkedAt.Format(time.RFC3339), p.Error)
 		for _, v := range p.Items {
+			if v.Template != "" {
+				fmt.Fprintf(out, "    %s (rule %s): not built for %d changes\n", strings.TrimSpace(v.Kind+" "+v.Template), v.Rule, v.Count)
+				continue
+			}
 			// Values are data: a control character must not reach the terminal.
 			fmt.Fprintf(out, "    %s %s (rule %s)\n", v.Kind, strconv.Quote(v.Value), v.Rule)
 		}

@@ -108,12 +108,13 @@ rule stock (shop.yaml:8) does not match: delete is not among its ops
     row.status != "draft": unknown (column "status" was not carried by the stream)
       old.status is not carried
   key product:{id} from the old row: product:7
-  key product:slug:{slug} from the old row: nothing (column "slug" was not carried by the stream); ` + "`unknown`" + ` stands in
+  key product:slug:{slug} from the old row: nothing (column "slug" was not carried by the stream); no ` + "`unknown`" + `: pattern purge product:slug:* at cache
   tag product-{id} from the old row: product-7
   tag merchant-{merchant_id} from the old row: nothing (column "merchant_id" was not carried by the stream); ` + "`unknown`" + ` stands in
   -> cache: key product:7
   -> edge: tag product-7
   -> edge: tag products
+  -> cache: key_pattern product:slug:*, at most once a minute
 
 rule stock (shop.yaml:8) does not match: delete is not among its ops
 `
@@ -152,6 +153,7 @@ rule stock (shop.yaml:8) matches: a truncate is handled whatever the condition s
 		map[string]any{"sink": "cache", "kind": "key", "value": "product:7"},
 		map[string]any{"sink": "edge", "kind": "tag", "value": "product-7"},
 		map[string]any{"sink": "edge", "kind": "tag", "value": "products"},
+		map[string]any{"sink": "cache", "kind": "key_pattern", "value": "product:slug:*", "for": "product:slug:{slug}"},
 	}, out[0]["purges"])
 	require.Equal(t, map[string]any{"rule": "stock", "file": "shop.yaml", "line": 8.0, "matched": false, "why": "delete is not among its ops",
 		"tried": []any{}, "templates": []any{}, "purges": []any{}}, out[1])

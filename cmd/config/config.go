@@ -88,6 +88,8 @@ type Sink struct {
 	SecondPurge time.Duration
 	// Takes are the kinds that rules may send it.
 	Takes rules.KindSet
+	// Caps are the lengths of the values that it takes.
+	Caps rules.Caps
 	// Hints say what to write in the sink's block for it to take a kind.
 	Hints map[rules.Kind]string
 	// Shadow counts and logs purges without carrying them out.
@@ -148,7 +150,7 @@ type Log struct {
 func (c *Config) Specs() []rules.SinkSpec {
 	out := make([]rules.SinkSpec, len(c.Sinks))
 	for i, s := range c.Sinks {
-		out[i] = rules.SinkSpec{Name: s.Name, Takes: s.Takes, Hints: s.Hints, Withheld: s.Withheld}
+		out[i] = rules.SinkSpec{Name: s.Name, Takes: s.Takes, Caps: s.Caps, Hints: s.Hints, Withheld: s.Withheld}
 	}
 	return out
 }

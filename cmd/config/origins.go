@@ -61,6 +61,7 @@ func (l *loader) origins(s *Sink, raw *rawSink) (kinds int, can rules.KindSet, a
 	if b := raw.Varnish; b != nil {
 		kinds++
 		s.Varnish, can, accepts = &b.Config, b.Config.Kinds(), b.Config.Accepts
+		s.Caps = b.Caps()
 		l.varnish(b)
 		if f := raw.Flush; f != nil && f.Everything.Value && !b.Bans {
 			l.failf(f.Everything.Pos, "flush.everything: Varnish does that by a ban; add bans: true and the VCL for it, or write flush: {tags: [...]} with a tag that every object carries")
@@ -70,6 +71,7 @@ func (l *loader) origins(s *Sink, raw *rawSink) (kinds int, can rules.KindSet, a
 	if b := raw.CloudFront; b != nil {
 		kinds++
 		s.CloudFront, can = &b.Config, b.Config.Kinds()
+		s.Caps = b.Caps()
 		check := b.Config
 		if l.unset(check.DistributionID) {
 			check.DistributionID = "EOFFLINE0000"
@@ -93,6 +95,7 @@ func (l *loader) origins(s *Sink, raw *rawSink) (kinds int, can rules.KindSet, a
 	if b := raw.Webhook; b != nil {
 		kinds++
 		s.Webhook, can = &b.Config, b.Config.Kinds()
+		s.Caps = b.Caps()
 		l.webhook(b)
 	}
 	return kinds, can, accepts

@@ -61,7 +61,7 @@ func (l *loader) sink(cfg *Config, name string, at strictyaml.Pos, raw *rawSink,
 	if b := raw.Valkey; b != nil {
 		kinds++
 		s.Valkey, can = &b.Config, b.Config.Kinds()
-		s.Hints = b.Hints()
+		s.Hints, s.Caps = b.Hints(), b.Caps()
 		check := b.Config
 		if l.unset(check.URL) {
 			check.URL = "valkeys://offline"
@@ -73,6 +73,7 @@ func (l *loader) sink(cfg *Config, name string, at strictyaml.Pos, raw *rawSink,
 	if b := raw.Cloudflare; b != nil {
 		kinds++
 		s.Cloudflare, can, accepts = &b.Config, b.Config.Kinds(), b.Config.Accepts
+		s.Caps = b.Caps()
 		check := b.Config
 		if l.unset(check.ZoneID) {
 			check.ZoneID = strings.Repeat("0", 32)
@@ -93,6 +94,7 @@ func (l *loader) sink(cfg *Config, name string, at strictyaml.Pos, raw *rawSink,
 	if b := raw.Fastly; b != nil {
 		kinds++
 		s.Fastly, can, accepts = &b.Config, b.Config.Kinds(), b.Config.Accepts
+		s.Caps = b.Caps()
 		check := b.Config
 		if l.unset(check.ServiceID) {
 			check.ServiceID = "0"

@@ -15,8 +15,10 @@ import (
 type told []string
 
 func (o *told) Invalidate(_, _ int, _ rules.Kind, value []byte) { *o = append(*o, string(value)) }
-func (o *told) Verdict(int, rules.Verdict)                      {}
-func (o *told) Lookup(*rules.Pending)                           {}
+func (o *told) Fallback(int, int, *rules.Fallback)              {}
+
+func (o *told) Verdict(int, rules.Verdict) {}
+func (o *told) Lookup(*rules.Pending)      {}
 
 // What docs/rules.md tells applications to write into their headers is what rules
 // make of the same value.

@@ -46,6 +46,37 @@ type item struct {
 	Base64      map[string][]string `json:"base64,omitempty"`
 	Collapse    []coarser           `json:"collapse,omitempty"`
 	Every       string              `json:"every,omitempty"`
+	Unbuilt     []unbuilt           `json:"unbuilt,omitempty"`
+}
+
+// unbuilt is the JSON form of a template whose values could not be built.
+type unbuilt struct {
+	Template string `json:"template"`
+	Of       string `json:"of"`
+	Count    int    `json:"count"`
+}
+
+func encodeUnbuilt(all []rules.Unbuilt) []unbuilt {
+	out := make([]unbuilt, len(all))
+	for i, u := range all {
+		out[i] = unbuilt{Template: u.Template, Of: u.Of.String(), Count: u.Count}
+	}
+	return out
+}
+
+// decodeUnbuilt takes a kind that this program does not know for one that may be any.
+func decodeUnbuilt(all []unbuilt) []rules.Unbuilt {
+	var out []rules.Unbuilt
+	for _, u := range all {
+		of := rules.Everything
+		for k := range rules.Everything {
+			if k.String() == u.Of {
+				of = k
+			}
+		}
+		out = append(out, rules.Unbuilt{Template: u.Template, Of: of, Count: u.Count})
+	}
+	return out
 }
 
 func (i *item) list(k rules.Kind) *[]string {
@@ -91,6 +122,7 @@ func decodeItem(in *item) (rules.Item, error) {
 	if out.Coarser, err = decodeCoarser(in.Collapse); err != nil {
 		return out, err
 	}
+	out.Unbuilt = decodeUnbuilt(in.Unbuilt)
 	out.Every, err = parsePeriod(in.Every)
 	return out, err
 }

@@ -119,6 +119,13 @@ func appendItem(out []byte, item *rules.Item) ([]byte, error) {
 	if item.Every > 0 {
 		out = appendText(append(out, `,"every":`...), period(item.Every))
 	}
+	if len(item.Unbuilt) > 0 {
+		raw, err := json.Marshal(encodeUnbuilt(item.Unbuilt))
+		if err != nil {
+			return nil, err
+		}
+		out = append(append(out, `,"unbuilt":`...), raw...)
+	}
 	return append(out, '}'), nil
 }
 

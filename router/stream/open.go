@@ -64,6 +64,12 @@ type Stream struct {
 	// numbers that this process has given, by sink.
 	manualMu      sync.Mutex
 	manualNumbers map[string]uint64
+
+	// unbuiltMu guards unbuilt and holds for as long as an item is replaced by another.
+	unbuiltMu sync.Mutex
+	// unbuilt are by sink the parked items of templates whose values could not be built; a sink is
+	// read when it is first asked for.
+	unbuilt map[string]map[unbuiltKey]uint64
 }
 
 // Open creates the pipeline's streams or brings them to the configured limits.

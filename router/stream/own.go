@@ -88,6 +88,9 @@ func (r *own) item(i *item) {
 	if r.has(`,"every":`) {
 		i.Every = r.text()
 	}
+	if r.has(`,"unbuilt":`) {
+		r.any(&i.Unbuilt)
+	}
 	r.must(`}`)
 }
 

@@ -23,20 +23,34 @@ type parked struct {
 
 // Park stores invalidations that a sink refused for good, and returns once that
 // is durable. They stay until a human retries or drops them.
+//
+// A batch that says which templates lack values becomes one item for each rule and
+// template, whose count rises as long as it is there.
 func (s *Stream) Park(ctx context.Context, b *rules.Batch, cause error) error {
-	batch, err := encode(s.cfg.Pipeline, b)
-	if err != nil {
-		return err
+	if b.Unbuilt() {
+		return s.parkUnbuilt(ctx, b, cause)
 	}
-	data, err := json.Marshal(parked{V: 1, ParkedAt: time.Now().UTC(), Error: cause.Error(), Batch: batch})
-	if err != nil {
+	if _, err := s.storeParked(ctx, b, time.Now(), cause.Error()); err != nil {
 		return err
-	}
-	if _, err := s.js.PublishMsg(ctx, &nats.Msg{Subject: parkedSubject(s.cfg.Pipeline, b.Sink), Data: data}); err != nil {
-		return fmt.Errorf("park: %w", err)
 	}
 	failpoint.Crash("parking")
 	return s.sync()
+}
+
+func (s *Stream) storeParked(ctx context.Context, b *rules.Batch, at time.Time, cause string) (seq uint64, err error) {
+	batch, err := encode(s.cfg.Pipeline, b)
+	if err != nil {
+		return 0, err
+	}
+	data, err := json.Marshal(parked{V: 1, ParkedAt: at.UTC(), Error: cause, Batch: batch})
+	if err != nil {
+		return 0, err
+	}
+	ack, err := s.js.PublishMsg(ctx, &nats.Msg{Subject: parkedSubject(s.cfg.Pipeline, b.Sink), Data: data})
+	if err != nil {
+		return 0, fmt.Errorf("park: %w", err)
+	}
+	return ack.Sequence, nil
 }
 
 // Parked counts the parked messages of every sink.

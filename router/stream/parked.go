@@ -70,6 +70,9 @@ func (s *Stream) RetryParked(ctx context.Context, id uint64) error {
 	if err != nil {
 		return err
 	}
+	if p.Batch.Unbuilt() {
+		return fmt.Errorf("retry parked %d: %w", id, ErrNoValues)
+	}
 	if err := s.PublishManual(ctx, p.Batch); err != nil {
 		return err
 	}

@@ -7,18 +7,21 @@ import (
 	"github.com/walpurge/walpurge/rules/strictyaml"
 )
 
-// kindWords are the plural names that files use, in the order of rules.Kind.
+// parked is the place behind the kinds of the templates, as written, whose values are parked.
+const parked = rules.Kind(rules.NumKinds)
+
+// kindWords are the plural names that files use, in the order of rules.Kind, and parked.
 func kindWords() []string {
 	out := make([]string, rules.NumKinds)
 	for k := range out {
 		out[k] = rules.Kind(k).Plural()
 	}
-	return out
+	return append(out, "parked")
 }
 
 // values are what a sink gets, by kind; the text of a value is the name of a
 // rule that asked for it, or empty where it is expected.
-type values [rules.NumKinds]map[string]string
+type values [rules.NumKinds + 1]map[string]string
 
 // mention makes a kind one that was named, if only for nothing.
 func (v *values) mention(k rules.Kind) {

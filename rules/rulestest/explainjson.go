@@ -28,14 +28,21 @@ func MarshalExplanations(explained []rules.Explanation) ([]byte, error) {
 		Error  string `json:"error,omitempty"`
 		Terms  []term `json:"terms"`
 	}
+	type instead struct {
+		Sink   string `json:"sink"`
+		Kind   string `json:"kind,omitempty"`
+		Value  string `json:"value,omitempty"`
+		Parked bool   `json:"parked,omitempty"`
+	}
 	type template struct {
-		Kind     string   `json:"kind"`
-		Template string   `json:"template"`
-		Sinks    []string `json:"sinks"`
-		Image    string   `json:"image,omitempty"`
-		Values   []string `json:"values"`
-		Skipped  string   `json:"skipped,omitempty"`
-		Unknown  bool     `json:"unknown"`
+		Kind     string    `json:"kind"`
+		Template string    `json:"template"`
+		Sinks    []string  `json:"sinks"`
+		Image    string    `json:"image,omitempty"`
+		Values   []string  `json:"values"`
+		Skipped  string    `json:"skipped,omitempty"`
+		Unknown  bool      `json:"unknown"`
+		Instead  []instead `json:"instead,omitempty"`
 	}
 	type asked struct {
 		Lookup  string   `json:"lookup"`
@@ -55,6 +62,8 @@ func MarshalExplanations(explained []rules.Explanation) ([]byte, error) {
 		Kind     string `json:"kind"`
 		Value    string `json:"value"`
 		Withheld bool   `json:"withheld,omitempty"`
+		For      string `json:"for,omitempty"`
+		Parked   bool   `json:"parked,omitempty"`
 	}
 	type explanation struct {
 		Rule      string     `json:"rule"`
@@ -84,7 +93,15 @@ func MarshalExplanations(explained []rules.Explanation) ([]byte, error) {
 			x.Tried = append(x.Tried, y)
 		}
 		expansion := func(t rules.Expansion) template {
-			return template{t.Kind.String(), t.Template, append([]string{}, t.Sinks...), t.Image, append([]string{}, t.Values...), t.Skipped, t.Unknown}
+			x := template{t.Kind.String(), t.Template, append([]string{}, t.Sinks...), t.Image, append([]string{}, t.Values...), t.Skipped, t.Unknown, nil}
+			for _, i := range t.Instead {
+				y := instead{Sink: i.Sink, Parked: i.Parked()}
+				if !y.Parked {
+					y.Kind, y.Value = i.Kind.String(), i.Value
+				}
+				x.Instead = append(x.Instead, y)
+			}
+			return x
 		}
 		for _, t := range e.Templates {
 			x.Templates = append(x.Templates, expansion(t))
@@ -103,7 +120,7 @@ func MarshalExplanations(explained []rules.Explanation) ([]byte, error) {
 			x.Lookups = append(x.Lookups, asked{q.Lookup, q.Image, q.SQL, append([]string{}, q.Args...), q.Rows, q.Skipped, q.Unknown})
 		}
 		for _, p := range e.Purges {
-			x.Purges = append(x.Purges, purge{p.Sink, p.Kind.String(), p.Value, p.Withheld})
+			x.Purges = append(x.Purges, purge{p.Sink, p.Kind.String(), p.Value, p.Withheld, p.For, p.Parked})
 		}
 		all = append(all, x)
 	}

@@ -173,8 +173,9 @@ func TestParseChange(t *testing.T) {
 
 // Every kind of the rules has its word here.
 func TestKindWords(t *testing.T) {
-	require.Len(t, kindWords(), rules.NumKinds)
-	for k, word := range kindWords() {
+	require.Len(t, kindWords(), rules.NumKinds+1)
+	require.Equal(t, "parked", kindWords()[parked])
+	for k, word := range kindWords()[:rules.NumKinds] {
 		require.True(t, strings.HasPrefix(word, rules.Kind(k).String()), word)
 	}
 }

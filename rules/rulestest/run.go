@@ -59,6 +59,19 @@ func (g *gathered) Invalidate(rule, sink int, k rules.Kind, value []byte) {
 	g.got.of(name).add(k, string(value), g.rules[rule].Name)
 }
 
+// Fallback implements rules.Output.
+func (g *gathered) Fallback(rule, sink int, f *rules.Fallback) {
+	if !f.Parked() {
+		g.Invalidate(rule, sink, f.Kind, []byte(f.Value))
+		return
+	}
+	name := ""
+	if !g.overall {
+		name = g.sinks[sink]
+	}
+	g.got.of(name).add(parked, f.Template, g.rules[rule].Name)
+}
+
 // Lookup implements rules.Output.
 func (g *gathered) Lookup(p *rules.Pending) { g.set.Fill(p, g.event.Answer(p.Query), g) }
 

@@ -121,6 +121,12 @@ func (c Config) Kinds() rules.KindSet {
 	return rules.Kinds(rules.Tag, rules.URL, rules.URLPrefix, rules.Everything)
 }
 
+// Caps returns how long values may be: tags as Cloudflare stores them, and URLs and prefixes up to
+// our own bound.
+func (c Config) Caps() rules.Caps {
+	return rules.Caps{Bytes: [rules.NumKinds]int{rules.Tag: maxTag, rules.URL: maxURL, rules.URLPrefix: maxURL}}
+}
+
 // Accepts says why the sink can never carry out an invalidation, nil if it may:
 // the form of its value, and whether there is a zone for its host.
 func (c Config) Accepts(inv rules.Invalidation) error {

@@ -90,6 +90,12 @@ func (c Config) Kinds() rules.KindSet {
 	return k
 }
 
+// Caps returns how long values may be. Hosts are not part of paths, and the path of a prefix ends in
+// a *.
+func (c Config) Caps() rules.Caps {
+	return rules.Caps{Bytes: [rules.NumKinds]int{rules.Tag: maxTag, rules.URL: maxPath, rules.URLPrefix: maxPath - 1}, PathOnly: true}
+}
+
 // What a distribution may have in progress at a time: 3,000 paths without a
 // wildcard, and 15 with one (InvalidationLimits in the developer guide). One call
 // takes a third of the former, and as many requests as it needs for the latter.

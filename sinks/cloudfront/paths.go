@@ -84,7 +84,7 @@ func (c Config) path(inv rules.Invalidation) (string, error) {
 		if err != nil {
 			return "", err
 		}
-		return u.RequestURI(), c.checkHost(u.Host)
+		return short(u.RequestURI(), c.checkHost(u.Host))
 	case inv.Kind == rules.URLPrefix:
 		if err := checkPath(inv.Value); err != nil {
 			return "", err
@@ -93,7 +93,7 @@ func (c Config) path(inv rules.Invalidation) (string, error) {
 		if err != nil {
 			return "", err
 		}
-		return path + "*", c.checkHost(host)
+		return short(path+"*", c.checkHost(host))
 	case inv.Kind == rules.Tag:
 		return "", errors.New("cannot purge by tag; that takes tags: true, and a CacheTagConfig of the distribution")
 	}
@@ -116,13 +116,19 @@ func (c Config) checkHost(host string) error {
 	return errors.New("a URL of a host that is not among `hosts`; add it, or send such URLs to another sink")
 }
 
-// maxPath is the longest path that CloudFront takes.
+// maxPath is the longest path that CloudFront takes, a * at its end included
+// (invalidation-specifying-objects in the developer guide).
 const maxPath = 4000
 
-func checkPath(v string) error {
-	if len(v) > maxPath {
-		return fmt.Errorf("a URL of %d bytes, at most %d fit", len(v), maxPath)
+// short refuses a path that is too long, unless it is refused already.
+func short(path string, err error) (string, error) {
+	if err == nil && len(path) > maxPath {
+		err = fmt.Errorf("a path of %d bytes, at most %d fit", len(path), maxPath)
 	}
+	return path, err
+}
+
+func checkPath(v string) error {
 	for i := range len(v) {
 		switch c := v[i]; {
 		case c <= ' ' || c > '~':

@@ -65,7 +65,7 @@ func (a *again) owners(group []ready) (owners, rest []ready) {
 		return nil, group
 	}
 	for _, r := range group {
-		if r.final && !r.skipped && size(r) > 0 {
+		if r.final && !r.skipped && (size(r) > 0 || r.passed) {
 			owners = append(owners, r)
 		} else {
 			rest = append(rest, r)

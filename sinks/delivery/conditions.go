@@ -24,6 +24,7 @@ var (
 	coarsened = condition.Text{Level: slog.LevelInfo, On: "coarser values replace those of a backlog"}
 	replaced  = condition.Text{Level: slog.LevelWarn, On: "the sink refuses a value for good, coarser ones were purged in its place"}
 	parks     = condition.Text{Level: slog.LevelError, On: "the sink refuses invalidations for good, they are parked"}
+	unbuilds  = condition.Text{Level: slog.LevelError, On: "values of a template could not be built, and no purge that the sink takes covers them: one item is parked for all such changes"}
 	overflows = condition.Text{Level: slog.LevelError, On: "the lane is past its share of the stream, a flush replaces its backlog"}
 )
 

@@ -2,6 +2,7 @@ package delivery
 
 import (
 	"container/heap"
+	"slices"
 	"time"
 
 	"github.com/walpurge/walpurge/rules"
@@ -14,6 +15,10 @@ const (
 	// time. It is a quarter of what the stream hands out unacknowledged.
 	maxPutOff       = 4096
 	maxPutOffValues = 100_000
+	// maxPassed and maxPassedXIDs bound the messages, and the transactions in them, that are
+	// acknowledged because newer ones hold what they put off. They are in memory only.
+	maxPassed     = 1 << 17
+	maxPassedXIDs = 1 << 18
 	// maxPaced bounds the values whose last purge is remembered. One that is
 	// forgotten is purged at once.
 	maxPaced = 100_000
@@ -35,6 +40,8 @@ type pacer struct {
 	due   waitHeap
 	// owed are the messages with values put off, oldest first.
 	owed []*owed
+	// passable are messages that may have passed on all that they owe.
+	passable []*owed
 }
 
 type noted struct {
@@ -50,8 +57,14 @@ type wait struct {
 	due   time.Time
 	place int // in the heap
 	owed  []*owed
-	// items are those that asked, for what stands for the value in its rule.
+	// holder is the newest message that owes the value. As long as the stream holds that, it need
+	// not hold the others for it.
+	holder *owed
+	// items are those that asked, for what stands for the value in its rule. Those without
+	// coarser values say the same, so there is one of them at most.
 	items []*rules.Item
+	// coarse is set where an item has coarser values. Then each message keeps its own.
+	coarse bool
 }
 
 // owed is a message that is done but for values put off.
@@ -59,6 +72,12 @@ type owed struct {
 	ready ready
 	left  int
 	waits []*wait
+	// passed is how many of what is left a newer message owes, too; acked that all are and the
+	// stream was told.
+	passed int
+	acked  bool
+	// values is the size of the message.
+	values int
 }
 
 func newPacer() *pacer { return &pacer{last: map[value]time.Time{}, waits: map[value]*wait{}} }
@@ -95,13 +114,53 @@ func (p *pacer) putOff(o *owed, v value, item *rules.Item, due time.Time) (share
 		p.waits[v] = w
 		heap.Push(&p.due, w)
 	}
-	w.items = append(w.items, item)
+	coarse := len(item.Coarser) > 0
+	if len(w.items) == 0 || coarse || w.coarse {
+		w.items = append(w.items, item)
+	}
+	w.coarse = w.coarse || coarse
 	if n := len(w.owed); n == 0 || w.owed[n-1] != o {
 		w.owed = append(w.owed, o)
 		o.waits = append(o.waits, w)
 		o.left++
+		p.hold(w, o)
 	}
 	return shared
+}
+
+// hold makes the newer of two messages the one that keeps a value in the stream.
+func (p *pacer) hold(w *wait, o *owed) {
+	older := w.holder
+	if older == nil || o.ready.msg.Seq >= older.ready.msg.Seq {
+		w.holder = o
+	} else {
+		older = o
+	}
+	if older != nil {
+		older.passed++
+		p.passable = append(p.passable, older)
+	}
+}
+
+// passedOn returns the messages of which all that is left is owed by newer ones, too, and forgets
+// what they hold beside their stamps. With second, a message also keeps in the stream what was
+// purged of it and is to be purged a second time.
+func (p *pacer) passedOn(second bool) []*entry {
+	var out []*entry
+	for _, o := range p.passable {
+		switch {
+		case o.acked || o.left == 0 || o.passed < o.left || !o.ready.final:
+		case second && o.values > len(o.waits):
+		case slices.ContainsFunc(o.waits, func(w *wait) bool { return w.coarse }):
+		default:
+			o.acked, o.ready.passed = true, true
+			b := o.ready.msg.Batch
+			o.ready.msg.Batch = &rules.Batch{Sink: b.Sink, Origin: b.Origin, Stamp: b.Stamp}
+			out = append(out, o.ready.entry)
+		}
+	}
+	p.passable = p.passable[:0]
+	return out
 }
 
 // next returns when the first value is due.
@@ -133,9 +192,14 @@ func (p *pacer) done(met []*wait) []ready {
 	var out []ready
 	for _, w := range met {
 		for _, o := range w.owed {
+			if o != w.holder {
+				o.passed--
+			}
 			if o.left--; o.left == 0 {
 				out = append(out, o.ready)
+				continue
 			}
+			p.passable = append(p.passable, o)
 		}
 	}
 	n := 0

@@ -141,7 +141,8 @@ func (l *Lane) bound() {
 		}
 		return
 	}
-	if room || messages > maxPutOff || values > maxPutOffValues {
+	passed, transactions := l.tracker.onlyHere()
+	if room || messages > maxPutOff || values > maxPutOffValues || passed > maxPassed || transactions > maxPassedXIDs {
 		l.pacer.hurry(time.Now())
 	}
 }

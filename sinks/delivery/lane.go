@@ -188,6 +188,9 @@ type ready struct {
 	final bool
 	// skipped: a flush further back stands for it.
 	skipped bool
+	// passed: it is acknowledged, because a newer one holds what was put off, and its batch has no
+	// values any more.
+	passed bool
 }
 
 // Limits of what lets itself be purged together. What a lane looks at when it
@@ -301,12 +304,16 @@ func (l *Lane) carryOut(intake, work context.Context, group []ready) {
 		return
 	}
 	failpoint.Crash("purged")
+	if !j.flush && !l.parkUnbuilt(intake, group) {
+		return
+	}
 	for _, r := range group {
 		l.span(r.msg, "purge", began)
 	}
 	finished = len(group)
 	l.again.note(j.invs, began)
 	l.finish(l.settle(group, j), l.repeats(group, j))
+	l.passOn()
 	l.bound()
 }
 

@@ -25,7 +25,7 @@ func (l *Lane) Past(ctx context.Context, m rules.Message, brief bool, floor func
 	passed := make(chan error, 1)
 	var asking sync.WaitGroup
 	asking.Go(func() { passed <- floor(ctx, m.Seq) })
-	var depends func(*rules.Batch) bool
+	var depends *dependence
 	for {
 		if lifted := l.tracker.holding(); lifted != nil {
 			// A flush stands for what this lane has skipped.
@@ -60,7 +60,23 @@ func (l *Lane) Past(ctx context.Context, m rules.Message, brief bool, floor func
 				passed <- nil
 				continue
 			}
-			return err
+			if err != nil {
+				return err
+			}
+			moved := l.tracker.passedBefore(m.Seq, dependsOn(m.Batch))
+			switch {
+			case moved == nil:
+				return nil
+			case brief:
+				return ErrPutOff
+			}
+			// The acknowledgements have passed what the message depends on.
+			select {
+			case <-moved:
+				passed <- nil
+			case <-ctx.Done():
+				return context.Cause(ctx)
+			}
 		}
 	}
 }
@@ -75,7 +91,7 @@ type blocker struct {
 // off only if it is one to depend on, and only if there is no other. With depends
 // nil all are. If messages before seq are not all known, newer is closed when one
 // more is.
-func (t *tracker) before(seq uint64, depends func(*rules.Batch) bool) (first *blocker, newer <-chan struct{}) {
+func (t *tracker) before(seq uint64, depends *dependence) (first *blocker, newer <-chan struct{}) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	watch := func(e *entry) *blocker {
@@ -85,12 +101,17 @@ func (t *tracker) before(seq uint64, depends func(*rules.Batch) bool) (first *bl
 		return &blocker{off: e.putOff, moved: e.moved}
 	}
 	var off *entry
-	for _, e := range t.queue {
+	if depends == nil && t.front < t.acks && t.queue[t.front].seq < seq {
+		off = t.queue[t.front] // passed on, as all are that are acknowledged and not purged
+	} else if depends != nil {
+		off = t.passedFor(seq, depends)
+	}
+	for _, e := range t.queue[t.acks:] {
 		switch {
 		case e.seq >= seq || e.purged || e.batch == nil:
 		case !e.putOff:
 			return watch(e), nil
-		case off == nil && (depends == nil || depends(e.batch)):
+		case off == nil && (depends == nil || depends.on(e.batch)):
 			off = e
 		}
 	}
@@ -106,22 +127,54 @@ func (t *tracker) before(seq uint64, depends func(*rules.Batch) bool) (first *bl
 	return nil, nil
 }
 
-// dependsOn tells which batches that are put off a batch of another lane must wait
-// for: those of its transactions, and for a flush, flushes.
-func dependsOn(of *rules.Batch) func(*rules.Batch) bool {
-	xids := make(map[uint64]struct{}, len(of.Stamp.XIDs))
-	for _, x := range of.Stamp.XIDs {
-		xids[x] = struct{}{}
+// passedFor finds a message before seq to depend on that is passed on and not purged.
+func (t *tracker) passedFor(seq uint64, depends *dependence) *entry {
+	for x := range depends.xids {
+		if e := t.byXID[x]; e != nil && e.seq < seq {
+			return e
+		}
 	}
-	return func(b *rules.Batch) bool {
-		if of.Flush && b.Flush {
+	return nil
+}
+
+// passedBefore returns what is closed when a message before seq is purged that others depend on, and that
+// is acknowledged already; nil if there is none.
+func (t *tracker) passedBefore(seq uint64, depends *dependence) (moved <-chan struct{}) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	e := t.passedFor(seq, depends)
+	if e == nil {
+		return nil
+	}
+	if e.moved == nil {
+		e.moved = make(chan struct{})
+	}
+	return e.moved
+}
+
+// dependence tells which batches that are put off a batch of another lane must wait for: those of
+// its transactions, and for a flush, flushes.
+type dependence struct {
+	xids  map[uint64]struct{}
+	flush bool
+}
+
+func dependsOn(of *rules.Batch) *dependence {
+	d := &dependence{xids: make(map[uint64]struct{}, len(of.Stamp.XIDs)), flush: of.Flush}
+	for _, x := range of.Stamp.XIDs {
+		d.xids[x] = struct{}{}
+	}
+	return d
+}
+
+func (d *dependence) on(b *rules.Batch) bool {
+	if d.flush && b.Flush {
+		return true
+	}
+	for _, x := range b.Stamp.XIDs {
+		if _, in := d.xids[x]; in {
 			return true
 		}
-		for _, x := range b.Stamp.XIDs {
-			if _, in := xids[x]; in {
-				return true
-			}
-		}
-		return false
 	}
+	return false
 }

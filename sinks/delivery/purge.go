@@ -183,14 +183,21 @@ func (l *Lane) park(intake context.Context, refused []rules.Invalidation, group 
 	if len(refused) == 0 {
 		return true
 	}
-	b := parcel(l.cfg.Name, refused, group)
+	if !l.store(intake, parcel(l.cfg.Name, refused, group), cause) {
+		return false
+	}
+	l.metrics.parkedTotal.Add(float64(len(refused)))
+	l.conditions.At(parks).Observe("count", condition.Sum(len(refused)), "err", cause)
+	return true
+}
+
+// store parks a batch, and tries until that is durable. It returns false when the lane is stopping.
+func (l *Lane) store(intake context.Context, b *rules.Batch, cause error) bool {
 	pause := minPause
 	for {
 		err := l.cfg.Park(intake, b, cause)
 		if err == nil {
 			l.succeeded()
-			l.metrics.parkedTotal.Add(float64(len(refused)))
-			l.conditions.At(parks).Observe("count", condition.Sum(len(refused)), "err", cause)
 			return true
 		}
 		l.fail(sinks.Transient, err)

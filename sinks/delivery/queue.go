@@ -92,13 +92,20 @@ func bytesOf(b *rules.Batch) int64 {
 	return int64(n)
 }
 
-// sizeOf is the number of values in a batch.
+// longValue is the length from which a value counts as several, so that bounds on the number of
+// values are bounds on memory, too.
+const longValue = 512
+
+// sizeOf is the number of values in a batch; long ones count more.
 func sizeOf(b *rules.Batch) int {
 	n := 0
 	if b != nil {
 		for i := range b.Items {
 			for _, values := range b.Items[i].Values {
 				n += len(values)
+				for _, v := range values {
+					n += len(v) / longValue
+				}
 			}
 		}
 	}

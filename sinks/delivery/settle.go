@@ -20,7 +20,7 @@ func (l *Lane) settle(group []ready, j *job) []ready {
 	for _, d := range j.later {
 		o := late[d.ready]
 		if o == nil {
-			o = &owed{ready: group[d.ready]}
+			o = &owed{ready: group[d.ready], values: size(group[d.ready])}
 			late[d.ready] = o
 		}
 		if l.pacer.putOff(o, d.value, d.item, d.due) {
@@ -53,6 +53,29 @@ func (l *Lane) settle(group []ready, j *job) []ready {
 		}
 	}
 	return done
+}
+
+// passOn acknowledges messages of which newer ones owe all that is put off. Their lane's watermark
+// stays before them until that is purged.
+func (l *Lane) passOn() {
+	entries := l.pacer.passedOn(l.again.on)
+	if len(entries) == 0 {
+		return
+	}
+	l.ack(l.tracker.passOn(entries...))
+}
+
+// ack acknowledges everything up to a message, if there is one.
+func (l *Lane) ack(floor uint64) {
+	if floor == 0 {
+		return
+	}
+	if err := l.cfg.Source.Ack(floor); err != nil {
+		l.conditions.At(ackFails).Observe("err", err, "acknowledgements", condition.Sum(1))
+	} else {
+		l.conditions.At(ackFails).End()
+	}
+	failpoint.Crash("acknowledged")
 }
 
 // finish gives up messages that are done, or keeps them until what they come to
@@ -107,15 +130,7 @@ func (l *Lane) giveUp(group []ready) {
 	}
 	l.purged(done)
 	floor, claim := l.tracker.finish(done...)
-	if floor == 0 {
-		return
-	}
-	if err := l.cfg.Source.Ack(floor); err != nil {
-		l.conditions.At(ackFails).Observe("err", err, "acknowledgements", condition.Sum(1))
-	} else {
-		l.conditions.At(ackFails).End()
-	}
-	failpoint.Crash("acknowledged")
+	l.ack(floor)
 	if claim != nil {
 		l.cfg.Board.Advance(watermark.Mark{Stage: watermark.Settled, Target: l.cfg.Name}, claim.Position)
 	}

@@ -19,6 +19,14 @@ type tracker struct {
 	// for their second purge; frontEpoch is for them what epoch is below the floor.
 	front      int
 	frontEpoch uint64
+	// acks counts the messages at the head of the queue that are acknowledged: done, or owed by
+	// newer ones. newestClaim is the sequence of the newest claim.
+	acks        int
+	newestClaim uint64
+	// passedOn counts the messages that newer ones hold and that are not purged; byXID has them by
+	// their transactions.
+	passedOn int
+	byXID    map[uint64]*entry
 	// passed is the newest message before which all, and which itself, was purged.
 	passed uint64
 	// newer is closed when a message is added.
@@ -42,6 +50,10 @@ type entry struct {
 	purged, done bool
 	// putOff: all that it lacks are values that were put off.
 	putOff bool
+	// passed: a newer message holds in the stream what was put off. acked: it is acknowledged.
+	passed, acked bool
+	// counted: it is among those that are stuck.
+	counted bool
 	// moved is closed when purged or putOff becomes true.
 	moved chan struct{}
 	size  int
@@ -64,6 +76,9 @@ func (t *tracker) add(m rules.Message) (e *entry, again bool) {
 	e = &entry{seq: m.Seq, claim: m.Claim, batch: m.Batch, size: sizeOf(m.Batch), bytes: bytesOf(m.Batch)}
 	t.queue = append(t.queue, e)
 	t.read = m.Seq
+	if m.Claim != nil {
+		t.newestClaim = m.Seq
+	}
 	if t.newer != nil {
 		close(t.newer)
 		t.newer = nil
@@ -80,6 +95,7 @@ func (t *tracker) purge(entries ...*entry) (claim *cdc.Claim) {
 	for _, e := range entries {
 		if !e.purged {
 			t.move(e)
+			t.unpass(e)
 			e.purged, e.batch = true, nil
 		}
 	}
@@ -93,7 +109,7 @@ func (t *tracker) purge(entries ...*entry) (claim *cdc.Claim) {
 			close(t.lifted)
 			t.lifted = nil
 		}
-		t.stuck, t.stuckValues, t.stuckBytes = t.stuck-1, t.stuckValues-e.size, t.stuckBytes-e.bytes
+		t.release(e)
 		t.passed = e.seq
 		t.front++
 	}
@@ -112,10 +128,10 @@ func (t *tracker) finish(entries ...*entry) (floor uint64, claim *cdc.Claim) {
 	for _, e := range entries {
 		e.done = true
 	}
+	floor = t.acknowledge()
 	n := 0
 	for n < t.front && t.queue[n].done {
 		e := t.queue[n]
-		floor = e.seq
 		if e.claim != nil && e.claim.Epoch >= t.epoch {
 			t.epoch, t.claim = e.claim.Epoch, e.claim
 		}
@@ -124,11 +140,70 @@ func (t *tracker) finish(entries ...*entry) (floor uint64, claim *cdc.Claim) {
 	clear(t.queue[:n])
 	t.queue = t.queue[n:]
 	t.front -= n
-	t.floor = max(t.floor, floor)
+	t.acks -= n
 	if t.held == 0 {
 		claim, t.claim = t.claim, nil
 	}
 	return floor, claim
+}
+
+// passOn notes that newer messages hold what was put off, and returns the sequence up to which all
+// may be acknowledged, 0 if that did not move.
+func (t *tracker) passOn(entries ...*entry) (floor uint64) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, e := range entries {
+		if e.passed || e.purged || e.batch == nil {
+			continue
+		}
+		e.passed = true
+		e.batch = &rules.Batch{Sink: e.batch.Sink, Origin: e.batch.Origin, Stamp: e.batch.Stamp}
+		t.passedOn++
+		for _, x := range e.batch.Stamp.XIDs {
+			if t.byXID == nil {
+				t.byXID = make(map[uint64]*entry)
+			}
+			t.byXID[x] = e
+		}
+	}
+	return t.acknowledge()
+}
+
+// unpass forgets a message that was passed on.
+func (t *tracker) unpass(e *entry) {
+	if !e.passed {
+		return
+	}
+	t.passedOn--
+	for _, x := range e.batch.Stamp.XIDs {
+		if t.byXID[x] == e {
+			delete(t.byXID, x)
+		}
+	}
+}
+
+// acknowledge moves the floor. The newest claim is not acknowledged while something before it is to
+// be purged: after a restart, a lane that has it behind itself has purged all before it.
+func (t *tracker) acknowledge() (floor uint64) {
+	for t.acks < len(t.queue) {
+		e := t.queue[t.acks]
+		if !e.done && !e.passed || e.seq == t.newestClaim && t.front <= t.acks {
+			break
+		}
+		floor, e.acked = e.seq, true
+		t.release(e)
+		t.acks++
+	}
+	t.floor = max(t.floor, floor)
+	return floor
+}
+
+// release takes an entry from those that are stuck.
+func (t *tracker) release(e *entry) {
+	if e.counted {
+		t.stuck, t.stuckValues, t.stuckBytes = t.stuck-1, t.stuckValues-e.size, t.stuckBytes-e.bytes
+		e.counted = false
+	}
 }
 
 // oldest returns the first batch that is not purged, or nil.
@@ -145,8 +220,9 @@ func (t *tracker) oldest() *rules.Batch {
 
 // move counts an entry as stuck, and tells who waits for it.
 func (t *tracker) move(e *entry) {
-	if !e.putOff {
+	if !e.putOff && !e.acked {
 		t.stuck, t.stuckValues, t.stuckBytes = t.stuck+1, t.stuckValues+e.size, t.stuckBytes+e.bytes
+		e.counted = true
 	}
 	if e.moved != nil {
 		close(e.moved)
@@ -162,6 +238,14 @@ func (t *tracker) putOff(e *entry) {
 		t.move(e)
 		e.putOff = true
 	}
+}
+
+// onlyHere is the number of messages that are acknowledged and not purged, and of the transactions
+// in them.
+func (t *tracker) onlyHere() (messages, transactions int) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.passedOn, len(t.byXID)
 }
 
 // behind is the number of messages, and of values in them, that one before them

@@ -97,6 +97,11 @@ func (c Config) Kinds() rules.KindSet {
 	return rules.Kinds(rules.Tag, rules.URL, rules.Everything)
 }
 
+// Caps returns how long surrogate keys and URLs may be.
+func (c Config) Caps() rules.Caps {
+	return rules.Caps{Bytes: [rules.NumKinds]int{rules.Tag: maxKey, rules.URL: maxURL}}
+}
+
 // Limits returns what one call may carry: one request's worth of keys, or as many
 // URLs as are worth waiting for together, since the API takes one in a request.
 // How often is for Budgets to say.

@@ -118,6 +118,10 @@ func (c Config) Kinds() rules.KindSet {
 	return kinds
 }
 
+// Caps returns how long values may be. Valkey takes keys of up to 512 MB, so they are as long as
+// the stream can carry.
+func (c Config) Caps() rules.Caps { return rules.Caps{} }
+
 // Hints say what to write for the sink to take kinds that it does not take.
 func (c Config) Hints() map[rules.Kind]string {
 	hints := map[rules.Kind]string{}

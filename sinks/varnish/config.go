@@ -77,6 +77,13 @@ func (c Config) Kinds() rules.KindSet {
 	return k
 }
 
+// Caps returns how long values may be, so that a request stays well below what Varnish takes by
+// default: 8 KiB for one header or the request line (http_req_hdr_len). A URL prefix goes into a ban
+// as a regular expression, which may be twice as long.
+func (c Config) Caps() rules.Caps {
+	return rules.Caps{Bytes: [rules.NumKinds]int{rules.Tag: maxHeader, rules.URL: maxURL, rules.URLPrefix: maxPrefix}}
+}
+
 // maxItems is what one call may carry: at worst a request each, one after the
 // other, in a few seconds on a slow network.
 const maxItems = 100

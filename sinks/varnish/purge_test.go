@@ -139,14 +139,14 @@ func TestBansAreOneCondition(t *testing.T) {
 func TestWhatCannotBeSent(t *testing.T) {
 	v := startProxy(t, "127.0.0.1:1")
 	s := openSink(t, withNodes(v.addr), quiet)
-	long := "https://shop.example/" + strings.Repeat("x", 2048)
+	long := "https://shop.example/" + strings.Repeat("x", 4000)
 	for says, batch := range map[string][]rules.Invalidation{
 		"bans: true":          append(batchOf(rules.URLPrefix, "shop.example/a/"), rules.Invalidation{Kind: rules.Everything}),
 		"cannot purge by key": batchOf(rules.Key, "a"),
 		"none":                batchOf(rules.URL, "shop.example/a", "ftp://shop.example/", "https:///a", "https://u:p@shop.example/", "https://shop.example:x/", "mailto:a"),
 		"no browser":          batchOf(rules.URL, "https://shop.example/#a", "https://shop.example/%zz", `https://shop.example/"`, "https://shop.example/a#"),
 		"a space":             batchOf(rules.URL, "https://shop.example/a b", "https://shop.example/ü", "https://shop.example/\r\nX: y"),
-		"2048 fit":            batchOf(rules.URL, long),
+		"4000 fit":            batchOf(rules.URL, long),
 		"a comma, a control":  batchOf(rules.Tag, "a b", "a,b", "a\tb", "\x7f", "ü"),
 		"an empty tag":        batchOf(rules.Tag, ""),
 		"101 invalidations":   batchOf(rules.Tag, make([]string, 101)...),

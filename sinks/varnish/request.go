@@ -127,8 +127,11 @@ func sorted(m map[string][]string) (keys []string) {
 	return keys
 }
 
-// maxValue is the longest value that is sent: a part of a header, or a path.
-const maxValue = 2048
+// maxURL and maxPrefix are the longest URL and URL prefix that are sent.
+const (
+	maxURL    = 4000
+	maxPrefix = 2048
+)
 
 // checkTag tells whether the xkey module can have stored a tag of this name: it
 // takes keys apart at white space and commas.
@@ -136,13 +139,13 @@ func checkTag(tag string) error {
 	if tag == "" {
 		return errors.New("an empty tag")
 	}
-	return visible("a tag", tag, ",")
+	return visible("a tag", tag, ",", maxHeader)
 }
 
 // visible demands printable ASCII without spaces.
-func visible(what, v, without string) error {
-	if len(v) > maxValue {
-		return fmt.Errorf("%s of %d bytes, at most %d fit; hash long ones in the rule and in the application alike", what, len(v), maxValue)
+func visible(what, v, without string, limit int) error {
+	if len(v) > limit {
+		return fmt.Errorf("%s of %d bytes, at most %d fit; hash long ones in the rule and in the application alike", what, len(v), limit)
 	}
 	for i := range len(v) {
 		if c := v[i]; c <= ' ' || c > '~' || strings.IndexByte(without, c) >= 0 {
@@ -155,7 +158,7 @@ func visible(what, v, without string) error {
 // urlRequest purges one URL: Varnish finds an object by its Host header, and by
 // path and query to the letter.
 func (c Config) urlRequest(value string) (request, error) {
-	if err := visible("a URL", value, ""); err != nil {
+	if err := visible("a URL", value, "", maxURL); err != nil {
 		return request{}, err
 	}
 	u, err := httpsink.ParseURL(value)
@@ -173,7 +176,7 @@ func (c Config) urlRequest(value string) (request, error) {
 // become an operator or a second condition, and what is escaped as a regular
 // expression matches itself only.
 func prefixPattern(value string) (string, string, error) {
-	if err := visible("a URL prefix", value, ""); err != nil {
+	if err := visible("a URL prefix", value, "", maxPrefix); err != nil {
 		return "", "", err
 	}
 	host, path, err := httpsink.ParsePrefix(value)

@@ -133,6 +133,10 @@ func (c Config) Kinds() rules.KindSet {
 	return rules.Kinds(rules.Key, rules.Tag, rules.URL, rules.URLPrefix, rules.KeyPrefix, rules.Generation, rules.Everything)
 }
 
+// Caps returns how long values may be: as long as the stream can carry. What the service takes is
+// not known here.
+func (c Config) Caps() rules.Caps { return rules.Caps{} }
+
 // Limits returns what one call may carry. Calls are not paced: the service's
 // answer is the pace.
 func (c Config) Limits() sinks.Limits { return sinks.Limits{Items: maxItems} }

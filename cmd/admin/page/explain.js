@@ -12,7 +12,15 @@ function term(t) {
 
 function template(t) {
   return [t.kind + " ", el("code", null, t.template), (t.image ? " from the " + t.image + " row" : "") + ": ",
-    t.values.length ? el("code", null, t.values.join(", ")) : "nothing", why(t.skipped) + (t.unknown ? "; unknown stands in" : "")];
+    t.values.length ? el("code", null, t.values.join(", ")) : "nothing", why(t.skipped) + instead(t)];
+}
+
+// instead says what happens for values that could not be built.
+function instead(t) {
+  if (!t.unknown) return "";
+  if (!t.instead) return "; unknown stands in";
+  return "; no unknown: " + t.instead.map((i) => i.parked ? "parked at " + i.sink
+    : (i.kind === "key_pattern" ? "pattern" : "prefix") + " purge " + i.value + " at " + i.sink).join(", ");
 }
 
 function article(x) {
@@ -23,7 +31,8 @@ function article(x) {
     list((x.lookups ?? []).map((q) => "lookup " + q.lookup + ": " + q.rows + " rows" + why(q.skipped) + (q.unknown ? "; unknown stands in" : ""))),
     x.templates.length ? el("p", null, "Templates") : null, list(x.templates.map(template)),
     x.purges.length ? el("p", null, "Purges") : null,
-    list(x.purges.map((p) => [el("b", null, p.sink), " " + p.kind + " ", el("code", null, p.value), p.withheld ? " (kept back by rollout)" : ""])));
+    list(x.purges.map((p) => [el("b", null, p.sink), (p.parked ? " parked, one item for " : " ") + (p.parked && p.kind === "everything" ? "" : p.kind + " "),
+      el("code", null, p.parked ? p.for : p.value), p.for && !p.parked ? " (at most once a minute)" : "", p.withheld ? " (kept back by rollout)" : ""])));
 }
 
 export function prepareExplain() {

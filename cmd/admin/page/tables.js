@@ -93,9 +93,10 @@ export class Parked {
       const more = p.items.length - mostValues;
       return el("tr", null, el("th", { scope: "row" }, p.sink + " ", el("span", { class: "kind" }, "#" + p.id)), el("td", { class: "when", "data-label": "Since" }, clock(p.parked_at)),
         el("td", { class: "full", "data-label": "Values" }, el("ul", { class: "values" },
-          p.items.slice(0, mostValues).map((v) => el("li", null, el("span", { class: "kind" }, v.rule + " " + v.kind + " "), el("code", null, v.value))),
+          p.items.slice(0, mostValues).map((v) => el("li", null, el("span", { class: "kind" }, v.rule + " " + (v.kind ?? "") + " "), el("code", null, v.template ?? v.value),
+            v.template ? " not built for " + count(v.count) + " changes" : "")),
           more > 0 ? el("li", { class: "kind" }, "and " + more + " more") : null)),
-        el("td", { class: "full", "data-label": "Answer" }, p.error), el("td", { class: "act" }, retry, drop));
+        el("td", { class: "full", "data-label": "Answer" }, p.error), el("td", { class: "act" }, p.items.some((v) => v.template) ? null : retry, drop));
     }, () => {});
   }
 }

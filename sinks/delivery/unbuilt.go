@@ -1,0 +1,78 @@
+package delivery
+
+import (
+	"context"
+	"errors"
+
+	"github.com/walpurge/walpurge/cdc/condition"
+	"github.com/walpurge/walpurge/rules"
+)
+
+var errUnbuilt = errors.New("values could not be built, and nothing that the sink takes covers them; " +
+	"purge what the template names and drop this item, and give the rule an `unknown` for this sink")
+
+// unbuilt is a template whose values are parked.
+type unbuilt struct {
+	rule, template string
+	of             rules.Kind
+}
+
+// parkUnbuilt parks the templates of a group for which the rules could build no values, one item
+// for each, however many changes lacked some. It tries until that is durable, and returns false when
+// the lane is stopping. What a flush covers, or comes again because its gates are closed, is left
+// out.
+func (l *Lane) parkUnbuilt(intake context.Context, group []ready) bool {
+	var found []ready
+	counts := make(map[unbuilt]int)
+	b := &rules.Batch{Sink: l.cfg.Name, Origin: rules.FromWAL}
+	for _, r := range group {
+		if r.msg.Batch == nil || !r.final || r.skipped || l.coveredBy(r.msg) {
+			continue
+		}
+		for i := range r.msg.Batch.Items {
+			item := &r.msg.Batch.Items[i]
+			for _, u := range item.Unbuilt {
+				key := unbuilt{item.Rule, u.Template, u.Of}
+				if counts[key] == 0 {
+					b.Items = append(b.Items, rules.Item{Rule: item.Rule, Unbuilt: []rules.Unbuilt{{Template: u.Template, Of: u.Of}}})
+				}
+				counts[key] += u.Count
+			}
+			if n := len(found); len(item.Unbuilt) > 0 && (n == 0 || found[n-1].msg.Seq != r.msg.Seq) {
+				found = append(found, r)
+			}
+		}
+	}
+	if len(found) == 0 {
+		return true
+	}
+	// What is below the item's position is purged, so it is the lowest of the group.
+	b.Stamp = found[0].msg.Batch.Stamp
+	for _, r := range found {
+		s := r.msg.Batch.Stamp
+		if s.Position.Before(b.Stamp.Position) {
+			b.Stamp.Position = s.Position
+		}
+		if s.FirstCommit.Before(b.Stamp.FirstCommit) {
+			b.Stamp.FirstCommit = s.FirstCommit
+		}
+		if s.LastCommit.After(b.Stamp.LastCommit) {
+			b.Stamp.LastCommit = s.LastCommit
+		}
+	}
+	b.Stamp.XIDs = nil
+	total := 0
+	for i := range b.Items {
+		u := &b.Items[i].Unbuilt[0]
+		u.Count = counts[unbuilt{b.Items[i].Rule, u.Template, u.Of}]
+		total += u.Count
+	}
+	if !l.store(intake, b, errUnbuilt) {
+		return false
+	}
+	l.metrics.parkedTotal.Add(float64(total))
+	for key, count := range counts {
+		l.conditions.At(unbuilds, "rule", key.rule, "template", key.template).Observe("changes", condition.Sum(count))
+	}
+	return true
+}
