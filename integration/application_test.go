@@ -118,8 +118,8 @@ func (r *rig) live(d *daemon, table string) {
 		} {
 			r.fill(s.gone)
 			r.exec(s.sql)
-			d.wait(r.lsn(), 30*time.Second)
-			require.Empty(r.t, r.held(s.gone...), s.sql)
+			// Tables of rules that were dropped are problems, for which wait answers 409.
+			r.gone(s.sql, s.gone...)
 		}
 		r.exec(fmt.Sprintf("INSERT INTO %s (id, %s) VALUES (%d, 'e')", table, code, id+2000))
 	}
