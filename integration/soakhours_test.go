@@ -149,6 +149,9 @@ func newSoak(t *testing.T) *soak {
 	require.NoError(t, err)
 	t.Cleanup(s.db.Close)
 	s.oracle = newOracle(s.rig)
+	// The stream keeps what was purged until it is nearly full, which has to be before the second
+	// quarter begins.
+	s.extra = fmt.Sprintf("stream: {max_bytes: %dMiB}", max(8, int(16**soakHours)))
 	s.config(s.addr)
 	s.edit("walpurge.yaml", "postgres:\n", "postgres:\n  heartbeat: 1s\n")
 	s.samples = newSamples(s, max(time.Second, s.total/1440))
