@@ -108,6 +108,18 @@ func drills() []drill {
 			},
 			refuses: []string{"cache"}, takes: []string{"edge"},
 			mend: func(r *rig, _ *daemon) { r.exec("ALTER TABLE products RENAME COLUMN handle TO slug") }},
+		{name: "value_too_long", alert: "WalpurgeRuleUnknown", says: "STALE at edge: 1 message parked", windowed: true,
+			prepare: func(r *rig) {
+				r.write("rules/catalog.yaml", `rules:
+  - {name: product, table: public.products, keys: ["product:slug:{slug}"], tags: ["product-{slug}"], sinks: [cache, edge]}
+  - {name: category, table: public.categories, keys: ["category:{id}"], tags: ["category-{id}"]}
+`)
+			},
+			cause: func(r *rig, _ *daemon) {
+				r.exec("INSERT INTO products (id, slug) SELECT n, repeat('s', 2000) || n FROM generate_series(1, 50) n")
+			},
+			refuses: []string{"edge"}, takes: []string{"cache"},
+			mend: func(_ *rig, d *daemon) { d.ok("parked", "drop", "--sink", "edge") }},
 		{name: "bad_reload", fresh: true, alert: "WalpurgeReloadFailed", says: `the newest files are not in service: `,
 			cause: func(r *rig, d *daemon) {
 				r.edit("rules/catalog.yaml", "table: public.products", "tabel: public.products")
@@ -120,6 +132,14 @@ func drills() []drill {
 				require.Equal(r.t, 200, code, body)
 			}},
 	}
+}
+
+// refusal is what wait says of a sink that it answers 409 for.
+func (f *drill) refusal() string {
+	if f.alert == "WalpurgeRuleProblem" {
+		return "changes may not be purged at "
+	}
+	return "parked"
 }
 
 func filler(r *rig, holder int) string {
@@ -177,7 +197,8 @@ func TestOnCallDrill(t *testing.T) {
 				for _, sink := range f.refuses {
 					o := d.run("wait", r.lsn(), "--sink", sink, "--timeout", "20s")
 					require.Equal(t, 1, o.code)
-					require.Contains(t, o.stderr, "changes may not be purged at ", sink)
+					require.Contains(t, o.stderr, f.refusal())
+					require.Contains(t, o.stderr, sink)
 				}
 				for _, sink := range f.takes {
 					require.Zero(t, d.run("wait", r.lsn(), "--sink", sink, "--timeout", "60s").code, sink)

@@ -216,7 +216,7 @@ func (r *Router) Start(ctx context.Context, s cdc.Session) error {
 func (r *Router) bridge(ctx context.Context, gap cdc.Gap, open []uint64, last cdc.Claim, seq uint64) error {
 	if r.cfg.StopOnGap && gap.Reason != cdc.GapSkipped {
 		return &cdc.Halt{Err: fmt.Errorf("gap: %s; changes in it may never be purged, and postgres.on_gap is stop; "+
-			"purge every sink by hand, then start with on_gap: flush", gap)}
+			"purge every sink with `walpurge purge --all`, then start with on_gap: flush", gap)}
 	}
 	r.conditions.At(gaps, "reason", string(gap.Reason)).Observe("from", gap.From.String(), "to", gap.To.String(), "times", condition.Sum(1))
 	r.cfg.Metrics.gap(gap.Reason)

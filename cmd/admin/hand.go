@@ -24,7 +24,7 @@ type Hand interface {
 	Parked(ctx context.Context, sink string, limit int) ([]Parked, error)
 	// Unpark retries or drops parked messages and returns how many.
 	Unpark(ctx context.Context, r UnparkRequest) (int, error)
-	// Skip declares a gap by hand: what was not read is given up, and every sink
+	// Skip declares a gap: what was not read is given up, and every sink
 	// flushed. It returns once the database may forget what was skipped.
 	Skip(ctx context.Context, r SkipRequest) (SkipReport, error)
 	// Tail calls each with every batch purged from now on, as JSON, until the

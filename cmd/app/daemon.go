@@ -224,7 +224,7 @@ func (a *App) tryOut(ctx context.Context, next *config.Config) error {
 	return a.stream.TryMaxBytes(ctx, next.Stream.MaxBytes)
 }
 
-// paused names the lanes that are held by hand, and pause holds those that there are.
+// paused names the lanes that are paused on request, and pause holds those that there are.
 func (a *App) paused() (sinks []string) {
 	for _, l := range a.lanes {
 		if l.Paused() {

@@ -173,17 +173,17 @@ func (a *App) Pause(sink string, paused bool) error {
 		return err
 	}
 	if paused {
-		a.log.Warn("lane paused by hand, its invalidations wait", "sink", sink)
+		a.log.Warn("lane paused on request, its invalidations wait", "sink", sink)
 		l.Pause()
 		return nil
 	}
-	a.log.Info("lane resumed by hand", "sink", sink)
+	a.log.Info("lane resumed on request", "sink", sink)
 	l.Resume()
 	return nil
 }
 
 // Replay implements admin.Hand. What the stream holds is published once more, as
-// purges by hand.
+// manual purges.
 func (a *App) Replay(ctx context.Context, r admin.ReplayRequest) (admin.ReplayReport, error) {
 	var report admin.ReplayReport
 	var from cdc.LSN
@@ -213,11 +213,11 @@ func (a *App) Replay(ctx context.Context, r admin.ReplayRequest) (admin.ReplayRe
 			return report, err
 		}
 	}
-	a.log.Info("replayed by hand", "sink", r.Sink, "count", report.Items)
+	a.log.Info("replayed on request", "sink", r.Sink, "count", report.Items)
 	return report, nil
 }
 
-// publishPatiently stores a purge by hand, and waits for room as long as the
+// publishPatiently stores a manual purge, and waits for room as long as the
 // caller does.
 func (a *App) publishPatiently(ctx context.Context, b *rules.Batch) error {
 	for {
@@ -296,7 +296,7 @@ func (a *App) Unpark(ctx context.Context, r admin.UnparkRequest) (int, error) {
 			return done, err
 		}
 	}
-	a.log.Info("parked messages handled by hand", "action", r.Action, "count", done)
+	a.log.Info("parked messages handled on request", "action", r.Action, "count", done)
 	return done, nil
 }
 

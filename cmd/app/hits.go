@@ -35,7 +35,7 @@ func (h *hits) use(set *rules.Set) {
 	h.rules.Store(&of)
 }
 
-// count adds to a rule's counters. What is of no rule in force (a purge by hand,
+// count adds to a rule's counters. What is of no rule in force (a manual purge,
 // a message of an application, a rule that a reload took away) has none: labels
 // are never made of data.
 func (h *hits) count(rule string, existed, absent int) {

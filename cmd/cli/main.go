@@ -76,7 +76,7 @@ func Root(version string) *cobra.Command {
 		statusCommand(), waitCommand(), tailCommand(), purgeCommand(), replayCommand(), parkedCommand(), skipCommand(), benchCommand(version),
 		reloadCommand(),
 		pauseCommand("pause", "Hold a lane: its invalidations wait",
-			"Hold a sink's lane: what is in flight is finished, the rest waits. Purges by hand go on. A restart of\nthe daemon resumes it."),
+			"Hold a sink's lane: what is in flight is finished, the rest waits. Manual purges go on. A restart of\nthe daemon resumes it."),
 		pauseCommand("resume", "Let a lane go on", "End a pause."))
 	return root
 }

@@ -18,7 +18,7 @@ func skipCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "skip --to current",
 		Short: "Give up what was not read yet, flush every sink, and go on",
-		Long: "Declare a gap by hand, for a backlog that will never be worked off, or a change that cannot be read: the\n" +
+		Long: "Declare a gap, for a backlog that will never be worked off, or a change that cannot be read: the\n" +
 			"slot is moved to the end of the log, the database may forget what lies before, and every sink is flushed,\n" +
 			"postgres.on_gap notwithstanding. Asks for the pipeline's name. If no daemon answers, the slot is moved\n" +
 			"all the same, and the flush comes with the next start.",

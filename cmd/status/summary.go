@@ -217,7 +217,7 @@ func stale(st *Status, s *Sink) (clause, next string) {
 		}
 		return c + howLong(s), command(st, s)
 	case s.Parked > 0:
-		return "STALE at " + s.Name + ": " + count(s.Parked, "message") + " parked, which the sink refuses for good", "walpurge parked list --sink " + s.Name
+		return "STALE at " + s.Name + ": " + count(s.Parked, "message") + " parked and not purged", "walpurge parked list --sink " + s.Name
 	}
 	return "", ""
 }

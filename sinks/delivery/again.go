@@ -12,7 +12,7 @@ const (
 	// maxLate, maxLateValues and MaxPutOff bound the messages, the values in them
 	// and the room that they take in the stream, that wait for their second purge.
 	// Past them the lane reads no further: a second purge before its time is of no
-	// use, and one that is left out breaks a promise. Purges by hand are counted by
+	// use, and one that is left out breaks a promise. Manual purges are counted by
 	// themselves, so that a storm does not hold them up.
 	maxLate       = 16384
 	maxLateValues = 200_000

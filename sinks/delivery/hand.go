@@ -22,7 +22,7 @@ type handJob struct {
 	refused []rules.Invalidation
 }
 
-// cover is a purge by hand that stands for everything before it in the lane.
+// cover is a manual purge that stands for everything before it in the lane.
 type cover struct {
 	job  *handJob
 	upTo uint64 // in the lane
@@ -129,7 +129,7 @@ func (l *Lane) byHand(intake, work context.Context, j *handJob) {
 			l.doneByHand(l.superseded.job)
 		}
 		l.superseded = &cover{job: j, upTo: upTo, all: l.valuesByHand(j.msg.Batch), full: j.msg.Batch.Flush, group: l.group}
-		l.cfg.Logger.Info("a purge by hand stands for what waits in the lane", "seq", upTo)
+		l.cfg.Logger.Info("a manual purge replaces what waits in the lane", "seq", upTo)
 		return
 	}
 	l.doneByHand(j)
@@ -150,7 +150,7 @@ func (l *Lane) sortByHand(request []rules.Invalidation, err error) (again, refus
 	return request, nil, after
 }
 
-// doneByHand ends a purge by hand, or keeps it until it was done a second time.
+// doneByHand ends a manual purge, or keeps it until it was done a second time.
 func (l *Lane) doneByHand(j *handJob) {
 	l.hand.purge(j.entry)
 	if l.cfg.SecondPurge > 0 {
@@ -173,13 +173,13 @@ func (l *Lane) ackByHand(j *handJob) {
 	}
 }
 
-// coveredBy reports whether a purge by hand stands for the message.
+// coveredBy reports whether a manual purge stands for the message.
 func (l *Lane) coveredBy(m rules.Message) bool {
 	c := l.superseded
 	return c != nil && m.Seq <= c.upTo && (m.Batch == nil || !m.Batch.Flush || c.full)
 }
 
-// covered reports whether a purge by hand that was carried out between the
+// covered reports whether a manual purge that was carried out between the
 // requests of this group, and so after its gates opened, stands for all of it.
 func (l *Lane) covered(t *turn) bool {
 	if t.second || t.apart || l.superseded == nil || l.superseded.group != l.group || len(t.group) == 0 || len(t.job.met) > 0 {
@@ -246,10 +246,10 @@ func (l *Lane) awaitResume(intake, work context.Context, t *turn) bool {
 }
 
 // Pause holds the lane: what is in flight is finished, the rest waits until
-// Resume. Purges by hand are carried out all the same. A restart resumes.
+// Resume. Manual purges are carried out all the same. A restart resumes.
 func (l *Lane) Pause() { l.hold(true) }
 
-// Paused reports that the lane is held by hand.
+// Paused reports that the lane is paused on request.
 func (l *Lane) Paused() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()

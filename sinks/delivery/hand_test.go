@@ -64,7 +64,7 @@ func TestAPurgeByHandWaitsForNoGate(t *testing.T) {
 	})
 }
 
-// A purge by hand that fails does not hold the queue, and is tried until the
+// A manual purge that fails does not hold the queue, and is tried until the
 // sink takes it.
 func TestAFailingPurgeByHandIsTriedBesideTheQueue(t *testing.T) {
 	inBubble(t, func(t *testing.T, w *world) {

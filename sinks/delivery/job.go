@@ -26,7 +26,7 @@ type job struct {
 	// refused are those of invs that the sink refused for good, instead what was
 	// purged in place of some.
 	refused, instead []rules.Invalidation
-	// twice is what is purged again later: invs, but for what a purge by hand
+	// twice is what is purged again later: invs, but for what a manual purge
 	// flushes.
 	twice []rules.Invalidation
 }

@@ -202,7 +202,7 @@ const (
 	// maxEarly bounds the messages that were purged early and wait for their
 	// gates; past it the lane reads no further.
 	maxEarly = 1024
-	// maxJobs bounds the purges by hand that wait in memory.
+	// maxJobs bounds the manual purges that wait in memory.
 	maxJobs = 64
 )
 

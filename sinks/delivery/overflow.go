@@ -172,7 +172,7 @@ func (l *Lane) beginning(r ready) {
 	}
 }
 
-// halt holds the lane until it is resumed by hand.
+// halt holds the lane until it is resumed on request.
 func (l *Lane) halt(why error) {
 	l.mu.Lock()
 	l.halted = why
