@@ -22,7 +22,7 @@ func TestFallbacksAreMerged(t *testing.T) {
 	r, reg := newRouter(t, f, `
 rules:
   - {name: product, table: public.products, keys: ["product:{id}", "product:slug:{slug}"], tags: ["product-{slug}"], every: 2s}
-`)
+`, rules.KeyPattern)
 	require.NoError(t, r.Start(t.Context(), cdc.Session{Start: at(100), End: 1000}))
 	f.reset()
 	tx := begin(5, 200)

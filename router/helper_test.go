@@ -26,9 +26,10 @@ rules:
     tags: ["product-{id}"]
 `
 
-func parse(t require.TestingT, yaml string) *rules.Set {
+// parse reads rules for a cache that takes keys, and further kinds where they are given, and an edge.
+func parse(t require.TestingT, yaml string, further ...rules.Kind) *rules.Set {
 	set, err := rules.Parse("rules.yaml", []byte(yaml), rules.Options{Sinks: []rules.SinkSpec{
-		{Name: "cache", Takes: rules.Kinds(rules.Key, rules.KeyPattern)},
+		{Name: "cache", Takes: rules.Kinds(append(further, rules.Key)...)},
 		{Name: "edge", Takes: rules.Kinds(rules.Tag, rules.Everything)},
 	}})
 	require.NoError(t, err)
@@ -83,10 +84,10 @@ func (f *fake) reset() { f.calls, f.batches, f.claims = nil, nil, nil }
 
 var errFake = errors.New("fake failure")
 
-func newRouter(t require.TestingT, f *fake, yaml string) (*Router, *prometheus.Registry) {
+func newRouter(t require.TestingT, f *fake, yaml string, further ...rules.Kind) (*Router, *prometheus.Registry) {
 	reg := prometheus.NewRegistry()
 	return New(Config{
-		Rules: parse(t, yaml), Sinks: []string{"cache", "edge"}, Publisher: f, Ledger: f,
+		Rules: parse(t, yaml, further...), Sinks: []string{"cache", "edge"}, Publisher: f, Ledger: f,
 		Metrics: NewMetrics(reg), Logger: slog.New(slog.DiscardHandler), Spool: spool.NewPool(os.TempDir(), 1<<30),
 	}), reg
 }

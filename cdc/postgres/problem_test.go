@@ -210,6 +210,8 @@ func TestErrorsNameTheirCauseOnce(t *testing.T) {
 	log := r.log.String()
 	require.Contains(t, log, "replication interrupted")
 	require.NotContains(t, log, "context canceled")
-	require.Equal(t, 1, strings.Count(log, "terminating connection due to administrator command"), log)
+	// The server's last message is lost when it closes the connection with bytes of the reader unread.
+	require.Equal(t, 1, strings.Count(log, "terminating connection due to administrator command")+
+		strings.Count(log, "the server closed the replication connection"), log)
 	require.NotContains(t, fmt.Sprint(r.State().Err), "canceled")
 }
