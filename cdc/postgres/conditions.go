@@ -20,6 +20,8 @@ var (
 	moreProblems       = condition.Text{Level: slog.LevelError, On: "there are more problems of publication and tables, see walpurge status", Off: "the further problems of publication and tables are solved"}
 	readableAgain      = condition.Text{Level: slog.LevelWarn, On: "rules can read tables again that they could not read, what is derived from them is purged"}
 
+	namedSynchronous = condition.Text{Level: slog.LevelWarn, On: "synchronous_standby_names can name this connection, which is no standby: reporting no flush position, so that no commit depends on it", Off: "synchronous_standby_names cannot name this connection any more"}
+
 	undecoded       = condition.Text{Level: slog.LevelWarn, On: "the server cannot decode a transaction that has not ended; what is in the log by now is read once it has ended"}
 	noHistory       = condition.Text{Level: slog.LevelWarn, On: "the server cannot tell where its timeline began"}
 	slotLostAgain   = condition.Text{Level: slog.LevelError, On: "the server has invalidated the slot: changes are lost, making a new one"}

@@ -121,6 +121,8 @@ func (c Config) connectReplication(ctx context.Context) (*pgconn.PgConn, *handsh
 	maps.Copy(cfg.RuntimeParams, pins)
 	cfg.RuntimeParams["replication"] = "database"
 	cfg.RuntimeParams["wal_sender_timeout"] = senderTimeout
+	// A turn moves the slot by a statement, which reads as much of the log as there is.
+	cfg.RuntimeParams["statement_timeout"] = "0"
 	var hr *handshakeReader
 	cfg.BuildFrontend = func(r io.Reader, w io.Writer) *pgproto3.Frontend {
 		hr = &handshakeReader{r: r}

@@ -49,6 +49,9 @@ func (s *session) feed(ctx context.Context, rc *receiver) error {
 		if err := s.pause(ctx); err != nil {
 			return err
 		}
+		if err := s.confirmInTurn(); err != nil {
+			return err
+		}
 	}
 }
 

@@ -32,6 +32,8 @@ type heartbeat struct {
 	board *watermark.Board
 	// conditions is where a connection that fails is logged.
 	conditions *condition.Log
+	// names is read every second.
+	names *syncNames
 	// compare looks at the publication, on the heartbeat's connection.
 	compare func(ctx context.Context, conn *pgx.Conn) error
 	// poke holds one request for a message before its time, asked one for a comparison.
@@ -50,8 +52,8 @@ const comparePause = 4
 // however many ask, the log gets a few a second.
 const pokePause = 200 * time.Millisecond
 
-func newHeartbeat(cfg Config, board *watermark.Board, conditions *condition.Log, compare func(context.Context, *pgx.Conn) error) *heartbeat {
-	return &heartbeat{cfg: cfg, board: board, conditions: conditions, compare: compare, poke: make(chan struct{}, 1), asked: make(chan struct{}, 1)}
+func newHeartbeat(cfg Config, board *watermark.Board, conditions *condition.Log, names *syncNames, compare func(context.Context, *pgx.Conn) error) *heartbeat {
+	return &heartbeat{cfg: cfg, board: board, conditions: conditions, names: names, compare: compare, poke: make(chan struct{}, 1), asked: make(chan struct{}, 1)}
 }
 
 // soon asks for a message now. It does not block; requests that come together
@@ -193,6 +195,9 @@ func (h *heartbeat) compareNow(ctx context.Context, conn *pgx.Conn) error {
 func (h *heartbeat) look(ctx context.Context, conn *pgx.Conn, start cdc.Position) error {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
+	if err := h.names.read(ctx, conn); err != nil {
+		return err
+	}
 	sent := time.Now()
 	var text string
 	if err := conn.QueryRow(ctx, "SELECT pg_current_wal_insert_lsn()::text").Scan(&text); err != nil {
@@ -221,4 +226,14 @@ func (h *heartbeat) snapshot() (time.Time, *slotInfo) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	return h.lastSeen, h.slot
+}
+
+// restartLag is how far the server would read its log before the confirmed position, in bytes, as
+// last seen.
+func (h *heartbeat) restartLag() int64 {
+	_, slot := h.snapshot()
+	if slot == nil {
+		return 0
+	}
+	return slot.RestartLag
 }

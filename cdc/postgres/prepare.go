@@ -20,6 +20,13 @@ func (r *Reader) prepare(ctx context.Context, streamed bool) (cdc.Session, uint6
 		return cdc.Session{}, 0, err
 	}
 	defer conn.Close(context.WithoutCancel(ctx))
+	// A start does not wait for standbys, which may be gone.
+	if _, err := conn.Exec(ctx, "SET synchronous_commit = local"); err != nil {
+		return cdc.Session{}, 0, err
+	}
+	if err := r.syncNames.read(ctx, conn); err != nil {
+		return cdc.Session{}, 0, err
+	}
 	slot, err := r.cfg.slot(ctx, conn)
 	if err != nil {
 		return cdc.Session{}, 0, err

@@ -46,7 +46,14 @@ type Reader struct {
 	beat *heartbeat
 	// conditions is the log of what repeats.
 	conditions *condition.Log
-	leaps      *leaps
+	syncNames  *syncNames
+	// confirm says how often the slot is confirmed where status updates must not do it.
+	confirm confirmation
+	// turnBegan is when the last session ended its stream for a turn, zero if it did not. turnTook
+	// is how long that was before the next stream. Both belong to the session.
+	turnBegan time.Time
+	turnTook  time.Duration
+	leaps     *leaps
 	// leapt is why the slot was moved, until a session has begun on it. It belongs to
 	// the session.
 	leapt cdc.GapReason
@@ -81,7 +88,8 @@ type State struct {
 // NewReader returns a reader that does nothing until Run.
 func NewReader(cfg Config, opts Options) *Reader {
 	r := &Reader{cfg: cfg, opts: opts, leaps: newLeaps(), conditions: condition.NewLog(opts.Logger)}
-	r.beat = newHeartbeat(cfg, opts.Board, r.conditions, r.look)
+	r.syncNames, r.confirm = newSyncNames(r.conditions), usualConfirmation
+	r.beat = newHeartbeat(cfg, opts.Board, r.conditions, r.syncNames, r.look)
 	r.enter(Connecting, nil)
 	return r
 }
@@ -146,6 +154,10 @@ func (r *Reader) Run(ctx context.Context, h Handler) error {
 		err := r.session(ctx, h, &streamed)
 		if ctx.Err() != nil {
 			return nil
+		}
+		if errors.Is(err, errTurned) {
+			backoff = minBackoff
+			continue
 		}
 		var halt *cdc.Halt
 		if errors.As(err, &halt) {
@@ -229,7 +241,11 @@ func (r *Reader) session(ctx context.Context, h Handler, streamed *bool) error {
 		return r.explainStart(err)
 	}
 	*streamed = true
-	r.streams(prepared.Start, cfg.Streaming)
+	if r.turnBegan.IsZero() {
+		r.streams(prepared.Start, cfg.Streaming)
+	} else {
+		r.turnBegan, r.turnTook = time.Time{}, time.Since(r.turnBegan)
+	}
 	err = r.Follow(ctx, stream, hr, prepared, newestXID, h)
 	if cfg.Streaming && undecodable(err) {
 		r.whole.next = true

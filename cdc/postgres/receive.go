@@ -32,6 +32,9 @@ type receiver struct {
 	free  chan []byte
 	gulps chan []byte
 	pace  *pace
+	// rest is the beginning of a message that was not received in full. It is read once run has
+	// returned.
+	rest []byte
 }
 
 func newReceiver(conn net.Conn, r io.Reader) *receiver {
@@ -47,7 +50,6 @@ func (rc *receiver) run(ctx context.Context) error {
 	defer close(rc.gulps)
 	stop := context.AfterFunc(ctx, func() { _ = rc.conn.SetReadDeadline(time.Unix(1, 0)) })
 	defer stop()
-	var rest []byte
 	for {
 		var slab []byte
 		select {
@@ -55,13 +57,14 @@ func (rc *receiver) run(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		}
-		slab = append(slab[:0], rest...)
+		slab = append(slab[:0], rc.rest...)
 		end, err := 0, error(nil)
 		if err := rc.pace.rest(ctx); err != nil {
 			return err
 		}
 		for end == 0 {
 			if slab, err = rc.read(ctx, slab); err != nil {
+				rc.rest = slab
 				if ctx.Err() != nil {
 					return nil
 				}
@@ -71,7 +74,7 @@ func (rc *receiver) run(ctx context.Context) error {
 				return err
 			}
 		}
-		rest = slab[end:]
+		rc.rest = slab[end:]
 		rc.gulps <- slab[:end]
 	}
 }

@@ -18,7 +18,7 @@ func reported(t *testing.T, board *watermark.Board, start cdc.Position) (written
 	server, client := net.Pipe()
 	defer server.Close()
 	defer client.Close()
-	r := &reporter{conn: client, board: board, policy: watermark.ConfirmSynced, start: start}
+	r := &reporter{conn: client, board: board, policy: watermark.ConfirmSynced, start: start, names: newSyncNames(nil)}
 	sent := make(chan error, 1)
 	go func() { sent <- r.send(false) }()
 	var b [39]byte

@@ -26,6 +26,8 @@ type server struct {
 	// watches is what the rules watch; the table items if it is empty.
 	watches Watch
 	memory  Memory
+	// confirm is how often the slot is confirmed in turns; the usual if it is nil.
+	confirm *confirmation
 }
 
 func (s *server) watch() Watch {
@@ -194,6 +196,9 @@ func (s *server) run(h *sinkhole, until Phase) *running {
 		Board:     h.board, Confirm: watermark.ConfirmSynced, Logger: slog.New(slog.NewTextHandler(out, nil)),
 		Watch: s.watch, Memory: s.memory,
 	})
+	if s.confirm != nil {
+		r.confirm = *s.confirm
+	}
 	ctx, cancel := context.WithCancel(context.Background())
 	run := &running{Reader: r, sinkhole: h, log: out, stop: cancel, done: make(chan error, 1)}
 	go func() { run.done <- r.Run(ctx, h) }()

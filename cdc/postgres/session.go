@@ -31,6 +31,12 @@ type session struct {
 	// gap reads an announcement of tables.
 	gap func(ctx context.Context, tx *cdc.Txn, content []byte) (cdc.TableGap, error)
 
+	// turn confirms the slot where the status updates must not, as often as confirm says.
+	turn    *turn
+	confirm confirmation
+	// retained is Config.MaxRetained.
+	retained int64
+
 	decoder *pgoutput.Decoder
 	xids    widener
 	tx      cdc.Txn
@@ -118,22 +124,48 @@ func (s *session) pause(ctx context.Context) error {
 	return s.handler.Rest(ctx, rest)
 }
 
+// confirmInTurn begins a turn if one is due. What the server sends until it has ended the stream
+// is handed over as ever.
+func (s *session) confirmInTurn() error {
+	t := s.turn
+	if t.step != turnNone || !t.rep.names.counts() {
+		return nil
+	}
+	bytes, since := t.rep.unconfirmed()
+	now := time.Now()
+	u := unconfirmed{bytes: bytes, age: now.Sub(since), restartLag: s.beat.restartLag(), took: t.took, limit: s.retained}
+	for _, tx := range s.streams {
+		u.streams, u.oldest = true, max(u.oldest, now.Sub(tx.began))
+	}
+	if !s.confirm.due(u) {
+		return nil
+	}
+	return t.begin()
+}
+
 func (s *session) message(ctx context.Context, typ byte, body []byte) error {
+	if s.turn.step != turnNone && typ != 'd' && typ != 'N' && typ != 'S' {
+		return s.turn.message(typ, body)
+	}
 	switch typ {
 	case 'd':
 		return s.copyData(ctx, body)
 	case 'E':
-		var e pgproto3.ErrorResponse
-		if err := e.Decode(body); err != nil {
-			return fmt.Errorf("undecodable error from the server: %w", err)
-		}
-		return pgconn.ErrorResponseToPgError(&e)
+		return serverError(body)
 	case 'c', 'C', 'Z':
 		return errShutdown
 	case 'N', 'S':
 		return nil
 	}
 	return fmt.Errorf("unexpected protocol message %q while streaming", typ)
+}
+
+func serverError(body []byte) error {
+	var e pgproto3.ErrorResponse
+	if err := e.Decode(body); err != nil {
+		return fmt.Errorf("undecodable error from the server: %w", err)
+	}
+	return pgconn.ErrorResponseToPgError(&e)
 }
 
 func (s *session) copyData(ctx context.Context, b []byte) error {

@@ -1,7 +1,10 @@
 package postgres
 
 import (
+	"bytes"
 	"context"
+	"errors"
+	"io"
 	"sync"
 	"time"
 
@@ -22,7 +25,10 @@ func (r *Reader) stream(ctx context.Context, s *session, rc *receiver) error {
 	stop := context.AfterFunc(ctx, func() { time.AfterFunc(r.opts.StopGrace, giveUp) })
 	defer stop()
 
-	rep := &reporter{conn: s.conn, board: r.opts.Board, policy: r.opts.Confirm, start: s.start.Start, urgent: s.urgent}
+	rep := &reporter{conn: s.conn, board: r.opts.Board, policy: r.opts.Confirm, start: s.start.Start, urgent: s.urgent,
+		names: r.syncNames, done: s.start.Start.LSN, at: time.Now()}
+	s.turn = &turn{rep: rep, slot: r.cfg.Slot, took: r.turnTook}
+	s.confirm, s.retained = r.confirm, r.cfg.MaxRetained
 	var g errgroup.Group
 	// cause is the first failure. What fails after it, fails because of it.
 	var cause error
@@ -59,7 +65,9 @@ func (r *Reader) stream(ctx context.Context, s *session, rc *receiver) error {
 			return err
 		}
 		r.leapt = ""
-		r.enter(Streaming, nil)
+		if r.State().Phase != Streaming { // a turn is no interruption
+			r.enter(Streaming, nil)
+		}
 		if err := s.feed(work, rc); err != nil {
 			return err
 		}
@@ -71,7 +79,12 @@ func (r *Reader) stream(ctx context.Context, s *session, rc *receiver) error {
 	}
 	stopReporting()
 	if sideErr := side.Wait(); err == nil && sideErr == nil {
-		rep.goodbye()
+		if err := rep.goodbye(io.MultiReader(bytes.NewReader(rc.rest), rc.r), r.cfg.Slot); err != nil {
+			r.opts.Logger.Warn("the slot could not be confirmed, the next start purges again what is not", "err", err)
+		}
+	}
+	if errors.Is(cause, errTurned) {
+		r.turnBegan = rep.left
 	}
 	return cause
 }

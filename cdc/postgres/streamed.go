@@ -2,6 +2,7 @@ package postgres
 
 import (
 	"context"
+	"time"
 
 	"github.com/walpurge/walpurge/cdc"
 	"github.com/walpurge/walpurge/cdc/pgoutput"
@@ -19,6 +20,8 @@ func (c Config) pluginArgs() []string {
 
 // streamed is a transaction that the server sends before it ends.
 type streamed struct {
+	// began is when its first block arrived.
+	began time.Time
 	// kept are the reader's own messages, which count once it commits.
 	kept []keptMessage
 	has  map[keptMessage]struct{}
@@ -60,7 +63,7 @@ func (s *session) stream(ctx context.Context, typ pgoutput.Type) error {
 		xid := s.xids.widen(d.StreamStart.XID)
 		s.tx = cdc.Txn{XID: xid, Sub: xid, Streamed: true}
 		if s.streams[xid] == nil {
-			s.streams[xid] = &streamed{}
+			s.streams[xid] = &streamed{began: time.Now()}
 		}
 		s.open, s.rest.Idle = true, 0
 	case pgoutput.StreamStopType:

@@ -143,6 +143,11 @@ func (c *checker) database(ctx context.Context, cfg *config.Config, set *rules.S
 	for _, err := range faults {
 		c.add(false, err)
 	}
+	note, err := cfg.Postgres.SyncNamesNote(ctx, conn)
+	c.add(false, err)
+	if note != "" {
+		c.findings = append(c.findings, Finding{Note: true, Text: note})
+	}
 	for _, err := range replicaFaults(ctx, cfg) {
 		c.add(false, err)
 	}

@@ -37,7 +37,8 @@ func (a *App) read(ctx context.Context) reading {
 	set := a.set.Load()
 	s := reading{Status: status.Status{
 		Pipeline: a.cfg.Pipeline, Version: a.opts.Version, Started: a.started,
-		Reader:   status.Reader{State: string(state.Phase), Since: state.Since, Error: state.Err, Blocked: a.publisher.Blocked(), Compared: compared},
+		Reader: status.Reader{State: string(state.Phase), Since: state.Since, Error: state.Err, Blocked: a.publisher.Blocked(), Compared: compared,
+			SynchronousStandbyNames: a.reader.SyncNames()},
 		Problems: status.Problems(set, a.cfg.SinkNames(), found),
 	}}
 	// How far the log has grown is known only while the server tells.

@@ -13,6 +13,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/walpurge/walpurge/cdc/postgres"
 	"github.com/walpurge/walpurge/cmd/status"
 )
 
@@ -84,6 +85,9 @@ func printStatus(out io.Writer, s *status.Status) {
 			kind = "note"
 		}
 		fmt.Fprintf(out, "%s since %s: %s\n", kind, p.Since.Format(time.RFC3339), p.Text)
+	}
+	if names := s.Reader.SynchronousStandbyNames; names != "" {
+		fmt.Fprintln(out, "note: "+postgres.SyncNamesText(names))
 	}
 	fmt.Fprintln(out)
 	w := tabwriter.NewWriter(out, 0, 4, 2, ' ', 0)

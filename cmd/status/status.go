@@ -46,6 +46,9 @@ type Reader struct {
 	Blocked string `json:"blocked,omitempty"`
 	// Compared reports that publication and tables have been compared with the rules.
 	Compared bool `json:"compared"`
+	// SynchronousStandbyNames is PostgreSQL's setting while it can name this reader, which
+	// reports no flush position then, so that no commit depends on it.
+	SynchronousStandbyNames string `json:"synchronous_standby_names,omitempty"`
 }
 
 // Streams reports that changes arrive.
