@@ -159,6 +159,7 @@ func (r *Reader) Run(ctx context.Context, h Handler) error {
 			backoff = minBackoff
 			continue
 		}
+		r.turnBegan = time.Time{}
 		var halt *cdc.Halt
 		if errors.As(err, &halt) {
 			return err
