@@ -72,7 +72,7 @@ const (
 	leavesLateral = `LATERAL (SELECT ARRAY(SELECT t.relid::oid FROM pg_partition_tree(c.oid) t WHERE t.isleaf AND t.relid <> c.oid) AS oids) leaves`
 
 	// lackingExpr names c itself or the partition that makes c unusable.
-	lackingExpr = `coalesce((SELECT min(l.oid::regclass::text) FROM pg_class l
+	lackingExpr = `coalesce((SELECT min(regexp_replace(l.oid::regclass::text, '^public\.', '')) FROM pg_class l
        WHERE l.oid = ANY (leaves.oids || c.oid) AND (l.oid <> c.oid OR c.relkind = 'r' OR leaves.oids = '{}')
        AND l.relreplident <> 'f' AND NOT EXISTS (SELECT FROM pg_index i
            WHERE i.indrelid = l.oid AND i.indisvalid AND i.indimmediate
@@ -87,7 +87,7 @@ SELECT w.place, c.oid, c.relkind::text, c.relpersistence::text, c.relreplident::
                  WHERE r.oid = pg_partition_root(c.oid) AND c.relispartition), ''),
        pg_has_role(c.relowner, 'USAGE'),
        c.oid IN (SELECT relid FROM member), ` + lackingExpr + `,
-       coalesce((SELECT min(l.oid::regclass::text) FROM pg_class l
+       coalesce((SELECT min(regexp_replace(l.oid::regclass::text, '^public\.', '')) FROM pg_class l
                  WHERE l.oid = ANY (leaves.oids) AND l.relreplident NOT IN (c.relreplident, 'f')), ''),
        coalesce((SELECT x.relname::text FROM pg_index i JOIN pg_class x ON x.oid = i.indexrelid
                  WHERE i.indrelid = c.oid AND i.indisreplident AND c.relreplident = 'i'), '')
@@ -101,7 +101,7 @@ JOIN pg_namespace n ON n.nspname = w.schema JOIN pg_class c ON c.relnamespace = 
 const columnQuery = `
 WITH listed AS MATERIALIZED ( -- attnames is there since PostgreSQL 15
   SELECT p.schemaname, p.tablename, to_jsonb(p)->'attnames' AS names FROM pg_publication_tables p WHERE p.pubname = $2)
-SELECT a.attrelid, a.attname, format_type(a.atttypid, a.atttypmod),
+SELECT a.attrelid, a.attname, regexp_replace(format_type(a.atttypid, a.atttypmod), '^public\.', ''),
        c.relreplident = 'f' OR EXISTS (SELECT FROM pg_index i
            WHERE i.indrelid = c.oid AND a.attnum = ANY ((i.indkey::int2[])[0:i.indnkeyatts - 1])
            AND (c.relreplident = 'd' AND i.indisprimary OR c.relreplident = 'i' AND i.indisreplident)),

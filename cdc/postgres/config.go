@@ -67,7 +67,7 @@ func (c Config) Validate() error {
 	if c.Heartbeat < 100*time.Millisecond {
 		errs = append(errs, fmt.Errorf("postgres.heartbeat %s: want 100ms or more", c.Heartbeat))
 	}
-	if _, err := c.parse(); err != nil {
+	if _, err := c.primary(); err != nil {
 		errs = append(errs, err)
 	}
 	return errors.Join(errs...)

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"maps"
 	"os"
 	"strings"
 	"time"
@@ -16,25 +15,30 @@ import (
 	"github.com/jackc/pgx/v5/pgproto3"
 )
 
-// pins make the text of every value independent of the server's settings; a
-// walsender writes rows under the settings of its session.
-var pins = map[string]string{
-	"DateStyle":          "ISO",
-	"TimeZone":           "UTC",
-	"IntervalStyle":      "postgres",
-	"extra_float_digits": "1",
-	"bytea_output":       "hex",
-	"client_encoding":    "UTF8",
-}
+// pgxParameters are options of pgx itself, which it takes out of a connection string.
+var pgxParameters = []string{"default_query_exec_mode", "description_cache_capacity", "statement_cache_capacity"}
 
-// senderTimeout is how soon the server gives up on a reader that went silent,
-// and with it how soon a standby can take over the slot.
-const senderTimeout = "10s"
-
+// parse reads the connection string, and refuses parameters that libpq does not have. What
+// target_session_attrs asks for is in ValidateConnect.
 func (c Config) parse() (*pgx.ConnConfig, error) {
 	cfg, err := pgx.ParseConfig(c.URL)
+	if err == nil && cfg.RuntimeParams["hostaddr"] != "" && strings.HasPrefix(cfg.Host, "/") {
+		cfg, err = pgx.ParseConfig(withHost(c.URL, cfg.RuntimeParams["hostaddr"]))
+	}
 	if err != nil {
 		return nil, unparsable(c.URL, err)
+	}
+	for _, name := range pgxParameters {
+		if strings.Contains(c.URL, name) {
+			cfg.RuntimeParams[name] = ""
+		}
+	}
+	if err := applyParameters(&cfg.Config); err != nil {
+		// An @ behind the ? is how a password looks that is not percent-encoded.
+		if _, query, ok := strings.Cut(c.URL, "?"); ok && strings.Contains(query, "@") {
+			return nil, unparsable(c.URL, err)
+		}
+		return nil, err
 	}
 	if c.PasswordFile != "" {
 		b, err := os.ReadFile(c.PasswordFile)
@@ -46,12 +50,22 @@ func (c Config) parse() (*pgx.ConnConfig, error) {
 	if cfg.ConnectTimeout == 0 {
 		cfg.ConnectTimeout = 10 * time.Second
 	}
-	if cfg.ValidateConnect == nil {
-		cfg.ValidateConnect = pgconn.ValidateConnectTargetSessionAttrsReadWrite
-	}
 	if cfg.RuntimeParams["application_name"] == "" {
 		cfg.RuntimeParams["application_name"] = "walpurge"
 	}
+	return cfg, nil
+}
+
+// primary reads the connection string of the primary.
+func (c Config) primary() (*pgx.ConnConfig, error) {
+	cfg, err := c.parse()
+	if err != nil {
+		return nil, err
+	}
+	if wantsStandby(cfg.ValidateConnect) {
+		return nil, errors.New("postgres.url: target_session_attrs asks for a standby or a read-only server, and changes are read from the primary; write read-write or primary, or remove it")
+	}
+	cfg.ValidateConnect = validatePrimary
 	return cfg, nil
 }
 
@@ -76,7 +90,7 @@ func (c Config) Address() string {
 
 // Connect opens an ordinary connection to the primary.
 func (c Config) Connect(ctx context.Context) (*pgx.Conn, error) {
-	cfg, err := c.parse()
+	cfg, err := c.primary()
 	if err != nil {
 		return nil, err
 	}
@@ -87,22 +101,14 @@ func (c Config) Connect(ctx context.Context) (*pgx.Conn, error) {
 	return conn, nil
 }
 
-// ConnectReading opens an ordinary connection to the primary that can change
-// nothing, and on which values print as they do in the stream.
+// ConnectReading opens an ordinary connection to the primary for SQL that the user wrote. It
+// can change nothing.
 func (c Config) ConnectReading(ctx context.Context) (*pgx.Conn, error) {
-	cfg, err := c.parse()
+	conn, err := c.Connect(ctx)
 	if err != nil {
 		return nil, err
 	}
-	maps.Copy(cfg.RuntimeParams, pins)
-	cfg.RuntimeParams["standard_conforming_strings"] = "on"
-	conn, err := pgx.ConnectConfig(ctx, cfg)
-	if err != nil {
-		return nil, c.explain(err)
-	}
-	// Not among the parameters above: a server is known for the primary by being
-	// read-write.
-	if _, err := conn.Exec(ctx, "SET default_transaction_read_only = on"); err != nil {
+	if _, err := conn.Exec(ctx, "SET "+userPath(conn.Config())+"; SET default_transaction_read_only = on"); err != nil {
 		_ = conn.Close(context.WithoutCancel(ctx)) // the error at hand says why
 		return nil, fmt.Errorf("make the connection read-only: %w", err)
 	}
@@ -113,16 +119,12 @@ func (c Config) ConnectReading(ctx context.Context) (*pgx.Conn, error) {
 // the one that the connection's own protocol code reads from: bytes must be
 // taken from it and from nowhere else, since pgconn may have read ahead into it.
 func (c Config) connectReplication(ctx context.Context) (*pgconn.PgConn, *handshakeReader, error) {
-	full, err := c.parse()
+	full, err := c.primary()
 	if err != nil {
 		return nil, nil, err
 	}
 	cfg := &full.Config
-	maps.Copy(cfg.RuntimeParams, pins)
 	cfg.RuntimeParams["replication"] = "database"
-	cfg.RuntimeParams["wal_sender_timeout"] = senderTimeout
-	// A turn moves the slot by a statement, which reads as much of the log as there is.
-	cfg.RuntimeParams["statement_timeout"] = "0"
 	var hr *handshakeReader
 	cfg.BuildFrontend = func(r io.Reader, w io.Writer) *pgproto3.Frontend {
 		hr = &handshakeReader{r: r}
@@ -131,6 +133,10 @@ func (c Config) connectReplication(ctx context.Context) (*pgconn.PgConn, *handsh
 	conn, err := pgconn.ConnectConfig(ctx, cfg)
 	if err != nil {
 		return nil, nil, c.explain(err)
+	}
+	if _, err := conn.Exec(ctx, "SET wal_sender_timeout = '"+senderTimeout+"'").ReadAll(); err != nil {
+		_ = conn.Close(context.WithoutCancel(ctx)) // the error at hand says why
+		return nil, nil, fmt.Errorf("set wal_sender_timeout: %w", err)
 	}
 	return conn, hr, nil
 }

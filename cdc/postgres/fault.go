@@ -37,6 +37,7 @@ const (
 	codeInvalidPassword    = "28P01"
 	codeInvalidAuth        = "28000"
 	codeInvalidCatalogName = "3D000"
+	codeInvalidParameter   = "22023" // a setting has a value that it cannot have
 	codeCannotConnectNow   = "57P03" // the server starts up or shuts down
 )
 
@@ -107,6 +108,8 @@ func (c Config) explain(err error) error {
 		return &Fault{brief, "check the user name, that the role has LOGIN, and pg_hba.conf (ordinary connections need a line for the database, and so does logical replication)"}
 	case codeInvalidCatalogName:
 		return &Missing{Fault{brief, "name an existing database in postgres.url"}}
+	case codeUndefinedObject, codeInvalidParameter:
+		return &Fault{brief, "correct the setting, in options of postgres.url or in PGOPTIONS"}
 	case codePrivilege:
 		return &Fault{brief, fmt.Sprintf("ALTER ROLE %s REPLICATION; (managed services: grant their replication role)", quote(cfg.User))}
 	}

@@ -70,7 +70,7 @@ func (c Config) publication(ctx context.Context, conn *pgx.Conn) (options string
 	var filtered, schemas, names []string // the tables or partitions with a row filter, and their roots
 	err = conn.QueryRow(ctx, `SELECT p.oid || ' ' || p.xmin, p.pubviaroot, p.pubinsert AND p.pubupdate AND p.pubdelete AND p.pubtruncate,
 		f.filtered, f.schemas, f.names
-		FROM pg_publication p, LATERAL (SELECT coalesce(array_agg(l.oid::regclass::text ORDER BY l.oid), '{}') AS filtered,
+		FROM pg_publication p, LATERAL (SELECT coalesce(array_agg(regexp_replace(l.oid::regclass::text, '^public\.', '') ORDER BY l.oid), '{}') AS filtered,
 			coalesce(array_agg(n.nspname::text ORDER BY l.oid), '{}') AS schemas, coalesce(array_agg(t.relname::text ORDER BY l.oid), '{}') AS names
 			FROM pg_publication_rel r
 			JOIN pg_class l ON l.oid = r.prrelid JOIN pg_class t ON t.oid = coalesce(pg_partition_root(l.oid), l.oid) JOIN pg_namespace n ON n.oid = t.relnamespace
@@ -115,6 +115,7 @@ func slotsLeft(ctx context.Context, conn *pgx.Conn) error {
 type slotInfo struct {
 	Plugin    string
 	Database  string
+	TwoPhase  bool
 	Active    bool
 	ActivePID int
 	Confirmed cdc.LSN
@@ -130,12 +131,12 @@ type slotInfo struct {
 func (c Config) slot(ctx context.Context, conn *pgx.Conn) (*slotInfo, error) {
 	var s slotInfo
 	var confirmed string
-	err := conn.QueryRow(ctx, `SELECT coalesce(plugin, ''), coalesce(database, ''), active, coalesce(active_pid, 0),
+	err := conn.QueryRow(ctx, `SELECT coalesce(plugin, ''), coalesce(database, ''), coalesce(two_phase, false), active, coalesce(active_pid, 0),
 		coalesce(confirmed_flush_lsn::text, '0/0'), coalesce(wal_status, ''),
 		coalesce(pg_wal_lsn_diff(pg_current_wal_lsn(), restart_lsn), 0)::bigint, safe_wal_size,
 		coalesce(greatest(pg_wal_lsn_diff(confirmed_flush_lsn, restart_lsn), 0), 0)::bigint
 		FROM pg_replication_slots WHERE slot_name = $1`, c.Slot).
-		Scan(&s.Plugin, &s.Database, &s.Active, &s.ActivePID, &confirmed, &s.Status, &s.Retained, &s.Safe, &s.RestartLag)
+		Scan(&s.Plugin, &s.Database, &s.TwoPhase, &s.Active, &s.ActivePID, &confirmed, &s.Status, &s.Retained, &s.Safe, &s.RestartLag)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return nil, nil
 	}
@@ -148,6 +149,11 @@ func (c Config) slot(ctx context.Context, conn *pgx.Conn) (*slotInfo, error) {
 	if db := conn.Config().Database; s.Plugin != "pgoutput" || s.Database != db {
 		return nil, &Fault{fmt.Errorf("slot %q exists with plugin %q in database %q, want pgoutput in %q", c.Slot, s.Plugin, s.Database, db),
 			"choose another postgres.slot, or drop it: SELECT pg_drop_replication_slot('" + c.Slot + "');"}
+	}
+	if s.TwoPhase {
+		// The stream would carry a transaction at PREPARE, when nobody sees it yet.
+		return nil, &Fault{fmt.Errorf("slot %q has two_phase enabled: it sends transactions at PREPARE TRANSACTION, before they are visible", c.Slot),
+			"choose another postgres.slot, or drop it, so that a new one is created and every sink flushed: SELECT pg_drop_replication_slot('" + c.Slot + "');"}
 	}
 	return &s, nil
 }

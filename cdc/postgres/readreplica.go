@@ -36,7 +36,7 @@ func (s ReadReplica) Connect(ctx context.Context) (*pgx.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	cfg.ValidateConnect = nil
+	cfg.ValidateConnect = prepareSession
 	conn, err := pgx.ConnectConfig(ctx, cfg)
 	if err != nil {
 		return nil, s.config.explain(err)

@@ -89,13 +89,9 @@ func (c Config) relation(ctx context.Context, tx pgx.Tx, info *TableInfo) (rel *
 // readRow reads the row's text as a walsender would write it: with the settings
 // of its session, by the same output functions.
 func readRow(ctx context.Context, tx pgx.Tx, rel *cdc.Relation, from, where string) (cdc.Tuple, error) {
-	settings := map[string]string{"statement_timeout": rowTimeout, "row_security": "off"}
-	for name, value := range pins {
-		settings[name] = value
-	}
-	for name, value := range settings {
-		if _, err := tx.Exec(ctx, "SELECT set_config($1, $2, true)", name, value); err != nil {
-			return nil, fmt.Errorf("set %s: %w", name, err)
+	for _, sql := range []string{applySettings(true), "SET LOCAL statement_timeout = '" + rowTimeout + "'", "SET LOCAL " + userPath(tx.Conn().Config())} {
+		if _, err := tx.Exec(ctx, sql); err != nil {
+			return nil, fmt.Errorf("prepare the session: %w", err)
 		}
 	}
 	sql := "SELECT"

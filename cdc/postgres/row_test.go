@@ -84,10 +84,8 @@ func (s *server) changes(slot string) []*cdc.Change {
 	tx, err := s.conn.Begin(s.t.Context())
 	require.NoError(s.t, err)
 	defer func() { _ = tx.Rollback(s.t.Context()) }()
-	for name, value := range pins {
-		_, err := tx.Exec(s.t.Context(), "SELECT set_config($1, $2, true)", name, value)
-		require.NoError(s.t, err)
-	}
+	_, err = tx.Exec(s.t.Context(), applySettings(true))
+	require.NoError(s.t, err)
 	rows, err := tx.Query(s.t.Context(), "SELECT data FROM pg_logical_slot_get_binary_changes($1, NULL, NULL, 'proto_version', '1', 'publication_names', $2)", slot, s.cfg.Publication)
 	require.NoError(s.t, err)
 	messages, err := pgx.CollectRows(rows, pgx.RowTo[[]byte])

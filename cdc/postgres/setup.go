@@ -145,7 +145,7 @@ func (c Config) Ensure(ctx context.Context, conn *pgx.Conn, tables []cdc.Table, 
 }
 
 // Setup returns the statements of `walpurge setup`: those of Plan for all tables that w
-// means, those of extra, and, where a slot is created, a note of where it begins, so that
+// means, those of extra, the settings that they need, and, where a slot is created, a note of where it begins, so that
 // the first start on it is not a gap. Errors in left say which tables that a pattern matches
 // must not be published. What setup prints, and what an *Incomplete proposes to run, is from here.
 func (c Config) Setup(ctx context.Context, conn *pgx.Conn, w Watch) (steps []Step, left []error, err error) {
@@ -160,7 +160,14 @@ func (c Config) Setup(ctx context.Context, conn *pgx.Conn, w Watch) (steps []Ste
 		steps = append(steps, c.birthNote())
 	}
 	extra, err := c.extra(ctx, conn, tables, w.Reads)
-	return append(extra, steps...), left, err
+	if err != nil {
+		return nil, left, err
+	}
+	if steps = append(extra, steps...); len(steps) == 0 {
+		return nil, left, nil
+	}
+	own, err := ownSettings(ctx, conn, steps)
+	return append(own, steps...), left, err
 }
 
 // Apply runs the statements in order until one fails.

@@ -50,15 +50,14 @@ const (
 func (g *Gate) follow(ctx context.Context, m *member) {
 	failures := 0
 	for ctx.Err() == nil {
-		began := time.Now()
-		err := g.serve(ctx, m)
+		answered, err := g.serve(ctx, m)
 		if ctx.Err() != nil {
 			return
 		}
-		if time.Since(began) > 10*time.Second {
+		failures++
+		if answered {
 			failures = 0
 		}
-		failures++
 		g.mu.Lock()
 		m.err = err
 		g.mu.Unlock()
@@ -72,20 +71,23 @@ func (g *Gate) follow(ctx context.Context, m *member) {
 	}
 }
 
-func (g *Gate) serve(ctx context.Context, m *member) error {
+// serve asks over one connection until that fails. It reports whether the replica has answered on
+// it: then the next attempt is the first one.
+func (g *Gate) serve(ctx context.Context, m *member) (answered bool, err error) {
 	opening, cancel := context.WithTimeout(ctx, 10*time.Second)
 	conn, err := m.Connect(opening)
 	cancel()
 	if err != nil {
-		return err
+		return false, err
 	}
 	defer conn.Close(context.WithoutCancel(ctx))
 	pause := minPause
 	for {
 		needed, err := g.look(ctx, m, conn)
 		if err != nil {
-			return err
+			return answered, err
 		}
+		answered = true
 		if pause == minPause {
 			g.conditions.At(unreachable, "replica", m.Name).End()
 		}
@@ -95,7 +97,7 @@ func (g *Gate) serve(ctx context.Context, m *member) error {
 			case <-m.wake:
 			case <-time.After(idle):
 			case <-ctx.Done():
-				return nil
+				return true, nil
 			}
 			continue
 		}
@@ -103,7 +105,7 @@ func (g *Gate) serve(ctx context.Context, m *member) error {
 		case <-time.After(pause):
 			pause = min(2*pause, maxPause)
 		case <-ctx.Done():
-			return nil
+			return true, nil
 		}
 	}
 }

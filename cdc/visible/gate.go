@@ -113,15 +113,14 @@ func (g *Gate) Run(ctx context.Context) error {
 	defer g.conditions.Close()
 	failures := 0
 	for ctx.Err() == nil {
-		began := time.Now()
-		err := g.serve(ctx)
+		answered, err := g.serve(ctx)
 		if ctx.Err() != nil {
 			break
 		}
-		if time.Since(began) > steady {
+		failures++
+		if answered {
 			failures = 0
 		}
-		failures++
 		if err != nil {
 			g.conditions.At(primaryLost).Observe("err", err, "attempts", condition.Sum(1))
 		}
@@ -133,14 +132,16 @@ func (g *Gate) Run(ctx context.Context) error {
 	return nil
 }
 
-func (g *Gate) serve(ctx context.Context) error {
+// serve answers with one connection until that fails. It reports whether the server has answered
+// on it: then it was lost after it had been of use, and the next attempt is the first one.
+func (g *Gate) serve(ctx context.Context) (answered bool, err error) {
 	conn, err := g.cfg.Connect(ctx)
 	if err != nil {
-		return err
+		return false, err
 	}
 	defer conn.Close(context.WithoutCancel(ctx))
 	if err := g.identify(ctx, conn); err != nil {
-		return err
+		return false, err
 	}
 	g.conditions.At(primaryLost).End()
 	pause := minPause
@@ -149,12 +150,12 @@ func (g *Gate) serve(ctx context.Context) error {
 		if before == 0 {
 			pause = minPause
 			if err := g.idle(ctx, conn); err != nil {
-				return err
+				return true, err
 			}
 			continue
 		}
 		if err := g.look(ctx, conn); err != nil {
-			return err
+			return true, err
 		}
 		if g.count() < before {
 			pause = minPause
@@ -166,14 +167,10 @@ func (g *Gate) serve(ctx context.Context) error {
 		case <-g.wake:
 			pause = minPause
 		case <-ctx.Done():
-			return nil
+			return true, nil
 		}
 	}
 }
-
-// steady is how long a connection must have served for its loss to count as the
-// first failure and not as one more.
-const steady = 10 * time.Second
 
 // Between two looks that opened nothing: a commit is usually visible within
 // microseconds, one that waits for a standby may take long.

@@ -124,7 +124,7 @@ func (c *checker) database(ctx context.Context, cfg *config.Config, set *rules.S
 	live := cat.typed()
 	_, _, err = loadRules(cfg, live)
 	c.add(true, err)
-	unusable, other := unfitLookups(ctx, conn, set)
+	unusable, other := unfitLookups(ctx, cfg.Postgres, set)
 	c.add(true, unusable.Err())
 	for _, err := range slices.Concat(some, cat.identities(), cat.ambiguous(), other, cat.shadowed()) {
 		c.add(false, err)

@@ -7,6 +7,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/walpurge/walpurge/cdc/postgres"
 	"github.com/walpurge/walpurge/router/lookup"
 	"github.com/walpurge/walpurge/rules"
 	"github.com/walpurge/walpurge/rules/strictyaml"
@@ -14,7 +15,15 @@ import (
 
 // unfitLookups has the server look at every lookup: unusable are those that it
 // could never answer, other what a human or a rule has to mend.
-func unfitLookups(ctx context.Context, conn *pgx.Conn, set *rules.Set) (unusable strictyaml.Errors, other []error) {
+func unfitLookups(ctx context.Context, cfg postgres.Config, set *rules.Set) (unusable strictyaml.Errors, other []error) {
+	if len(set.Lookups()) == 0 {
+		return nil, nil
+	}
+	conn, err := cfg.ConnectReading(ctx)
+	if err != nil {
+		return nil, []error{fmt.Errorf("lookups: %w", err)}
+	}
+	defer conn.Close(context.WithoutCancel(ctx))
 	for _, l := range set.Lookups() {
 		sources, err := lookup.Inspect(ctx, conn, l)
 		var p *lookup.Problem

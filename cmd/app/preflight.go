@@ -60,7 +60,7 @@ func (a *App) preflight(ctx context.Context, cfg *config.Config) (*rules.Set, []
 	if n := len(some); n > 0 {
 		a.conditions.At(unfit).Observe("count", n, "err", some[0])
 	}
-	unusable, other := unfitLookups(ctx, conn, set)
+	unusable, other := unfitLookups(ctx, a.cfg.Postgres, set)
 	for _, err := range other {
 		a.conditions.At(staleLookup, "err", err.Error()).Observe()
 	}
