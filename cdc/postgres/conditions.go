@@ -23,6 +23,7 @@ var (
 	namedSynchronous = condition.Text{Level: slog.LevelWarn, On: "synchronous_standby_names can name this connection, which is no standby: reporting no flush position, so that no commit depends on it", Off: "synchronous_standby_names cannot name this connection any more"}
 
 	undecoded       = condition.Text{Level: slog.LevelWarn, On: "the server cannot decode a transaction that has not ended; what is in the log by now is read once it has ended"}
+	unconvertible   = condition.Text{Level: slog.LevelWarn, On: "the server cannot convert a value to UTF-8; in what is in the log by now, values with characters beyond ASCII are unknown to rules"}
 	noHistory       = condition.Text{Level: slog.LevelWarn, On: "the server cannot tell where its timeline began"}
 	slotLostAgain   = condition.Text{Level: slog.LevelError, On: "the server has invalidated the slot: changes are lost, making a new one"}
 	tablesGone      = condition.Text{Level: slog.LevelError, On: "rules watch tables that are gone, going on without them"}

@@ -38,6 +38,8 @@ const (
 	codeInvalidAuth        = "28000"
 	codeInvalidCatalogName = "3D000"
 	codeInvalidParameter   = "22023" // a setting has a value that it cannot have
+	codeNotInRepertoire    = "22021" // bytes that are no character of the encoding
+	codeUntranslatable     = "22P05" // a character that the client's encoding does not have
 	codeCannotConnectNow   = "57P03" // the server starts up or shuts down
 )
 

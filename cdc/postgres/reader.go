@@ -58,7 +58,11 @@ type Reader struct {
 	// the session.
 	leapt cdc.GapReason
 	whole whole
-	state atomic.Pointer[State]
+	// unconverted says for how long sessions go without conversion to UTF-8, text is
+	// what the session knows of encodings.
+	unconverted whole
+	text        text
+	state       atomic.Pointer[State]
 	// widening is held by whoever changes the publication.
 	widening sync.Mutex
 	watching watching
@@ -179,7 +183,7 @@ func (r *Reader) Run(ctx context.Context, h Handler) error {
 		case errors.As(err, &busy):
 			r.waitForSlot(err)
 			backoff, leaping = minBackoff*4, nil
-		case errors.Is(err, errLeap) || errors.Is(err, errRetained):
+		case errors.Is(err, errLeap) || errors.Is(err, errRetained) || errors.Is(err, errConvertible):
 			r.enter(Connecting, err)
 			backoff = minBackoff
 		default:
@@ -235,6 +239,13 @@ func (r *Reader) session(ctx context.Context, h Handler, streamed *bool) error {
 	if prepared.History, err = r.history(ctx, conn, id.Timeline); err != nil {
 		return err
 	}
+	raw := r.unconverted.until(prepared)
+	r.text = text{server: conn.ParameterStatus("server_encoding"), raw: raw, until: r.unconverted.end, convert: r.toUTF8, named: make(map[*cdc.Relation]bool)}
+	if r.text.raw {
+		if _, err := conn.Exec(ctx, "SET client_encoding = '"+encodingASCII+"'").ReadAll(); err != nil {
+			return fmt.Errorf("read without conversion: %w", err)
+		}
+	}
 	cfg := r.cfg
 	cfg.Streaming = cfg.Streaming && !r.whole.until(prepared)
 	stream, err := cfg.startStreaming(ctx, conn, hr)
@@ -248,7 +259,11 @@ func (r *Reader) session(ctx context.Context, h Handler, streamed *bool) error {
 		r.turnBegan, r.turnTook = time.Time{}, time.Since(r.turnBegan)
 	}
 	err = r.Follow(ctx, stream, hr, prepared, newestXID, h)
-	if cfg.Streaming && undecodable(err) {
+	switch {
+	case untranslatable(err) && !r.text.raw:
+		r.unconverted.next = true
+		r.conditions.At(unconvertible).Observe("err", err, "times", condition.Sum(1))
+	case cfg.Streaming && undecodable(err):
 		r.whole.next = true
 		r.conditions.At(undecoded).Observe("err", err, "times", condition.Sum(1))
 	}
@@ -265,7 +280,7 @@ func (r *Reader) Follow(ctx context.Context, conn net.Conn, in io.Reader, start 
 	r.opts.Board.Advance(watermark.Mark{Stage: watermark.Received}, start.Start)
 	s := &session{
 		start: start, conn: conn, board: r.opts.Board, handler: h, beat: r.beat,
-		urgent: make(chan struct{}, 1), decoder: pgoutput.NewDecoder(), xids: widener{newest: newestXID}, gap: r.tableGap, described: r.described,
+		urgent: make(chan struct{}, 1), decoder: pgoutput.NewDecoder(), xids: widener{newest: newestXID}, gap: r.tableGap, described: r.described, text: &r.text,
 		streams: make(map[uint64]*streamed),
 	}
 	return r.stream(ctx, s, newReceiver(conn, in))

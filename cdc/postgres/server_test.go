@@ -188,6 +188,12 @@ type running struct {
 // run starts a reader and waits until it is in the phase.
 func (s *server) run(h *sinkhole, until Phase) *running {
 	s.t.Helper()
+	return s.runHandler(h, h, until)
+}
+
+// runHandler is run with a handler that is more than its sinkhole.
+func (s *server) runHandler(h *sinkhole, handler Handler, until Phase) *running {
+	s.t.Helper()
 	h.board = watermark.NewBoard(watermark.Mark{Stage: watermark.Received}, watermark.Mark{Stage: watermark.Synced}, watermark.Mark{Stage: watermark.Confirmed})
 	h.ids, h.notes = make(map[string]int), make(map[string]int)
 	out := &lines{}
@@ -201,7 +207,7 @@ func (s *server) run(h *sinkhole, until Phase) *running {
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	run := &running{Reader: r, sinkhole: h, log: out, stop: cancel, done: make(chan error, 1)}
-	go func() { run.done <- r.Run(ctx, h) }()
+	go func() { run.done <- r.Run(ctx, handler) }()
 	s.t.Cleanup(func() {
 		cancel()
 		select {

@@ -37,6 +37,7 @@ type session struct {
 	// retained is Config.MaxRetained.
 	retained int64
 
+	text    *text
 	decoder *pgoutput.Decoder
 	xids    widener
 	tx      cdc.Txn
@@ -106,6 +107,9 @@ func (s *session) handOver(ctx context.Context, b []byte) error {
 
 // pause notes how far the line has been handed over, and rests.
 func (s *session) pause(ctx context.Context) error {
+	if s.text.over(s.board) {
+		return errConvertible
+	}
 	at := s.start.Start
 	if at.LSN = max(s.end, s.rest.Idle); at.LSN > 0 {
 		if s.end > 0 {
@@ -194,6 +198,9 @@ func (s *session) wal(ctx context.Context, data []byte) error {
 	if err != nil {
 		return &cdc.Halt{Err: fmt.Errorf("after %s: %w", s.tx.Commit, err)}
 	}
+	if err := s.text.decoded(ctx, typ, s.decoder); err != nil {
+		return err
+	}
 	if s.tx.Streamed && s.open {
 		s.tx.Sub = s.xids.widen(s.decoder.XID)
 	}
@@ -219,8 +226,14 @@ func (s *session) wal(ctx context.Context, data []byte) error {
 		}
 	case pgoutput.LogicalType:
 		// The others come at once, whatever becomes of their transaction.
-		switch m := &s.decoder.Logical; {
-		case !m.Transactional:
+		m := &s.decoder.Logical
+		if !m.Transactional {
+			return nil
+		}
+		if m.Content, err = s.text.content(ctx, m.Content); err != nil {
+			return err
+		}
+		switch {
 		case m.Prefix == heartbeatPrefix || m.Prefix == tablesPrefix:
 			return s.own(ctx, m.Prefix, m.Content)
 		default:

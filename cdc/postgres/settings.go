@@ -34,7 +34,7 @@ var settings = [][2]string{
 	{"array_nulls", "on"}, {"xmloption", "content"}, {"quote_all_identifiers", "off"}, {"client_min_messages", "warning"},
 	{"plan_cache_mode", "auto"}, {"jit", "off"},
 	// Values have the same text everywhere; a walsender writes rows under the settings of its session.
-	{"client_encoding", "UTF8"}, {"DateStyle", "ISO, MDY"}, {"IntervalStyle", "postgres"}, {"TimeZone", "UTC"}, {"extra_float_digits", "1"},
+	{"DateStyle", "ISO, MDY"}, {"IntervalStyle", "postgres"}, {"TimeZone", "UTC"}, {"extra_float_digits", "1"},
 	{"bytea_output", "hex"}, {"xmlbinary", "base64"}, {"lc_monetary", "C"},
 }
 
@@ -56,7 +56,8 @@ const senderTimeout = "10s"
 // prepareSession gives a new session its settings. It works on a walsender, too, which has no
 // extended protocol.
 func prepareSession(ctx context.Context, conn *pgconn.PgConn) error {
-	for _, sql := range []string{firstSettings, applySettings(false)} {
+	encoding := "SET client_encoding = '" + clientEncoding(conn.ParameterStatus("server_encoding")) + "'"
+	for _, sql := range []string{firstSettings, encoding, applySettings(false)} {
 		if _, err := conn.Exec(ctx, sql).ReadAll(); err != nil {
 			return fmt.Errorf("prepare the session: %w", err)
 		}
@@ -118,7 +119,9 @@ func ownSettings(ctx context.Context, conn *pgx.Conn, steps []Step) ([]Step, err
 	for _, name := range names {
 		out = append(out, Step{SQL: "SET " + name + " = " + matter[name]})
 	}
-	if slices.ContainsFunc(steps, func(s Step) bool { return strings.ContainsFunc(s.Script(), func(r rune) bool { return r > unicode.MaxASCII }) }) {
+	if slices.ContainsFunc(steps, func(s Step) bool {
+		return strings.ContainsFunc(s.Script(), func(r rune) bool { return r > unicode.MaxASCII })
+	}) {
 		out = append(out, Step{SQL: "SET client_encoding = 'UTF8'"})
 	}
 	return out, nil

@@ -50,7 +50,7 @@ func newRig(t *testing.T) *rig {
 	r := &rig{t: t, pg: pg}
 	cfg := postgres.DefaultConfig("test")
 	cfg.URL = pg.URL("postgres")
-	r.conn, err = cfg.Connect(ctx)
+	r.conn, err = pgx.Connect(ctx, cfg.URL)
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = r.conn.Close(context.Background()) })
 	r.resolver = New(Config{
