@@ -194,3 +194,22 @@ func TestGateOfOtherClustersAndTimelines(t *testing.T) {
 		})
 	}
 }
+
+// TestAConnectionThatAnsweredIsReplacedAtOnce: where idle connections are cut, each is lost after
+// it has been of use, so that the pause before the next one does not grow.
+func TestAConnectionThatAnsweredIsReplacedAtOnce(t *testing.T) {
+	r := newRig(t)
+	hang := time.After(30 * time.Second) // pauses that grow to 5 s would take 46 s
+	for range 13 {
+		tx, stamp := r.begin()
+		require.NoError(t, tx.Commit(t.Context()))
+		select {
+		case err := <-r.wait(stamp):
+			require.NoError(t, err)
+		case <-hang:
+			require.FailNow(t, "the gate stays closed")
+		}
+		_, err := r.conn.Exec(t.Context(), "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE 'SELECT pg_current_snapshot%'")
+		require.NoError(t, err)
+	}
+}

@@ -173,3 +173,20 @@ func TestTooMuch(t *testing.T) {
 	require.Contains(t, texts(r.ask(l, []string{"40"}))[0], "the answers have more than")
 	require.Eventually(t, func() bool { return len(r.ask(l, []string{"3"})[0].Rows) == 3 }, 60*time.Second, 20*time.Millisecond)
 }
+
+// TestSettingsOfTheRole: neither time-outs nor formats nor a path of the role reach a lookup.
+func TestSettingsOfTheRole(t *testing.T) {
+	r := newRig(t)
+	r.exec(`CREATE TABLE kinds (id int PRIMARY KEY, at timestamptz, b bytea); INSERT INTO kinds VALUES (1, '2026-01-02 03:04:05+00', '\xdead')`)
+	r.exec(`CREATE SCHEMA other; CREATE TABLE other.kinds (id int PRIMARY KEY, at text, b text)`)
+	for _, set := range []string{"idle_session_timeout = '200ms'", "statement_timeout = '200ms'", "DateStyle = 'German'", "TimeZone = 'Asia/Tokyo'", "bytea_output = 'escape'",
+		"search_path = other, public", "default_transaction_isolation = 'serializable'", "default_transaction_deferrable = on", "client_encoding = 'LATIN1'"} {
+		r.exec("ALTER ROLE postgres SET " + set)
+	}
+	l := lookup(t, "SELECT at, b, 'ü' AS u FROM kinds, pg_sleep(0.4) WHERE id = $1", "        timeout: 30s\n", "at")
+	for range 2 {
+		require.Equal(t, []string{`2026-01-02 03:04:05+00|\xdead|ü`}, texts(r.ask(l, []string{"1"})))
+		r.exec("SELECT pg_sleep(0.4)")
+	}
+	require.Equal(t, int64(1), r.connects.Load(), "an idle connection lives on")
+}
