@@ -44,7 +44,7 @@ func (h *texts) Message(_ context.Context, _ *cdc.Txn, _ string, content []byte)
 	return nil
 }
 
-// has reports whether a row has come, and none like it before that was not.
+// saw reports whether a row has come.
 func (h *texts) saw(row string) bool {
 	h.seen.Lock()
 	defer h.seen.Unlock()
