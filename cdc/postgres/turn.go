@@ -97,7 +97,7 @@ func (t *turn) begin() error {
 // errTurned ends a session whose slot has been confirmed in a turn.
 var errTurned = errors.New("the stream was ended to confirm the slot, and begins again")
 
-// message takes a message of the server during a turn that is none of the stream.
+// message handles a message of the server during a turn, other than those of the stream.
 func (t *turn) message(typ byte, body []byte) error {
 	switch {
 	case typ == 'E' && t.step == turnEnding:
@@ -123,7 +123,7 @@ func (t *turn) message(typ byte, body []byte) error {
 	return fmt.Errorf("unexpected protocol message %q while the slot is confirmed", typ)
 }
 
-// advance is the statement that moves a slot, which nobody may be reading.
+// advance is the statement that moves a slot. It fails while a process streams from the slot.
 func advance(slot string, to cdc.LSN) string {
 	return "SELECT pg_catalog.pg_replication_slot_advance('" + slot + "', '" + to.String() + "')"
 }
@@ -139,7 +139,7 @@ func frame(typ byte, body string) []byte {
 // start.
 const lastTurnTimeout = 5 * time.Second
 
-// lastTurn ends the stream and moves the slot, with nobody else reading in.
+// lastTurn ends the stream and moves the slot. The receiver must have ended: lastTurn reads in.
 func (r *reporter) lastTurn(in io.Reader, slot string) error {
 	if err := r.conn.SetReadDeadline(time.Now().Add(lastTurnTimeout)); err != nil {
 		return err
