@@ -151,8 +151,8 @@ func (c Config) slot(ctx context.Context, conn *pgx.Conn) (*slotInfo, error) {
 			"choose another postgres.slot, or drop it: SELECT pg_drop_replication_slot('" + c.Slot + "');"}
 	}
 	if s.TwoPhase {
-		// The stream would carry a transaction at PREPARE, when nobody sees it yet.
-		return nil, &Fault{fmt.Errorf("slot %q has two_phase enabled: it sends transactions at PREPARE TRANSACTION, before they are visible", c.Slot),
+		// The stream would carry a transaction at PREPARE, before it is committed.
+		return nil, &Fault{fmt.Errorf("slot %q has two_phase enabled: it sends transactions at PREPARE TRANSACTION, before other sessions see them", c.Slot),
 			"choose another postgres.slot, or drop it, so that a new one is created and every sink flushed: SELECT pg_drop_replication_slot('" + c.Slot + "');"}
 	}
 	return &s, nil

@@ -101,7 +101,7 @@ WHERE s.name = ANY ($1) AND (s.reset_val IS DISTINCT FROM s.boot_val OR EXISTS (
 ORDER BY s.name`
 
 // ownSettings is a step for statements that a DBA runs in a session of their own: it sets what
-// would refuse them, end them or change what they mean. Without such settings there is none.
+// would refuse them, end them or change what they mean. Without such settings it returns no step.
 func ownSettings(ctx context.Context, conn *pgx.Conn, steps []Step) ([]Step, error) {
 	matter := map[string]string{
 		"default_transaction_read_only": "off", "statement_timeout": "0", "lock_timeout": "0", "transaction_timeout": "0",
