@@ -108,7 +108,7 @@ func TestSummarize(t *testing.T) {
 		{"parked", streaming(cache, sink("edge", 0, func(s *Sink) { s.Parked = 3 })), false,
 			"STALE at edge: 3 messages parked and not purged. Try: walpurge parked list --sink edge"},
 		{"one parked", streaming(sink("edge", 0, func(s *Sink) { s.Parked = 1 })), false,
-			"STALE at edge: 1 message parked, which the sink refuses for good. Try: walpurge parked list --sink edge"},
+			"STALE at edge: 1 message parked and not purged. Try: walpurge parked list --sink edge"},
 		{"unknown", streaming(sink("edge", 0, neverPurged)), false, "UNKNOWN at edge: nothing has been purged since the start. Try: walpurge status --watch"},
 		{"never purged", streaming(sink("edge", 0, neverPurged, blocked("connection refused"))), false,
 			"UNKNOWN at edge: nothing has been purged since the start, connection refused. Try: walpurge check"},
