@@ -168,26 +168,28 @@ func (s *schedule) whole(seq uint64, what string) {
 	}
 }
 
-// held fails the test if a message up to seq lacks something that no message behind it has yet to be
-// purged for.
+// held fails the test if a message up to seq lacks a value that no message behind it carries. What is
+// behind the floor comes again after a crash, and is purged then, whether it still lacks the value or
+// another purge has covered it meanwhile.
 func (s *schedule) held(seq uint64) {
-	lacking := map[string]bool{}
 	behind := map[string]bool{}
-	for n := range uint64(len(s.messages)) {
-		into := behind
-		if n+1 <= seq {
-			into = lacking
-		}
-		for v := range s.lacks[n+1] {
-			into[v] = true
-		}
-		for v := range s.first[n+1] {
-			into[v] = true
+	for _, m := range s.messages[seq:] {
+		if m.Batch != nil {
+			for _, inv := range m.Batch.Invalidations(nil) {
+				behind[inv.Value] = true
+			}
 		}
 	}
-	for v := range lacking {
-		if !behind[v] {
-			s.failf("acknowledged up to %d, where %s is to be purged", seq, v)
+	for n := uint64(1); n <= seq; n++ {
+		for v := range s.lacks[n] {
+			if !behind[v] {
+				s.failf("acknowledged up to %d, where %s is to be purged", seq, v)
+			}
+		}
+		for v := range s.first[n] {
+			if !behind[v] {
+				s.failf("acknowledged up to %d, where %s is to be purged a second time", seq, v)
+			}
 		}
 	}
 }
