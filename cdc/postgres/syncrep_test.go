@@ -141,13 +141,14 @@ func TestNoSynchronousStandbyFromTheStart(t *testing.T) {
 	s.confirm = &confirmation{bytes: math.MaxInt64, age: time.Hour}
 	r = s.run(&sinkhole{}, Streaming)
 	before = s.confirmed()
-	s.exec("INSERT INTO items VALUES (1)")
+	// Behind the commit the server may write records of its own that nobody has to confirm.
 	at := s.lsn("pg_current_wal_insert_lsn()")
+	s.exec("INSERT INTO items VALUES (1)")
 	eventually(t, hang, func() bool { return r.has(2) }, "rows are read, the first one again")
 	require.Equal(t, before, s.confirmed())
 	r.end(t)
 	require.Zero(t, s.walsender())
-	require.GreaterOrEqual(t, s.confirmed(), at, "the stop confirms")
+	require.Greater(t, s.confirmed(), at, "the stop confirms")
 }
 
 // TestTurnWithinAStreamedTransaction: the slot must be confirmed, lest it be moved to the end of
