@@ -125,7 +125,7 @@ func TestCheckOffline(t *testing.T) {
 // psql gives statements to psql, as a DBA does.
 func (r *rig) psql(sql string) {
 	r.t.Helper()
-	binaries, err := harness.FindPostgres()
+	binaries, err := harness.FindInstalled()
 	require.NoError(r.t, err)
 	cmd := exec.CommandContext(r.t.Context(), binaries.Path("psql"), "-X", "-q", "-v", "ON_ERROR_STOP=1", r.pg.URL("app"))
 	cmd.Stdin = strings.NewReader(sql)

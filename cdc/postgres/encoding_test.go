@@ -94,6 +94,7 @@ func encodingName(encoding string) string {
 // TestEncodings: in each database, a table and a message with characters beyond ASCII, then what has
 // no counterpart in UTF-8, and then what follows it.
 func TestEncodings(t *testing.T) {
+	t.Parallel()
 	s := newServer(t)
 	for _, c := range []struct {
 		encoding, text string

@@ -96,6 +96,7 @@ func TestLogOfProblems(t *testing.T) {
 
 // TestLogOfCreation: publication and slot are named once, with the place where the slot begins.
 func TestLogOfCreation(t *testing.T) {
+	t.Parallel()
 	s := newServer(t)
 	first := s.run(&sinkhole{}, Streaming)
 	require.Regexp(t, `level=INFO msg="created the publication" publication=\S+ tables=\d+`, first.log.String())

@@ -160,6 +160,9 @@ func TestPublicationProblemsNameTheirTables(t *testing.T) {
 		{"ALTER PUBLICATION walpurge_test SET (publish_via_partition_root = false)", "ALTER PUBLICATION walpurge_test SET (publish_via_partition_root = true)", nil},
 		{"DROP TABLE others", "CREATE TABLE others (id int PRIMARY KEY); ALTER PUBLICATION walpurge_test ADD TABLE others", []cdc.Table{others}},
 	} {
+		if strings.Contains(c.alter, " WHERE ") && s.major() < columnListsSince {
+			continue // row filters are as old as column lists
+		}
 		s.exec(c.alter)
 		r.compared(t)
 		problems, _ := r.Problems()

@@ -109,6 +109,7 @@ func TestNothingConfirmedEarly(t *testing.T) {
 	eventually(t, 30*time.Second, func() bool { return s.confirmed() == held }, "confirmed up to the safe mark")
 	for began := time.Now(); time.Since(began) < 1500*time.Millisecond; { // more than one status update
 		require.LessOrEqual(t, s.confirmed(), held, "and never beyond")
+		time.Sleep(20 * time.Millisecond)
 	}
 	r.freeze(false)
 
@@ -117,6 +118,7 @@ func TestNothingConfirmedEarly(t *testing.T) {
 	<-reached
 	for began := time.Now(); time.Since(began) < 1500*time.Millisecond; {
 		require.Less(t, s.confirmed(), end, "a transaction that is being handed over is not confirmed")
+		time.Sleep(20 * time.Millisecond)
 	}
 	r.mu.Lock()
 	last := r.commits[len(r.commits)-1].End

@@ -1,6 +1,7 @@
 package postgres
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"log/slog"
@@ -26,6 +27,8 @@ type server struct {
 	// watches is what the rules watch; the table items if it is empty.
 	watches Watch
 	memory  Memory
+	// grace is Options.StopGrace; 5 seconds if it is 0.
+	grace time.Duration
 	// confirm is how often the slot is confirmed in turns; the usual if it is nil.
 	confirm *confirmation
 }
@@ -58,6 +61,14 @@ func (s *server) exec(sql string, args ...any) {
 	s.t.Helper()
 	_, err := s.conn.Exec(s.t.Context(), sql, args...)
 	require.NoError(s.t, err)
+}
+
+// major is the server's major version.
+func (s *server) major() int {
+	s.t.Helper()
+	version, err := serverVersion(s.t.Context(), s.conn)
+	require.NoError(s.t, err)
+	return version / 10000
 }
 
 // lsn reads a position, such as pg_current_wal_insert_lsn().
@@ -145,7 +156,7 @@ func (h *sinkhole) Rest(_ context.Context, r cdc.Rest) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	at := h.starts[len(h.starts)-1].Start
-	at.LSN = max(h.end, r.Idle)
+	at.LSN = max(at.LSN, h.end, r.Idle)
 	if !h.frozen {
 		h.board.Advance(watermark.Mark{Stage: watermark.Synced}, at)
 	}
@@ -198,7 +209,7 @@ func (s *server) runHandler(h *sinkhole, handler Handler, until Phase) *running 
 	h.ids, h.notes = make(map[string]int), make(map[string]int)
 	out := &lines{}
 	r := NewReader(s.cfg, Options{
-		StopGrace: 5 * time.Second,
+		StopGrace: cmp.Or(s.grace, 5*time.Second),
 		Board:     h.board, Confirm: watermark.ConfirmSynced, Logger: slog.New(slog.NewTextHandler(out, nil)),
 		Watch: s.watch, Memory: s.memory,
 	})

@@ -49,6 +49,7 @@ func (s *server) alter(target string) (known []string) {
 }
 
 func TestSettingsOfRolesAndDatabasesDoNotReachASession(t *testing.T) {
+	t.Parallel()
 	s := newServer(t)
 	s.exec("CREATE ROLE app LOGIN SUPERUSER REPLICATION")
 	s.cfg.URL = s.pg.URL("postgres", "app")
@@ -106,6 +107,7 @@ func pgOf(c *pgx.Conn) *pgconn.PgConn {
 
 // TestTablesNamedLikeCatalogs: with public before pg_catalog in the path of the role.
 func TestTablesNamedLikeCatalogs(t *testing.T) {
+	t.Parallel()
 	s := newServer(t)
 	for _, name := range strings.Fields("pg_class pg_namespace pg_publication pg_publication_rel pg_replication_slots pg_attribute pg_index pg_type pg_roles pg_locks pg_settings pg_database pg_range pg_depend pg_constraint") {
 		s.exec("CREATE TABLE public." + name + " (id int PRIMARY KEY, oid text, relname int)")
@@ -136,6 +138,7 @@ func TestTablesNamedLikeCatalogs(t *testing.T) {
 
 // TestReadOnlyByDefault: managed services make a server with a full disk read-only that way.
 func TestReadOnlyByDefault(t *testing.T) {
+	t.Parallel()
 	s := newServer(t)
 	s.exec("ALTER DATABASE postgres SET default_transaction_read_only = on; ALTER ROLE postgres SET default_transaction_read_only = on")
 	for _, attrs := range []string{"", "any", "primary", "read-write"} {
@@ -155,6 +158,7 @@ func TestReadOnlyByDefault(t *testing.T) {
 
 // TestSlotWithTwoPhase: its stream has messages that nothing here could use.
 func TestSlotWithTwoPhase(t *testing.T) {
+	t.Parallel()
 	s := newServer(t)
 	s.exec("SELECT pg_create_logical_replication_slot('walpurge_test', 'pgoutput', false, true)")
 	_, err := s.cfg.Plan(t.Context(), s.conn, public("items"), nil)
@@ -167,6 +171,7 @@ func TestSlotWithTwoPhase(t *testing.T) {
 
 // TestSlotIsCreatedInSpiteOfStatementTimeout: its creation waits for each transaction that is open.
 func TestSlotIsCreatedInSpiteOfStatementTimeout(t *testing.T) {
+	t.Parallel()
 	s := newServer(t)
 	s.exec("ALTER ROLE postgres SET statement_timeout = '200ms'; ALTER ROLE postgres SET lock_timeout = '200ms'")
 	tx, err := s.conn.Begin(t.Context())
@@ -192,6 +197,7 @@ func TestSlotIsCreatedInSpiteOfStatementTimeout(t *testing.T) {
 
 // TestPrintedStatementsRunInAnySession: psql has the settings of its user, not ours.
 func TestPrintedStatementsRunInAnySession(t *testing.T) {
+	t.Parallel()
 	s := newServer(t)
 	steps, _, err := s.cfg.Setup(t.Context(), s.conn, s.watch())
 	require.NoError(t, err)

@@ -114,6 +114,7 @@ func TestNoSynchronousStandbyFromTheStart(t *testing.T) {
 	s.setNames("*")
 	s.confirm = &confirmation{bytes: 1}
 	h := &sinkhole{frozen: true}
+	s.grace = 100 * time.Millisecond // nothing becomes safe in it
 	r := s.run(h, Streaming)
 	require.Equal(t, "*", r.SyncNames())
 	pid, before := s.walsender(), s.confirmed()
@@ -138,7 +139,7 @@ func TestNoSynchronousStandbyFromTheStart(t *testing.T) {
 	eventually(t, hang, func() bool { return r.sessions() > 1 && r.State().Phase == Streaming }, "streaming again")
 	r.end(t)
 
-	s.confirm = &confirmation{bytes: math.MaxInt64, age: time.Hour}
+	s.grace, s.confirm = 0, &confirmation{bytes: math.MaxInt64, age: time.Hour}
 	r = s.run(&sinkhole{}, Streaming)
 	before = s.confirmed()
 	// Behind the commit the server may write records of its own that nobody has to confirm.

@@ -77,6 +77,9 @@ soak_round() {
   tests "$round" integration-3 -skip '^(Test|Fuzz)[A-R]' ./integration
 }
 
+# The tests of the largest package that are run on every major version.
+postgres_tests='^Test(DecoderAgreesWithPostgreSQL|StreamedAsPeer|ApplicationIsNotDisturbed|WhyTablesAreRefused|OneTextForm|RuleTestsCarry|SynchronousStandby|Tables|Tenants|WriterFromBefore|ColumnDropped|PurgeWaits)'
+
 what=${1:-} rounds=${2:-1}
 [[ $what == soak || $what == full ]] && [[ $rounds =~ ^[1-9][0-9]*$ ]] || usage
 : "${TEST_FLAGS:=-race -tags failpoints -p 2 -parallel 4}" "${VET_FLAGS:=-race -tags failpoints}"
@@ -104,6 +107,11 @@ full)
   tests 1 packages -tags failpoints,full $(go list ./... | grep -v '/integration$')
   # TestDrainRate wants both cores to itself, and is a part of its own.
   tests 1 integration -tags failpoints,full -skip '^TestDrainRate$' ./integration
+  # What is about PostgreSQL itself, on every other major version that is supported.
+  for major in 14 16 17 18; do
+    WALPURGE_PG_MAJOR=$major tests 1 "postgres-$major" ./cdc/...
+    WALPURGE_PG_MAJOR=$major tests 1 "integration-$major" -run "$postgres_tests" ./integration
+  done
   for name in rate helm page; do part 1 "$name" make "test-$name"; done
   part 1 fuzz make fuzz
   ;;

@@ -33,9 +33,22 @@ type Binaries struct {
 // Path returns the path of one program, such as "pg_basebackup".
 func (b Binaries) Path(program string) string { return filepath.Join(b.Dir, program) }
 
-// FindPostgres returns the installation that WALPURGE_PG_BIN names, else the
-// newest one of version 15 or later among /usr/lib/postgresql/*/bin and PATH.
+// FindPostgres returns what FindMajor finds for the major version in WALPURGE_PG_MAJOR, or, where
+// that is not set, what FindInstalled finds.
 func FindPostgres() (Binaries, error) {
+	if text := os.Getenv(MajorEnv); text != "" {
+		major, err := strconv.Atoi(text)
+		if err != nil {
+			return Binaries{}, fmt.Errorf("%s: %w", MajorEnv, err)
+		}
+		return FindMajor(major)
+	}
+	return FindInstalled()
+}
+
+// FindInstalled returns the installation that WALPURGE_PG_BIN names, else the newest one of version
+// 15 or later among /usr/lib/postgresql/*/bin and PATH. It has client programs, too.
+func FindInstalled() (Binaries, error) {
 	if dir := os.Getenv(PostgresBinEnv); dir != "" {
 		b, err := inspect(dir)
 		if err != nil {

@@ -11,6 +11,9 @@ import (
 // directory for each version.
 const MajorsEnv = "WALPURGE_PG_MAJORS"
 
+// MajorEnv names the major version on which tests run that do not name one themselves.
+const MajorEnv = "WALPURGE_PG_MAJOR"
+
 // FindMajor returns the installation of one major version among those that
 // deploy/dev/postgres-majors.sh fetches. They have initdb and postgres, and no client
 // programs.
