@@ -32,11 +32,15 @@ func (i Identity) String() string {
 // after every DDL and after every reconnect; a Relation never changes once made,
 // so a pointer to it is a key for whatever was derived from it.
 type Relation struct {
-	OID      uint32
-	Schema   string
-	Name     string
+	OID    uint32
+	Schema string
+	Name   string
+	// Identity of a partitioned table is what its partitions agree on, as Column.Key says.
 	Identity Identity
-	Columns  []Column
+	// Partitioned reports that rows come from partitions. An UPDATE that moves a row to another
+	// partition then comes as a Delete and an Insert.
+	Partitioned bool
+	Columns     []Column
 }
 
 // Column is one column of a Relation, in the order in which tuples carry it.
@@ -44,7 +48,8 @@ type Column struct {
 	Name    string
 	TypeOID uint32
 	TypeMod int32
-	// Key reports that the column belongs to the replica identity.
+	// Key reports that the column belongs to the replica identity: of a partitioned table, to
+	// that of every partition of which rows may come.
 	Key bool
 }
 

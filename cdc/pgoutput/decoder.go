@@ -52,14 +52,21 @@ func (d *Decoder) Decode(data []byte) (Type, error) {
 		d.XID = c.u32()
 	}
 	switch c.typ {
+	case InsertType, UpdateType, DeleteType, RelationType, TypeType:
+	default:
+		d.relations.fresh = d.relations.fresh[:0]
+	}
+	switch c.typ {
 	case InsertType, UpdateType, DeleteType:
 		d.change(&c)
+	case RelationType:
+		d.relation(&c)
+	case TypeType:
+		d.DataType = DataType{OID: c.u32(), Schema: c.text(), Name: c.text()}
 	case BeginType:
 		d.Begin = Begin{Commit: c.lsn(), Time: c.time(), XID: c.u32()}
 	case CommitType:
 		d.commit(&c, 0)
-	case RelationType:
-		d.relation(&c)
 	case TruncateType:
 		d.truncate(&c)
 	case LogicalType:
@@ -67,8 +74,6 @@ func (d *Decoder) Decode(data []byte) (Type, error) {
 		d.Logical.Content = c.take(int(int32(c.u32())))
 	case OriginType:
 		d.Origin = Origin{Commit: c.lsn(), Name: c.text()}
-	case TypeType:
-		d.DataType = DataType{OID: c.u32(), Schema: c.text(), Name: c.text()}
 	case StreamStartType, StreamStopType, StreamCommitType, StreamAbortType:
 		d.stream(&c)
 	default:
@@ -112,23 +117,28 @@ func (d *Decoder) relation(c *cursor) {
 	d.Relation = d.relations.described(rel, described)
 }
 
-func (d *Decoder) known(c *cursor, oid uint32) *cdc.Relation {
-	rel := d.relations.get(oid)
+func (d *Decoder) known(c *cursor, oid uint32) (*cdc.Relation, *tree) {
+	rel, tree := d.relations.get(oid)
 	if rel == nil && c.err == nil {
 		c.fail("relation %d, which no Relation message described", oid)
 	}
-	return rel
+	return rel, tree
 }
 
 func (d *Decoder) change(c *cursor) {
-	rel := d.known(c, c.u32())
+	oid := c.u32()
+	if len(d.relations.fresh) > 0 {
+		d.relations.rowOf(oid)
+	}
+	rel, tree := d.known(c, oid)
 	if rel == nil {
 		return
 	}
 	ch := cdc.Change{Rel: rel}
 	kind := c.u8()
 	if c.typ != InsertType && (kind == 'K' || kind == 'O') {
-		d.old = d.tuple(c, d.old, rel, kind == 'K')
+		d.old = d.tuple(c, d.old, rel)
+		notCarried(d.old, rel, tree, kind == 'K')
 		ch.Old = d.old
 		if c.typ == UpdateType {
 			kind = c.u8()
@@ -148,15 +158,14 @@ func (d *Decoder) change(c *cursor) {
 		if kind != 'N' && c.err == nil {
 			c.fail("new row marked %q, want 'N'", kind)
 		}
-		d.new = d.tuple(c, d.new, rel, false)
+		d.new = d.tuple(c, d.new, rel)
 		ch.New = d.new
 	}
 	d.Change = ch
 }
 
-// tuple reads one row image. In a key image PostgreSQL writes a null for every
-// column outside the replica identity: those are not nulls but unknown.
-func (d *Decoder) tuple(c *cursor, into cdc.Tuple, rel *cdc.Relation, key bool) cdc.Tuple {
+// tuple reads one row image.
+func (d *Decoder) tuple(c *cursor, into cdc.Tuple, rel *cdc.Relation) cdc.Tuple {
 	n := c.u16()
 	if n != len(rel.Columns) && c.err == nil {
 		c.fail("row of %s has %d columns, its Relation message has %d", rel, n, len(rel.Columns))
@@ -184,12 +193,22 @@ func (d *Decoder) tuple(c *cursor, into cdc.Tuple, rel *cdc.Relation, key bool) 
 		if c.err != nil {
 			return nil
 		}
-		if key && !rel.Columns[i].Key {
-			v = cdc.Value{}
-		}
 		into[i] = v
 	}
 	return into
+}
+
+// notCarried corrects an old row. PostgreSQL writes a null for every column outside the replica
+// identity: those are not nulls but unknown. key reports that the message marks the row as one of
+// the identity's columns only.
+func notCarried(old cdc.Tuple, rel *cdc.Relation, tree *tree, key bool) {
+	for i := range old {
+		switch {
+		case tree == nil && key && !rel.Columns[i].Key,
+			tree != nil && !tree.whole && old[i].Kind == cdc.Null:
+			old[i] = cdc.Value{}
+		}
+	}
 }
 
 func (d *Decoder) truncate(c *cursor) {
@@ -201,7 +220,7 @@ func (d *Decoder) truncate(c *cursor) {
 	}
 	t := Truncate{Cascade: flags&1 != 0, RestartIdentity: flags&2 != 0}
 	for range n {
-		rel := d.known(c, c.u32())
+		rel, _ := d.known(c, c.u32())
 		if c.err != nil {
 			return
 		}
