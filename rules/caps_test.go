@@ -225,11 +225,11 @@ func TestFallbackOfAMessage(t *testing.T) {
 func TestFixedValuesFitTheirSinks(t *testing.T) {
 	long := strings.Repeat("t", 25)
 	for body, says := range map[string]string{
-		"tags: [" + long + "]":                                             "rules.yaml:4:1: rule \"x\": a value of 25 bytes is too long for prefixes, which takes at most 20; shorten it, or name it under `to` for the sinks that take it",
+		"tags: [" + long + "]":                                             "rules.yaml:4:12: rule \"x\": a value of 25 bytes is too long for prefixes, which takes at most 20; shorten it, or name it under `to` for the sinks that take it",
 		"tags: [a]\nunknown: {tags: [" + long + "]}":                       "rules.yaml:5:5: rule \"x\": a value of 25 bytes is too long for prefixes",
 		"tags: [a]\non_truncate: {tags: [" + long + "]}":                   "rules.yaml:5:5: ",
-		"tags: [\"t-{id}\"]\ncollapse: {over: 5, tags: [" + long + "]}":    "rules.yaml:5:1: ",
-		"tags: [a]\nto: {prefixes: {tags: [" + long + "]}}":                "rules.yaml:5:1: ",
+		"tags: [\"t-{id}\"]\ncollapse: {over: 5, tags: [" + long + "]}":    "rules.yaml:5:",
+		"tags: [a]\nto: {prefixes: {tags: [" + long + "]}}":                "rules.yaml:5:",
 		"tags: [a]\nto: {plain: {tags: [" + long + "]}}":                   "",
 		"urls: [\"https://a-very-long-host.shop.example/p/1\"]\ntags: [a]": "",
 	} {

@@ -18,8 +18,6 @@ func (t *template) frame(kind Kind) error {
 		return t.prefixFrame()
 	case KeyPrefix:
 		return t.keyPrefixFrame()
-	case Tag:
-		return t.tagFrame()
 	}
 	return nil
 }

@@ -163,7 +163,7 @@ func TestBad(t *testing.T) {
 		"variable":               `4:18: rule "x": key "user:{op}": {op} is not a column but a word of the rule language; a column of that name is written {row["op"]}`,
 		"unquoted_template":      `4:17: not valid YAML: ',' or ']' must be specified; inside [ ] and { } a value with braces must be quoted: ["product:{id}"]`,
 		"empty_key":              `4:12: rule "x": an empty key purges nothing; remove it`,
-		"long_tag":               "4:1: rule \"x\": a value of 257 bytes is too long for edge, which takes at most 256; shorten it, or name it under `to` for the sinks that take it",
+		"long_tag":               "4:12: rule \"x\": a value of 257 bytes is too long for edge, which takes at most 256; shorten it, or name it under `to` for the sinks that take it",
 		"literal_with_column":    "5:22: rule \"x\": `unknown`: key \"all:{id}\" reads the row, but here only fixed values can be named",
 		"on_truncate_empty":      "5:5: rule \"x\": `on_truncate` is empty; name `keys`, `tags` or other values, or remove it",
 		"unknown_nothing":        "5:5: rule \"x\": `unknown` is empty; name `keys`, `tags` or other values, or remove it",

@@ -108,6 +108,12 @@ func (r *Rule) carryOut(id int, m message, out Output) *unfit {
 					lacks[sink] = true
 					continue
 				}
+				if r.specs[sink].tagFits(list.kind, v) != nil {
+					wrong.count++
+					wrong.say(list.key + ": a tag that no header can carry to " + r.specs[sink].Name)
+					lacks[sink] = true
+					continue
+				}
 				out.Invalidate(id, sink, list.kind, v)
 			}
 		}

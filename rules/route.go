@@ -63,25 +63,44 @@ func (l *ruleLoader) route(f *rawFields, rule strictyaml.Pos, defaults []int) {
 	if len(l.errs) == before && len(l.r.steps) > 0 {
 		l.routeSteps(&f.Collapse)
 	}
-	if len(l.errs) == before {
-		l.fits(f)
+	if len(l.errs) > before {
+		return
+	}
+	l.fits(f)
+	l.r.values[Tag] = tagForms(l.r.values[Tag], l.opts.Sinks)
+	for i := range l.r.steps {
+		l.r.steps[i].values[Tag] = tagForms(l.r.steps[i].values[Tag], l.opts.Sinks)
 	}
 }
 
-// fits refuses fixed values that one of their sinks does not take, because of their length.
+// fits refuses fixed values that one of their sinks does not take, because of their length, and text of
+// tags that the header of one of them cannot carry.
 func (l *ruleLoader) fits(f *rawFields) {
 	check := func(kind Kind, value string, sinks []int, at strictyaml.Pos) {
 		for _, sink := range sinks {
-			if s := &l.opts.Sinks[sink]; !s.Caps.Fits(kind, []byte(value)) {
+			s := &l.opts.Sinks[sink]
+			if !s.Caps.Fits(kind, []byte(value)) {
 				l.fail(at, "%s; shorten it, or name it under `to` for the sinks that take it", s.tooLong(kind, []byte(value)))
+				return
+			}
+			if err := s.tagFits(kind, []byte(value)); err != nil {
+				l.fail(at, "%s %q: %v", kind, value, err)
 				return
 			}
 		}
 	}
 	templates := func(kind int, tt []*template) {
 		for _, t := range tt {
+			at := strictyaml.Pos{Line: t.line, Column: t.column}
 			if fixed, ok := t.fixed(); ok {
-				check(Kind(kind), fixed, t.sinks, strictyaml.Pos{Line: t.line, Column: 1})
+				check(Kind(kind), fixed, t.sinks, at)
+				continue
+			}
+			for _, sink := range t.sinks {
+				if err := l.opts.Sinks[sink].tagFits(Kind(kind), t.literals()); err != nil {
+					l.fail(at, "%s %q: %v", Kind(kind), t.source, err)
+					break
+				}
 			}
 		}
 	}

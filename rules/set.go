@@ -18,6 +18,9 @@ type SinkSpec struct {
 	Takes KindSet
 	// Caps are the lengths of the values that it takes.
 	Caps Caps
+	// RawTags reports that tags do not travel in a header on their way to the sink's
+	// cache, so that the sink is given them as the application wrote them.
+	RawTags bool
 	// Withheld is the percentage of values that the sink's rollout keeps from it.
 	Withheld int
 	// Hints say what would make the sink take a kind that it does not take.

@@ -2,6 +2,7 @@ package rules
 
 import (
 	"fmt"
+	"slices"
 	"unicode/utf8"
 )
 
@@ -32,24 +33,60 @@ func appendFor(kind Kind, dst, text []byte) []byte {
 	return appendEscaped(dst, text)
 }
 
-// tagFrame has the values of a tag escaped, and refuses literal text that no
-// header can carry. A literal % is left alone: whoever writes one has escaped.
-func (t *template) tagFrame() error {
-	for i := range t.parts {
-		p := &t.parts[i]
-		if p.fills() {
-			p.escape = true
-			continue
-		}
-		for at, r := range p.literal {
-			if r < utf8.RuneSelf && (tagByte(byte(r)) || r == '%') {
-				continue
+// tagForms gives each sink the tags of a template in the form that it sends: as they are where they
+// travel in no header, else with what comes from the row escaped. A template that goes to sinks of
+// both forms becomes two.
+func tagForms(templates []*template, sinks []SinkSpec) []*template {
+	var out []*template
+	for _, t := range templates {
+		var raw, header []int
+		for _, sink := range t.sinks {
+			if sinks[sink].RawTags {
+				raw = append(raw, sink)
+			} else {
+				header = append(header, sink)
 			}
-			_, size := utf8.DecodeRuneInString(p.literal[at:])
-			bad := p.literal[at : at+size]
-			return fmt.Errorf("%q in the literal text has no place in a tag, since edges separate tags by spaces or commas and take printable ASCII only; write %s, here and in the application",
-				bad, appendTag(nil, []byte(bad)))
+		}
+		if len(raw) > 0 {
+			one := *t
+			one.sinks = raw
+			out = append(out, &one)
+		}
+		if len(header) > 0 {
+			one := *t
+			one.sinks, one.parts = header, slices.Clone(t.parts)
+			for i := range one.parts {
+				one.parts[i].escape = one.parts[i].fills()
+			}
+			out = append(out, &one)
 		}
 	}
+	return out
+}
+
+// tagFits refuses literal text of a tag that the sink's header cannot carry. A literal % is left alone: it
+// begins an escape.
+func (s *SinkSpec) tagFits(kind Kind, literal []byte) error {
+	if kind != Tag || s.RawTags {
+		return nil
+	}
+	for at := 0; at < len(literal); {
+		r, size := utf8.DecodeRune(literal[at:])
+		if r >= utf8.RuneSelf || !tagByte(byte(r)) && r != '%' {
+			bad := literal[at : at+size]
+			return fmt.Errorf("%q in the literal text has no place in a tag of %s, since edges separate tags by spaces or commas and take printable ASCII only; write %s, here and in the application",
+				bad, s.Name, appendTag(nil, bad))
+		}
+		at += size
+	}
 	return nil
+}
+
+// literals is the text that the template has by itself.
+func (t *template) literals() []byte {
+	var out []byte
+	for i := range t.parts {
+		out = append(out, t.parts[i].literal...)
+	}
+	return out
 }

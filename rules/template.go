@@ -22,6 +22,7 @@ const (
 type template struct {
 	source string
 	line   int
+	column int
 	parts  []part
 	// limit bounds the values that lists make of it for one image.
 	limit int

@@ -18,7 +18,7 @@ func (l *ruleLoader) compile(kind Kind, text strictyaml.Text, label string) []*t
 		l.fail(text.At(at), "%s%s %q: %v", label, kind, text.Value, err)
 		return nil
 	}
-	t.line = text.Pos().Line
+	t.line, t.column = text.Pos().Line, text.Pos().Column
 	choices, count, ok := l.expressions(t, text, fmt.Sprintf("%s%s %q: ", label, kind, text.Value))
 	if !ok {
 		return nil
@@ -80,7 +80,7 @@ func (l *ruleLoader) expressions(t *template, text strictyaml.Text, label string
 func (t *template) choose(choices []*variable, count int) []*template {
 	out := make([]*template, count)
 	for n := range out {
-		one := &template{source: t.source, line: t.line, limit: MaxValues / count, only: t.only, lookup: t.lookup}
+		one := &template{source: t.source, line: t.line, column: t.column, limit: MaxValues / count, only: t.only, lookup: t.lookup}
 		rest := n
 		for i, p := range t.parts {
 			if v := choices[i]; v != nil {

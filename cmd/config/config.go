@@ -90,6 +90,8 @@ type Sink struct {
 	Takes rules.KindSet
 	// Caps are the lengths of the values that it takes.
 	Caps rules.Caps
+	// RawTags reports that its tags travel in no header.
+	RawTags bool
 	// Hints say what to write in the sink's block for it to take a kind.
 	Hints map[rules.Kind]string
 	// Shadow counts and logs purges without carrying them out.
@@ -150,7 +152,7 @@ type Log struct {
 func (c *Config) Specs() []rules.SinkSpec {
 	out := make([]rules.SinkSpec, len(c.Sinks))
 	for i, s := range c.Sinks {
-		out[i] = rules.SinkSpec{Name: s.Name, Takes: s.Takes, Caps: s.Caps, Hints: s.Hints, Withheld: s.Withheld}
+		out[i] = rules.SinkSpec{Name: s.Name, Takes: s.Takes, Caps: s.Caps, RawTags: s.RawTags, Hints: s.Hints, Withheld: s.Withheld}
 	}
 	return out
 }

@@ -95,7 +95,7 @@ func (l *loader) origins(s *Sink, raw *rawSink) (kinds int, can rules.KindSet, a
 	if b := raw.Webhook; b != nil {
 		kinds++
 		s.Webhook, can = &b.Config, b.Config.Kinds()
-		s.Caps = b.Caps()
+		s.Caps, s.RawTags = b.Caps(), true
 		l.webhook(b)
 	}
 	return kinds, can, accepts

@@ -61,7 +61,7 @@ func (l *loader) sink(cfg *Config, name string, at strictyaml.Pos, raw *rawSink,
 	if b := raw.Valkey; b != nil {
 		kinds++
 		s.Valkey, can = &b.Config, b.Config.Kinds()
-		s.Hints, s.Caps = b.Hints(), b.Caps()
+		s.Hints, s.Caps, s.RawTags = b.Hints(), b.Caps(), true
 		check := b.Config
 		if l.unset(check.URL) {
 			check.URL = "valkeys://offline"
