@@ -21,15 +21,25 @@ type TagSet struct {
 type layout struct {
 	key    string // where Key is not given
 	scores bool   // a sorted set
+	// text reports that members are text, so that one with other bytes was serialized or
+	// compressed on its way.
+	text bool
 }
 
 // layouts: a plain set; a sorted set by time of expiry (Laravel's RedisTagSet);
-// and a plain set under a name with NULs (Symfony's RedisTagAwareAdapter).
+// and a plain set under a name with control characters (Symfony's AbstractTagAwareAdapter,
+// TAGS_PREFIX).
 var layouts = map[string]layout{
 	"set":     {},
-	"laravel": {key: "tag:{tag}:entries", scores: true},
-	"symfony": {key: "\x00tags\x00{tag}"},
+	"laravel": {key: "tag:{tag}:entries", scores: true, text: true},
+	"symfony": {key: symfonySince63 + "{tag}"},
 }
+
+// What Symfony puts before a tag.
+const (
+	symfonyUntil62 = "\x00tags\x00"
+	symfonySince63 = "\x01tags\x01"
+)
 
 const tagHole = "{tag}"
 
@@ -55,6 +65,18 @@ func (t TagSet) validate() error {
 		return errors.New(`key: write {tag} in it, once, as in "tag:{tag}"`)
 	}
 	return nil
+}
+
+// forms are the layout for each version of the framework: Symfony's sets have two names, and
+// right after an upgrade both are there.
+func (l layout) forms() []layout {
+	until62, since63 := l, l
+	until62.key = strings.Replace(l.key, symfonySince63, symfonyUntil62, 1)
+	since63.key = strings.Replace(l.key, symfonyUntil62, symfonySince63, 1)
+	if until62.key == since63.key {
+		return []layout{l}
+	}
+	return []layout{since63, until62}
 }
 
 // name is the key of a tag's set, without key_prefix. A tag is put in as it is:

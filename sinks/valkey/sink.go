@@ -81,7 +81,7 @@ func newSink(cfg Config, p patience, logger *slog.Logger) (*Sink, error) {
 	}
 	for _, t := range cfg.TagSets {
 		l, _ := t.kind() // validated
-		s.layouts = append(s.layouts, l)
+		s.layouts = append(s.layouts, l.forms()...)
 	}
 	return s, nil
 }

@@ -28,6 +28,7 @@ type tagSet struct {
 
 	cursor uint64
 	held   bool // the set aside had members
+	packed bool // one of them, or of the set itself, has a form that is not known
 	dead   bool // it has failed; other sets of its tags go on
 }
 
@@ -44,6 +45,10 @@ var (
 	// errNoSet is the fault of the one tag: its key is somebody else's.
 	errNoSet = sinks.ItemError(errors.New(
 		"valkey: purging a tag: the key of its set holds another type; mend tag_sets, or delete the key"))
+	// errPacked is the fault of the tag's set: which entries it means cannot be read.
+	errPacked = sinks.ItemError(errors.New(
+		"valkey: purging a tag: its set has members that are compressed, or serialized in a form that is not known; " +
+			"turn compression and serializer off for the connection that keeps tags, and purge again; the set stays"))
 	errTwoPurgers = errors.New("valkey: purging a tag: another process is purging it; the purge is to be tried again")
 )
 
@@ -97,9 +102,10 @@ func (s *Sink) purgeTags(ctx context.Context, client valkey.Client, tags work, f
 // each set has come to is then open.
 func (s *Sink) purgeSets(ctx context.Context, client valkey.Client, sets []*tagSet, failed failures) error {
 	// What an earlier purge left.
-	if err := s.walkSets(ctx, client, sets, failed); err != nil {
+	if err := s.walkSets(ctx, client, sets, aside, failed); err != nil {
 		return err
 	}
+	stay, sets := split(sets)
 	// RENAMENX would move any type: look first.
 	full, err := s.each(ctx, client, sets, failed,
 		func(t *tagSet) valkey.Completed { return t.layout.count(client.B(), t.key) },
@@ -118,7 +124,38 @@ func (s *Sink) purgeSets(ctx context.Context, client valkey.Client, sets []*tagS
 	if err != nil {
 		return err
 	}
-	return s.walkSets(ctx, client, moved, failed)
+	if err := s.walkSets(ctx, client, moved, aside, failed); err != nil {
+		return err
+	}
+	// Those whose members are not all known stay, under their own name if the application has not
+	// begun another set under it; else the next purge finds both.
+	packed, _ := split(moved)
+	packed = append(packed, stay...)
+	back := func(t *tagSet) valkey.Completed { return client.B().Renamenx().Key(t.aside).Newkey(t.key).Build() }
+	if _, err := s.each(ctx, client, packed, failed, back, func(*tagSet, int64) (bool, error) { return true, nil }); err != nil {
+		return err
+	}
+	if err := s.walkSets(ctx, client, stay, func(t *tagSet) string { return t.key }, failed); err != nil {
+		return err
+	}
+	for _, t := range packed {
+		failed.set(t, errPacked)
+	}
+	return nil
+}
+
+func aside(t *tagSet) string { return t.aside }
+
+// split tells sets that have members of an unknown form from the others.
+func split(sets []*tagSet) (packed, others []*tagSet) {
+	for _, t := range sets {
+		if t.packed {
+			packed = append(packed, t)
+		} else {
+			others = append(others, t)
+		}
+	}
+	return packed, others
 }
 
 // each sends one command for each set that has not failed, and returns the sets
@@ -152,9 +189,9 @@ func (s *Sink) each(ctx context.Context, client valkey.Client, sets []*tagSet, f
 	return kept, broken
 }
 
-// walkSets unlinks the members of the sets aside, and then these. A set that is
-// not there is done.
-func (s *Sink) walkSets(ctx context.Context, client valkey.Client, sets []*tagSet, failed failures) error {
+// walkSets unlinks the members of the sets of these names, and then the sets, except those that have
+// members of an unknown form. A set that is not there is done.
+func (s *Sink) walkSets(ctx context.Context, client valkey.Client, sets []*tagSet, name func(*tagSet) string, failed failures) error {
 	left := slices.Clone(sets)
 	for _, t := range left {
 		t.cursor, t.held = 0, false
@@ -162,7 +199,7 @@ func (s *Sink) walkSets(ctx context.Context, client valkey.Client, sets []*tagSe
 	for len(left) > 0 {
 		cmds := make(valkey.Commands, len(left))
 		for i, t := range left {
-			cmds[i] = t.layout.scan(client.B(), t.aside, t.cursor)
+			cmds[i] = t.layout.scan(client.B(), name(t), t.cursor)
 		}
 		replies, broken := s.replies(ctx, client, cmds)
 		var members work
@@ -174,7 +211,11 @@ func (s *Sink) walkSets(ctx context.Context, client valkey.Client, sets []*tagSe
 			}
 			t.cursor, t.held = entry.Cursor, t.held || len(entry.Elements) > 0
 			for _, m := range t.layout.members(entry.Elements) {
-				s.memberKeys(m, func(key string) { members.add(i, key) })
+				texts, known := unpack(m)
+				t.packed = t.packed || t.layout.text && !known
+				for _, text := range texts {
+					s.memberKeys(text, func(key string) { members.add(i, key) })
+				}
 			}
 		}
 		if broken != nil {
@@ -183,8 +224,8 @@ func (s *Sink) walkSets(ctx context.Context, client valkey.Client, sets []*tagSe
 		broken = s.unlinkFor(ctx, client, left, members, failed)
 		var done work
 		for i, t := range left {
-			if t.cursor == 0 && t.held && !t.dead {
-				done.add(i, t.aside)
+			if t.cursor == 0 && t.held && !t.dead && !t.packed {
+				done.add(i, name(t))
 			}
 		}
 		if broken == nil {

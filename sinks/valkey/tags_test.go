@@ -2,8 +2,11 @@ package valkey
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
+	"slices"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -81,9 +84,89 @@ func TestLayouts(t *testing.T) {
 	do(t, srv.admin, "FLUSHALL")
 
 	symfony := openSink(t, "valkey://"+srv.addr, nil, withTags("ns:", TagSet{Layout: "symfony"}))
-	tag(t, srv.admin, "ns:\x00tags\x00shop", "ns:home", "ns:list")
+	tag(t, srv.admin, "ns:\x00tags\x00shop", "ns:home", "ns:list") // up to 6.2
+	tag(t, srv.admin, "ns:\x01tags\x01shop", "ns:page")            // since 6.3
 	require.NoError(t, symfony.Purge(t.Context(), ofKind(rules.Tag, "shop")))
 	require.Empty(t, allKeys(t, srv.admin))
+
+	named := openSink(t, "valkey://"+srv.addr, nil, withTags("app:", TagSet{Layout: "symfony", Key: "ns:\x00tags\x00{tag}"}))
+	tag(t, srv.admin, "app:ns:\x01tags\x01shop", "app:ns:page")
+	require.NoError(t, named.Purge(t.Context(), ofKind(rules.Tag, "shop")))
+	require.Empty(t, allKeys(t, srv.admin), "a key of its own, after an upgrade of Symfony")
+}
+
+// phpredis serializes members of sets where it is configured to.
+func TestSerializedMembers(t *testing.T) {
+	srv := startServer(t)
+	for name, pack := range map[string]func(string) string{
+		"php":      func(m string) string { return fmt.Sprintf("s:%d:\"%s\";", len(m), m) },
+		"json":     func(m string) string { return `"` + strings.ReplaceAll(m, "/", `\/`) + `"` },
+		"igbinary": func(m string) string { return "\x00\x00\x00\x02\x11" + string(rune(len(m))) + m },
+		"msgpack":  func(m string) string { return "\xd9" + string(rune(len(m))) + m },
+	} {
+		for layout, add := range map[string][]string{"laravel": {"ZADD", "1795000000"}, "set": {"SADD"}, "symfony": {"SADD"}} {
+			t.Run(name+" in "+layout, func(t *testing.T) {
+				do(t, srv.admin, "FLUSHALL")
+				s := openSink(t, "valkey://"+srv.addr, nil, withTags("p_", TagSet{Layout: layout, Key: "tag:{tag}"}))
+				entry := "9f86d081:größe/of \"it\"" + strings.Repeat("x", 40)
+				if name == "json" {
+					entry = strings.ReplaceAll(entry, `"`, "'")
+				}
+				fill(t, srv.admin, "p_"+entry, "p_plain", "p_other")
+				do(t, srv.admin, slices.Concat(add[:1], []string{"p_tag:shop"}, add[1:], []string{pack(entry)}, add[1:], []string{"plain"})...)
+				require.NoError(t, s.Purge(t.Context(), ofKind(rules.Tag, "shop")))
+				require.Equal(t, []string{"p_other"}, allKeys(t, srv.admin))
+			})
+		}
+	}
+}
+
+// What is in a compressed member cannot be known: the set stays, the tag is reported, and everything
+// else of it is purged, again and again.
+func TestCompressedMembers(t *testing.T) {
+	srv := startServer(t)
+	s := openSink(t, "valkey://"+srv.addr, nil, withTags("", TagSet{Layout: "laravel"}))
+	zstd := "\x28\xb5\x2f\xfd\x04\x00secret"
+	tagged := func(members ...string) {
+		for _, m := range members {
+			fill(t, srv.admin, m)
+			do(t, srv.admin, "ZADD", "tag:shop:entries", "-1", m)
+		}
+	}
+	tagged("a:1")
+	do(t, srv.admin, "ZADD", "tag:shop:entries", "-1", zstd)
+	err := s.Purge(t.Context(), ofKind(rules.Tag, "shop"))
+	requireItem(t, err, "compressed")
+	require.NotContains(t, err.Error(), "secret")
+	require.Equal(t, []string{"tag:shop:entries"}, allKeys(t, srv.admin))
+
+	// The application has begun a new set before the old one could get its name back.
+	aside := newAsides().of("tag:shop:entries")
+	do(t, srv.admin, "RENAME", "tag:shop:entries", aside)
+	tagged("a:2")
+	requireItem(t, s.Purge(t.Context(), ofKind(rules.Tag, "shop")), "compressed")
+	require.ElementsMatch(t, []string{aside, "tag:shop:entries"}, allKeys(t, srv.admin), "what is known is purged, and no set lost")
+	tagged("a:3")
+	requireItem(t, s.Purge(t.Context(), ofKind(rules.Tag, "shop", "none")), "compressed")
+	require.ElementsMatch(t, []string{aside, "tag:shop:entries"}, allKeys(t, srv.admin))
+}
+
+func TestPropertyUnpack(t *testing.T) {
+	rapid.Check(t, func(r *rapid.T) {
+		s := rapid.String().Draw(r, "s")
+		texts, _ := unpack(s)
+		require.Contains(r, texts, s)
+		n := len(s)
+		for _, packed := range []string{
+			fmt.Sprintf("s:%d:\"%s\";", n, s),
+			"\x00\x00\x00\x02\x13" + string(binary.BigEndian.AppendUint32(nil, uint32(n))) + s,
+			"\xdb" + string(binary.BigEndian.AppendUint32(nil, uint32(n))) + s,
+		} {
+			texts, known := unpack(packed)
+			require.True(r, known)
+			require.Contains(r, texts, s)
+		}
+	})
 }
 
 // A purge is cut short before each of its commands in turn: whatever was done by
