@@ -7,6 +7,7 @@ import (
 	"encoding/xml"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"slices"
@@ -152,7 +153,7 @@ func valid(p string) bool {
 	case strings.HasPrefix(p, "#"):
 		return printable && len(p) > 1 && len(p) <= 257 && !strings.Contains(p, ",")
 	case strings.HasPrefix(p, "/"):
-		return printable && len(p) <= 4001
+		return printable && len(p) <= 4001 && !strings.ContainsAny(p, "~[]^|{}`\\\"<>#") // RFC 1738
 	}
 	return false
 }
@@ -191,6 +192,13 @@ func (a *api) signed(r *http.Request, body []byte) bool {
 	sum := sha256.Sum256(body)
 	err = v4.NewSigner().SignHTTP(r.Context(), aws.Credentials{AccessKeyID: accessKey, SecretAccessKey: a.secret}, again, hex.EncodeToString(sum[:]), "cloudfront", "us-east-1", at)
 	return err == nil && again.Header.Get("Authorization") == got
+}
+
+// left are the entries that are still cached.
+func (a *api) left() map[string]string {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return maps.Clone(a.entries)
 }
 
 func (a *api) fill(entries map[string]string) {

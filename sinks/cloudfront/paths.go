@@ -38,21 +38,23 @@ func (c Config) requests(batch []rules.Invalidation) (out []request, failed map[
 	var plain request
 	var wild []request
 	for i, inv := range batch {
-		path, err := c.path(inv)
+		paths, err := c.paths(inv)
 		if err != nil {
 			failed[i] = sinks.ItemError(fmt.Errorf("cloudfront: %w", err))
 			continue
 		}
-		if inv.Kind != rules.URLPrefix {
-			plain.add(path, i)
-			continue
+		for _, path := range paths {
+			if inv.Kind != rules.URLPrefix {
+				plain.add(path, i)
+				continue
+			}
+			n := len(wild) - 1
+			if n < 0 || len(wild[n].paths) == maxWildcards && !slices.Contains(wild[n].paths, path) {
+				wild = append(wild, request{})
+				n++
+			}
+			wild[n].add(path, i)
 		}
-		n := len(wild) - 1
-		if n < 0 || len(wild[n].paths) == maxWildcards && !slices.Contains(wild[n].paths, path) {
-			wild = append(wild, request{})
-			n++
-		}
-		wild[n].add(path, i)
 	}
 	if len(plain.paths) > 0 {
 		out = append(out, plain)
@@ -63,41 +65,43 @@ func (c Config) requests(batch []rules.Invalidation) (out []request, failed map[
 // add puts a path into the request once: hosts are not part of paths, so two
 // URLs may be one path.
 func (r *request) add(path string, place int) {
-	r.places = append(r.places, place)
+	if !slices.Contains(r.places, place) {
+		r.places = append(r.places, place)
+	}
 	if !slices.Contains(r.paths, path) {
 		r.paths = append(r.paths, path)
 	}
 }
 
-// path is what an invalidation is called in Paths.Items. A * is a wildcard at the
-// end of a path and nowhere else, a # at its beginning a tag: so that no value
-// becomes more than it is, a path may hold no *, and begins with / anyway.
-func (c Config) path(inv rules.Invalidation) (string, error) {
+// paths are what an invalidation is called in Paths.Items: for a URL and a prefix every spelling that
+// visitors can send. A * is a wildcard at the end of a path and nowhere else, a # at its beginning a tag:
+// so that no value becomes more than it is, a path may hold no *, and begins with / anyway.
+func (c Config) paths(inv rules.Invalidation) ([]string, error) {
 	switch {
 	case inv.Kind == rules.Tag && c.Tags:
-		return "#" + inv.Value, checkTag(inv.Value)
+		return []string{"#" + inv.Value}, checkTag(inv.Value)
 	case inv.Kind == rules.URL:
 		if err := checkPath(inv.Value); err != nil {
-			return "", err
+			return nil, err
 		}
 		u, err := httpsink.ParseURL(inv.Value)
 		if err != nil {
-			return "", err
+			return nil, err
 		}
-		return short(u.RequestURI(), c.checkHost(u.Host))
+		return spelled(u.RequestURI(), "", c.checkHost(u.Host))
 	case inv.Kind == rules.URLPrefix:
 		if err := checkPath(inv.Value); err != nil {
-			return "", err
+			return nil, err
 		}
 		host, path, err := httpsink.ParsePrefix(inv.Value)
 		if err != nil {
-			return "", err
+			return nil, err
 		}
-		return short(path+"*", c.checkHost(host))
+		return spelled(path, "*", c.checkHost(host))
 	case inv.Kind == rules.Tag:
-		return "", errors.New("cannot purge by tag; that takes tags: true, and a CacheTagConfig of the distribution")
+		return nil, errors.New("cannot purge by tag; that takes tags: true, and a CacheTagConfig of the distribution")
 	}
-	return "", fmt.Errorf("cannot purge by %s", inv.Kind)
+	return nil, fmt.Errorf("cannot purge by %s", inv.Kind)
 }
 
 // Accepts says why the sink can never carry out an invalidation, nil if it may.
@@ -105,7 +109,7 @@ func (c Config) Accepts(inv rules.Invalidation) error {
 	if inv.Kind == rules.Everything {
 		return nil
 	}
-	_, err := c.path(inv)
+	_, err := c.paths(inv)
 	return err
 }
 
@@ -120,12 +124,22 @@ func (c Config) checkHost(host string) error {
 // (invalidation-specifying-objects in the developer guide).
 const maxPath = 4000
 
-// short refuses a path that is too long, unless it is refused already.
-func short(path string, err error) (string, error) {
-	if err == nil && len(path) > maxPath {
-		err = fmt.Errorf("a path of %d bytes, at most %d fit", len(path), maxPath)
+// unsafe are characters that the API takes percent-encoded only, however visitors send them: those that RFC
+// 1738 calls unsafe (invalidation-specifying-objects in the developer guide).
+var unsafe = strings.NewReplacer("~", "%7E", "[", "%5B", "]", "%5D", "^", "%5E", "|", "%7C", "{", "%7B", "}", "%7D", "`", "%60", `\`, "%5C", `"`, "%22", "<", "%3C", ">", "%3E")
+
+// spelled are the spellings of a path with an end, unless it is refused already or too long.
+func spelled(path, end string, err error) ([]string, error) {
+	if err != nil {
+		return nil, err
 	}
-	return path, err
+	out := httpsink.Spellings(unsafe.Replace(path))
+	for i := range out {
+		if out[i] += end; len(out[i]) > maxPath {
+			return nil, fmt.Errorf("a path of %d bytes, at most %d fit", len(out[i]), maxPath)
+		}
+	}
+	return out, nil
 }
 
 func checkPath(v string) error {

@@ -43,7 +43,7 @@ func TestPaths(t *testing.T) {
 	require.NoError(t, s.Purge(t.Context(), batch))
 	got := a.seen()
 	require.Len(t, got, 2)
-	require.Equal(t, []string{"/p/a?x=1", "/", "/%2A~!$&'()+,;=:@", "#Product-7", "##x", "#a*b"}, got[0].Paths.Items.Path)
+	require.Equal(t, []string{"/p/a?x=1", "/", "/%2A%7E!$&'()+,;=:@", "#Product-7", "##x", "#a*b"}, got[0].Paths.Items.Path)
 	require.Equal(t, []string{"/m/7/*", "/*"}, got[1].Paths.Items.Path)
 
 	require.NoError(t, s.Purge(t.Context(), append(batch, rules.Invalidation{Kind: rules.Everything})))
@@ -65,22 +65,58 @@ func TestNoValueBecomesAWildcard(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		v := value.Draw(rt, "value")
 		for _, inv := range []rules.Invalidation{{Kind: rules.URL, Value: "https://a/" + v}, {Kind: rules.URLPrefix, Value: "a/" + v}, {Kind: rules.Tag, Value: v}, {Kind: rules.URL, Value: v}, {Kind: rules.URLPrefix, Value: v}} {
-			path, err := cfg.path(inv)
+			paths, err := cfg.paths(inv)
 			if err != nil {
 				continue
 			}
-			switch inv.Kind {
-			case rules.Tag:
-				require.Equal(rt, "#"+v, path)
-			case rules.URL:
-				require.True(rt, strings.HasPrefix(path, "/"))
-				require.NotContains(rt, path, "*")
-			default:
-				require.True(rt, strings.HasPrefix(path, "/"))
-				require.Equal(rt, len(path)-1, strings.Index(path, "*"))
+			for _, path := range paths {
+				switch inv.Kind {
+				case rules.Tag:
+					require.Equal(rt, "#"+v, path)
+				case rules.URL:
+					require.True(rt, strings.HasPrefix(path, "/"))
+					require.NotContains(rt, path, "*")
+				default:
+					require.True(rt, strings.HasPrefix(path, "/"))
+					require.Equal(rt, len(path)-1, strings.Index(path, "*"))
+				}
 			}
 		}
 	})
+}
+
+// A page is stored under the path that the visitor's browser sent, whatever the rule has percent-encoded.
+func TestPathsAsBrowsersSendThem(t *testing.T) {
+	a, s := start(t, nil)
+	for url, cached := range map[string][]string{
+		"https://shop.example/p/a%3Ab%40c%2Bd":          {"/p/a:b@c+d", "/p/a%3Ab%40c%2Bd"},
+		"https://shop.example/p/it%27s%21%28x%29":       {"/p/it's!(x)"},
+		"https://shop.example/p/~me":                    {"/p/%7Eme"},
+		"https://shop.example/p/a%5B1%5D":               {"/p/a%5B1%5D"},
+		"https://shop.example/p/a[1]":                   {"/p/a%5B1%5D"},
+		"https://shop.example/p/a%2Fb%3Fc%23d%25%20":    {"/p/a%2Fb%3Fc%23d%25%20"},
+		"https://shop.example/s?q=a%26b%3D%2Bc%3Ad":     {"/s?q=a%26b%3D%2Bc:d", "/s?q=a%26b%3D%2Bc%3Ad"},
+		"https://shop.example/k%C3%A4se%2C":             {"/k%C3%A4se,"},
+		"https://shop.example/broken%2":                 nil,
+		"https://shop.example/p/%2a":                    {"/p/%2a"},
+		"https://shop.example/caf%C3%A9?x=%7Ey%24&z=~a": {"/caf%C3%A9?x=%7Ey$&z=%7Ea"},
+	} {
+		entries := map[string]string{"other": "/other"}
+		for _, path := range cached {
+			entries[path] = path
+		}
+		a.fill(entries)
+		err := s.Purge(t.Context(), batchOf(rules.URL, url))
+		if cached == nil {
+			require.ErrorContains(t, err, "a URL", url)
+			continue
+		}
+		require.NoError(t, err, url)
+		require.Equal(t, map[string]string{"other": "/other"}, a.left(), url)
+	}
+	a.fill(map[string]string{"bare": "/m/a:b/1", "encoded": "/m/a%3Ab/2", "tilde": "/m/~a:b/", "sent": "/m/%7Ea:b/3"})
+	require.NoError(t, s.Purge(t.Context(), batchOf(rules.URLPrefix, "shop.example/m/a%3Ab/", "shop.example/m/~a%3Ab/")))
+	require.Equal(t, map[string]string{"other": "/other", "tilde": "/m/~a:b/"}, a.left())
 }
 
 func TestWhatCannotBeSent(t *testing.T) {

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"net/url"
 	"regexp"
+	"strconv"
 	"strings"
 )
 
@@ -45,4 +46,43 @@ func ParsePrefix(text string) (host, path string, err error) {
 		return "", "", errors.New("a URL prefix without a host and a path; write it like shop.example/m/{merchant_id}/")
 	}
 	return strings.ToLower(host), "/" + path, nil
+}
+
+// Bytes that a browser sends as they stand, although a rule percent-encodes them in a value (WHATWG URL,
+// the path and the special-query percent-encode sets). A * is none of them, since providers take it for
+// a wildcard; nor is what separates the parameters of a query.
+const (
+	barePath  = "!$&'()+,:;=@"
+	bareQuery = "!$(),:;@"
+)
+
+// Spellings returns the ways in which a path with its query can arrive: as it is given, which is what a
+// browser sends for a link that was percent-encoded in full, and, where that differs, with those bytes
+// as they stand that a browser does not encode.
+func Spellings(requestURI string) []string {
+	path, query, more := strings.Cut(requestURI, "?")
+	bare := unescape(path, barePath)
+	if more {
+		bare += "?" + unescape(query, bareQuery)
+	}
+	if bare == requestURI {
+		return []string{requestURI}
+	}
+	return []string{bare, requestURI}
+}
+
+// unescape replaces the escapes of those bytes.
+func unescape(s, bytes string) string {
+	var sb strings.Builder
+	for i := 0; i < len(s); i++ {
+		if s[i] == '%' && i+2 < len(s) {
+			if n, err := strconv.ParseUint(s[i+1:i+3], 16, 8); err == nil && strings.IndexByte(bytes, byte(n)) >= 0 {
+				sb.WriteByte(byte(n))
+				i += 2
+				continue
+			}
+		}
+		sb.WriteByte(s[i])
+	}
+	return sb.String()
 }
