@@ -39,9 +39,9 @@ type expression struct {
 	// iterations without a clock.
 	stopped context.Context
 	columns []columnUse
-	// urlpath is set where the result is that of urlpath(), so that it needs no
-	// further escaping in a URL; innerPath where another call of it is inside.
-	urlpath, innerPath bool
+	// urlForm is the function whose result the expression is, where that needs no further escaping
+	// in a URL; innerForm one of which another call is inside.
+	urlForm, innerForm string
 	// lookup names the lookup whose answer is the row here; then no other row is
 	// read.
 	lookup string

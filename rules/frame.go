@@ -67,10 +67,9 @@ func (t *template) webFrame() error {
 	for i := range t.parts {
 		p := &t.parts[i]
 		if p.fills() {
-			if p.expr != nil && p.expr.innerPath {
-				return fmt.Errorf("in {%s}, urlpath() must be the outermost call: what it gives would be escaped again", p.source)
+			if err := p.urlForm(strings.Contains(shape.String(), "?")); err != nil {
+				return err
 			}
-			p.escape = p.expr == nil || !p.expr.urlpath
 			shape.WriteByte('x')
 			continue
 		}
@@ -81,6 +80,23 @@ func (t *template) webFrame() error {
 	}
 	if escapes(URL, []byte(shape.String())) {
 		return errors.New("a segment of dots (. or ..) has no place in its path")
+	}
+	return nil
+}
+
+// urlForm says whether the part is to be escaped, and refuses a form of text that has no place there.
+func (p *part) urlForm(inQuery bool) error {
+	p.escape = p.expr == nil || p.expr.urlForm == ""
+	if p.expr == nil {
+		return nil
+	}
+	switch form := p.expr.urlForm; {
+	case p.expr.innerForm != "":
+		return fmt.Errorf("in {%s}, %s() must be the outermost call: what it gives would be escaped again", p.source, p.expr.innerForm)
+	case form == "rawpath" && inQuery:
+		return fmt.Errorf("{%s} stands in the query; write rawquery() there", p.source)
+	case (form == "rawquery" || form == "formquery") && !inQuery:
+		return fmt.Errorf("{%s} stands before the ?; %s() is for the query, write rawpath() or urlpath() in the path", p.source, form)
 	}
 	return nil
 }

@@ -16,50 +16,21 @@ import (
 )
 
 // textFunctions are the functions of one argument that turn a value's text form
-// into a text. NULL stays NULL.
-func textFunctions() map[string]func(string) string {
-	return map[string]func(string) string{
+// into a text, or fail where they cannot. NULL stays NULL.
+func textFunctions() map[string]func(string) (string, error) {
+	out := map[string]func(string) (string, error){"rawpath": rawPath, "rawquery": rawQuery}
+	for name, f := range map[string]func(string) string{
 		"lower":   strings.ToLower,
 		"upper":   strings.ToUpper,
 		"md5":     func(s string) string { h := md5.Sum([]byte(s)); return hex.EncodeToString(h[:]) },
 		"sha1":    func(s string) string { h := sha1.Sum([]byte(s)); return hex.EncodeToString(h[:]) },
 		"sha256":  func(s string) string { h := sha256.Sum256([]byte(s)); return hex.EncodeToString(h[:]) },
 		"hashtag": func(s string) string { return "{" + s + "}" },
-		"urlpath": urlPath,
+		"urlpath": urlPath, "formquery": formQuery,
+	} {
+		out[name] = func(s string) (string, error) { return f(s), nil }
 	}
-}
-
-const hexDigits = "0123456789ABCDEF"
-
-// unreserved reports whether RFC 3986 (section 2.3) lets the byte stand for
-// itself everywhere.
-func unreserved(c byte) bool {
-	return c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || strings.IndexByte("-._~", c) >= 0
-}
-
-// appendEscaped percent-encodes every byte that is not unreserved.
-func appendEscaped(dst, text []byte) []byte {
-	for _, c := range text {
-		if unreserved(c) {
-			dst = append(dst, c)
-		} else {
-			dst = append(dst, '%', hexDigits[c>>4], hexDigits[c&15])
-		}
-	}
-	return dst
-}
-
-// urlPath escapes a text for a URL's path and keeps its slashes.
-func urlPath(s string) string {
-	out := make([]byte, 0, len(s))
-	for i := range len(s) {
-		if s[i] == '/' {
-			out = append(out, '/')
-		} else {
-			out = appendEscaped(out, []byte{s[i]})
-		}
-	}
-	return string(out)
+	return out
 }
 
 // The names that expressions are rewritten to; no source text can spell them.
@@ -107,7 +78,7 @@ func functionOptions(base *cel.Env) ([]cel.EnvOption, error) {
 		cel.Function(textFunction, cel.Overload("column_text", dyn(2), cel.DynType, cel.BinaryBinding(columnText))),
 		cel.Function(atFunction, cel.Overload("at_path", dyn(2), cel.DynType, cel.BinaryBinding(atPath))),
 		cel.Function(stringFunction, cel.Overload("string_text", dyn(1), cel.DynType,
-			cel.UnaryBinding(onText(func(s string) string { return s })))),
+			cel.UnaryBinding(onText(func(s string) (string, error) { return s, nil })))),
 	}
 	for name, f := range textFunctions() {
 		opts = append(opts, cel.Function(name, cel.Overload("text_"+name, dyn(1), cel.DynType, cel.UnaryBinding(onText(f)))))
@@ -131,16 +102,19 @@ func functionOptions(base *cel.Env) ([]cel.EnvOption, error) {
 func isNull(v ref.Val) bool { return v == types.NullValue }
 
 // onText lifts a text function to values: NULL stays NULL, others in text form.
-func onText(f func(string) string) func(ref.Val) ref.Val {
+func onText(f func(string) (string, error)) func(ref.Val) ref.Val {
 	return func(v ref.Val) ref.Val {
 		if isNull(v) {
 			return v
 		}
 		text, err := textOf(v)
+		if err == nil {
+			text, err = f(text)
+		}
 		if err != nil {
 			return types.WrapErr(err)
 		}
-		return types.String(f(text))
+		return types.String(text)
 	}
 }
 

@@ -1,6 +1,7 @@
 package rules
 
 import (
+	"slices"
 	"strings"
 
 	celast "cel.dev/cel-go/common/ast"
@@ -17,9 +18,14 @@ func (r *resolver) rewrite(tree *celast.AST, template bool) {
 		w.strict[name] = template || amplifies(name)
 	}
 	if template {
-		r.e.urlpath = w.isCall(tree.Expr(), "urlpath")
 		celast.PostOrderVisit(tree.Expr(), celast.NewExprVisitor(func(e celast.Expr) {
-			r.e.innerPath = r.e.innerPath || e.ID() != tree.Expr().ID() && w.isCall(e, "urlpath")
+			switch {
+			case e.Kind() != celast.CallKind || !slices.Contains(urlForms(), e.AsCall().FunctionName()):
+			case e.ID() == tree.Expr().ID():
+				r.e.urlForm = e.AsCall().FunctionName()
+			default:
+				r.e.innerForm = e.AsCall().FunctionName()
+			}
 		}))
 		w.asText(tree.Expr())
 	}
@@ -30,7 +36,7 @@ type rewriter struct {
 	*resolver
 	template     bool
 	strict       map[string]bool
-	texts        map[string]func(string) string
+	texts        map[string]func(string) (string, error)
 	accumulators map[string]bool
 }
 

@@ -41,3 +41,37 @@ func TestTagVectors(t *testing.T) {
 		seen[out[0]] = true
 	}
 }
+
+// TestFormsOfValues: the table of docs/rules.md says what each kind of sink is sent.
+func TestFormsOfValues(t *testing.T) {
+	forms := rows(read(t, "docs/rules.md"), "Where the value goes", "Form")
+	require.Len(t, forms, 6)
+	v := strings.Split(read(t, "docs/rules.md"), "when `v` is `")[1]
+	v, _, _ = strings.Cut(v, "`")
+	rel := &cdc.Relation{Schema: "public", Name: "a", Columns: []cdc.Column{{Name: "v"}}}
+	for _, cells := range forms {
+		text, raw := "{v}", strings.Contains(cells[0], "tag_sets")
+		for _, word := range strings.Split(cells[0], "`") {
+			if strings.HasPrefix(word, "{") {
+				text = word
+			}
+		}
+		for key, frame := range map[string]string{
+			"keys": text, "key_prefixes": "p:" + text + ":", "generations": text, "tags": text,
+			"urls": "https://h/" + text, "url_prefixes": "h/" + text + "/",
+		} {
+			if !strings.Contains(cells[0], "`"+key+"`") {
+				continue
+			}
+			if strings.Contains(cells[0], "in the query") {
+				frame = "https://h/?" + text
+			}
+			set, err := rules.Parse("rules.yaml", []byte("rules: [{name: a, table: public.a, "+key+": ['"+frame+"']}]"),
+				rules.Options{Sinks: []rules.SinkSpec{{Name: "s", Takes: 1<<rules.NumKinds - 1, RawTags: raw}}})
+			require.NoError(t, err)
+			var out told
+			set.Bind(rel).Eval(&cdc.Change{Op: cdc.Insert, Rel: rel, New: cdc.Tuple{{Kind: cdc.Text, Data: []byte(v)}}}, &out)
+			require.Equal(t, told{strings.Replace(frame, text, strings.Trim(cells[2], "`"), 1)}, out, cells[0])
+		}
+	}
+}
