@@ -74,7 +74,7 @@ func TestDefaults(t *testing.T) {
 	require.False(t, s.Shadow)
 	require.Equal(t, s.Valkey.Kinds(), s.Takes)
 	require.Empty(t, s.Flush)
-	require.Equal(t, []rules.SinkSpec{{Name: "cache", Takes: s.Takes, Hints: s.Hints}}, cfg.Specs())
+	require.Equal(t, []rules.SinkSpec{{Name: "cache", RawTags: true, Takes: s.Takes, Hints: s.Hints}}, cfg.Specs())
 }
 
 func TestEverythingSaid(t *testing.T) {
