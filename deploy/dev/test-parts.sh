@@ -78,7 +78,7 @@ soak_round() {
 }
 
 # The tests of the largest package that are run on every major version.
-postgres_tests='^Test(DecoderAgreesWithPostgreSQL|StreamedAsPeer|ApplicationIsNotDisturbed|WhyTablesAreRefused|OneTextForm|RuleTestsCarry|SynchronousStandby|Tables|Tenants|WriterFromBefore|ColumnDropped|PurgeWaits)'
+postgres_tests='^Test(DecoderAgreesWithPostgreSQL|StreamedAsPeer|ApplicationIsNotDisturbed|WhyTablesAreRefused|OneTextForm|RuleTestsCarry|Tables|Tenants|WriterFromBefore|ColumnDropped)'
 
 what=${1:-} rounds=${2:-1}
 [[ $what == soak || $what == full ]] && [[ $rounds =~ ^[1-9][0-9]*$ ]] || usage
@@ -109,7 +109,7 @@ full)
   tests 1 integration -tags failpoints,full -skip '^TestDrainRate$' ./integration
   # What is about PostgreSQL itself, on every other major version that is supported.
   for major in 14 16 17 18; do
-    WALPURGE_PG_MAJOR=$major tests 1 "postgres-$major" ./cdc/...
+    WALPURGE_PG_MAJOR=$major tests 1 "postgres-$major" ./cdc/... ./integration/schemas
     WALPURGE_PG_MAJOR=$major tests 1 "integration-$major" -run "$postgres_tests" ./integration
   done
   for name in rate helm page; do part 1 "$name" make "test-$name"; done

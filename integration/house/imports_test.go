@@ -92,6 +92,7 @@ var house = map[string]room{
 	"integration/bench":            {[]string{"cdc", "cdc/postgres", "cdc/watermark", "integration/harness"}, []string{pgx, "github.com/valkey-io/valkey-go"}, false},
 	"integration/bench/drainbench": {[]string{"integration/bench"}, nil, false},
 	"integration/house":            {nil, nil, false},
+	"integration/schemas":          {nil, nil, false},
 	"integration/simulate":         {nil, nil, false},
 	"integration/harness":          {nil, []string{pgx, unix}, false},
 	"integration/harness/edge":     {nil, []string{rate}, false},

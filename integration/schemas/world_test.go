@@ -1,0 +1,453 @@
+package schemas
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/stretchr/testify/require"
+
+	"github.com/walpurge/walpurge/cdc"
+	"github.com/walpurge/walpurge/cdc/postgres"
+	"github.com/walpurge/walpurge/integration/harness"
+	"github.com/walpurge/walpurge/rules"
+)
+
+const (
+	// sink is the name of the only one.
+	sink = "cache"
+	// hang ends what would wait for ever.
+	hang = 2 * time.Minute
+)
+
+var errHangs = errors.New("nothing happens any more")
+
+// world is two databases that see the same statements, one of them with walpurge.
+type world struct {
+	t            *testing.T
+	major        int
+	cfg          postgres.Config
+	app, control *pgx.Conn
+}
+
+// newServer starts the server that all worlds share.
+func newServer(t *testing.T) *harness.Postgres {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), hang)
+	defer cancel()
+	pg, err := harness.StartPostgres(ctx, harness.PostgresConfig{})
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, pg.Close()) })
+	return pg
+}
+
+func newWorld(t *testing.T, pg *harness.Postgres, name string) *world {
+	t.Helper()
+	w := &world{t: t, cfg: postgres.DefaultConfig(name)}
+	w.cfg.Heartbeat = time.Hour
+	connect := func(db string) *pgx.Conn {
+		require.NoError(t, pg.Exec(t.Context(), "postgres", "CREATE DATABASE "+db))
+		conn, err := pgx.Connect(t.Context(), pg.URL(db))
+		require.NoError(t, err)
+		t.Cleanup(func() { _ = conn.Close(context.Background()) })
+		_, err = conn.Exec(t.Context(), "CREATE SCHEMA ext; CREATE EXTENSION citext SCHEMA ext; ALTER DATABASE "+db+" SET search_path = public, ext; SET search_path = public, ext")
+		require.NoError(t, err)
+		return conn
+	}
+	w.app, w.control = connect(name), connect(name+"_control")
+	w.cfg.URL = pg.URL(name)
+	var version int
+	require.NoError(t, w.app.QueryRow(t.Context(), "SELECT current_setting('server_version_num')::int / 10000").Scan(&version))
+	w.major = version
+	return w
+}
+
+// clear removes what a script has left behind.
+func (w *world) clear(ctx context.Context) error {
+	// The server notices a little later that a connection has been closed.
+	for began := time.Now(); ; time.Sleep(time.Millisecond) {
+		err := w.cfg.Drop(ctx, w.app)
+		if err == nil {
+			break
+		}
+		if time.Since(began) > hang {
+			return err
+		}
+	}
+	for _, conn := range []*pgx.Conn{w.app, w.control} {
+		_, err := conn.Exec(ctx, `DO $$ DECLARE s name; BEGIN
+			FOR s IN SELECT nspname FROM pg_namespace WHERE nspname !~ '^pg_' AND nspname NOT IN ('ext', 'information_schema')
+			LOOP EXECUTE format('DROP SCHEMA %I CASCADE', s); END LOOP; END $$; CREATE SCHEMA public`)
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// verdict is what came of a script.
+type verdict struct {
+	// failure says what went wrong, empty if nothing did.
+	failure string
+	// refused is the error with which the daemon refused to start.
+	refused error
+	// changed counts keys whose answer changed, stale the steps after which a table had a problem,
+	// failed the statements that failed everywhere.
+	changed, stale, failed int
+	log                    string
+}
+
+// lines keeps the daemon's log.
+type lines struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (l *lines) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(p)
+}
+
+func (l *lines) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.String()
+}
+
+// debt is a key whose answer has changed and that is not purged yet.
+type debt struct {
+	watch, key string
+}
+
+// run tries a script.
+func (w *world) run(s *script) (v verdict) {
+	ctx, cancel := context.WithTimeoutCause(context.Background(), hang, errHangs)
+	defer cancel()
+	set, err := rules.Parse("rules.yaml", []byte(s.rules()), rules.Options{Sinks: []rules.SinkSpec{{Name: sink, Takes: rules.Kinds(rules.Key, rules.KeyPrefix, rules.KeyPattern)}}})
+	if err != nil {
+		return verdict{failure: err.Error()}
+	}
+	if err := w.clear(ctx); err != nil {
+		return verdict{failure: "clear: " + err.Error()}
+	}
+	r := &trial{world: w, script: s, set: set, stream: &stream{}, log: &lines{}, debts: make(map[debt]string), answers: make(map[string]*answer)}
+	defer func() {
+		if r.pipeline != nil {
+			if err := r.pipeline.end(); err != nil && v.failure == "" {
+				v.failure = "the daemon ended: " + err.Error()
+			}
+		}
+		v.changed, v.stale, v.failed, v.log = r.changed, r.stale, r.failed, r.log.String()
+	}()
+	for _, sql := range s.setup {
+		if out := w.both(ctx, sql); out.app != out.control {
+			return verdict{failure: fmt.Sprintf("setup differs: %s\n%s\n%s", sql, out.app, out.control)}
+		}
+	}
+	if v.refused = r.start(); v.refused != nil {
+		return v
+	}
+	for _, x := range s.watch {
+		if r.answers[x.name], err = w.ask(ctx, x); err != nil {
+			v.failure = "first answer: " + err.Error()
+			return v
+		}
+	}
+	if v.failure = r.settle(ctx, "the start", 0, r.stream.len()); v.failure != "" {
+		return v
+	}
+	for i, st := range append(slices.Clone(s.steps), step{kind: start}) {
+		if v.failure = r.step(ctx, st); v.failure != "" {
+			v.failure = fmt.Sprintf("step %d: %s", i, v.failure)
+			return v
+		}
+	}
+	return v
+}
+
+// trial is a script at work.
+type trial struct {
+	*world
+	script   *script
+	set      *rules.Set
+	stream   *stream
+	log      *lines
+	pipeline *pipeline
+	// answers are what the queries behind the keys of each rule answered last, and debts the keys
+	// whose answer has changed since they were purged, with the change.
+	answers map[string]*answer
+	debts   map[debt]string
+	marks   int
+
+	changed, stale, failed int
+}
+
+func (r *trial) start() (err error) {
+	r.pipeline, err = newPipeline(r.cfg, r.set, r.stream, r.log)
+	return err
+}
+
+func (r *trial) step(ctx context.Context, st step) string {
+	switch st.kind {
+	case stop:
+		if r.pipeline == nil {
+			return ""
+		}
+		err := r.pipeline.end()
+		r.pipeline = nil
+		if err != nil {
+			return "the daemon ended: " + err.Error()
+		}
+		return ""
+	case start:
+		before := r.stream.len()
+		if r.pipeline == nil {
+			if err := r.start(); errors.Is(err, errHangs) {
+				return "the daemon does not start: " + err.Error()
+			} else if err != nil {
+				return "" // it says why, and is started again later
+			}
+		}
+		return r.settle(ctx, "a start", 0, before)
+	}
+	var problems []postgres.Problem
+	if r.pipeline != nil {
+		problems, _ = r.pipeline.Problems()
+	}
+	before, at := r.stream.len(), end(ctx, r.app)
+	out := r.both(ctx, st.sql)
+	switch {
+	case out.app == out.control && strings.HasPrefix(out.app, "ERROR"):
+		r.failed++
+	case out.app == out.control:
+	case strings.Contains(out.app, "does not have a replica identity") && len(problems) > 0:
+		return "" // a limit that the status names
+	default:
+		return fmt.Sprintf("%s\nwith walpurge: %s\nwithout: %s", st.sql, out.app, out.control)
+	}
+	return r.settle(ctx, st.sql, at, before)
+}
+
+// end is where the log ends.
+func end(ctx context.Context, conn *pgx.Conn) cdc.LSN {
+	var text string
+	if err := conn.QueryRow(ctx, "SELECT pg_current_wal_insert_lsn()::text").Scan(&text); err != nil {
+		return 0
+	}
+	l, _ := cdc.ParseLSN(text)
+	return l
+}
+
+// settle waits for the next comparison and for what it announces, and judges.
+func (r *trial) settle(ctx context.Context, what string, at cdc.LSN, before int) string {
+	lost := make(map[string]bool) // rules whose query fails
+	for _, x := range r.script.watch {
+		now, err := r.ask(ctx, x)
+		if err != nil {
+			if ctx.Err() != nil {
+				return err.Error()
+			}
+			lost[x.name] = true
+			continue
+		}
+		if was := r.answers[x.name]; was != nil {
+			for key, change := range was.changes(now, x.reads) {
+				r.changed++
+				r.debts[debt{x.name, key}] = fmt.Sprintf("%s, by %s", change, what)
+			}
+		}
+		r.answers[x.name] = now
+	}
+	if r.pipeline == nil {
+		return ""
+	}
+	select {
+	case err := <-r.pipeline.done:
+		r.pipeline.done <- err
+		return fmt.Sprintf("the daemon ended: %v", err)
+	default:
+	}
+	if _, err := r.pipeline.Compare(ctx); err != nil {
+		return "the comparison does not end: " + err.Error()
+	}
+	r.marks++
+	mark := fmt.Sprint(r.marks)
+	if _, err := r.app.Exec(ctx, "SELECT pg_logical_emit_message(true, $1, $2)", markPrefix, mark); err != nil {
+		return err.Error()
+	}
+	if err := r.pipeline.line.reach(ctx, mark); err != nil {
+		return "the stream stands still: " + err.Error()
+	}
+	for _, b := range r.stream.since(before) {
+		if b.Stamp.Position.LSN <= at {
+			continue
+		}
+		for d := range r.debts {
+			if covers(b, d.watch, d.key) {
+				delete(r.debts, d)
+			}
+		}
+	}
+	problems, _ := r.pipeline.Problems()
+	if len(problems) > 0 {
+		r.stale++
+	}
+	for _, x := range r.script.watch {
+		if lost[x.name] && !named(problems, x.table) {
+			return fmt.Sprintf("the query of rule %s fails, and no problem names %s: %v", x.name, x.table, texts(problems))
+		}
+	}
+	for _, d := range slices.SortedFunc(maps.Keys(r.debts), func(a, b debt) int { return strings.Compare(a.watch+a.key, b.watch+b.key) }) {
+		i := slices.IndexFunc(r.script.watch, func(x watch) bool { return x.name == d.watch })
+		if !named(problems, r.script.watch[i].table) {
+			return fmt.Sprintf("%s is not purged, and no problem names %s: %s\nproblems: %v", d.key, r.script.watch[i].table, r.debts[d], texts(problems))
+		}
+	}
+	return ""
+}
+
+// named reports whether a problem that makes the status STALE names the table.
+func named(problems []postgres.Problem, t cdc.Table) bool {
+	return slices.ContainsFunc(problems, func(p postgres.Problem) bool {
+		return !p.Covered && (len(p.Tables) == 0 || slices.Contains(p.Tables, t))
+	})
+}
+
+func texts(problems []postgres.Problem) (out []string) {
+	for _, p := range problems {
+		out = append(out, p.Text)
+	}
+	return out
+}
+
+// outcomes are what a statement did in both databases.
+type outcomes struct{ app, control string }
+
+func (w *world) both(ctx context.Context, sql string) outcomes {
+	return outcomes{outcome(ctx, w.app.PgConn(), sql), outcome(ctx, w.control.PgConn(), sql)}
+}
+
+// outcome runs statements, and ends a transaction that they leave open.
+func outcome(ctx context.Context, conn *pgconn.PgConn, sql string) string {
+	var err error
+	var tags []string
+	if head, data, copies := strings.Cut(sql, "\n"); copies && strings.HasPrefix(head, "COPY ") {
+		var tag pgconn.CommandTag
+		tag, err = conn.CopyFrom(ctx, strings.NewReader(data), head)
+		tags = append(tags, tag.String())
+	} else {
+		var results []*pgconn.Result
+		results, err = conn.Exec(ctx, sql).ReadAll()
+		for _, r := range results {
+			tags = append(tags, r.CommandTag.String())
+		}
+	}
+	if conn.TxStatus() != 'I' {
+		_, _ = conn.Exec(ctx, "ROLLBACK").ReadAll()
+	}
+	var pg *pgconn.PgError
+	switch {
+	case errors.As(err, &pg):
+		return "ERROR " + pg.Code + " " + pg.Message
+	case err != nil:
+		return "ERROR " + err.Error()
+	}
+	return strings.Join(tags, ", ")
+}
+
+// answer is what the queries behind the keys of a rule answer.
+type answer struct {
+	// columns are the table's, by name.
+	columns map[string]int
+	rows    map[string][]map[string]any
+}
+
+func (w *world) ask(ctx context.Context, x watch) (*answer, error) {
+	a := &answer{columns: make(map[string]int), rows: make(map[string][]map[string]any)}
+	name := pgx.Identifier{x.table.Schema, x.table.Name}.Sanitize()
+	rows, err := w.app.Query(ctx, "SELECT attname::text, attnum::int FROM pg_attribute WHERE attrelid = to_regclass($1) AND attnum > 0 AND NOT attisdropped", name)
+	if err != nil {
+		return nil, err
+	}
+	var column string
+	var number int
+	if _, err := pgx.ForEachRow(rows, []any{&column, &number}, func() error { a.columns[column] = number; return nil }); err != nil {
+		return nil, err
+	}
+	cond := "true"
+	if x.cond != "" {
+		cond = x.cond
+	}
+	rows, err = w.app.Query(ctx, fmt.Sprintf("SELECT k, to_jsonb(t)::text FROM %s t, LATERAL (SELECT DISTINCT (%s)::text AS k) x WHERE k IS NOT NULL AND (%s)", name, x.key, cond), pgx.QueryExecModeSimpleProtocol)
+	if err != nil {
+		return nil, err
+	}
+	var key, row string
+	_, err = pgx.ForEachRow(rows, []any{&key, &row}, func() error {
+		d := json.NewDecoder(strings.NewReader(row))
+		d.UseNumber()
+		fields := make(map[string]any)
+		if err := d.Decode(&fields); err != nil {
+			return err
+		}
+		a.rows[x.name+":"+key] = append(a.rows[x.name+":"+key], fields)
+		return nil
+	})
+	return a, err
+}
+
+// changes are the keys of which the answer is another now, with both answers. A column that is gone
+// or renamed is not compared: the query that reads it is another query now. A new column is, since
+// a default gives rows that have a value in it.
+func (a *answer) changes(now *answer, reads []string) map[string]string {
+	compared := func(column string) bool {
+		if len(reads) > 0 {
+			return slices.Contains(reads, column)
+		}
+		_, is := now.columns[column]
+		if _, was := a.columns[column]; was {
+			return is
+		}
+		for _, n := range a.columns {
+			if n == now.columns[column] {
+				return false
+			}
+		}
+		return is
+	}
+	text := func(rows []map[string]any) string {
+		var out []string
+		for _, row := range rows {
+			kept := make(map[string]any)
+			for column, v := range row {
+				if v != nil && compared(column) {
+					kept[column] = v
+				}
+			}
+			b, _ := json.Marshal(kept)
+			out = append(out, string(b))
+		}
+		slices.Sort(out)
+		return strings.Join(out, " ")
+	}
+	out := make(map[string]string)
+	for _, keys := range []map[string][]map[string]any{a.rows, now.rows} {
+		for key := range keys {
+			if was, is := text(a.rows[key]), text(now.rows[key]); was != is {
+				out[key] = fmt.Sprintf("was [%s], is [%s]", was, is)
+			}
+		}
+	}
+	return out
+}
