@@ -199,6 +199,10 @@ func (g *gatherer) Change(_ context.Context, _ *cdc.Txn, c *cdc.Change) error {
 
 func (g *gatherer) Abort(context.Context, *cdc.Txn) error  { return nil }
 func (g *gatherer) Commit(context.Context, *cdc.Txn) error { return nil }
+func (g *gatherer) Reads(*cdc.Txn, *cdc.Relation) []bool   { return nil }
+
+func (g *gatherer) Hears(*cdc.Txn, string) bool { return true }
+
 func (g *gatherer) TableGap(context.Context, *cdc.Txn, cdc.TableGap) error {
 	return errors.New("the tables were published from the start")
 }

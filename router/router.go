@@ -247,6 +247,27 @@ func (r *Router) bridge(ctx context.Context, gap cdc.Gap, open []uint64, last cd
 	return r.cfg.Publisher.Flushed(ctx)
 }
 
+// Reads returns the columns that rules read of a row of the table, if the next change is of
+// it: the rules are those that will evaluate it.
+func (r *Router) Reads(tx *cdc.Txn, rel *cdc.Relation) []bool {
+	if !tx.Streamed {
+		r.enter()
+	}
+	plan := r.plan(rel)
+	if plan.rules == nil {
+		return []bool{}
+	}
+	return plan.rules.Reads()
+}
+
+// Hears reports whether a rule carries out messages with the prefix.
+func (r *Router) Hears(tx *cdc.Txn, prefix string) bool {
+	if !tx.Streamed {
+		r.enter()
+	}
+	return r.set.Watches(prefix)
+}
+
 // Change evaluates one row event.
 func (r *Router) Change(ctx context.Context, tx *cdc.Txn, c *cdc.Change) error {
 	if tx.Streamed {

@@ -310,3 +310,35 @@ func TestReplaceWithoutASession(t *testing.T) {
 	require.NoError(t, r.Start(t.Context(), cdc.Session{Start: at(100), End: 1000, SlotCreated: true}))
 	<-done
 }
+
+// TestReadsOfTheRulesInService: what may be left out of a large message is judged by the rules that
+// evaluate it, though they come into service just then.
+func TestReadsOfTheRulesInService(t *testing.T) {
+	r, _ := started(t, `
+rules:
+  - {name: product, table: public.products, when: 'changed(stock)', keys: ["product:{id}"]}
+`)
+	rel := &cdc.Relation{OID: 1, Schema: "public", Name: "products", Columns: []cdc.Column{{Name: "body"}, {Name: "id"}, {Name: "stock"}, {Name: "slug"}}}
+	other := &cdc.Relation{OID: 2, Schema: "public", Name: "others", Columns: []cdc.Column{{Name: "id"}}}
+	tx := begin(7, 190)
+	require.Equal(t, []bool{false, true, true, false}, r.Reads(tx, rel))
+	require.Empty(t, r.Reads(tx, other))
+	require.NotNil(t, r.Reads(tx, other), "nil would be all columns")
+	require.False(t, r.Hears(tx, "cache.purge"))
+
+	done := r.Replace(parse(t, `
+rules:
+  - {name: product, table: public.products, keys: ["product:{id}:{size(body)}"]}
+  - {name: message, message: cache.purge, sinks: [cache]}
+`))
+	require.Equal(t, []bool{false, true, true, false}, r.Reads(tx, rel), "within a transaction the rules stay")
+	require.NoError(t, r.Commit(t.Context(), end(tx)))
+	require.NoError(t, r.Rest(t.Context(), cdc.Rest{}))
+	tx = begin(8, 290)
+	require.Equal(t, []bool{true, true, false, false}, r.Reads(tx, rel))
+	require.True(t, r.Hears(tx, "cache.purge"))
+	<-done
+	streamed := &cdc.Txn{XID: 9, Sub: 9, Streamed: true}
+	require.Equal(t, []bool{true, true, false, false}, r.Reads(streamed, rel))
+	require.True(t, r.Hears(streamed, "cache.purge"))
+}

@@ -116,6 +116,15 @@ func (s *Set) Bind(rel *cdc.Relation) *Plan {
 	return p
 }
 
+// Reads returns which columns the rules read, in the order of the relation's columns.
+func (p *Plan) Reads() []bool {
+	reads := make([]bool, len(p.rel.Columns))
+	for _, i := range p.used {
+		reads[i] = true
+	}
+	return reads
+}
+
 // Columns returns those of a table's columns that its rules read, whatever happens to a row:
 // all that a publication must send, besides what identifies rows.
 func (s *Set) Columns(t Table, columns []string) []string {

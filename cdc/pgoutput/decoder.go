@@ -83,6 +83,13 @@ func (d *Decoder) Decode(data []byte) (Type, error) {
 	return c.typ, c.done()
 }
 
+// Release drops what the decoder holds of the last message, so that a large one can be freed.
+func (d *Decoder) Release() {
+	d.Change, d.Logical = cdc.Change{}, Logical{}
+	clear(d.old[:cap(d.old)])
+	clear(d.new[:cap(d.new)])
+}
+
 func (d *Decoder) commit(c *cursor, xid uint32) {
 	if flags := c.u8(); flags != 0 {
 		c.fail("flags %d, but none is defined", flags)

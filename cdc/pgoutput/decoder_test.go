@@ -1,8 +1,12 @@
 package pgoutput
 
 import (
+	"bufio"
+	"bytes"
 	"encoding/binary"
+	"fmt"
 	"testing"
+	"testing/iotest"
 	"time"
 
 	"github.com/jackc/pglogrepl"
@@ -158,12 +162,16 @@ func FuzzDecode(f *testing.F) {
 	f.Add(msg('D', uint32(7), byte('O'), uint16(3), text("1"), text("a"), byte('n')))
 	f.Add(msg('T', uint32(1), byte(1), uint32(7)))
 	f.Add(msg('M', byte(0), uint64(1), "p", uint32(1), []byte("x")))
+	f.Add(append(products(), 0))
+	f.Add(msg('U', uint32(7), byte('O'), uint16(3), text("1"), text("b"), text("c"), byte('N'), uint16(3), text("2"), byte('u'), byte('n'), byte(9)))
+	f.Add(msg('M', byte(1), uint64(1), "other", uint32(2), []byte("xy")))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		d := NewDecoder()
 		if _, err := d.Decode(products()); err != nil {
 			t.Fatal(err)
 		}
 		typ, err := d.Decode(data)
+		thinned(t, d, data, err)
 		if err != nil || typ != InsertType {
 			return
 		}
@@ -176,6 +184,60 @@ func FuzzDecode(f *testing.F) {
 			require.Equal(t, string(cols[i].Data), string(v.Data))
 		}
 	})
+}
+
+// thinned requires that a message is decoded alike when it goes through Thin: the same values
+// are there, less those that are not read. want has decoded it directly, with the error.
+func thinned(t *testing.T, want *Decoder, data []byte, failed error) {
+	t.Helper()
+	for mask := range 8 {
+		d := NewDecoder()
+		_, err := d.Decode(products())
+		require.NoError(t, err)
+		reads := []bool{mask&1 != 0, mask&2 != 0, mask&4 != 0}
+		r := bufio.NewReaderSize(iotest.HalfReader(bytes.NewReader(data)), ThinBuffer)
+		thin, err := d.Thin(r, len(data), Interest{
+			Columns: func(*cdc.Relation) []bool { return reads },
+			Content: func(prefix string) bool { return prefix == "p" },
+		})
+		require.NoError(t, err)
+		require.Zero(t, r.Buffered(), "the message is read in full")
+		typ, err := d.Decode(thin)
+		if failed != nil {
+			require.Error(t, err)
+			continue
+		}
+		require.NoError(t, err)
+		require.Equal(t, Type(data[0]), typ)
+		switch typ {
+		case InsertType, UpdateType, DeleteType:
+			want, got := want.Change, d.Change
+			require.Equal(t, want.Op, got.Op)
+			require.Equal(t, without(want.Old, reads), without(got.Old, nil))
+			require.Equal(t, without(want.New, reads), without(got.New, nil))
+		case LogicalType:
+			logical := want.Logical
+			if !logical.Transactional || logical.Prefix != "p" {
+				logical.Content = nil
+			}
+			require.Equal(t, logical.Prefix, d.Logical.Prefix)
+			require.Equal(t, string(logical.Content), string(d.Logical.Content))
+			require.Equal(t, logical.LSN, d.Logical.LSN)
+		default:
+			require.Equal(t, data, thin)
+		}
+	}
+}
+
+// without prints a row, as if columns that are not read had not been sent.
+func without(row cdc.Tuple, reads []bool) (out []string) {
+	for i, v := range row {
+		if reads != nil && !reads[i] && v.Kind == cdc.Text {
+			v = cdc.Value{Kind: cdc.Unchanged}
+		}
+		out = append(out, fmt.Sprintf("%d %q", v.Kind, v.Data))
+	}
+	return out
 }
 
 func BenchmarkDecodeUpdate(b *testing.B) {

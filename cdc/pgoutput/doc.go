@@ -2,7 +2,8 @@
 // decoding plugin, protocol version 2, into the vocabulary of package cdc. Version 1
 // is the part of it without blocks of transactions that have not ended.
 //
-// It is pure: bytes in, values out, no I/O and no clock. Decoding a row event
+// It is pure: bytes in, values out, no I/O and no clock. A message that may be as large as a row
+// can be, 1 GiB, is read through Thin first, which keeps only the values that are read. Decoding a row event
 // allocates nothing once the scratch space has grown to the widest table; the
 // values alias the bytes given and are valid until the next call of Decode.
 // Every read is bounds-checked: no input makes it panic, and an input that it

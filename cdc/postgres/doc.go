@@ -14,8 +14,10 @@
 // One session has three goroutines. The receiver owns the reading side of the
 // connection and hands over gulps, whatever one read brought. The decoder turns
 // gulps into calls of a Handler; a Handler that blocks stops the receiver, and
-// so the server. The reporter owns the writing side: it confirms what the
-// watermark board calls safe, and never stops doing so, so that a slow sink
+// so the server. A message of more than a mebibyte is read by the decoder itself,
+// in the receiver's place, and values that the Handler does not read are discarded
+// on the way: a row of 1 GiB needs as much memory as what rules read of it. The
+// reporter owns the writing side: it confirms what the watermark board calls safe, and never stops doing so, so that a slow sink
 // cannot cost the connection.
 //
 // Protocol facts are from the PostgreSQL manual, chapter "Frontend/Backend

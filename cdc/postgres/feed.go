@@ -2,6 +2,7 @@ package postgres
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"github.com/walpurge/walpurge/cdc/failpoint"
@@ -29,17 +30,25 @@ func (s *session) feed(ctx context.Context, rc *receiver) error {
 			due = timer.C
 		}
 		select {
-		case b, more := <-rc.gulps:
+		case g, more := <-rc.gulps:
 			if !more {
 				return s.pause(ctx)
 			}
 			failpoint.Crash("received")
-			if err := s.handOver(ctx, b); err != nil {
-				return err
+			switch {
+			case g.large != nil:
+				if err := s.handOverLarge(ctx, g.large); err != nil && !errors.Is(err, errStopped) {
+					return err
+				}
+				held += largeMessage
+			default:
+				if err := s.handOver(ctx, g.whole); err != nil {
+					return err
+				}
+				held += len(g.whole)
+				rc.recycle(g.whole)
 			}
 			rc.pace.judge(s.age())
-			held += len(b)
-			rc.recycle(b)
 			if rc.pace.late.Load() && held < lingerBytes && !s.rest.Urgent {
 				continue
 			}

@@ -43,7 +43,7 @@ func fed(t *testing.T, h Handler, gulps ...[]byte) *receiver {
 	t.Cleanup(func() { client.Close(); server.Close() })
 	rc := newReceiver(client, client)
 	for _, g := range gulps {
-		rc.gulps <- append(<-rc.free, g...)
+		rc.gulps <- gulp{whole: append(<-rc.free, g...)}
 	}
 	close(rc.gulps)
 	require.NoError(t, newSession(h).feed(t.Context(), rc))
@@ -82,7 +82,7 @@ func TestFeedDoesNotHoldBackForLong(t *testing.T) {
 	rc := newReceiver(client, client)
 	done := make(chan error, 1)
 	go func() { done <- newSession(h).feed(t.Context(), rc) }()
-	rc.gulps <- append(<-rc.free, aged(190, time.Minute)...)
+	rc.gulps <- gulp{whole: append(<-rc.free, aged(190, time.Minute)...)}
 	select {
 	case <-h.rest:
 	case <-time.After(30 * time.Second):

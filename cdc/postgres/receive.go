@@ -16,10 +16,18 @@ import (
 const (
 	slabSize = 256 << 10
 	slabs    = 4
+	// largeMessage is the size from which on a message is not received into a slab.
+	largeMessage = 4 * slabSize
 	// maxMessage bounds one protocol message: a row of PostgreSQL cannot be
 	// larger than 1 GiB.
 	maxMessage = 1<<30 + 1<<16
 )
+
+// gulp is what the receiver hands over: whole messages, or the beginning of a large one.
+type gulp struct {
+	whole []byte
+	large *large
+}
 
 // silence is how long a healthy server can be quiet: it answers our status
 // updates, which ask for an answer every second, unless it is busy decoding a
@@ -30,15 +38,18 @@ type receiver struct {
 	conn  net.Conn
 	r     io.Reader
 	free  chan []byte
-	gulps chan []byte
+	gulps chan gulp
 	pace  *pace
-	// rest is the beginning of a message that was not received in full. It is read once run has
-	// returned.
-	rest []byte
+	// gone is closed once nobody takes gulps any more.
+	gone chan struct{}
+	// rest is the beginning of a message that was not received in full; unread is what is left of
+	// a large one, and precedes it. They are read once run has returned.
+	rest   []byte
+	unread int
 }
 
 func newReceiver(conn net.Conn, r io.Reader) *receiver {
-	rc := &receiver{conn: conn, r: r, pace: newPace(conn), free: make(chan []byte, slabs), gulps: make(chan []byte, slabs)}
+	rc := &receiver{conn: conn, r: r, pace: newPace(conn), free: make(chan []byte, slabs), gulps: make(chan gulp, slabs), gone: make(chan struct{})}
 	for range slabs {
 		rc.free <- make([]byte, 0, slabSize)
 	}
@@ -73,25 +84,47 @@ func (rc *receiver) run(ctx context.Context) error {
 			if end, err = wholeMessages(slab); err != nil {
 				return err
 			}
+			if n := announced(slab); end == 0 && n >= largeMessage {
+				if rc.unread = rc.handOver(ctx, slab, n); rc.unread > 0 {
+					rc.rest = nil
+					return nil // whoever read it says why it stopped
+				}
+				slab = slab[:0]
+			}
 		}
 		rc.rest = slab[end:]
-		rc.gulps <- slab[:end]
+		rc.gulps <- gulp{whole: slab[:end]}
 	}
+}
+
+// announced is the length of the message that begins a slab, without its type and length; 0 if it
+// is no CopyData message, or its length has not arrived.
+func announced(slab []byte) int {
+	if len(slab) < 5 || slab[0] != 'd' {
+		return 0
+	}
+	return int(binary.BigEndian.Uint32(slab[1:])) - 4
 }
 
 func (rc *receiver) read(ctx context.Context, slab []byte) ([]byte, error) {
 	if len(slab) == cap(slab) {
 		slab = append(slab, make([]byte, len(slab))...)[:len(slab)]
 	}
+	n, err := rc.readSome(ctx, slab[len(slab):cap(slab)])
+	return slab[:len(slab)+n], err
+}
+
+// readSome reads at least one byte, or returns why it cannot.
+func (rc *receiver) readSome(ctx context.Context, b []byte) (int, error) {
 	if err := rc.conn.SetReadDeadline(time.Now().Add(silence)); err != nil {
-		return slab, err
+		return 0, err
 	}
 	if ctx.Err() != nil {
-		return slab, ctx.Err()
+		return 0, ctx.Err()
 	}
-	n, err := rc.r.Read(slab[len(slab):cap(slab)])
+	n, err := rc.r.Read(b)
 	if n > 0 {
-		return slab[:len(slab)+n], nil
+		return n, nil
 	}
 	var timeout net.Error
 	switch {
@@ -102,13 +135,12 @@ func (rc *receiver) read(ctx context.Context, slab []byte) ([]byte, error) {
 	default:
 		err = fmt.Errorf("replication connection: %w", err)
 	}
-	return slab, err
+	return 0, err
 }
 
-// recycle gives a slab back. One that grew for a large row is dropped, so that
-// a single wide row does not hold memory for ever.
+// recycle gives a slab back. One that grew for a large message is dropped.
 func (rc *receiver) recycle(slab []byte) {
-	if cap(slab) > 4*slabSize {
+	if cap(slab) > largeMessage {
 		slab = make([]byte, 0, slabSize)
 	}
 	rc.free <- slab

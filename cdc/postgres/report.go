@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/binary"
 	"fmt"
-	"io"
 	"net"
 	"sync"
 	"time"
@@ -214,7 +213,7 @@ func (r *reporter) write(b []byte) error {
 // goodbye reports once more and ends the stream and the connection in order
 // (CopyDone, Terminate), so that the server frees the slot at once. in is what the server has
 // sent and has not been read.
-func (r *reporter) goodbye(in io.Reader, slot string) error {
+func (r *reporter) goodbye(in *remainder, slot string) error {
 	if r.away || r.send(false) != nil {
 		return nil
 	}

@@ -98,6 +98,8 @@ type sinkhole struct {
 	board *watermark.Board
 	// hold, if set, is called with every change before it counts.
 	hold func(c *cdc.Change)
+	// reads, if set, says which columns are looked at; else it is all of them.
+	reads func(rel *cdc.Relation) []bool
 
 	mu      sync.Mutex
 	starts  []cdc.Session
@@ -116,6 +118,15 @@ func (h *sinkhole) Start(_ context.Context, s cdc.Session) error {
 	h.starts = append(h.starts, s)
 	return nil
 }
+
+func (h *sinkhole) Reads(_ *cdc.Txn, rel *cdc.Relation) []bool {
+	if h.reads == nil {
+		return nil
+	}
+	return h.reads(rel)
+}
+
+func (h *sinkhole) Hears(*cdc.Txn, string) bool { return true }
 
 func (h *sinkhole) Change(_ context.Context, _ *cdc.Txn, c *cdc.Change) error {
 	if h.hold != nil {

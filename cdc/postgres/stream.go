@@ -61,6 +61,7 @@ func (r *Reader) stream(ctx context.Context, s *session, rc *receiver) error {
 
 	g.Go(fail(func() error { return rc.run(intake) }))
 	g.Go(fail(func() error {
+		defer close(rc.gone)
 		if err := s.handler.Start(work, s.start); err != nil {
 			return err
 		}
@@ -79,7 +80,7 @@ func (r *Reader) stream(ctx context.Context, s *session, rc *receiver) error {
 	}
 	stopReporting()
 	if sideErr := side.Wait(); err == nil && sideErr == nil {
-		if err := rep.goodbye(io.MultiReader(bytes.NewReader(rc.rest), rc.r), r.cfg.Slot); err != nil {
+		if err := rep.goodbye(&remainder{unread: rc.unread, Reader: io.MultiReader(bytes.NewReader(rc.rest), rc.r)}, r.cfg.Slot); err != nil {
 			r.opts.Logger.Warn("the slot could not be confirmed, the next start purges again what is not", "err", err)
 		}
 	}

@@ -139,9 +139,19 @@ func frame(typ byte, body string) []byte {
 // start.
 const lastTurnTimeout = 5 * time.Second
 
+// remainder is what the server has sent and has not been read: what is left of a large message,
+// and then whole messages.
+type remainder struct {
+	unread int
+	io.Reader
+}
+
 // lastTurn ends the stream and moves the slot. The receiver must have ended: lastTurn reads in.
-func (r *reporter) lastTurn(in io.Reader, slot string) error {
+func (r *reporter) lastTurn(in *remainder, slot string) error {
 	if err := r.conn.SetReadDeadline(time.Now().Add(lastTurnTimeout)); err != nil {
+		return err
+	}
+	if _, err := io.CopyN(io.Discard, in, int64(in.unread)); err != nil {
 		return err
 	}
 	frontend := pgproto3.NewFrontend(in, r.conn)

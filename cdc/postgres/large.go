@@ -1,0 +1,91 @@
+package postgres
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/jackc/pglogrepl"
+
+	"github.com/walpurge/walpurge/cdc"
+	"github.com/walpurge/walpurge/cdc/pgoutput"
+)
+
+// A row can have 1 GiB, and most of that is usually in columns that no rule reads. So a large
+// message is not received as a whole: the session's goroutine reads it from the connection, and
+// keeps the values that the handler reads. The receiver waits meanwhile; the reporter does not, so
+// that the server goes on hearing from us.
+
+// large is a message that is read from the connection by whoever takes it. It is used by one
+// goroutine.
+type large struct {
+	io.Reader
+	// intake ends when nothing more is to be read.
+	intake context.Context
+	body   *io.LimitedReader
+	done   chan struct{}
+}
+
+// handOver hands over a message of which slab has the beginning, and waits until it is read. It
+// returns how much of it was not read.
+func (rc *receiver) handOver(ctx context.Context, slab []byte, n int) (unread int) {
+	rest := io.Reader(readerFunc(func(b []byte) (int, error) { return rc.readSome(ctx, b) }))
+	body := &io.LimitedReader{R: io.MultiReader(bytes.NewReader(slab[5:]), rest), N: int64(n)}
+	l := &large{Reader: body, intake: ctx, body: body, done: make(chan struct{})}
+	rc.gulps <- gulp{large: l}
+	select {
+	case <-l.done:
+	case <-rc.gone:
+	}
+	return int(body.N)
+}
+
+type readerFunc func(b []byte) (int, error)
+
+func (f readerFunc) Read(b []byte) (int, error) { return f(b) }
+
+// errStopped says that a large message was not read to its end because of a stop. Its transaction
+// comes again.
+var errStopped = errors.New("the intake has ended")
+
+// handOverLarge reads a large message and hands over what is in it.
+func (s *session) handOverLarge(ctx context.Context, l *large) error {
+	data, err := s.thin(l)
+	close(l.done)
+	switch {
+	case err != nil && l.intake.Err() != nil:
+		return errStopped
+	case err != nil:
+		return err
+	}
+	defer s.decoder.Release()
+	return s.wal(ctx, data)
+}
+
+// thin reads a large message as far as the handler reads what is in it.
+func (s *session) thin(l *large) ([]byte, error) {
+	const header = 25 // of XLogData
+	n := int(l.body.N)
+	r := bufio.NewReaderSize(l, slabSize)
+	head, err := r.Peek(header)
+	if err != nil {
+		return nil, err
+	}
+	if head[0] != pglogrepl.XLogDataByteID {
+		return nil, fmt.Errorf("undecodable replication message of %d bytes", n)
+	}
+	s.sent = int64(binary.BigEndian.Uint64(head[17:]))
+	if _, err := r.Discard(header); err != nil {
+		return nil, err
+	}
+	return s.decoder.Thin(r, n-header, pgoutput.Interest{
+		Columns: func(rel *cdc.Relation) []bool { return s.handler.Reads(&s.tx, rel) },
+		Content: func(prefix string) bool {
+			return prefix == heartbeatPrefix || prefix == tablesPrefix || s.handler.Hears(&s.tx, prefix)
+		},
+	})
+}
