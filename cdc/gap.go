@@ -32,8 +32,7 @@ const (
 	// GapRetained: the slot held back more of the log than it may, and was moved to
 	// the end.
 	GapRetained GapReason = "max_retained"
-	// GapTable: a table entered or left the publication, so only what rules made
-	// of its rows is in doubt; see TableGap.
+	// GapTable: only what rules made of the rows of some tables is in doubt; see TableGap.
 	GapTable GapReason = "table"
 )
 
@@ -45,10 +44,54 @@ func GapReasons() []GapReason {
 // String says the gap in one line.
 func (g Gap) String() string { return fmt.Sprintf("%s between %s and %s", g.Reason, g.From, g.To) }
 
-// TableGap says that changes of some tables may have been committed and not
-// streamed: until now they were not published, or not all the time.
+// TableCause names why what rules derive from a table is in doubt; it is a metric label.
+type TableCause string
+
+// The causes of table gaps.
+const (
+	// TablePublished: the table entered or left the publication, or is another one by its name.
+	TablePublished TableCause = "published"
+	// TableReadable: rules can read columns of the table again that they could not read.
+	TableReadable TableCause = "readable"
+	// TableRenamed: the table was changed under another name that rules watch, too.
+	TableRenamed TableCause = "renamed"
+	// LeafCame: a partition or a child came with rows.
+	LeafCame TableCause = "leaf_came"
+	// LeafGone: a partition or a child was dropped or detached.
+	LeafGone TableCause = "leaf_gone"
+	// LeafReattached: a partition was detached and attached again.
+	LeafReattached TableCause = "leaf_reattached"
+	// LeafRewritten: a partition was truncated or rewritten (VACUUM FULL, CLUSTER, ALTER TABLE,
+	// pg_repack), which the catalog does not tell apart.
+	LeafRewritten TableCause = "leaf_rewritten"
+	// LeafPersistence: a partition became unlogged, or logged again.
+	LeafPersistence TableCause = "leaf_persistence"
+	// ColumnFilled: a column was added with values for existing rows.
+	ColumnFilled TableCause = "column_filled"
+	// ColumnGenerated: a generated column was added, or is computed in another way.
+	ColumnGenerated TableCause = "column_generated"
+	// ColumnType: the type of a column was changed, or its values with USING.
+	ColumnType TableCause = "column_type"
+	// ColumnDropped: a column was dropped.
+	ColumnDropped TableCause = "column_dropped"
+	// ColumnRenamed: a column was renamed.
+	ColumnRenamed TableCause = "column_renamed"
+	// TypeChanged: a label of an enum was renamed, or a composite type was altered.
+	TypeChanged TableCause = "type_changed"
+)
+
+// TableCauses lists the causes, for metrics.
+func TableCauses() []TableCause {
+	return []TableCause{TablePublished, TableReadable, TableRenamed, LeafCame, LeafGone, LeafReattached, LeafRewritten, LeafPersistence,
+		ColumnFilled, ColumnGenerated, ColumnType, ColumnDropped, ColumnRenamed, TypeChanged}
+}
+
+// TableGap says that what rules derive from some tables is in doubt: changes may have been
+// committed and not streamed, or the tables changed without row events.
 type TableGap struct {
 	Tables []Table
+	// Causes says why, each once; empty: TablePublished.
+	Causes []TableCause
 	// Open are the transactions that may have written to them before they were
 	// published and had not ended when the gap was read: what they wrote until
 	// then is not streamed, whenever they commit.

@@ -20,11 +20,12 @@ const tablesPrefix = "walpurge.tables"
 
 // announcement is the content of such a message. Everybody may write one, so it
 // is not believed: what entered the publication is read from the catalog, by the
-// transaction's id, and for Tables Nonce must be one of this process.
+// transaction's id, and for Tables Nonce must be that of the reader.
 type announcement struct {
-	Publication string      `json:"publication"`
-	Tables      []cdc.Table `json:"tables,omitempty"`
-	Nonce       string      `json:"nonce,omitempty"`
+	Publication string           `json:"publication"`
+	Tables      []cdc.Table      `json:"tables,omitempty"`
+	Causes      []cdc.TableCause `json:"causes,omitempty"`
+	Nonce       string           `json:"nonce,omitempty"`
 }
 
 // announce has the step write its tables into the log in its own transaction.

@@ -29,6 +29,7 @@ var (
 	tablesGone      = condition.Text{Level: slog.LevelError, On: "rules watch tables that are gone, going on without them"}
 	unpublishable   = condition.Text{Level: slog.LevelError, On: "rules watch tables that cannot be published, going on without them"}
 	changedByOthers = condition.Text{Level: slog.LevelWarn, On: "tables entered or left the publication without this daemon, what is derived from them is purged"}
+	changedShape    = condition.Text{Level: slog.LevelWarn, On: "tables changed without row events, what is derived from them is purged"}
 	publishedMore   = condition.Text{Level: slog.LevelInfo, On: "published what rules read"}
 	slotMoved       = condition.Text{Level: slog.LevelWarn, On: "the slot was moved to the end of the log"}
 )

@@ -34,6 +34,7 @@ const (
 	codeNotInState         = "55000" // the slot cannot be read any more
 	codeUndefinedObject    = "42704" // no such slot
 	codePrivilege          = "42501"
+	codeLockNotAvailable   = "55P03" // lock_timeout
 	codeInvalidPassword    = "28P01"
 	codeInvalidAuth        = "28000"
 	codeInvalidCatalogName = "3D000"

@@ -19,6 +19,8 @@ type Watch struct {
 	Matches func(t cdc.Table) bool
 	// Reads says what rules read, for column lists; nil: everything.
 	Reads ReadsOf
+	// Sees reports whether rules can see that values of a column changed; nil: they see all.
+	Sees func(t cdc.Table, column string) bool
 	// Unfit says what the rules cannot read of the published tables as the catalog
 	// describes them; nil: they read nothing. It must not keep the map.
 	Unfit func(tables map[cdc.Table]*TableInfo) []Problem

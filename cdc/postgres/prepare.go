@@ -95,6 +95,10 @@ func (r *Reader) ensure(ctx context.Context, conn *pgx.Conn, streamed bool) (ens
 	r.widening.Lock()
 	defer r.widening.Unlock()
 	watch := r.opts.Watch()
+	// Before the slot is created, so that nothing that happens after it is missed.
+	if err := r.describeFirst(ctx, conn, watch); err != nil {
+		return ensured{}, err
+	}
 	tables, _, err := r.cfg.Resolve(ctx, conn, watch)
 	if err != nil {
 		return ensured{}, err

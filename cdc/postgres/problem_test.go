@@ -69,6 +69,7 @@ func TestUnfitTablesAreFound(t *testing.T) {
 	s.memory = &kept{}
 	s.tenants()
 	s.watches.Unfit = noteNeeded
+	s.watches.Sees = func(cdc.Table, string) bool { return false } // a change that is seen is a gap at once
 	s.exec("ALTER TABLE items REPLICA IDENTITY FULL")
 	r := s.run(&sinkhole{}, Streaming)
 	compare := func() []string {

@@ -4,8 +4,11 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
+	"slices"
 
 	"github.com/walpurge/walpurge/cdc"
+	"github.com/walpurge/walpurge/cdc/shape"
 )
 
 // Memory keeps what was last seen of the publication over restarts, so that a table that
@@ -23,6 +26,10 @@ type seen struct {
 	Tables      []stays `json:"tables"`
 	// Unread are the tables of which rules could not read all that they purge by.
 	Unread []cdc.Table `json:"unread,omitempty"`
+	// Described is what the tables contained, as shape.Pack writes it. Older versions have none.
+	Described []byte `json:"described,omitempty"`
+	// Nonce marks the announcements of this memory.
+	Nonce string `json:"nonce,omitempty"`
 }
 
 type stays struct {
@@ -34,7 +41,7 @@ type stays struct {
 // read is as if there were none.
 func (r *Reader) recall(ctx context.Context) error {
 	r.watching.mu.Lock()
-	fresh := r.watching.known == nil && r.opts.Memory != nil
+	fresh := !r.watching.recalled && r.opts.Memory != nil
 	r.watching.mu.Unlock()
 	if !fresh {
 		return nil
@@ -44,16 +51,29 @@ func (r *Reader) recall(ctx context.Context) error {
 		return fmt.Errorf("recall the publication: %w", err)
 	}
 	var s seen
+	r.watching.mu.Lock()
+	defer r.watching.mu.Unlock()
+	r.watching.recalled = true
 	if raw == nil || json.Unmarshal(raw, &s) != nil || s.Publication != r.cfg.Publication {
 		return nil
 	}
-	r.watching.mu.Lock()
-	defer r.watching.mu.Unlock()
-	r.watching.known, r.watching.options, r.watching.saved = make(map[cdc.Table]published, len(s.Tables)), s.Options, string(raw)
+	r.watching.options, r.watching.saved, r.watching.unread = s.Options, string(raw), s.Unread
+	if s.Tables != nil {
+		r.watching.known = make(map[cdc.Table]published, len(s.Tables))
+	}
 	for _, t := range s.Tables {
 		r.watching.known[t.Table] = t.published
 	}
-	r.watching.unread = s.Unread
+	if s.Nonce != "" {
+		r.watching.nonce = s.Nonce
+	}
+	// Descriptions that cannot be read are as if there were none.
+	described, _ := shape.Unpack(s.Described)
+	r.watching.described = make(map[uint32]*description, len(described))
+	for _, t := range described {
+		r.watching.described[t.OID] = &description{Table: t}
+	}
+	r.watching.packed = s.Described
 	return nil
 }
 
@@ -64,12 +84,22 @@ func (r *Reader) remember(ctx context.Context) error {
 		return nil
 	}
 	r.watching.mu.Lock()
-	s := seen{Publication: r.cfg.Publication, Options: r.watching.options, Unread: r.watching.unread}
+	s := seen{Publication: r.cfg.Publication, Options: r.watching.options, Unread: r.watching.unread, Nonce: r.watching.nonce}
+	if r.watching.known != nil {
+		s.Tables = make([]stays, 0, len(r.watching.known))
+	}
 	for _, t := range sortedTables(r.watching.known) {
 		s.Tables = append(s.Tables, stays{t, r.watching.known[t]})
 	}
-	saved := r.watching.saved
+	saved, described, packed := r.watching.saved, r.watching.described, r.watching.packed
 	r.watching.mu.Unlock()
+	if packed == nil {
+		var err error
+		if packed, err = pack(described); err != nil {
+			return err
+		}
+	}
+	s.Described = packed
 	raw, err := json.Marshal(s)
 	if err != nil || string(raw) == saved {
 		return err
@@ -79,6 +109,14 @@ func (r *Reader) remember(ctx context.Context) error {
 	}
 	r.watching.mu.Lock()
 	defer r.watching.mu.Unlock()
-	r.watching.saved = string(raw)
+	r.watching.saved, r.watching.packed = string(raw), packed
 	return nil
+}
+
+func pack(described map[uint32]*description) ([]byte, error) {
+	tables := make([]shape.Table, 0, len(described))
+	for _, oid := range slices.Sorted(maps.Keys(described)) {
+		tables = append(tables, described[oid].Table)
+	}
+	return shape.Pack(tables)
 }

@@ -48,7 +48,7 @@ func (r *Reader) tableGap(ctx context.Context, tx *cdc.Txn, content []byte) (cdc
 		return gap, fmt.Errorf("read which tables were published: %w", err)
 	}
 	if r.watching.wrote(a.Nonce) {
-		gap.Tables = a.Tables // those that are gone, too
+		gap.Tables, gap.Causes = a.Tables, a.Causes // those that are gone, too
 	}
 	if gap.Open, err = writers(ctx, conn, oids, tx.XID); err != nil {
 		return gap, err

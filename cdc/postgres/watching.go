@@ -14,6 +14,7 @@ import (
 
 	"github.com/walpurge/walpurge/cdc"
 	"github.com/walpurge/walpurge/cdc/condition"
+	"github.com/walpurge/walpurge/cdc/shape"
 )
 
 // watching is what this process knows of the publication, to notice what others
@@ -27,8 +28,19 @@ type watching struct {
 	// last is what the rules watched at the last look: what new rules watch beyond
 	// it did not enter the publication by that.
 	last Watch
-	// nonces are those of announcements that this process wrote.
-	nonces map[string]bool
+	// described has the watched tables by OID, as they were when what differed from before was
+	// announced. The map is replaced, and never changed.
+	described map[uint32]*description
+	// early has the tables that are described before the rules which watch them are in service.
+	early map[uint32]bool
+	// passing has partitions that the stream brought rows of, and that are in no description, with
+	// the table that they belong to.
+	passing map[uint32]cdc.Table
+	// nonce is in the announcements that this process wrote. The memory keeps it, since an
+	// announcement may come back in another process.
+	nonce string
+	// recalled reports that the memory was read.
+	recalled bool
 	// problems are those that the last comparison found.
 	problems []Problem
 	// infos describe the published tables, as of shapes.
@@ -42,8 +54,9 @@ type watching struct {
 	moved       chan struct{}
 	// announced is the end of the log after the newest announcement.
 	announced cdc.LSN
-	// saved is what the memory holds.
-	saved string
+	// saved is what the memory holds, packed is described as the memory has it; nil: not up to date.
+	saved  string
+	packed []byte
 }
 
 // entered notes tables that we published ourselves, and that are announced.
@@ -59,7 +72,7 @@ func (w *watching) entered(tables map[cdc.Table]published) {
 func (w *watching) wrote(nonce string) bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return w.nonces[nonce]
+	return nonce != "" && nonce == w.nonce
 }
 
 // errPublicationGone ends a session: the slot that it reads cannot see a
@@ -89,8 +102,17 @@ func (r *Reader) look(ctx context.Context, conn *pgx.Conn) error {
 	if err != nil {
 		return err
 	}
-	found := r.compare(watch, tables, options)
+	described, err := r.describeListed(ctx, conn, tables)
+	if err != nil {
+		return err
+	}
+	different, err := r.differences(ctx, conn, watch, tables, described)
+	if err != nil {
+		return err
+	}
+	found := r.compare(watch, tables, options, different)
 	found.problems = append(found.problems, faults...)
+	found.problems = append(found.problems, unlogged(tables, described)...)
 	added, failed, err := r.mend(ctx, conn, watch, found)
 	if err != nil {
 		return err
@@ -103,17 +125,17 @@ func (r *Reader) look(ctx context.Context, conn *pgx.Conn) error {
 	}
 	found.problems = append(found.problems, unfit...)
 	unread, readAgain := r.unread(unfit, found.known)
-	if len(found.changed) > 0 {
-		r.conditions.At(changedByOthers).Observe("count", condition.Sum(len(found.changed)), "first", found.changed[0].String())
-	}
+	found.observe(r.conditions)
 	if len(readAgain) > 0 {
 		r.conditions.At(readableAgain).Observe("count", condition.Sum(len(readAgain)), "first", readAgain[0].String())
+		found.changes = append(found.changes, tableChange{cdc.TableReadable, readAgain})
 	}
-	if err := r.announce(ctx, conn, append(found.changed, readAgain...), len(added) > 0); err != nil {
+	if err := r.announce(ctx, conn, found.changes, len(added) > 0); err != nil {
 		return err
 	}
 	r.watching.mu.Lock()
 	r.watching.known, r.watching.options, r.watching.last, r.watching.unread = found.known, options, watch, unread
+	r.watching.describe(described)
 	r.watching.mu.Unlock()
 	r.setProblems(found.problems)
 	if err := r.remember(ctx); err != nil {
@@ -126,12 +148,42 @@ func (r *Reader) look(ctx context.Context, conn *pgx.Conn) error {
 // comparison is what a look found.
 type comparison struct {
 	known    map[cdc.Table]published
-	changed  []cdc.Table
+	changes  []tableChange
 	missing  []cdc.Table
 	problems []Problem
 }
 
-func (r *Reader) compare(watch Watch, tables []listed, options string) comparison {
+// tableChange is a cause for which what rules derive from tables is purged.
+type tableChange struct {
+	cause  cdc.TableCause
+	tables []cdc.Table
+}
+
+// changed adds a table to those of a cause.
+func (c *comparison) changed(cause cdc.TableCause, t cdc.Table) {
+	i := slices.IndexFunc(c.changes, func(k tableChange) bool { return k.cause == cause })
+	if i < 0 {
+		i = len(c.changes)
+		c.changes = append(c.changes, tableChange{cause: cause})
+	}
+	if !slices.Contains(c.changes[i].tables, t) {
+		c.changes[i].tables = append(c.changes[i].tables, t)
+	}
+}
+
+// observe logs what changed without this daemon.
+func (c *comparison) observe(log *condition.Log) {
+	for _, k := range c.changes {
+		slices.SortFunc(k.tables, compareTables)
+		if k.cause == cdc.TablePublished {
+			log.At(changedByOthers).Observe("count", condition.Sum(len(k.tables)), "first", k.tables[0].String())
+		} else {
+			log.At(changedShape, "cause", string(k.cause)).Observe("count", condition.Sum(len(k.tables)), "first", k.tables[0].String())
+		}
+	}
+}
+
+func (r *Reader) compare(watch Watch, tables []listed, options string, different map[cdc.Table][]shape.Difference) comparison {
 	w := &r.watching
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -152,13 +204,16 @@ func (r *Reader) compare(watch Watch, tables []listed, options string) compariso
 			}
 			c.known[t.Table] = t.published
 			if w.known != nil && (!known || before != t.published || w.options != options) && (known || w.last.has(t.Table)) {
-				c.changed = append(c.changed, t.Table)
+				c.changed(cdc.TablePublished, t.Table)
+			}
+			for _, d := range different[t.Table] {
+				c.changed(d.Cause, t.Table)
 			}
 		}
 	}
 	for t := range w.known {
 		if !there[t] && watch.has(t) {
-			c.changed = append(c.changed, t)
+			c.changed(cdc.TablePublished, t)
 		}
 	}
 	for _, t := range watch.Tables {
@@ -169,7 +224,6 @@ func (r *Reader) compare(watch Watch, tables []listed, options string) compariso
 			}, t))
 		}
 	}
-	slices.SortFunc(c.changed, compareTables)
 	return c
 }
 
@@ -183,14 +237,14 @@ func compareTables(a, b cdc.Table) int {
 }
 
 // announce writes into the log that changes of the tables may not have been seen or not
-// been read, so that what is derived from them is purged. The announcement is believed as
-// long as this process lives. others reports that the steps before have announced tables.
-func (r *Reader) announce(ctx context.Context, conn *pgx.Conn, tables []cdc.Table, others bool) error {
-	if len(tables) == 0 && !others {
+// been read, so that what is derived from them is purged. others reports that the steps before
+// have announced tables.
+func (r *Reader) announce(ctx context.Context, conn *pgx.Conn, changes []tableChange, others bool) error {
+	if len(changes) == 0 && !others {
 		return nil
 	}
-	if len(tables) > 0 {
-		if err := r.announceTables(ctx, conn, tables); err != nil {
+	if len(changes) > 0 {
+		if err := r.announceTables(ctx, conn, changes); err != nil {
 			return err
 		}
 	}
@@ -208,16 +262,22 @@ func (r *Reader) announce(ctx context.Context, conn *pgx.Conn, tables []cdc.Tabl
 	return nil
 }
 
-func (r *Reader) announceTables(ctx context.Context, conn *pgx.Conn, tables []cdc.Table) error {
-	a := announcement{Publication: r.cfg.Publication, Tables: tables, Nonce: rand.Text()}
-	r.watching.mu.Lock()
-	if r.watching.nonces == nil {
-		r.watching.nonces = make(map[string]bool)
+func (r *Reader) announceTables(ctx context.Context, conn *pgx.Conn, changes []tableChange) error {
+	a := announcement{Publication: r.cfg.Publication}
+	for _, k := range changes {
+		a.Causes = append(a.Causes, k.cause)
+		a.Tables = append(a.Tables, k.tables...)
 	}
-	r.watching.nonces[a.Nonce] = true
+	slices.SortFunc(a.Tables, compareTables)
+	a.Tables = slices.Compact(a.Tables)
+	r.watching.mu.Lock()
+	if r.watching.nonce == "" {
+		r.watching.nonce = rand.Text()
+	}
+	a.Nonce = r.watching.nonce
 	r.watching.mu.Unlock()
 	if _, err := conn.Exec(ctx, "SELECT pg_logical_emit_message(true, $1::text, $2::text)", tablesPrefix, encode(a)); err != nil {
-		return fmt.Errorf("announce tables that entered or left the publication: %w", err)
+		return fmt.Errorf("announce tables whose rows are in doubt: %w", err)
 	}
 	return nil
 }
@@ -231,6 +291,9 @@ func (r *Reader) Widen(ctx context.Context, w Watch) error {
 		return err
 	}
 	defer conn.Close(context.WithoutCancel(ctx))
+	if err := r.describeFirst(ctx, conn, w); err != nil {
+		return err
+	}
 	tables, _, err := r.cfg.Resolve(ctx, conn, w)
 	if err != nil {
 		return err

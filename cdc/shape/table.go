@@ -1,0 +1,65 @@
+package shape
+
+// Table is a description of a watched table.
+type Table struct {
+	OID uint32
+	// Kind, Persistence and Identity are relkind, relpersistence and relreplident of pg_class.
+	Kind, Persistence, Identity byte
+	// File is relfilenode, which TRUNCATE and every rewrite replace; 0 where there is no storage.
+	File    uint32
+	Columns []Column
+	// Nodes are the partitions of all levels, and the tables that inherit from this one, by OID.
+	Nodes []Node
+}
+
+// PartitionedKind is the relkind of partitioned tables.
+const PartitionedKind = 'p'
+
+// Node is a table in the tree below a watched one.
+type Node struct {
+	OID, Parent                 uint32
+	Kind, Persistence, Identity byte
+	File                        uint32
+	// Attached is the xmin of the node's row in pg_inherits. ATTACH and INHERIT write a new row.
+	Attached uint32
+}
+
+// Column is a column that is not dropped.
+type Column struct {
+	// Number is attnum, which no other column of the table ever gets.
+	Number int16
+	Name   string
+	// Type, Mod and Collation are atttypid, atttypmod and attcollation.
+	Type      uint32
+	Mod       int32
+	Collation uint32
+	// Generated is attgenerated and Expression a digest of what is computed; 0 and empty for an
+	// ordinary column.
+	Generated  byte
+	Expression string
+	// Filled reports that rows which are older than the column have a value other than NULL in it.
+	Filled bool
+	// Written is the xmin of the column's row in pg_attribute. ALTER COLUMN TYPE writes a new row,
+	// as other commands do that change no value.
+	Written uint32
+	// Labels are the labels of the enum types that the type is made of.
+	Labels []Label
+	// Fields is a digest of the fields of composite types that the type is made of.
+	Fields string
+}
+
+// Label is a label of an enum type. Its OID stays when it is renamed.
+type Label struct {
+	OID  uint32
+	Text string
+}
+
+// Node returns the node with this OID.
+func (t *Table) Node(oid uint32) (Node, bool) {
+	for _, n := range t.Nodes {
+		if n.OID == oid {
+			return n, true
+		}
+	}
+	return Node{}, false
+}
