@@ -55,8 +55,9 @@ func (l *loader) rule(file string, raw *rawRule, defaults []int) {
 	rl.to(&f.To)
 	rl.collapse(&f.Collapse)
 	rl.pace(f.Every, f.Rollout)
-	r.unknown = rl.literals("unknown", &f.Unknown)
-	r.onTruncate = rl.literals("on_truncate", &f.OnTruncate)
+	r.unknown = rl.literals("unknown", f.Unknown.node, &f.Unknown.f.Values)
+	r.onTruncate = rl.literals("on_truncate", f.OnTruncate.node, &f.OnTruncate.f)
+	r.covers = f.Unknown.f.Covers.Value
 	if f.When.Given() {
 		r.when = rl.condition(f.When)
 	}
@@ -183,12 +184,12 @@ func (l *ruleLoader) literal(kind Kind, text strictyaml.Text, value string) bool
 	return false
 }
 
-func (l *ruleLoader) literals(key string, raw *rawBlock) literals {
+func (l *ruleLoader) literals(key string, node *strictyaml.Node, raw *rawValues) literals {
 	var out literals
-	if raw.node == nil {
+	if node == nil {
 		return out
 	}
-	for _, list := range raw.f.lists() {
+	for _, list := range raw.lists() {
 		for _, text := range list.texts {
 			for _, t := range l.compile(list.kind, text, "`"+key+"`: ") {
 				fixed, ok := t.fixed()
@@ -201,8 +202,8 @@ func (l *ruleLoader) literals(key string, raw *rawBlock) literals {
 			}
 		}
 	}
-	if raw.f.empty() {
-		l.fail(raw.node.Key, "`%s` is empty; name `keys`, `tags` or other values, or remove it", key)
+	if raw.empty() {
+		l.fail(node.Key, "`%s` is empty; name `keys`, `tags` or other values, or remove it", key)
 	}
 	return out
 }

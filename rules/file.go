@@ -30,7 +30,7 @@ type rawFields struct {
 	When       strictyaml.Text   `yaml:"when"`
 	Values     rawValues         `yaml:",inline"`
 	Sinks      []strictyaml.Text `yaml:"sinks"`
-	Unknown    rawBlock          `yaml:"unknown"`
+	Unknown    rawUnknown        `yaml:"unknown"`
 	OnTruncate rawBlock          `yaml:"on_truncate"`
 	To         rawTo             `yaml:"to"`
 	Lookup     rawLookups        `yaml:"lookup"`
@@ -82,6 +82,17 @@ type rawBlock struct {
 	f    rawValues
 }
 
+// rawUnknown is what unknown: holds.
+type rawUnknown struct {
+	node *strictyaml.Node
+	f    rawUnknownFields
+}
+
+type rawUnknownFields struct {
+	Values rawValues                `yaml:",inline"`
+	Covers strictyaml.Located[bool] `yaml:"covers"`
+}
+
 // rawTo is what to: adds for single sinks.
 type rawTo struct {
 	node  *strictyaml.Node
@@ -105,6 +116,12 @@ func (r *rawRule) UnmarshalYAML(n *strictyaml.Node) error {
 
 // UnmarshalYAML keeps the node, for the block's place.
 func (r *rawBlock) UnmarshalYAML(n *strictyaml.Node) error {
+	r.node = n
+	return n.Decode(&r.f)
+}
+
+// UnmarshalYAML keeps the node, for the block's place.
+func (r *rawUnknown) UnmarshalYAML(n *strictyaml.Node) error {
 	r.node = n
 	return n.Decode(&r.f)
 }

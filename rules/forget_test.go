@@ -25,13 +25,13 @@ func TestForget(t *testing.T) {
 	out := recorder{}
 	s.Forget(append(tenants(2), Table{Schema: "public", Name: "items"}, Table{Schema: "public", Name: "other"}), &out)
 	require.Equal(t, []string{
-		"0 key_pattern 0:order:*", "0 key orders", "0 key_pattern 1:order:*", "0 key orders", "0 key_pattern item:*", "0 key front",
-	}, out.values)
+		"0 key_pattern 0:order:*", "0 key_pattern 0:o:*", "0 key_pattern 1:order:*", "0 key_pattern 1:o:*", "0 key_pattern item:*", "0 key front",
+	}, out.values, "what on_truncate names is for a TRUNCATE alone")
 	require.Empty(t, out.verdicts, "nothing changed")
 
 	out = recorder{}
 	s.Forget(append(tenants(manyTables), Table{Schema: "public", Name: "items"}), &out)
-	require.Equal(t, []string{"0 key_pattern *:order:*", "0 key orders", "0 key_pattern item:*", "0 key front"}, out.values)
+	require.Equal(t, []string{"0 key_pattern *:order:*", "0 key_pattern *:o:*", "0 key_pattern item:*", "0 key front"}, out.values)
 }
 
 // TestForgetWhatWasAskedFor: with no row there is nothing to ask, so all that

@@ -149,7 +149,7 @@ func (l *ruleLoader) answerable(raw *rawLookups) {
 					continue
 				}
 				used = true
-				if !l.r.unknownCovers(t) {
+				if !l.r.namesUnknown(t) {
 					l.fail(raw.node.Key, "`lookup` needs an `unknown` that names something for each of the rule's sinks: it is purged where %q has no row, fails or takes too long", q.Name)
 					return
 				}

@@ -40,7 +40,7 @@ func (l *ruleLoader) message(f *rawFields, rule strictyaml.Pos, defaults []int) 
 	if len(l.errs) > before {
 		return
 	}
-	l.r.unknown = l.literals("unknown", &f.Unknown)
+	l.r.unknown = l.literals("unknown", f.Unknown.node, &f.Unknown.f.Values)
 	l.route(f, rule, defaults)
 	l.r.Sinks = nil
 	for _, k := range messageKinds() {

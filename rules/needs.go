@@ -85,7 +85,7 @@ func (r *Rule) needs(table Table) []Need {
 	for kind := range r.values {
 		for _, t := range r.values[kind] {
 			for _, c := range t.reads() {
-				add(Need{Line: t.line, Column: c.name, Old: c.image != newImage && oldRows, HasUnknown: r.unknownCovers(t), Large: c.computed && r.ops[cdc.Update]})
+				add(Need{Line: t.line, Column: c.name, Old: c.image != newImage && oldRows, HasUnknown: r.namesUnknown(t), Large: c.computed && r.ops[cdc.Update]})
 			}
 		}
 	}
@@ -93,21 +93,10 @@ func (r *Rule) needs(table Table) []Need {
 		for kind := range r.steps[i].values {
 			for _, t := range r.steps[i].values[kind] {
 				for _, c := range t.reads() {
-					add(Need{Line: t.line, Column: c.name, Old: c.image != newImage && oldRows, HasUnknown: r.unknownCovers(t), Collapse: true})
+					add(Need{Line: t.line, Column: c.name, Old: c.image != newImage && oldRows, HasUnknown: r.namesUnknown(t), Collapse: true})
 				}
 			}
 		}
 	}
 	return out
-}
-
-// unknownCovers reports whether every sink that a template's values go to takes
-// something of what unknown: names.
-func (r *Rule) unknownCovers(t *template) bool {
-	for _, sink := range t.sinks {
-		if !r.takesAny(sink, &r.unknown) {
-			return false
-		}
-	}
-	return true
 }

@@ -55,7 +55,7 @@ func (l *ruleLoader) route(f *rawFields, rule strictyaml.Pos, defaults []int) {
 		}
 	}
 	unrouted("", &f.Values)
-	unrouted("unknown.", &f.Unknown.f)
+	unrouted("unknown.", &f.Unknown.f.Values)
 	unrouted("on_truncate.", &f.OnTruncate.f)
 	for i := range f.To.sinks {
 		l.routeTo(&f.To.sinks[i], sinks, from)

@@ -75,6 +75,8 @@ type Rule struct {
 	values     [NumKinds][]*template
 	unknown    literals
 	onTruncate literals
+	// covers is set where the file says that a purge of unknown covers whatever it replaces.
+	covers bool
 	// routes are the sinks of the rule that take a kind.
 	routes [NumKinds][]int
 	// steps are those of collapse:, rising; climbs has for each sink the places of

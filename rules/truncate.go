@@ -6,29 +6,36 @@ import (
 )
 
 // evalTruncate hands over what a TRUNCATE of the rule's table invalidates, sink
-// by sink: what on_truncate names and the sink takes; else what the last step of
-// collapse: names for the sink, where that is the same for every row; else
-// everything that the rule's templates can have given that sink, and if that
-// cannot be named, all that the sink holds. A condition and ops: play no part.
+// by sink: what on_truncate names and the sink takes; else everything that the rule
+// can have given the sink. A condition and ops: play no part.
 func (r *Rule) evalTruncate(id int, out Output) {
 	out.Verdict(id, Matched)
 	r.emitLiterals(id, &r.onTruncate, out)
 	for _, sink := range r.Sinks {
-		if r.off(sink) || r.takesAny(sink, &r.onTruncate) {
-			continue
+		if !r.takesAny(sink, &r.onTruncate) {
+			r.forget(id, sink, out)
 		}
-		values, literal := r.lastLiterals(sink)
-		all := false
-		if !literal {
-			values, all = r.reach(sink)
-		}
-		if all {
-			out.Invalidate(id, sink, Everything, nil)
-			continue
-		}
-		for _, v := range values {
-			out.Invalidate(id, sink, v.kind, v.value)
-		}
+	}
+}
+
+// forget hands over everything that the rule can have given a sink: what the last step of collapse: names
+// for it, where that is the same for every row; else whatever its templates can name there, and if that
+// cannot be named, all that the sink holds.
+func (r *Rule) forget(id, sink int, out Output) {
+	if r.off(sink) {
+		return
+	}
+	values, literal := r.lastLiterals(sink)
+	all := false
+	if !literal {
+		values, all = r.reach(sink)
+	}
+	if all {
+		out.Invalidate(id, sink, Everything, nil)
+		return
+	}
+	for _, v := range values {
+		out.Invalidate(id, sink, v.kind, v.value)
 	}
 }
 

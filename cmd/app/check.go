@@ -42,6 +42,7 @@ func Check(ctx context.Context, cfg *config.Config, offline bool) []Finding {
 		c.add(true, err)
 		if err == nil {
 			c.prove(set, lock, nil)
+			c.uncovered(set)
 			c.tooLong(set, lock)
 		}
 		return c.findings
@@ -136,6 +137,7 @@ func (c *checker) database(ctx context.Context, cfg *config.Config, set *rules.S
 		}
 		return postgres.InspectIdentities(ctx, conn, t)
 	})
+	c.uncovered(set)
 	c.tooLong(set, live)
 	c.drift(cfg, set, lock, live)
 	faults, err := cfg.Postgres.FailoverFaults(ctx, conn)

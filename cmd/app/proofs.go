@@ -89,6 +89,16 @@ func (c *checker) drift(cfg *config.Config, set *rules.Set, lock, live *rules.Ca
 	}
 }
 
+// uncovered notes templates whose values `unknown` does not replace at a sink.
+func (c *checker) uncovered(set *rules.Set) {
+	for _, u := range set.Uncovered() {
+		c.findings = append(c.findings, Finding{Note: true, Text: fmt.Sprintf(
+			"%s:%d: rule %q: where %s %q cannot be built, `unknown` purges %s at %s, which does not remove what %q names; "+
+				"name a tag, a generation or a prefix that covers it, or write `covers: true` in `unknown` if it does",
+			u.File, u.Line, u.Rule, u.Kind, u.Template, strings.Join(u.Names, ", "), u.Sink, u.Template)})
+	}
+}
+
 // tooLong notes templates whose values may be longer than a sink takes. That loses no purge, so it
 // is no finding: something coarser is purged then, or an item is parked, which status and alerts
 // tell.
