@@ -22,7 +22,7 @@ const menuRules = `rules:
     table: public.menu_items
     lookup: {m: {sql: "SELECT store_id FROM menu_stores WHERE menu_id = $1", args: ["{menu_id}"], timeout: 10s}}
     keys: ["menu:{m.store_id}"]
-    unknown: {keys: ["menus"]}
+    unknown: {keys: ["menus"], covers: true}
     sinks: [cache]
   - name: stores
     table: public.menu_stores
