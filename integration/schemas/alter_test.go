@@ -239,6 +239,69 @@ var alterations = []alteration{
 		}
 		return fmt.Sprintf("ALTER TABLE %s SET SCHEMA %s", was, quote(t.awaySchema))
 	}},
+	{"attach with other columns", 1, func(g *generator, t *table) string {
+		i := g.IntN(len(t.leaves))
+		if !t.partitioned() || t.leaves[i] != nil {
+			return ""
+		}
+		l := &leaf{name: g.name(t.name + " odd"), attached: true}
+		t.leaves[i] = l
+		return fmt.Sprintf("CREATE TABLE %[1]s (junk int, LIKE %[2]s INCLUDING ALL); ALTER TABLE %[1]s DROP COLUMN junk; ALTER TABLE %[2]s ATTACH PARTITION %[1]s %[3]s; %[4]s",
+			t.leaf(l), t.now(), t.bounds(i), t.identify())
+	}},
+	{"part of a leaf", 2, func(g *generator, t *table) string {
+		if t.kind != nested {
+			return ""
+		}
+		return fmt.Sprintf(`DO $$ DECLARE leaf regclass; parent regclass; BEGIN
+  SELECT relid, parentrelid INTO leaf, parent FROM pg_partition_tree(to_regclass('%s')) WHERE level = 2 ORDER BY relid::oid OFFSET %d LIMIT 1;
+  EXECUTE format('%s', leaf, parent); END $$`, t.now(), g.IntN(3), one(g, "TRUNCATE %1$s", "DROP TABLE %1$s", "ALTER TABLE %2$s DETACH PARTITION %1$s"))
+	}},
+	{"child without a key", 1, func(g *generator, t *table) string {
+		i := g.IntN(len(t.leaves))
+		if t.kind != inherits || t.leaves[i] != nil {
+			return ""
+		}
+		l := &leaf{name: g.name(t.name + " bare"), attached: true}
+		t.leaves[i] = l
+		return fmt.Sprintf("CREATE TABLE %s () INHERITS (%s)", t.leaf(l), t.now())
+	}},
+	{"rename the schema", 1, func(_ *generator, t *table) string {
+		if t.awaySchema == "ext" {
+			return ""
+		}
+		was := t.awaySchema
+		if was == t.schema {
+			t.awaySchema = "away of " + t.schema
+		} else {
+			t.awaySchema = t.schema
+		}
+		return fmt.Sprintf("ALTER SCHEMA %s RENAME TO %s", quote(was), quote(t.awaySchema))
+	}},
+	{"drop and create", 1, func(g *generator, t *table) string {
+		if t.kind != plain || len(t.key) == 0 {
+			return ""
+		}
+		return fmt.Sprintf("CREATE TABLE %[1]s (LIKE %[2]s INCLUDING ALL); DROP TABLE %[2]s CASCADE; ALTER TABLE %[1]s RENAME TO %[3]s; %[4]s; %[5]s",
+			quote(t.awaySchema, "again"), t.now(), quote(t.awayName), t.identify(), g.insert(t, t.now(), 6))
+	}},
+	{"change a composite type", 1, func(g *generator, _ *table) string {
+		return "ALTER TYPE pair " + one(g, "ADD ATTRIBUTE more text", "DROP ATTRIBUTE IF EXISTS more", "RENAME ATTRIBUTE s TO t", "RENAME ATTRIBUTE t TO s", "DROP ATTRIBUTE s")
+	}},
+	{"change an expression", 1, func(g *generator, t *table) string {
+		if t.column("made") == nil || g.major < 17 {
+			return ""
+		}
+		return fmt.Sprintf("ALTER TABLE %s ALTER COLUMN made SET EXPRESSION AS (region * 3)", t.now())
+	}},
+	{"drop an expression", 1, func(_ *generator, t *table) string {
+		c := t.column("made")
+		if c == nil {
+			return ""
+		}
+		c.generated, c.values = false, []string{"1", "2"}
+		return fmt.Sprintf("ALTER TABLE %s ALTER COLUMN made DROP EXPRESSION", t.now())
+	}},
 	{"replace the table", 1, func(g *generator, t *table) string {
 		if t.kind != plain || len(t.key) == 0 {
 			return ""
@@ -263,11 +326,37 @@ func (g *generator) alter(t *table) string {
 			if g.without[a.name] {
 				break
 			}
-			if sql := a.make(g, t); sql != "" {
+			before := t.clone()
+			sql := a.make(g, t)
+			switch {
+			case sql == "":
+			case !strings.HasPrefix(sql, "BEGIN") && g.odds(8) && !g.without["DDL that is rolled back"]:
+				*t = *before
+				return one(g, "BEGIN; "+sql+"; ROLLBACK", "BEGIN; SAVEPOINT ddl; "+sql+"; ROLLBACK TO ddl; "+g.change(t)+"; COMMIT")
+			case !strings.HasPrefix(sql, "BEGIN") && g.odds(12) && !g.without["DDL and changes in one transaction"]:
+				return "BEGIN; " + g.change(before) + "; " + sql + "; " + g.change(t) + "; COMMIT"
+			default:
 				return sql
 			}
 			break
 		}
 	}
 	return ""
+}
+
+// clone is a copy that an alteration of the table leaves as it is.
+func (t *table) clone() *table {
+	out := *t
+	out.columns = nil
+	for _, c := range t.columns {
+		one := *c
+		out.columns = append(out.columns, &one)
+	}
+	for i, l := range t.leaves {
+		if l != nil {
+			one := *l
+			out.leaves[i] = &one
+		}
+	}
+	return &out
 }

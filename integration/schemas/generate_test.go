@@ -90,6 +90,7 @@ var columnTypes = []column{
 	{typ: "interval", values: []string{"'1 day'", "'24:00'"}},
 	{typ: "int4range", values: []string{"'[1,5)'"}},
 	{typ: "inet", values: []string{"'10.0.0.1/8'"}},
+	{typ: "pair", values: []string{"ROW(1, 'a')", "NULL"}},
 }
 
 func one[T any](g *generator, from ...T) T { return from[g.IntN(len(from))] }
@@ -143,6 +144,7 @@ func generate(seed uint64, major int, without []string) *script {
 		g.without[name] = true
 	}
 	g.setup("CREATE TYPE mood AS ENUM ('low', 'high', 'so so')")
+	g.setup("CREATE TYPE pair AS (n int, s text)")
 	g.setup("CREATE DOMAIN code AS text CHECK (value ~ '^x')")
 	schemas := []string{"public"}
 	for _, name := range []string{"shop", "Odd Schema", "größe"} {
@@ -158,6 +160,9 @@ func generate(seed uint64, major int, without []string) *script {
 	for _, t := range g.tables {
 		g.watch(t)
 	}
+	if g.odds(25) {
+		g.tenants()
+	}
 	for range 6 + g.IntN(9) {
 		t := one(g, g.tables...)
 		switch {
@@ -167,22 +172,22 @@ func generate(seed uint64, major int, without []string) *script {
 		case g.odds(4) && !g.without["stop"]:
 			g.s.steps = append(g.s.steps, step{kind: stop})
 			g.down = true
-		case g.odds(50):
-			g.step(g.write(t))
 		default:
-			g.step(g.alter(t))
+			var sql []string
+			for range one(g, 1, 1, 1, 2, 3) {
+				if s := one(g, g.write, g.alter)(t); s != "" {
+					sql = append(sql, s)
+				}
+			}
+			if len(sql) > 0 {
+				g.s.steps = append(g.s.steps, step{sql: sql})
+			}
 		}
 	}
 	return g.s
 }
 
 func (g *generator) setup(sql string) { g.s.setup = append(g.s.setup, sql) }
-
-func (g *generator) step(sql string) {
-	if sql != "" {
-		g.s.steps = append(g.s.steps, step{sql: sql})
-	}
-}
 
 // table makes one with rows.
 func (g *generator) table(schema string) *table {
@@ -228,6 +233,14 @@ func (g *generator) table(schema string) *table {
 	}
 	by := map[kind]string{byRange: " PARTITION BY RANGE (id)", nested: " PARTITION BY RANGE (id)", byList: " PARTITION BY LIST (region)", byHash: " PARTITION BY HASH (id)"}[t.kind]
 	g.setup(fmt.Sprintf("CREATE TABLE %s (%s)%s", t.now(), strings.Join(defs, ", "), by))
+	if c := t.column("note"); c != nil && c.typ == "text" && g.odds(50) {
+		// Large values lie outside of the row, and are not sent as long as they stay as they are.
+		g.setup(fmt.Sprintf("ALTER TABLE %s ALTER note SET STORAGE EXTERNAL", t.now()))
+	}
+	if g.odds(15) {
+		g.setup(fmt.Sprintf(`CREATE FUNCTION %[1]s() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN NEW.region := (NEW.region + 1) %% 3; RETURN NEW; END';
+CREATE TRIGGER %[1]s BEFORE INSERT ON %[2]s FOR EACH ROW EXECUTE FUNCTION %[1]s()`, g.name("before"), t.now()))
+	}
 	if t.identity == "INDEX" {
 		g.setup(fmt.Sprintf("CREATE UNIQUE INDEX ON %s (%s)", t.now(), strings.Join(append(slices.Clone(t.key), "ref"), ", ")))
 	}
@@ -239,6 +252,31 @@ func (g *generator) table(schema string) *table {
 	g.setup(t.identify())
 	g.setup(g.insert(t, t.now(), 12))
 	return t
+}
+
+// tenants makes tables of a pattern, of which some come later.
+func (g *generator) tenants() {
+	names := []string{"a", "b_2"}
+	if !g.without["odd tenants"] {
+		names = append(names, "acme-corp", "müller", "Big Co")
+	}
+	g.setup("CREATE SCHEMA tenant_none")
+	yaml := "    keys: ['tenants:{tenant}:{id}']\n"
+	for i, name := range names {
+		schema := "tenant_" + name
+		t := &table{schema: schema, name: "orders", awaySchema: schema, awayName: "orders", kind: plain, key: []string{"id"}, identity: "DEFAULT", columns: []*column{
+			{name: "id", typ: "int", notNull: true, keyed: true}, {name: "region", typ: "int", notNull: true, keyed: true}, {name: "ref", typ: "text", values: []string{"'a'", "'b'"}, notNull: true},
+		}}
+		g.s.watch = append(g.s.watch, watch{name: "tenants", table: cdc.Table{Schema: schema, Name: "orders"}, pattern: "tenant_{tenant}.orders", yaml: yaml, key: fmt.Sprintf("'%s:' || t.id", name)})
+		yaml = ""
+		create := fmt.Sprintf("CREATE SCHEMA %s; CREATE TABLE %s (id int PRIMARY KEY, region int NOT NULL, ref text NOT NULL); %s", quote(schema), t.now(), g.insert(t, t.now(), 3))
+		if i == 0 || g.odds(50) {
+			g.setup(create)
+		} else {
+			g.s.steps = append(g.s.steps, step{sql: []string{create}})
+		}
+		g.tables = append(g.tables, t)
+	}
 }
 
 // identify gives the table and all of its leaves its identity.

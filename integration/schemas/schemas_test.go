@@ -16,7 +16,8 @@ import (
 var without = []string{
 	"truncate a leaf", "truncate only the parent", "drop a leaf", "detach", "attach", "detach and attach", "create a leaf", "leaf of another identity", "unlogged leaf", "children",
 	"identity of all", "identity of the root", "identity of a leaf", "add a column with a default", "add a serial column", "add a generated column", "drop a column", "change a type",
-	"rename a label", "rename a column", "swap columns", "rename the table", "rename to and fro", "another schema", "replace the table", "arrays", "char",
+	"rename a label", "rename a column", "swap columns", "rename the table", "rename to and fro", "another schema", "replace the table", "arrays", "char", "odd tenants", "attach with other columns", "part of a leaf", "child without a key", "rename the schema",
+	"drop and create", "change a composite type", "change an expression", "drop an expression", "DDL that is rolled back", "DDL and changes in one transaction",
 }
 
 // workers try schemas at the same time, each in databases of its own.
@@ -89,12 +90,17 @@ func TestRandomSchemas(t *testing.T) {
 	require.Positive(t, changed.Load())
 }
 
-// shrink leaves out steps as long as the script still fails.
+// shrink leaves out statements as long as the script still fails.
 func (w *world) shrink(s *script, v verdict) (*script, verdict) {
 	for i := len(s.steps) - 1; i >= 0; i-- {
-		less := s.without(i)
-		if now := w.run(less); now.failure != "" {
-			s, v = less, now
+		for n := max(0, len(s.steps[i].sql)-1); n >= 0; n-- {
+			less := s.less(i, n)
+			if now := w.run(less); now.failure != "" {
+				s, v = less, now
+			}
+			if i >= len(s.steps) {
+				break
+			}
 		}
 	}
 	return s, v

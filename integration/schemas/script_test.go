@@ -1,7 +1,9 @@
 package schemas
 
 import (
+	"cmp"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/walpurge/walpurge/cdc"
@@ -20,7 +22,8 @@ type script struct {
 type step struct {
 	// kind is "" for statements, or an event of the daemon.
 	kind string
-	sql  string
+	// sql are statements that no comparison comes between.
+	sql []string
 }
 
 const (
@@ -32,7 +35,9 @@ const (
 type watch struct {
 	name  string
 	table cdc.Table
-	// yaml is the rule without its name and table.
+	// pattern is the table as the rule names it, where it is one of a pattern's.
+	pattern string
+	// yaml is the rule without its name and table, empty where another watch of the same rule has it.
 	yaml string
 	// key is an SQL expression over the row t, and cond a condition on it.
 	key, cond string
@@ -40,11 +45,16 @@ type watch struct {
 	reads []string
 }
 
+// place tells apart the watches of a rule for several tables.
+func (w *watch) place() string { return w.name + " " + w.table.String() }
+
 func (s *script) rules() string {
 	var b strings.Builder
 	b.WriteString("rules:\n")
 	for _, w := range s.watch {
-		fmt.Fprintf(&b, "  - name: %s\n    table: '%s'\n%s", w.name, w.table, w.yaml)
+		if w.yaml != "" {
+			fmt.Fprintf(&b, "  - name: %s\n    table: '%s'\n%s", w.name, cmp.Or(w.pattern, w.table.String()), w.yaml)
+		}
 	}
 	return b.String()
 }
@@ -61,14 +71,17 @@ func (s *script) String() string {
 			fmt.Fprintf(&b, "-- step %d: %s\n", i, st.kind)
 			continue
 		}
-		fmt.Fprintf(&b, "-- step %d\n%s;\n", i, st.sql)
+		fmt.Fprintf(&b, "-- step %d\n%s;\n", i, strings.Join(st.sql, ";\n"))
 	}
 	return b.String()
 }
 
-// without is the script with fewer steps.
-func (s *script) without(i int) *script {
+// less is the script without statement n of step i, or without the step.
+func (s *script) less(i, n int) *script {
 	out := *s
-	out.steps = append(append([]step(nil), s.steps[:i]...), s.steps[i+1:]...)
+	out.steps = slices.Clone(s.steps)
+	if out.steps[i].sql = slices.Delete(slices.Clone(s.steps[i].sql), n, min(n+1, len(s.steps[i].sql))); len(out.steps[i].sql) == 0 {
+		out.steps = slices.Delete(out.steps, i, i+1)
+	}
 	return &out
 }

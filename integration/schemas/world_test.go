@@ -125,9 +125,15 @@ func (l *lines) String() string {
 	return l.b.String()
 }
 
-// debt is a key whose answer has changed and that is not purged yet.
+// debt is a key whose answer has changed and that is not purged yet. A purge of a position after
+// due.at covers it.
 type debt struct {
-	watch, key string
+	place, rule, key string
+}
+
+type due struct {
+	at     cdc.LSN
+	change string
 }
 
 // run tries a script.
@@ -141,7 +147,7 @@ func (w *world) run(s *script) (v verdict) {
 	if err := w.clear(ctx); err != nil {
 		return verdict{failure: "clear: " + err.Error()}
 	}
-	r := &trial{world: w, script: s, set: set, stream: &stream{}, log: &lines{}, debts: make(map[debt]string), answers: make(map[string]*answer)}
+	r := &trial{world: w, script: s, set: set, stream: &stream{}, log: &lines{}, debts: make(map[debt]due), lost: make(map[string]bool), answers: make(map[string]*answer)}
 	defer func() {
 		if r.pipeline != nil {
 			if err := r.pipeline.end(); err != nil && v.failure == "" {
@@ -159,12 +165,12 @@ func (w *world) run(s *script) (v verdict) {
 		return v
 	}
 	for _, x := range s.watch {
-		if r.answers[x.name], err = w.ask(ctx, x); err != nil {
+		if r.answers[x.place()], err = w.ask(ctx, x); err != nil {
 			v.failure = "first answer: " + err.Error()
 			return v
 		}
 	}
-	if v.failure = r.settle(ctx, "the start", 0, r.stream.len()); v.failure != "" {
+	if v.failure = r.settle(ctx, r.stream.len()); v.failure != "" {
 		return v
 	}
 	for i, st := range append(slices.Clone(s.steps), step{kind: start}) {
@@ -187,8 +193,10 @@ type trial struct {
 	// answers are what the queries behind the keys of each rule answered last, and debts the keys
 	// whose answer has changed since they were purged, with the change.
 	answers map[string]*answer
-	debts   map[debt]string
-	marks   int
+	debts   map[debt]due
+	// lost are the rules whose query fails.
+	lost  map[string]bool
+	marks int
 
 	changed, stale, failed int
 }
@@ -219,24 +227,30 @@ func (r *trial) step(ctx context.Context, st step) string {
 				return "" // it says why, and is started again later
 			}
 		}
-		return r.settle(ctx, "a start", 0, before)
+		return r.settle(ctx, before)
 	}
+	before := r.stream.len()
 	var problems []postgres.Problem
 	if r.pipeline != nil {
 		problems, _ = r.pipeline.Problems()
 	}
-	before, at := r.stream.len(), end(ctx, r.app)
-	out := r.both(ctx, st.sql)
-	switch {
-	case out.app == out.control && strings.HasPrefix(out.app, "ERROR"):
-		r.failed++
-	case out.app == out.control:
-	case strings.Contains(out.app, "does not have a replica identity") && len(problems) > 0:
-		return "" // a limit that the status names
-	default:
-		return fmt.Sprintf("%s\nwith walpurge: %s\nwithout: %s", st.sql, out.app, out.control)
+	for _, sql := range st.sql {
+		at := end(ctx, r.app)
+		out := r.both(ctx, sql)
+		switch {
+		case out.app == out.control && strings.HasPrefix(out.app, "ERROR"):
+			r.failed++
+		case out.app == out.control:
+		case strings.Contains(out.app, "does not have a replica identity") && len(problems) > 0:
+			return "" // a limit that the status names
+		default:
+			return fmt.Sprintf("%s\nwith walpurge: %s\nwithout: %s", sql, out.app, out.control)
+		}
+		if err := r.look(ctx, sql, at); err != nil {
+			return err.Error()
+		}
 	}
-	return r.settle(ctx, st.sql, at, before)
+	return r.settle(ctx, before)
 }
 
 // end is where the log ends.
@@ -249,26 +263,30 @@ func end(ctx context.Context, conn *pgx.Conn) cdc.LSN {
 	return l
 }
 
-// settle waits for the next comparison and for what it announces, and judges.
-func (r *trial) settle(ctx context.Context, what string, at cdc.LSN, before int) string {
-	lost := make(map[string]bool) // rules whose query fails
+// look asks the queries behind the keys, after a statement that began when the log ended at a position.
+func (r *trial) look(ctx context.Context, sql string, at cdc.LSN) error {
 	for _, x := range r.script.watch {
 		now, err := r.ask(ctx, x)
-		if err != nil {
-			if ctx.Err() != nil {
-				return err.Error()
-			}
-			lost[x.name] = true
+		switch {
+		case ctx.Err() != nil:
+			return context.Cause(ctx)
+		case err != nil:
+			r.lost[x.place()] = true
 			continue
 		}
-		if was := r.answers[x.name]; was != nil {
-			for key, change := range was.changes(now, x.reads) {
-				r.changed++
-				r.debts[debt{x.name, key}] = fmt.Sprintf("%s, by %s", change, what)
-			}
+		delete(r.lost, x.place())
+		for key, change := range r.answers[x.place()].changes(now, x.reads) {
+			r.changed++
+			r.debts[debt{x.place(), x.name, key}] = due{at, fmt.Sprintf("%s, by %s", change, sql)}
 		}
-		r.answers[x.name] = now
+		r.answers[x.place()] = now
 	}
+	return nil
+}
+
+// settle waits for the next comparison and for what it announces, and judges what was published
+// from the nth batch on.
+func (r *trial) settle(ctx context.Context, n int) string {
 	if r.pipeline == nil {
 		return ""
 	}
@@ -289,12 +307,9 @@ func (r *trial) settle(ctx context.Context, what string, at cdc.LSN, before int)
 	if err := r.pipeline.line.reach(ctx, mark); err != nil {
 		return "the stream stands still: " + err.Error()
 	}
-	for _, b := range r.stream.since(before) {
-		if b.Stamp.Position.LSN <= at {
-			continue
-		}
-		for d := range r.debts {
-			if covers(b, d.watch, d.key) {
+	for _, b := range r.stream.since(n) {
+		for d, due := range r.debts {
+			if b.Stamp.Position.LSN > due.at && covers(b, d.rule, d.key) {
 				delete(r.debts, d)
 			}
 		}
@@ -304,14 +319,14 @@ func (r *trial) settle(ctx context.Context, what string, at cdc.LSN, before int)
 		r.stale++
 	}
 	for _, x := range r.script.watch {
-		if lost[x.name] && !named(problems, x.table) {
+		if r.lost[x.place()] && !named(problems, x.table) {
 			return fmt.Sprintf("the query of rule %s fails, and no problem names %s: %v", x.name, x.table, texts(problems))
 		}
 	}
-	for _, d := range slices.SortedFunc(maps.Keys(r.debts), func(a, b debt) int { return strings.Compare(a.watch+a.key, b.watch+b.key) }) {
-		i := slices.IndexFunc(r.script.watch, func(x watch) bool { return x.name == d.watch })
+	for _, d := range slices.SortedFunc(maps.Keys(r.debts), func(a, b debt) int { return strings.Compare(a.place+a.key, b.place+b.key) }) {
+		i := slices.IndexFunc(r.script.watch, func(x watch) bool { return x.place() == d.place })
 		if !named(problems, r.script.watch[i].table) {
-			return fmt.Sprintf("%s is not purged, and no problem names %s: %s\nproblems: %v", d.key, r.script.watch[i].table, r.debts[d], texts(problems))
+			return fmt.Sprintf("%s is not purged, and no problem names %s: %s\nproblems: %v", d.key, r.script.watch[i].table, r.debts[d].change, texts(problems))
 		}
 	}
 	return ""
@@ -385,6 +400,9 @@ func (w *world) ask(ctx context.Context, x watch) (*answer, error) {
 	if _, err := pgx.ForEachRow(rows, []any{&column, &number}, func() error { a.columns[column] = number; return nil }); err != nil {
 		return nil, err
 	}
+	if x.pattern != "" && len(a.columns) == 0 {
+		return a, nil // none of the pattern's tables
+	}
 	cond := "true"
 	if x.cond != "" {
 		cond = x.cond
@@ -401,10 +419,24 @@ func (w *world) ask(ctx context.Context, x watch) (*answer, error) {
 		if err := d.Decode(&fields); err != nil {
 			return err
 		}
-		a.rows[x.name+":"+key] = append(a.rows[x.name+":"+key], fields)
+		a.rows[x.name+":"+key] = append(a.rows[x.name+":"+key], withoutNulls(fields))
 		return nil
 	})
 	return a, err
+}
+
+// withoutNulls is a row without its NULLs: a query that reads a new column, or a new attribute of a
+// composite, answers as before then.
+func withoutNulls(row map[string]any) map[string]any {
+	for name, v := range row {
+		switch v := v.(type) {
+		case nil:
+			delete(row, name)
+		case map[string]any:
+			row[name] = withoutNulls(v)
+		}
+	}
+	return row
 }
 
 // changes are the keys of which the answer is another now, with both answers. A column that is gone
@@ -431,7 +463,7 @@ func (a *answer) changes(now *answer, reads []string) map[string]string {
 		for _, row := range rows {
 			kept := make(map[string]any)
 			for column, v := range row {
-				if v != nil && compared(column) {
+				if compared(column) {
 					kept[column] = v
 				}
 			}
