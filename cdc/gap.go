@@ -32,13 +32,16 @@ const (
 	// GapRetained: the slot held back more of the log than it may, and was moved to
 	// the end.
 	GapRetained GapReason = "max_retained"
+	// GapUndecodable: the server failed each time that it decoded a transaction, and the slot was
+	// advanced past it.
+	GapUndecodable GapReason = "undecodable"
 	// GapTable: only what rules made of the rows of some tables is in doubt; see TableGap.
 	GapTable GapReason = "table"
 )
 
 // GapReasons lists the causes, for metrics.
 func GapReasons() []GapReason {
-	return []GapReason{GapSlotLost, GapStreamBehind, GapSystemChanged, GapTimelineForked, GapSkipped, GapRetained, GapTable}
+	return []GapReason{GapSlotLost, GapStreamBehind, GapSystemChanged, GapTimelineForked, GapSkipped, GapRetained, GapUndecodable, GapTable}
 }
 
 // String says the gap in one line.

@@ -31,7 +31,8 @@ var (
 	changedByOthers = condition.Text{Level: slog.LevelWarn, On: "tables entered or left the publication without this daemon, what is derived from them is purged"}
 	changedShape    = condition.Text{Level: slog.LevelWarn, On: "tables changed without row events, what is derived from them is purged"}
 	publishedMore   = condition.Text{Level: slog.LevelInfo, On: "published what rules read"}
-	slotMoved       = condition.Text{Level: slog.LevelWarn, On: "the slot was moved to the end of the log"}
+	slotMoved       = condition.Text{Level: slog.LevelWarn, On: "the slot was moved past what was not read"}
+	passedOver      = condition.Text{Level: slog.LevelError, On: "the server cannot decode a transaction, moving the slot past it, every sink is flushed; if a value is too large, leave its column out of the publication (postgres.column_lists)"}
 )
 
 // streams logs that a session has begun.

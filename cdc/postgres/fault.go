@@ -41,6 +41,8 @@ const (
 	codeInvalidParameter   = "22023" // a setting has a value that it cannot have
 	codeNotInRepertoire    = "22021" // bytes that are no character of the encoding
 	codeUntranslatable     = "22P05" // a character that the client's encoding does not have
+	codeOutOfMemory        = "53200"
+	codeUndefinedFile      = "58P01" // also a library of functions that is not installed
 	codeCannotConnectNow   = "57P03" // the server starts up or shuts down
 )
 

@@ -12,15 +12,17 @@ import (
 	"github.com/walpurge/walpurge/cdc/condition"
 )
 
-// A leap moves the slot to the end of the log, over whatever lies before: the
-// server may forget that at once. It is carried out between two sessions, and is
+// A leap moves the slot ahead, over changes that were not read: the server may
+// forget them at once. It is carried out between two sessions, and is
 // safe against a crash at any moment without a note of its own: a slot that was
 // moved lies beyond the newest claim in the stream, and that is a gap.
 type leap struct {
 	reason cdc.GapReason
-	from   cdc.LSN
-	to     cdc.LSN
-	done   chan struct{}
+	// past is where the slot is to be moved; 0 is the end of the log.
+	past cdc.LSN
+	from cdc.LSN
+	to   cdc.LSN
+	done chan struct{}
 }
 
 // leaps holds the leap that was asked for and not carried out.
@@ -33,14 +35,17 @@ type leaps struct {
 
 func newLeaps() *leaps { return &leaps{wanted: make(chan struct{})} }
 
-// ask asks for a leap. One that waits already serves this one, too; that somebody asked
-// by hand is the stronger reason.
-func (l *leaps) ask(reason cdc.GapReason) *leap {
+// ask requests a leap to a position; 0 is the end of the log. One that is pending serves this
+// request, too, if it goes as far; a request of the operator is the stronger reason.
+func (l *leaps) ask(reason cdc.GapReason, past cdc.LSN) *leap {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.pending == nil {
-		l.pending = &leap{reason: reason, done: make(chan struct{})}
+		l.pending = &leap{reason: reason, past: past, done: make(chan struct{})}
 		close(l.wanted)
+	}
+	if past == 0 {
+		l.pending.past = 0
 	}
 	if reason == cdc.GapSkipped {
 		l.pending.reason = reason
@@ -55,10 +60,14 @@ func (l *leaps) waiting() <-chan struct{} {
 	return l.wanted
 }
 
-func (l *leaps) wants() bool {
+// wants reports whether a leap is pending, and to where.
+func (l *leaps) wants() (past cdc.LSN, pending bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.pending != nil
+	if l.pending == nil {
+		return 0, false
+	}
+	return l.pending.past, true
 }
 
 // carriedOut ends the leap that waits, if it still does, and returns its reason.
@@ -85,7 +94,7 @@ func (l *leaps) withdraw(asked *leap) {
 }
 
 // errLeap ends a session for a leap.
-var errLeap = errors.New("the slot is about to be moved to the end of the log")
+var errLeap = errors.New("the slot is about to be moved")
 
 // ErrNotOurs says that another process streams from the slot.
 var ErrNotOurs = errors.New("another process streams from the slot; ask that one")
@@ -97,7 +106,7 @@ func (r *Reader) Skip(ctx context.Context) (from, to cdc.LSN, err error) {
 	if r.State().Phase == Standby {
 		return 0, 0, ErrNotOurs
 	}
-	asked := r.leaps.ask(cdc.GapSkipped)
+	asked := r.leaps.ask(cdc.GapSkipped, 0)
 	select {
 	case <-asked.done:
 		return asked.from, asked.to, nil
@@ -115,12 +124,13 @@ func (r *Reader) Skip(ctx context.Context) (from, to cdc.LSN, err error) {
 // leap carries out what was asked for on a slot that nobody reads. Until a session has
 // begun on it, the reason stands.
 func (r *Reader) leap(ctx context.Context, conn *pgx.Conn, slot *slotInfo) error {
-	if !r.leaps.wants() {
+	past, pending := r.leaps.wants()
+	if !pending {
 		return nil
 	}
-	to, err := r.cfg.leap(ctx, conn)
+	to, err := r.cfg.leap(ctx, conn, past)
 	if err != nil {
-		return err
+		return fmt.Errorf("%w: %w", errNotMoved, err)
 	}
 	r.leapt = r.leaps.carriedOut(slot.Confirmed, to)
 	r.conditions.At(slotMoved, "reason", string(r.leapt)).Observe("from", slot.Confirmed.String(), "to", to.String(), "times", condition.Sum(1))
@@ -128,13 +138,17 @@ func (r *Reader) leap(ctx context.Context, conn *pgx.Conn, slot *slotInfo) error
 	return nil
 }
 
-// leap moves the slot, which nobody may be reading. The server reads its log up to
-// there, without decoding rows. It needs the REPLICATION attribute.
-func (c Config) leap(ctx context.Context, conn *pgx.Conn) (cdc.LSN, error) {
+// errNotMoved says that a leap failed. It is still pending.
+var errNotMoved = errors.New("the slot could not be moved")
+
+// leap moves the slot, which no process may be reading, to a position; 0 is the end of the log. The
+// server reads its log up to there, without decoding rows. It needs the REPLICATION attribute.
+func (c Config) leap(ctx context.Context, conn *pgx.Conn, past cdc.LSN) (cdc.LSN, error) {
 	var text string
-	err := conn.QueryRow(ctx, "SELECT end_lsn::text FROM pg_replication_slot_advance($1, pg_current_wal_lsn())", c.Slot).Scan(&text)
+	err := conn.QueryRow(ctx, `SELECT end_lsn::text FROM pg_replication_slot_advance($1,
+		CASE WHEN $2::pg_lsn = '0/0' THEN pg_current_wal_lsn() ELSE $2::pg_lsn END)`, c.Slot, past.String()).Scan(&text)
 	if err != nil {
-		return 0, fmt.Errorf("move slot %q to the end of the log: %w", c.Slot, err)
+		return 0, fmt.Errorf("advance slot %q: %w", c.Slot, err)
 	}
 	return cdc.ParseLSN(text)
 }
@@ -158,7 +172,7 @@ func (c Config) SkipUnread(ctx context.Context) (from, to cdc.LSN, err error) {
 	case slot.Status == slotLost:
 		return 0, 0, c.lostSlot()
 	}
-	to, err = c.leap(ctx, conn)
+	to, err = c.leap(ctx, conn, 0)
 	return slot.Confirmed, to, err
 }
 

@@ -75,7 +75,7 @@ const slotLost = "lost"
 // renew drops a slot that the server has invalidated, so that a new one is made.
 // After a crash in between there is no slot, which is the same gap.
 func (r *Reader) renew(ctx context.Context, conn *pgx.Conn) error {
-	if !r.cfg.Manage || !r.opts.RenewLost {
+	if !r.cfg.Manage || !r.opts.BridgeGaps {
 		return r.cfg.lostSlot()
 	}
 	r.conditions.At(slotLostAgain).Observe("slot", r.cfg.Slot, "times", condition.Sum(1))

@@ -30,9 +30,10 @@ type Options struct {
 	Watch func() Watch
 	// Memory keeps what was seen of the publication; nil: each start begins anew.
 	Memory Memory
-	// RenewLost allows to drop a slot that the server has invalidated and to make it
-	// anew, which is a gap. It takes Config.Manage, too.
-	RenewLost bool
+	// BridgeGaps allows steps that make a gap: to drop a slot that the server has invalidated and
+	// to create it again, which takes Config.Manage, too; and to advance the slot past a
+	// transaction that the server cannot decode.
+	BridgeGaps bool
 	// StopGrace bounds how long a stop waits for the handler to take what was
 	// received and for it to become safe.
 	StopGrace time.Duration
@@ -58,6 +59,8 @@ type Reader struct {
 	// the session.
 	leapt cdc.GapReason
 	whole whole
+	// failures belong to the session.
+	failures failures
 	// unconverted says for how long sessions go without conversion to UTF-8, text is
 	// what the session knows of encodings.
 	unconverted whole
@@ -172,7 +175,7 @@ func (r *Reader) Run(ctx context.Context, h Handler) error {
 			return err
 		}
 		if errors.Is(err, errRetained) {
-			r.leaps.ask(cdc.GapRetained)
+			r.leaps.ask(cdc.GapRetained, 0)
 		}
 		if time.Since(began) > maxBackoff {
 			backoff = minBackoff
@@ -183,12 +186,15 @@ func (r *Reader) Run(ctx context.Context, h Handler) error {
 		case errors.As(err, &busy):
 			r.waitForSlot(err)
 			backoff, leaping = minBackoff*4, nil
-		case errors.Is(err, errLeap) || errors.Is(err, errRetained) || errors.Is(err, errConvertible):
+		case errors.Is(err, errLeap) || errors.Is(err, errRetained) || errors.Is(err, errConvertible) || errors.Is(err, errSkipped):
 			r.enter(Connecting, err)
 			backoff = minBackoff
 		default:
 			r.conditions.At(interrupted).Observe("err", err, "after", backoff, "attempts", condition.Sum(1))
 			r.enter(Connecting, err)
+			if errors.Is(err, errNotMoved) {
+				leaping = nil
+			}
 		}
 		select {
 		case <-time.After(backoff + rand.N(backoff/2)):
@@ -263,9 +269,21 @@ func (r *Reader) session(ctx context.Context, h Handler, streamed *bool) error {
 	case untranslatable(err) && !r.text.raw:
 		r.unconverted.next = true
 		r.conditions.At(unconvertible).Observe("err", err, "times", condition.Sum(1))
-	case cfg.Streaming && undecodable(err):
+	case cfg.Streaming && patienceWith(err) > 0:
 		r.whole.next = true
 		r.conditions.At(undecoded).Observe("err", err, "times", condition.Sum(1))
+	default:
+		skip := r.failures.failed(err, prepared)
+		switch {
+		case !skip.due:
+		case !r.opts.BridgeGaps:
+			return waitsForOperator(err)
+		default:
+			r.failures.skipped(prepared.End)
+			r.conditions.At(passedOver).Observe("err", err, "times", condition.Sum(1))
+			r.leaps.ask(cdc.GapUndecodable, skip.to)
+			return fmt.Errorf("%w: %w", errSkipped, err)
+		}
 	}
 	return err
 }

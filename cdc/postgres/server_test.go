@@ -27,6 +27,8 @@ type server struct {
 	// watches is what the rules watch; the table items if it is empty.
 	watches Watch
 	memory  Memory
+	// bridge is Options.BridgeGaps.
+	bridge bool
 	// grace is Options.StopGrace; 5 seconds if it is 0.
 	grace time.Duration
 	// confirm is how often the slot is confirmed in turns; the usual if it is nil.
@@ -222,7 +224,7 @@ func (s *server) runHandler(h *sinkhole, handler Handler, until Phase) *running 
 	r := NewReader(s.cfg, Options{
 		StopGrace: cmp.Or(s.grace, 5*time.Second),
 		Board:     h.board, Confirm: watermark.ConfirmSynced, Logger: slog.New(slog.NewTextHandler(out, nil)),
-		Watch: s.watch, Memory: s.memory,
+		Watch: s.watch, Memory: s.memory, BridgeGaps: s.bridge,
 	})
 	if s.confirm != nil {
 		r.confirm = *s.confirm

@@ -155,7 +155,11 @@ func (s *session) message(ctx context.Context, typ byte, body []byte) error {
 	case 'd':
 		return s.copyData(ctx, body)
 	case 'E':
-		return serverError(body)
+		failed := &streamError{err: serverError(body)}
+		if s.open && !s.tx.Streamed {
+			failed.commit = s.tx.Commit
+		}
+		return failed
 	case 'c', 'C', 'Z':
 		return errShutdown
 	case 'N', 'S':

@@ -1,12 +1,6 @@
 package postgres
 
-import (
-	"errors"
-
-	"github.com/jackc/pgx/v5/pgconn"
-
-	"github.com/walpurge/walpurge/cdc"
-)
+import "github.com/walpurge/walpurge/cdc"
 
 // whole remembers that transactions must be read once they have ended. A server that
 // decodes one before that reads its catalog in the middle of changes, some of which are
@@ -26,18 +20,4 @@ func (w *whole) until(s cdc.Session) bool {
 		w.next, w.end = false, s.End
 	}
 	return s.Start.LSN < w.end
-}
-
-// undecodable reports an error of the server itself, rather than one of its machine, its
-// administrator or the connection.
-func undecodable(err error) bool {
-	var pg *pgconn.PgError
-	if !errors.As(err, &pg) || len(pg.Code) != 5 {
-		return false
-	}
-	switch pg.Code[:2] {
-	case "08", "53", "57", "58": // connection, resources, operator, system
-		return false
-	}
-	return true
 }

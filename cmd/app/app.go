@@ -200,7 +200,7 @@ func (a *App) openReader() {
 	a.pulse = newPulse(a.router)
 	a.reader = postgres.NewReader(a.cfg.Postgres, postgres.Options{
 		Board: a.board, Confirm: a.cfg.Confirm, StopGrace: a.cfg.DrainTimeout, Logger: a.log.With("component", "reader"),
-		Watch: func() postgres.Watch { return watch(a.set.Load()) }, RenewLost: !a.cfg.StopOnGap,
+		Watch: func() postgres.Watch { return watch(a.set.Load()) }, BridgeGaps: !a.cfg.StopOnGap,
 		Memory: a.stream.Memory("publication"),
 	})
 }

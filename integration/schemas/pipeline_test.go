@@ -178,7 +178,7 @@ func newPipeline(cfg postgres.Config, set *rules.Set, s *stream, log io.Writer) 
 		w.Matches = set.Matches
 	}
 	r := postgres.NewReader(cfg, postgres.Options{
-		Board: s.board, Confirm: watermark.ConfirmSynced, Watch: func() postgres.Watch { return w }, Memory: s, RenewLost: true, StopGrace: 5 * time.Second, Logger: logger,
+		Board: s.board, Confirm: watermark.ConfirmSynced, Watch: func() postgres.Watch { return w }, Memory: s, BridgeGaps: true, StopGrace: 5 * time.Second, Logger: logger,
 	})
 	ctx, stop := context.WithCancel(context.Background())
 	p := &pipeline{Reader: r, line: l, stop: stop, done: make(chan error, 1)}
