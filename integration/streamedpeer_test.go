@@ -33,7 +33,7 @@ func TestStreamedAsPeer(t *testing.T) {
 		{true, some}, {false, some},
 		{true, "SAVEPOINT a;" + some + "UPDATE rows SET body = 'y' WHERE id % 2 = 0; ROLLBACK TO a"},
 		{false, "SELECT pg_logical_emit_message(true, 'peer', 'in a block'); DELETE FROM rows WHERE id % 3 = 0;" + some},
-		{true, "SAVEPOINT b; TRUNCATE scratch;" + some},
+		{true, "SAVEPOINT b; TRUNCATE scratch; DELETE FROM rows WHERE id % 3 = 0; SELECT pg_logical_emit_message(true, 'peer', 'in a block');" + some}, // PostgreSQL 18 sends nothing of a transaction that it knows to be rolled back
 		{false, "ROLLBACK"}, {true, "COMMIT"},
 		{true, "INSERT INTO rows VALUES (-1, 'small')"},
 	} {

@@ -125,6 +125,9 @@ func TestOneTextFormEverywhere(t *testing.T) {
 		}
 	}
 	for _, f := range textForms {
+		if f.typ == "numeric(3,5)" && conn.PgConn().ParameterStatus("server_version") < "15" {
+			continue // there is no such type before
+		}
 		var values [][2]string
 		for _, v := range f.values {
 			values = append(values, [2]string{v, strconv.Quote(v)})

@@ -1,6 +1,7 @@
 package app
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -39,6 +40,7 @@ func readCatalog(ctx context.Context, conn *pgx.Conn, cfg postgres.Config, set *
 	c := &liveCatalog{set: set}
 	var err error
 	c.tables, c.left, err = cfg.Resolve(ctx, conn, watch(set))
+	slices.SortFunc(c.tables, func(a, b cdc.Table) int { return cmp.Or(cmp.Compare(a.Schema, b.Schema), cmp.Compare(a.Name, b.Name)) })
 	return c, err
 }
 
