@@ -48,6 +48,9 @@ type Column struct {
 	Name    string
 	TypeOID uint32
 	TypeMod int32
+	// Type is what the values are, for a type that is not built in; nil where TypeOID says it,
+	// or nothing more is known.
+	Type *DataType
 	// Key reports that the column belongs to the replica identity: of a partitioned table, to
 	// that of every partition of which rows may come.
 	Key bool

@@ -63,8 +63,17 @@ var textForms = []struct {
 	{"macaddr", []string{"08:00:2B:01:02:03", "08-00-2b-01-02-03"}},
 	{"macaddr8", []string{"08:00:2b:01:02:03:04:05"}},
 	{"bit(4)", []string{"1010"}}, {"bit varying(8)", []string{"101", ""}},
-	{"integer[]", []string{"{1,2,NULL}", "{}", "{{1,2},{3,4}}"}},
-	{"text[]", []string{`{"a,b","c\"d",plain,NULL,"NULL",""}`}},
+	{"integer[]", []string{"{1,2,NULL}", "{{1,2},{3,4}}", "[0:1]={5,6}"}},
+	{"text[]", []string{`{"a,b","c\"d",plain,NULL,"NULL",""}`, `{"{}","\\\\",";"," b "}`}},
+	{"bigint[]", []string{"{9007199254740993}"}}, {"numeric[]", []string{"{1.50,NaN,100}"}}, {"real[]", []string{"{0.1,1e20}"}}, {"double precision[]", []string{"{0.1,-0}"}},
+	{"uuid[]", []string{"{A0EEBC999C0B4EF8BB6D6BB9BD380A11}"}}, {"boolean[]", []string{"{t,f,NULL}"}}, {"bytea[]", []string{`{"\\x00ff"}`}},
+	{"timestamptz[]", []string{`{"2026-11-20 12:00:00.5+05:30",infinity}`}}, {"timestamp[]", []string{`{"2026-11-20 12:00:00"}`}}, {"date[]", []string{`{2026-11-20,"0044-03-15 BC"}`}},
+	{"time[]", []string{"{12:00}"}}, {"interval[]", []string{`{"1 day 02:00:00"}`}}, {"inet[]", []string{"{10.0.0.1,::1/64}"}}, {"cidr[]", []string{"{10.0.0.0/8}"}}, {"macaddr[]", []string{"{08:00:2b:01:02:03}"}},
+	{"json[]", []string{`{"{\"a\":  1}"}`}}, {"jsonb[]", []string{`{"{\"bb\": 1, \"a\": [1,2]}",null}`}}, {"money[]", []string{`{"$1,234.50"}`}}, {"int4range[]", []string{`{"[1,6)",empty}`}},
+	{"bit(3)[]", []string{"{101}"}}, {"point[]", []string{`{"(1,2)"}`}}, {"box[]", []string{"{(1,1),(0,0);(3,3),(2,2)}"}}, {"name[]", []string{"{n}"}}, {"oid[]", []string{"{7}"}},
+	{"character(4)[]", []string{`{ab,"c ","    "}`}}, {"character varying(3)[]", []string{"{abc}"}}, {"xml[]", []string{"{<a/>}"}}, {"tsvector[]", []string{`{"'a' 'b'"}`}},
+	{"mood[]", []string{`{fine,"so, \"so\""}`}}, {"positive[]", []string{"{7,8}"}}, {"flag[]", []string{"{t,f}"}}, {"numbers", []string{"{1,2,NULL}", "{{1},{2}}"}}, {"moods", []string{"{fine}"}},
+	{"numbers[]", []string{`{"{1,2}","{3}",NULL}`}}, {"cents[]", []string{"{1.50}"}}, {"moment", []string{"2026-11-20 12:00:00+01"}}, {"code", []string{"ab"}}, {"deeper", []string{"7"}}, {"int2vector", []string{"1 2"}},
 	{"mood", []string{"fine", `so, "so"`}},
 	{"positive", []string{"7"}},
 	{"flag", []string{"t"}},
@@ -81,7 +90,8 @@ var arrays = []struct{ typ, literal, list string }{
 	{"text[]", `{a b,"c\"d\\e","","NULL",NULL,"x,y",true,漢}`, `["a b", 'c"d\e', "", "NULL", null, "x,y", "true", "漢"]`},
 	{"numeric(5,1)[]", "{{1.25,2},{3,4}}", "[[1.25, 2], [3, 4]]"},
 	{"timestamptz[]", "{2026-11-20T12:00:00Z}", `["2026-11-20T12:00:00Z"]`},
-	{"mood[]", `{fine,"so, \"so\""}`, `[fine, 'so, "so"']`},
+	{"mood[]", `{fine,"so, \"so\""}`, `[fine, 'so, "so"']`}, {"numbers", "{1,2}", "[1, 2]"}, {"positive[]", "{7}", "[7]"}, {"boolean[]", "{t,NULL,f}", "[true, null, false]"},
+	{"box[]", "{(1,1),(0,0);(3,3),(2,2)}", `["(1,1),(0,0)", "(3,3),(2,2)"]`}, {"date[]", "{2026-11-20}", `["2026-11-20"]`}, {"character(4)[]", "{ab}", "[ab]"}, {"jsonb[]", `{"{\"a\": 1}"}`, "[{a: 1}]"},
 	{"jsonb", `{"a": [1, {"b": null}], "é": "x<"}`, `{a: [1, {b: null}], é: "x<"}`},
 	{"boolean", "true", "True"}, {"integer", "5", "5"}, {"numeric", "1.50", "1.50"}, {"jsonb", "7", "7"}, {"text", "7", "7"},
 }
@@ -109,17 +119,24 @@ func TestOneTextFormEverywhere(t *testing.T) {
 		_, err := conn.PgConn().Exec(t.Context(), sql).ReadAll()
 		require.NoError(t, err, sql)
 	}
-	exec(`CREATE TYPE mood AS ENUM ('fine', 'so, "so"'); CREATE DOMAIN positive AS int CHECK (VALUE > 0); CREATE DOMAIN flag AS boolean`)
+	exec(`CREATE TYPE mood AS ENUM ('fine', 'so, "so"'); CREATE DOMAIN positive AS int CHECK (VALUE > 0); CREATE DOMAIN flag AS boolean;
+CREATE DOMAIN numbers AS int[]; CREATE DOMAIN moods AS mood[]; CREATE DOMAIN cents AS numeric(12,2); CREATE DOMAIN moment AS timestamptz; CREATE DOMAIN code AS char(5); CREATE DOMAIN deeper AS positive`)
 
 	var forms []form
 	var tables []cdc.Table
 	var ruleFile strings.Builder
 	ruleFile.WriteString("rules:\n")
+	isList := map[string]bool{}
 	add := func(typ string, values ...[2]string) {
 		name := fmt.Sprintf("v%d", len(tables))
 		tables = append(tables, cdc.Table{Schema: "public", Name: name})
 		exec(fmt.Sprintf("CREATE TABLE %s (id int PRIMARY KEY, v %s)", name, typ))
-		fmt.Fprintf(&ruleFile, "  - {name: %[1]s, table: public.%[1]s, sinks: [cache], keys: ['a<{v}>', 'b<{true ? v : v}>', 'c{\"<\" + string(v)}>', 'd<{[v]}>'], unknown: {keys: [unknown]}}\n", name)
+		templates := `'a<{v}>', 'b<{true ? v : v}>', 'c{"<" + string(v)}>', 'd<{[v]}>'`
+		if isList[name] = strings.HasSuffix(typ, "[]") || typ == "numbers" || typ == "moods"; isList[name] {
+			// A value for each element: the letters come one after the other.
+			templates = `'a<{v}>', 'b<{true ? v : v}>', 'c<{row["v"]}>', 'd<{true ? row["v"] : []}>'`
+		}
+		fmt.Fprintf(&ruleFile, "  - {name: %[1]s, table: public.%[1]s, sinks: [cache], keys: [%[2]s], unknown: {keys: [unknown]}}\n", name, templates)
 		for _, v := range values {
 			forms = append(forms, form{table: name, literal: v[0], yaml: v[1]})
 		}
@@ -166,12 +183,16 @@ func TestOneTextFormEverywhere(t *testing.T) {
 	for i, f := range forms {
 		var got keyList
 		set.Bind(g.all[i].rel).Eval(&cdc.Change{Op: g.all[i].op, Rel: g.all[i].rel, New: g.all[i].new}, &got)
-		require.Len(t, got, 4, "%s %q: %q", f.table, f.literal, []string(got))
-		for n := range got {
-			require.Equal(t, string("abcd"[n])+got[0][1:], got[n], "%s %q", f.table, f.literal)
+		n := len(got) / 4
+		require.Equal(t, 4*n, len(got), "%s %q: %q", f.table, f.literal, []string(got))
+		require.True(t, n == 1 || isList[f.table], "%s %q: %q", f.table, f.literal, []string(got))
+		quoted := make([]string, len(got))
+		for i := range got {
+			require.Equal(t, string("abcd"[i/n])+got[i%n][1:], got[i], "%s %q", f.table, f.literal)
+			quoted[i] = strconv.Quote(got[i])
 		}
-		fmt.Fprintf(&tests, "  - name: %s\n    table: public.%s\n    insert: {id: 1, v: %s}\n    expect: {keys: [%s, %s, %s, %s]}\n", strconv.Quote(fmt.Sprintf("%d %s %s", i, f.table, f.yaml)), f.table, f.yaml,
-			strconv.Quote(got[0]), strconv.Quote(got[1]), strconv.Quote(got[2]), strconv.Quote(got[3]))
+		fmt.Fprintf(&tests, "  - name: %s\n    table: public.%s\n    insert: {id: 1, v: %s}\n    expect: {keys: [%s]}\n",
+			strconv.Quote(fmt.Sprintf("%d %s %s", i, f.table, f.yaml)), f.table, f.yaml, strings.Join(quoted, ", "))
 	}
 	file := filepath.Join(dir, "rules_test.yaml")
 	require.NoError(t, os.WriteFile(file, []byte(tests.String()), 0o600))

@@ -17,6 +17,8 @@ type Plan struct {
 	rel   *cdc.Relation
 	rules []boundRule
 	index map[string]int
+	// types are those of rel's columns, in their order.
+	types []*columnType
 	used  []int // columns that any rule reads, ascending
 	// gather is the transaction's tally, or what stands for it, during its Eval; row is
 	// what it needs of the change at hand.
@@ -67,9 +69,10 @@ type boundTemplate struct {
 	fallbacks []Fallback
 	// each is set when the value depends on the image in turn.
 	each bool
-	// expressions is set where a part is one; limit then bounds the values.
-	expressions bool
-	limit       int
+	// expressions is set where a part is one, lists where a part is a column that is an array:
+	// then limit bounds the values.
+	expressions, lists bool
+	limit              int
 }
 
 type boundPart struct {
@@ -78,10 +81,12 @@ type boundPart struct {
 	column  int    // -1: a literal, or a column that the table lacks
 	missing bool
 	image   image
-	form    form
-	expr    *expression
-	escape  bool
-	answer  bool // a part of a lookup's answer
+	// typ is the column's type, nil for a literal and for a column that is passed on as
+	// PostgreSQL printed it.
+	typ    *columnType
+	expr   *expression
+	escape bool
+	answer bool // a part of a lookup's answer
 }
 
 // Bind resolves the rules' columns in rel. It is nil when no rule watches the
@@ -94,7 +99,7 @@ func (s *Set) Bind(rel *cdc.Relation) *Plan {
 		return nil
 	}
 	n := len(rel.Columns)
-	p := &Plan{rel: rel, index: make(map[string]int, n), oldTuple: make(cdc.Tuple, n), newRow: make(cdc.Tuple, n)}
+	p := &Plan{rel: rel, index: make(map[string]int, n), types: columnTypesOf(rel), oldTuple: make(cdc.Tuple, n), newRow: make(cdc.Tuple, n)}
 	for i := range rel.Columns {
 		p.index[rel.Columns[i].Name] = i
 	}
@@ -208,7 +213,8 @@ func (p *Plan) bindTemplate(r *Rule, t *template, kind Kind, read func(string) (
 			i, ok := read(part.column)
 			bp.missing = !ok
 			if ok {
-				bp.column, bp.form = i, formOf(p.rel.Columns[i].TypeOID)
+				bp.column, bp.typ = i, p.types[i]
+				bt.lists = bt.lists || bp.typ.elem != nil || bp.typ.maybe
 			}
 			bt.each = bt.each || part.image == eachImage
 		}

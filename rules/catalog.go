@@ -8,12 +8,6 @@ import (
 	"github.com/walpurge/walpurge/cdc"
 )
 
-// firstUserOID is the first type OID that is not the same on every server
-// (PostgreSQL, src/include/access/transam.h, FirstNormalObjectId). The stream
-// names enums, domains and types of extensions by such a one; rules read them as
-// text.
-const firstUserOID = 16384
-
 // Catalog is what can be known of tables before a row is seen: their columns, and
 // what of an old row the stream carries. It is immutable and safe for concurrent
 // use; a nil Catalog knows no table.
@@ -38,9 +32,13 @@ type CatalogColumn struct {
 	Name string
 	// Type is the type as PostgreSQL's format_type prints it, numeric(12,2).
 	Type string
-	// OID is the type as the stream names it, 0 for one that differs from server to
-	// server.
-	OID     uint32
+	// Base is the type that values are of, where that is another: domains are replaced by what
+	// they are made from, those of an array's elements too.
+	Base string
+	// OID is that type, 0 for one whose OID differs from server to server.
+	OID uint32
+	// Enum reports that the values, or the elements, are labels of an enum.
+	Enum    bool
 	NotNull bool
 	// Identity reports that old rows carry the column.
 	Identity bool
@@ -61,8 +59,11 @@ func NewCatalog(tables []CatalogTable) *Catalog {
 		for i := range t.Columns {
 			col := &t.Columns[i]
 			col.Identity = t.Identity == cdc.IdentityFull || t.Identity != cdc.IdentityNothing && col.Identity
-			if col.OID >= firstUserOID {
+			if col.OID >= cdc.FirstUserOID {
 				col.OID = 0
+			}
+			if col.Base == col.Type {
+				col.Base = ""
 			}
 		}
 		c.tables[t.Table] = &t
@@ -123,7 +124,12 @@ func (t *CatalogTable) Relation() *cdc.Relation {
 	rel := &cdc.Relation{Schema: t.Schema, Name: t.Name, Identity: t.Identity}
 	for _, c := range t.Columns {
 		if !c.Generated {
-			rel.Columns = append(rel.Columns, cdc.Column{Name: c.Name, TypeOID: c.OID, TypeMod: -1, Key: c.Identity})
+			col := cdc.Column{Name: c.Name, TypeOID: c.OID, TypeMod: -1, Key: c.Identity}
+			if c.OID == 0 {
+				of := c.DataType()
+				col.Type = &of
+			}
+			rel.Columns = append(rel.Columns, col)
 		}
 	}
 	return rel
@@ -131,7 +137,10 @@ func (t *CatalogTable) Relation() *cdc.Relation {
 
 // String describes the column as its definition in SQL would.
 func (c CatalogColumn) String() string {
-	out := c.Type
+	out := c.typeName()
+	if c.Enum {
+		out += " ENUM"
+	}
 	if c.NotNull {
 		out += " NOT NULL"
 	}

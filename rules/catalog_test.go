@@ -41,7 +41,7 @@ func TestCatalogFile(t *testing.T) {
 	require.Equal(t, cdc.IdentityIndex, rel.Identity)
 	require.Equal(t, []cdc.Column{
 		{Name: "id", TypeOID: 20, TypeMod: -1, Key: true}, {Name: "slug", TypeOID: 25, TypeMod: -1, Key: true},
-		{Name: "Order ID", TypeOID: 1700, TypeMod: -1}, {Name: "no", TypeMod: -1},
+		{Name: "Order ID", TypeOID: 1700, TypeMod: -1}, {Name: "no", TypeMod: -1, Type: &cdc.DataType{Name: "mood"}},
 	}, rel.Columns, "the stream does not carry a generated column")
 	require.True(t, c.Table(Table{Schema: "public", Name: "products"}).Columns[0].Identity)
 	require.Nil(t, c.Table(Table{Schema: "public", Name: "gone"}))
@@ -64,7 +64,7 @@ func TestBadCatalogFiles(t *testing.T) {
 		head + "  public.a: {identity: full, columns: {a: {}}}\n":                         `column "a": want a name and a ` + "`type`",
 		head + "  public.a: {identity: full, columns: {a: {type: mood, oid: 16384}}}\n":   `oid: 16384 is not the same on every server; take it out`,
 		head + "  public.a: {identity: full, columns: {no: {type: text}}}\n":              `the key no is a bool to some readers of YAML; quote it`,
-		head + "  public.a: {identity: full, columns: {a: {type: text, toast: true}}}\n":  `unknown key "toast"; valid: type, oid, not_null, toastable, generated`,
+		head + "  public.a: {identity: full, columns: {a: {type: text, toast: true}}}\n":  `unknown key "toast"; valid: type, base, enum, oid, not_null, toastable, generated`,
 		head + "  public.a: {identity: full, columns: {a: {type: text, not_null: on}}}\n": `"on" is not a bool here; write true or false`,
 	} {
 		_, err := ParseCatalog("catalog.lock.yaml", []byte(text))

@@ -36,6 +36,8 @@ type rawShape struct {
 
 type rawCatalogColumn struct {
 	Type      strictyaml.Text            `yaml:"type"`
+	Base      strictyaml.Text            `yaml:"base"`
+	Enum      bool                       `yaml:"enum"`
 	OID       strictyaml.Located[uint32] `yaml:"oid"`
 	NotNull   bool                       `yaml:"not_null"`
 	Toastable bool                       `yaml:"toastable"`
@@ -107,11 +109,11 @@ func (r *rawShape) table(file string, at strictyaml.Pos, errs *strictyaml.Errors
 	}
 	for i := range r.Columns {
 		e := &r.Columns[i]
-		c := CatalogColumn{Name: e.Key, Type: e.Value.Type.Value, OID: e.Value.OID.Value, NotNull: e.Value.NotNull, Toastable: e.Value.Toastable, Generated: e.Value.Generated}
+		c := CatalogColumn{Name: e.Key, Type: e.Value.Type.Value, Base: e.Value.Base.Value, Enum: e.Value.Enum, OID: e.Value.OID.Value, NotNull: e.Value.NotNull, Toastable: e.Value.Toastable, Generated: e.Value.Generated}
 		if c.Name == "" || c.Type == "" {
 			errs.Addf(file, e.Pos, "column %q: want a name and a `type`", c.Name)
 		}
-		if c.OID >= firstUserOID {
+		if c.OID >= cdc.FirstUserOID {
 			errs.Addf(file, e.Value.OID.Pos, "oid: %d is not the same on every server; take it out", c.OID)
 		}
 		t.Columns = append(t.Columns, c)
@@ -161,13 +163,16 @@ func (c *Catalog) YAML() []byte {
 		b.WriteByte('\n')
 		for _, col := range t.Columns {
 			fmt.Fprintf(&b, "      %s: {type: %s", yamlText(col.Name), yamlText(col.Type))
+			if col.Base != "" {
+				fmt.Fprintf(&b, ", base: %s", yamlText(col.Base))
+			}
 			if col.OID != 0 {
 				fmt.Fprintf(&b, ", oid: %d", col.OID)
 			}
 			for _, flag := range []struct {
 				set  bool
 				name string
-			}{{col.NotNull, "not_null"}, {col.Toastable, "toastable"}, {col.Generated, "generated"}} {
+			}{{col.Enum, "enum"}, {col.NotNull, "not_null"}, {col.Toastable, "toastable"}, {col.Generated, "generated"}} {
 				if flag.set {
 					fmt.Fprintf(&b, ", %s: true", flag.name)
 				}

@@ -30,23 +30,35 @@ const (
 	oidTimestamptz = 1184
 	oidNumeric     = 1700
 	oidJSONB       = 3802
+	oidBpchar      = 1042
 )
 
 // celValue types a known value. A text that its type's reader does not take
-// (an infinite timestamp, say) stays a string. The result owns its bytes.
-func celValue(v cdc.Value, oid uint32) ref.Val {
+// (an infinite timestamp, say) stays a string. An array that cannot be read is an error, which
+// makes what depends on it unknown. The result owns its bytes.
+func celValue(v cdc.Value, t *columnType) ref.Val {
 	if v.Kind == cdc.Null {
 		return types.NullValue
 	}
+	if t.elem != nil {
+		return celArray(bytes.Clone(v.Data), t)
+	}
 	text := string(v.Data)
-	switch oid {
+	switch t.OID {
+	case oidBpchar:
+		return types.String(strings.TrimRight(text, " "))
 	case oidBool:
 		return types.Bool(text == "t")
 	case oidInt2, oidInt4, oidInt8:
 		if i, err := strconv.ParseInt(text, 10, 64); err == nil {
 			return types.Int(i)
 		}
-	case oidFloat4, oidFloat8, oidNumeric:
+	case oidFloat4:
+		// The value is the nearest single, as a double.
+		if f, err := strconv.ParseFloat(text, 32); err == nil || f != 0 {
+			return types.Double(f)
+		}
+	case oidFloat8, oidNumeric:
 		// Beyond the range of a double ParseFloat gives an infinity with an
 		// error; it still compares as the number would.
 		if f, err := strconv.ParseFloat(text, 64); err == nil || f != 0 {

@@ -181,7 +181,7 @@ func (p *Plan) buildStep(s *stepValues, t *boundTemplate, n int, op cdc.Op) (who
 		}
 		s.values = append(s.values, stepValue{kindValue{t.kind, p.row.keep(value)}, n})
 	}
-	if t.expressions {
+	if t.expressions || t.lists {
 		f := fanout{plan: p, template: t, seen: map[string]bool{}, emit: add}
 		p.fill(op)
 		whole = true

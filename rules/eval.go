@@ -63,7 +63,7 @@ func (p *Plan) evalRule(b *boundRule, op cdc.Op, out Output) {
 func (p *Plan) emit(b *boundRule, op cdc.Op, out Output) (failed bool) {
 	for i := range b.values {
 		t := &b.values[i]
-		if t.expressions {
+		if t.expressions || t.lists {
 			failed = p.emitExpressions(b, t, op, out) || failed
 			continue
 		}
@@ -128,8 +128,8 @@ func (p *Plan) expand(buf []byte, t *boundTemplate, row cdc.Tuple) ([]byte, outc
 	return buf, isValue
 }
 
-// appendColumn appends a column's text.
-func (p *Plan) appendColumn(buf []byte, t *boundTemplate, part *boundPart, row cdc.Tuple) ([]byte, outcome) {
+// columnOf is a column's value; it is a text where that is a value.
+func (p *Plan) columnOf(part *boundPart, row cdc.Tuple) (v *cdc.Value, is outcome) {
 	from := row
 	switch part.image {
 	case oldImage:
@@ -139,25 +139,44 @@ func (p *Plan) appendColumn(buf []byte, t *boundTemplate, part *boundPart, row c
 	}
 	switch {
 	case from == nil:
-		return buf, isNothing
+		return nil, isNothing
 	case part.missing:
-		return buf, isUnknown
+		return nil, isUnknown
 	}
-	v := &from[part.column]
+	switch v = &from[part.column]; v.Kind {
+	case cdc.Null:
+		return nil, isNothing
+	case cdc.Text:
+		return v, isValue
+	}
+	return nil, isUnknown
+}
+
+// appendColumn appends a column's text.
+func (p *Plan) appendColumn(buf []byte, t *boundTemplate, part *boundPart, row cdc.Tuple) ([]byte, outcome) {
+	v, is := p.columnOf(part, row)
+	if is != isValue {
+		return buf, is
+	}
+	text, form := v.Data, asIs
+	if part.typ != nil {
+		form = part.typ.form
+	}
+	if form == charForm {
+		text, form = withoutBlanks(text), asIs
+	}
 	switch {
-	case v.Kind == cdc.Null:
-		return buf, isNothing
-	case v.Kind != cdc.Text, len(v.Data) > t.max+len(`\x`):
+	case len(text) > t.max+len(`\x`):
 		// Too long before it is copied: no form drops more than a \x.
 		return buf, isUnknown
-	case t.kind == URLPrefix && hollow(v.Data):
+	case t.kind == URLPrefix && hollow(text):
 		return buf, isUnknown
 	}
 	if part.escape {
-		p.rawBuf = appendText(p.rawBuf[:0], v.Data, part.form)
+		p.rawBuf = appendText(p.rawBuf[:0], text, form)
 		return appendFor(t.kind, buf, p.rawBuf), isValue
 	}
-	return appendText(buf, v.Data, part.form), isValue
+	return appendText(buf, text, form), isValue
 }
 
 // emitLiterals hands over fixed values to every sink of the rule that takes them.

@@ -153,7 +153,7 @@ func (p *Plan) columnState(name string, row cdc.Tuple) (state, value string) {
 	case row[i].Kind != cdc.Text:
 		return "not carried", ""
 	}
-	return "value", string(appendText(nil, row[i].Data, formOf(p.rel.Columns[i].TypeOID)))
+	return "value", string(appendText(nil, row[i].Data, p.types[i].form))
 }
 
 // explainTemplate builds a template's values as Eval does, and keeps the reasons

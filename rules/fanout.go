@@ -138,6 +138,9 @@ func (f *fanout) part(part *boundPart, row cdc.Tuple) ([]string, outcome, error)
 		if part.column < 0 && !part.missing {
 			return []string{string(part.literal)}, isValue, nil
 		}
+		if t := part.typ; t != nil && (t.elem != nil || t.maybe) {
+			return f.array(part, row)
+		}
 		text, is := f.plan.appendColumn(nil, f.template, part, row)
 		if is != isValue && f.notes != nil {
 			f.note("%s", f.plan.noColumn(f.template, part, row))
@@ -171,13 +174,65 @@ func (f *fanout) part(part *boundPart, row cdc.Tuple) ([]string, outcome, error)
 // fit makes a text fit for the place that it lands in.
 func (f *fanout) fit(part *boundPart, text string) (string, outcome) {
 	if f.template.kind == URLPrefix && hollow([]byte(text)) {
-		f.note("{%s} is empty, which would widen the prefix", part.expr.source)
+		f.note("{%s} is empty, which would widen the prefix", part.source())
 		return "", isUnknown
 	}
 	if part.escape {
 		text = string(appendFor(f.template.kind, nil, []byte(text)))
 	}
 	return text, isValue
+}
+
+// source is what stands between the braces.
+func (p *boundPart) source() string {
+	if p.expr != nil {
+		return p.expr.source
+	}
+	return p.name
+}
+
+// array is what a column that is an array comes to: a text for each element, each once. NULLs are
+// skipped, and nested arrays are flattened. What may be an array, and may be a text, is both.
+func (f *fanout) array(part *boundPart, row cdc.Tuple) (texts []string, is outcome, err error) {
+	v, is := f.plan.columnOf(part, row)
+	if is != isValue {
+		if f.notes != nil {
+			f.note("%s", f.plan.noColumn(f.template, part, row))
+		}
+		return nil, is, nil
+	}
+	t, seen := part.typ, map[string]bool{}
+	add := func(text []byte) {
+		if fits, was := f.fit(part, string(text)); was == isUnknown {
+			f.unknown = true
+		} else if !seen[fits] {
+			seen[fits] = true
+			texts = append(texts, fits)
+		}
+	}
+	if t.maybe {
+		if len(v.Data) > maxArray {
+			return nil, isUnknown, nil
+		}
+		t = &columnType{DataType: cdc.DataType{Delimiter: ','}, elem: &columnType{}}
+		add(v.Data)
+	}
+	elements, err := parseArray(v.Data, t.Delimiter)
+	if err != nil && part.typ.maybe {
+		return texts, isValue, nil
+	}
+	if err == nil {
+		err = t.each(elements, add)
+	}
+	if err != nil {
+		f.note("%s: %v", part.name, err)
+		return nil, isUnknown, err
+	}
+	if len(texts) == 0 {
+		f.note("%s is an array without values", part.name)
+		return nil, isNothing, nil
+	}
+	return texts, isValue, nil
 }
 
 // list is what a list comes to; its NULLs are skipped, each for itself.

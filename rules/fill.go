@@ -60,7 +60,7 @@ func lacking(l *Lookup, a Answer) error {
 // newAnswerView shows the rows of an answer to templates, as if they were those
 // of a table.
 func newAnswerView(p *Pending, a Answer) *rowView {
-	plan := &Plan{rel: a.Shape, index: make(map[string]int, len(a.Shape.Columns))}
+	plan := &Plan{rel: a.Shape, index: make(map[string]int, len(a.Shape.Columns)), types: columnTypesOf(a.Shape)}
 	for i, c := range a.Shape.Columns {
 		plan.index[c.Name] = i
 	}
@@ -79,7 +79,7 @@ func (f *fanout) answered(t *pendingTemplate, a Answer, view *rowView) []string 
 			column, known := view.plan.index[p.name]
 			p.missing = !known
 			if known {
-				p.column, p.form = column, formOf(a.Shape.Columns[column].TypeOID)
+				p.column, p.typ = column, view.plan.types[column]
 			}
 		}
 	}

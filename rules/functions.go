@@ -4,10 +4,12 @@ import (
 	"crypto/md5"
 	"crypto/sha1"
 	"crypto/sha256"
+	"encoding/base64"
 	"encoding/hex"
 	"errors"
 	"fmt"
 	"strings"
+	"unicode/utf8"
 
 	"cel.dev/cel-go/cel"
 	"cel.dev/cel-go/common/types"
@@ -20,13 +22,15 @@ import (
 func textFunctions() map[string]func(string) (string, error) {
 	out := map[string]func(string) (string, error){"rawpath": rawPath, "rawquery": rawQuery}
 	for name, f := range map[string]func(string) string{
-		"lower":   strings.ToLower,
-		"upper":   strings.ToUpper,
-		"md5":     func(s string) string { h := md5.Sum([]byte(s)); return hex.EncodeToString(h[:]) },
-		"sha1":    func(s string) string { h := sha1.Sum([]byte(s)); return hex.EncodeToString(h[:]) },
-		"sha256":  func(s string) string { h := sha256.Sum256([]byte(s)); return hex.EncodeToString(h[:]) },
-		"hashtag": func(s string) string { return "{" + s + "}" },
-		"urlpath": urlPath, "formquery": formQuery,
+		"lower":     strings.ToLower,
+		"upper":     strings.ToUpper,
+		"md5":       func(s string) string { h := md5.Sum([]byte(s)); return hex.EncodeToString(h[:]) },
+		"sha1":      func(s string) string { h := sha1.Sum([]byte(s)); return hex.EncodeToString(h[:]) },
+		"sha256":    func(s string) string { h := sha256.Sum256([]byte(s)); return hex.EncodeToString(h[:]) },
+		"base64":    func(s string) string { return base64.StdEncoding.EncodeToString([]byte(s)) },
+		"base64url": func(s string) string { return base64.RawURLEncoding.EncodeToString([]byte(s)) },
+		"hashtag":   func(s string) string { return "{" + s + "}" },
+		"urlpath":   urlPath, "formquery": formQuery,
 	} {
 		out[name] = func(s string) (string, error) { return f(s), nil }
 	}
@@ -35,10 +39,17 @@ func textFunctions() map[string]func(string) (string, error) {
 
 // The names that expressions are rewritten to; no source text can spell them.
 const (
-	textFunction   = "@text"   // @text(row, "x"): a column in its text form
+	textFunction   = "@text"   // @text(row, "x"): a column in its text form, of an array a list
+	printFunction  = "@print"  // @print(row, "x"): the same, but of an array as PostgreSQL prints it
 	atFunction     = "@at"     // @at(x, key): x.key or x[key], and NULL of a NULL
 	stringFunction = "@string" // string(x) in the one text form
 	strictPrefix   = "@null:"  // f(...), and NULL where an argument is NULL
+
+	typedFunction   = "@typed"   // @typed(row, "x"): a column to compare as SQL does
+	elementFunction = "@element" // @element(t, row, "x"): the same of an element of the array x
+	sameFunction    = "@same"    // a == b
+	orderFunction   = "@order"   // less than, equal to or greater than 0, as a is to b
+	amongFunction   = "@member"  // x in list
 )
 
 // strictFunctions are those of CEL that give NULL for a NULL in a template, as
@@ -76,13 +87,20 @@ func functionOptions(base *cel.Env) ([]cel.EnvOption, error) {
 	}
 	opts := []cel.EnvOption{
 		cel.Function(textFunction, cel.Overload("column_text", dyn(2), cel.DynType, cel.BinaryBinding(columnText))),
+		cel.Function(printFunction, cel.Overload("column_print", dyn(2), cel.DynType, cel.BinaryBinding(columnPrint))),
 		cel.Function(atFunction, cel.Overload("at_path", dyn(2), cel.DynType, cel.BinaryBinding(atPath))),
+		cel.Function(typedFunction, cel.Overload("typed_column", dyn(2), cel.DynType, cel.BinaryBinding(columnTyped))),
+		cel.Function(elementFunction, cel.Overload("typed_element", dyn(3), cel.DynType, cel.FunctionBinding(elementTyped))),
+		cel.Function(sameFunction, cel.Overload("sql_same", dyn(2), cel.BoolType, cel.BinaryBinding(sameAs))),
+		cel.Function(orderFunction, cel.Overload("sql_order", dyn(2), cel.IntType, cel.BinaryBinding(orderOf))),
+		cel.Function(amongFunction, cel.Overload("sql_member", dyn(2), cel.BoolType, cel.BinaryBinding(amongOf))),
 		cel.Function(stringFunction, cel.Overload("string_text", dyn(1), cel.DynType,
 			cel.UnaryBinding(onText(func(s string) (string, error) { return s, nil })))),
 	}
 	for name, f := range textFunctions() {
 		opts = append(opts, cel.Function(name, cel.Overload("text_"+name, dyn(1), cel.DynType, cel.UnaryBinding(onText(f)))))
 	}
+	opts = append(opts, cel.Function(padFunction, cel.Overload("text_rpad", []*cel.Type{cel.DynType, cel.IntType}, cel.DynType, cel.BinaryBinding(padText))))
 	declared := base.Functions()
 	for _, name := range strictFunctions() {
 		bindings, err := declared[name].Bindings()
@@ -118,6 +136,20 @@ func onText(f func(string) (string, error)) func(ref.Val) ref.Val {
 	}
 }
 
+// padFunction is rpad(text, length), as SQL has it for texts that are not longer: it gives a char(n)
+// its blanks back.
+const padFunction = "rpad"
+
+func padText(v, length ref.Val) ref.Val {
+	n, ok := length.(types.Int)
+	if !ok || n > maxText {
+		return types.WrapErr(fmt.Errorf("rpad() takes a length of at most %d", maxText))
+	}
+	return onText(func(s string) (string, error) {
+		return s + strings.Repeat(" ", max(0, int(n)-utf8.RuneCountInString(s))), nil
+	})(v)
+}
+
 // columnText is @text's run time.
 func columnText(row, name ref.Val) ref.Val {
 	view, ok1 := row.(*rowView)
@@ -125,7 +157,17 @@ func columnText(row, name ref.Val) ref.Val {
 	if !ok1 || !ok2 {
 		return types.WrapErr(errors.New("want a column of the row"))
 	}
-	return view.text(column)
+	return view.text(column, false)
+}
+
+// columnPrint is @print's run time.
+func columnPrint(row, name ref.Val) ref.Val {
+	view, ok1 := row.(*rowView)
+	column, ok2 := name.(types.String)
+	if !ok1 || !ok2 {
+		return types.WrapErr(errors.New("want a column of the row"))
+	}
+	return view.text(column, true)
 }
 
 // atPath is @at's run time. A NULL has only NULLs in it, as in SQL; what

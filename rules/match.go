@@ -77,7 +77,7 @@ func (e *expression) run(vars *activation) (out ref.Val, err error) {
 }
 
 // onlyNotCarried reports whether every cause is something that the stream did
-// not carry: a column, or a path of a JSON document.
+// not carry: a column, a path of a JSON document, or how SQL would compare two values.
 func onlyNotCarried(err error) bool {
 	if joined, ok := err.(interface{ Unwrap() []error }); ok {
 		for _, e := range joined.Unwrap() {
@@ -89,5 +89,5 @@ func onlyNotCarried(err error) bool {
 	}
 	var column *errNotCarried
 	var path *errMissingPath
-	return errors.As(err, &column) || errors.As(err, &path)
+	return errors.As(err, &column) || errors.As(err, &path) || errors.Is(err, errUndecided)
 }

@@ -26,6 +26,9 @@ type Need struct {
 	// is purged when a row is updated: an expression in a template reads it. What
 	// is copied as it stands is too long for a key long before.
 	Large bool
+	// Copied reports that a template copies it as it stands when a row is updated. An array may
+	// be large although each of its elements is short.
+	Copied bool
 }
 
 // Needs lists the columns that rules with an exact table read, by rule and then in the order of
@@ -60,6 +63,7 @@ func (r *Rule) needs(table Table) []Need {
 				out[i].Old = out[i].Old || n.Old
 				out[i].HasUnknown = out[i].HasUnknown && n.HasUnknown
 				out[i].Large = out[i].Large || n.Large
+				out[i].Copied = out[i].Copied || n.Copied
 				return
 			}
 		}
@@ -85,7 +89,7 @@ func (r *Rule) needs(table Table) []Need {
 	for kind := range r.values {
 		for _, t := range r.values[kind] {
 			for _, c := range t.reads() {
-				add(Need{Line: t.line, Column: c.name, Old: c.image != newImage && oldRows, HasUnknown: r.namesUnknown(t), Large: c.computed && r.ops[cdc.Update]})
+				add(Need{Line: t.line, Column: c.name, Old: c.image != newImage && oldRows, HasUnknown: r.namesUnknown(t), Large: c.computed && r.ops[cdc.Update], Copied: !c.computed && r.ops[cdc.Update]})
 			}
 		}
 	}

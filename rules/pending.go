@@ -59,7 +59,7 @@ func (p *Plan) bindLookup(r *Rule, l *Lookup, read func(string) (int, bool), exp
 		bt.max = maxArgument
 		if len(bt.parts) == 1 {
 			// A lone column goes back as it came: the server reads what it printed.
-			bt.parts[0].form = asIs
+			bt.parts[0].typ = nil
 		}
 		b.each = b.each || bt.each
 		b.args = append(b.args, bt)

@@ -1,6 +1,7 @@
 package rules
 
 import (
+	"maps"
 	"slices"
 	"strings"
 
@@ -10,10 +11,10 @@ import (
 
 // rewrite gives an expression whose types are checked the meaning that it has
 // beyond CEL's: a column whose text is asked for gives the text that a template
-// would copy, what could make far more of a row than there is has a bound, and in
+// would copy, columns are compared as SQL compares their types, what could make far more of a row than there is has a bound, and in
 // a template NULLs pass through functions and JSON paths.
 func (r *resolver) rewrite(tree *celast.AST, template bool) {
-	w := &rewriter{resolver: r, template: template, strict: map[string]bool{}, texts: textFunctions(), accumulators: map[string]bool{}}
+	w := &rewriter{resolver: r, template: template, strict: map[string]bool{}, texts: textFunctions(), accumulators: map[string]bool{}, elements: map[string]celast.Expr{}}
 	for _, name := range strictFunctions() {
 		w.strict[name] = template || amplifies(name)
 	}
@@ -38,6 +39,8 @@ type rewriter struct {
 	strict       map[string]bool
 	texts        map[string]func(string) (string, error)
 	accumulators map[string]bool
+	// elements are the variables of loops over a column, each with the column.
+	elements map[string]celast.Expr
 }
 
 func (w *rewriter) isCall(e celast.Expr, function string) bool {
@@ -119,7 +122,13 @@ func (w *rewriter) call(e celast.Expr, c celast.CallExpr) {
 			args = append([]celast.Expr{c.Target()}, args...)
 		}
 	}
-	if name == "string" || w.texts[name] != nil {
+	if name == "string" && len(args) == 1 {
+		if row, column, ok := w.column(args[0]); ok {
+			e.SetKindCase(w.factory.NewCall(e.ID(), printFunction, row, column))
+			return
+		}
+	}
+	if name == "string" || name == padFunction || w.texts[name] != nil {
 		for _, x := range args {
 			w.asText(x)
 		}
@@ -131,6 +140,9 @@ func (w *rewriter) call(e celast.Expr, c celast.CallExpr) {
 		if x.Kind() != celast.IdentKind { // an identifier has nothing to rewrite
 			w.walk(x)
 		}
+	}
+	if w.compares(e, name, args) {
+		return
 	}
 	switch {
 	case name == "string" && len(args) == 1 && (w.template || w.isCall(args[0], textFunction)):
@@ -173,6 +185,82 @@ func (w *rewriter) formatted(args []celast.Expr) {
 	}
 }
 
+// comparedBy are the operators that compare, with what they are of @order's result.
+var comparedBy = map[string]string{"_==_": "", "_!=_": "", "@in": "", "_<_": "_<_", "_<=_": "_<=_", "_>_": "_>_", "_>=_": "_>=_"}
+
+// compares makes an operator with a column on one side compare as SQL does.
+func (w *rewriter) compares(e celast.Expr, name string, args []celast.Expr) bool {
+	order, is := comparedBy[name]
+	if !is || len(args) != 2 {
+		return false
+	}
+	left, ok1 := w.operand(args[0])
+	right, ok2 := w.operand(args[1])
+	if name == "@in" && args[1].Kind() == celast.ListKind {
+		elements := slices.Clone(args[1].AsList().Elements())
+		for i := range elements {
+			var typed bool
+			elements[i], typed = w.operand(elements[i])
+			ok2 = ok2 || typed
+		}
+		right = w.factory.NewList(w.id(), elements, nil)
+	}
+	if !ok1 && !ok2 {
+		return false
+	}
+	call := func(function string) celast.Expr { return w.factory.NewCall(w.id(), function, left, right) }
+	switch {
+	case name == "_==_":
+		e.SetKindCase(call(sameFunction))
+	case name == "_!=_":
+		e.SetKindCase(w.factory.NewCall(e.ID(), "!_", call(sameFunction)))
+	case name == "@in":
+		e.SetKindCase(call(amongFunction))
+	default:
+		e.SetKindCase(w.factory.NewCall(e.ID(), order, call(orderFunction), w.factory.NewLiteral(w.id(), types.Int(0))))
+	}
+	return true
+}
+
+// operand is a side of a comparison: a column, or an element of one, is given its type.
+func (w *rewriter) operand(e celast.Expr) (operand celast.Expr, typed bool) {
+	if row, column, ok := w.column(e); ok {
+		return w.factory.NewCall(w.id(), typedFunction, row, column), true
+	}
+	if e.Kind() == celast.IdentKind {
+		if array, ok := w.elements[e.AsIdent()]; ok {
+			row, column, _ := w.column(array)
+			return w.factory.NewCall(w.id(), elementFunction, e, row, column), true
+		}
+	}
+	if e.Kind() == celast.CallKind && len(e.AsCall().Args()) == 2 {
+		// An element by its index.
+		if name := e.AsCall().FunctionName(); name == "_[_]" || name == atFunction {
+			if row, column, ok := w.column(e.AsCall().Args()[0]); ok {
+				return w.factory.NewCall(w.id(), elementFunction, e, row, column), true
+			}
+		}
+	}
+	return e, false
+}
+
+// column takes a read of a column apart.
+func (w *rewriter) column(e celast.Expr) (row, column celast.Expr, ok bool) {
+	switch e.Kind() {
+	case celast.SelectKind:
+		if s := e.AsSelect(); !s.IsTestOnly() && w.isRow(s.Operand()) {
+			return w.factory.CopyExpr(s.Operand()), w.factory.NewLiteral(w.id(), types.String(s.FieldName())), true
+		}
+	case celast.CallKind:
+		if c := e.AsCall(); c.FunctionName() == "_[_]" && len(c.Args()) == 2 && w.isRow(c.Args()[0]) {
+			if name, ok := constantString(c.Args()[1]); ok {
+				return w.factory.CopyExpr(c.Args()[0]), w.factory.NewLiteral(w.id(), types.String(name)), true
+			}
+		}
+	}
+	return nil, nil, false
+}
+
 func (w *rewriter) comprehension(c celast.ComprehensionExpr) {
 	w.walk(c.IterRange())
 	w.walk(c.AccuInit())
@@ -183,12 +271,18 @@ func (w *rewriter) comprehension(c celast.ComprehensionExpr) {
 	for _, n := range names {
 		w.bound[n]++
 	}
-	was := w.accumulators[c.AccuVar()]
+	was, outer := w.accumulators[c.AccuVar()], maps.Clone(w.elements)
 	w.accumulators[c.AccuVar()] = true
+	for _, n := range names {
+		delete(w.elements, n)
+	}
+	if _, _, column := w.column(c.IterRange()); column && !c.HasIterVar2() {
+		w.elements[c.IterVar()] = c.IterRange()
+	}
 	w.walk(c.LoopCondition())
 	w.walk(c.LoopStep())
 	w.walk(c.Result())
-	w.accumulators[c.AccuVar()] = was
+	w.accumulators[c.AccuVar()], w.elements = was, outer
 	for _, n := range names {
 		w.bound[n]--
 	}

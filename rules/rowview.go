@@ -62,13 +62,14 @@ func (v *rowView) Find(key ref.Val) (ref.Val, bool) {
 		return v.notCarried(string(name)), false
 	}
 	if v.cache[i] == nil {
-		v.cache[i] = celValue(v.row[i], v.plan.rel.Columns[i].TypeOID)
+		v.cache[i] = celValue(v.row[i], v.plan.types[i])
 	}
 	return v.cache[i], true
 }
 
-// text is a column in the form in which a template copies it.
-func (v *rowView) text(column types.String) ref.Val {
+// text is a column in the form in which a template copies it. Of an array that is the list of its
+// elements'; or, if printed is set, the text that PostgreSQL prints.
+func (v *rowView) text(column types.String, printed bool) ref.Val {
 	i, ok := v.plan.index[string(column)]
 	if !ok || i >= len(v.row) || !v.row[i].Known() {
 		return v.notCarried(string(column))
@@ -76,7 +77,10 @@ func (v *rowView) text(column types.String) ref.Val {
 	if v.row[i].Kind == cdc.Null {
 		return types.NullValue
 	}
-	return types.String(appendText(nil, v.row[i].Data, formOf(v.plan.rel.Columns[i].TypeOID)))
+	if t := v.plan.types[i]; t.elem != nil && !printed {
+		return arrayTexts(v.row[i].Data, t)
+	}
+	return types.String(appendText(nil, v.row[i].Data, v.plan.types[i].form))
 }
 
 // differs tells whether any of the columns has another value in after. A side

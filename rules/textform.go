@@ -1,5 +1,7 @@
 package rules
 
+import "bytes"
+
 // form is how a column's PostgreSQL text becomes the text in a value. There is
 // one form per type, the same wherever a value is built.
 type form uint8
@@ -9,6 +11,9 @@ const (
 	boolForm
 	byteaForm
 	timestamptzForm
+	// charForm is without the blanks that fill a char(n) up: SQL ignores them wherever it
+	// computes with the value.
+	charForm
 )
 
 func formOf(oid uint32) form {
@@ -19,6 +24,8 @@ func formOf(oid uint32) form {
 		return byteaForm
 	case oidTimestamptz:
 		return timestamptzForm
+	case oidBpchar:
+		return charForm
 	}
 	return asIs
 }
@@ -37,11 +44,15 @@ func appendText(dst, text []byte, f form) []byte {
 		if len(text) >= 2 && text[0] == '\\' && text[1] == 'x' {
 			return append(dst, text[2:]...)
 		}
+	case charForm:
+		return append(dst, withoutBlanks(text)...)
 	case timestamptzForm:
 		return appendTimestamp(dst, text)
 	}
 	return append(dst, text...)
 }
+
+func withoutBlanks(text []byte) []byte { return bytes.TrimRight(text, " ") }
 
 // appendTimestamp turns 2026-11-20 12:00:00.5+00, PostgreSQL's ISO style under
 // TimeZone=UTC, into 2026-11-20T12:00:00.500000Z. What has no RFC 3339 form

@@ -35,7 +35,7 @@ func textOf(v ref.Val) (string, error) {
 	case traits.Mapper:
 		return "", errNoText
 	case traits.Lister:
-		return "", errors.New("a list in a list has no text form")
+		return "", errors.New("a list has no text form here; take its elements, as in tags.map(t, lower(t))")
 	}
 	if err, ok := v.(*types.Err); ok {
 		return "", err

@@ -150,6 +150,8 @@ type typeChecker struct {
 	// columns are the nodes that are columns, compared those whose operands are.
 	columns  map[int64]CatalogColumn
 	compared []celast.Expr
+	// texts are the calls of functions that take a text form.
+	texts []celast.Expr
 }
 
 func (c *typeChecker) place(node int64) strictyaml.Pos {
@@ -190,11 +192,14 @@ func (c *typeChecker) standIn(factory celast.ExprFactory) {
 				e.SetKindCase(factory.NewLiteral(e.ID(), types.True))
 				return
 			}
-			e.SetKindCase(factory.NewIdent(e.ID(), columnType(column.OID)))
+			e.SetKindCase(factory.NewIdent(e.ID(), standInFor(column.DataType())))
 			return
 		}
 		if e.Kind() != celast.CallKind {
 			return
+		}
+		if _, text := textFunctions()[e.AsCall().FunctionName()]; text && len(e.AsCall().Args()) == 1 {
+			c.texts = append(c.texts, e)
 		}
 		function := map[string]string{"_==_": typedEqual, "_!=_": typedEqual, "@in": typedAmong, "_?_:_": typedChoice}[e.AsCall().FunctionName()]
 		if function == "" {
@@ -222,6 +227,13 @@ func (c *typeChecker) compare(checked *cel.Ast) bool {
 		}
 		if !fits {
 			c.refuse(e.ID(), c.place(e.ID()), fmt.Sprintf("found no matching overload for '%s' applied to '(%s, %s)'", call.FunctionName(), left, right))
+			ok = false
+		}
+	}
+	for _, e := range c.texts {
+		function := e.AsCall().FunctionName()
+		if of(e.AsCall().Args()[0]).Kind() == types.ListKind {
+			c.refuse(e.ID(), c.place(e.ID()), fmt.Sprintf("%s() takes a text and not a list; write it for each element, like {tags.map(t, %s(t))}", function, function))
 			ok = false
 		}
 	}

@@ -42,7 +42,10 @@ func TestTypedConditions(t *testing.T) {
 		`data.n > 7 && data.s == "x" && data.list.exists(x, x == id)`: "", `data == null`: "", `data.live`: "", `data`: "",
 		`at > timestamp("2026-11-20T00:00:00Z")`: "", `day.getFullYear() == 2026`: "", `at - day > duration("1h")`: "", `live`: "", `!live && live == true`: "",
 		`(live ? price : id) > 5`: "", `(live ? id : slug) == "x"`: "", `int(stars) > 3`: "", `string(id) == "7"`: "", `lower(id) == "7"`: "", `dyn(id) == "7"`: "",
-		`tags == "{a}"`: "", `u == "a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11"`: "", `data.list.map(x, x + 1).size() > 0`: "", `"%d".format([id]) == "7"`: "", `[id, 7].exists_one(x, x == 7)`: "",
+		`tags == "{a}"`: `'_==_' applied to '(list(string), string)'; tags is text[], here a list (string)`,
+		`"a" in tags && tags[0] == "a" && size(tags) > 1 && tags.exists(t, t.startsWith("a")) && changed(tags)`: ``,
+		`7 in tags`:          `'@in' applied to '(int, list(string))'; tags is text[], here a list (string)`,
+		`lower(tags) == "a"`: `lower() takes a text and not a list; write it for each element, like {tags.map(t, lower(t))}; tags is text[], here a list (string)`, `u == "a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11"`: "", `data.list.map(x, x + 1).size() > 0`: "", `"%d".format([id]) == "7"`: "", `[id, 7].exists_one(x, x == 7)`: "",
 		`{"a": 1}[slug] == 1`: "", `row[slug] == 1`: "",
 
 		`row.price > "x"`:       `4:22: rule "a": when: found no matching overload for '_>_' applied to '(double, string)'; price is numeric(12,2), here double`,
@@ -138,13 +141,13 @@ func TestCatalogChangesNothing(t *testing.T) {
 	})
 }
 
-// What columnType says of a type is what celValue makes of its values.
+// What standInFor says of a type is what celValue makes of its values.
 func TestColumnTypesAreThoseOfValues(t *testing.T) {
 	for oid, text := range map[uint32]string{
 		oidBool: "t", oidInt2: "1", oidInt4: "1", oidInt8: "1", oidFloat4: "1.5", oidFloat8: "NaN", oidNumeric: "1.50", oidTimestamptz: "2026-11-20 12:00:00+00",
 		oidTimestamp: "2026-11-20 12:00:00", oidDate: "2026-11-20", 25: "a", oidBytea: `\x00`, 2950: "u", 0: "red", 1083: "12:00:00", 1186: "1 day", 790: "$1", 1007: "{1}",
 	} {
-		v := celValue(cdc.Value{Kind: cdc.Text, Data: []byte(text)}, oid)
-		require.Equal(t, columnTypes()[columnType(oid)].TypeName(), v.Type().TypeName(), "%d", oid)
+		v := celValue(cdc.Value{Kind: cdc.Text, Data: []byte(text)}, newColumnType(cdc.BuiltinType(oid)))
+		require.Equal(t, columnTypes()[standInFor(cdc.BuiltinType(oid))].TypeName(), v.Type().TypeName(), "%d", oid)
 	}
 }

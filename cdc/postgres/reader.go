@@ -298,7 +298,7 @@ func (r *Reader) Follow(ctx context.Context, conn net.Conn, in io.Reader, start 
 	r.opts.Board.Advance(watermark.Mark{Stage: watermark.Received}, start.Start)
 	s := &session{
 		start: start, conn: conn, board: r.opts.Board, handler: h, beat: r.beat,
-		urgent: make(chan struct{}, 1), decoder: pgoutput.NewDecoder(), xids: widener{newest: newestXID}, gap: r.tableGap, described: r.described, text: &r.text,
+		urgent: make(chan struct{}, 1), decoder: pgoutput.NewDecoder(), xids: widener{newest: newestXID}, gap: r.tableGap, described: r.described, text: &r.text, types: newSessionTypes(r.cfg.Connect),
 		streams: make(map[uint64]*streamed),
 	}
 	return r.stream(ctx, s, newReceiver(conn, in))

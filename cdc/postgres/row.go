@@ -79,6 +79,11 @@ func (c Config) relation(ctx context.Context, tx pgx.Tx, info *TableInfo) (rel *
 	}); err != nil {
 		return nil, "", fmt.Errorf("read the columns of %s: %w", info.Table, err)
 	}
+	for i := range rel.Columns {
+		if col, found := info.Column(rel.Columns[i].Name); found {
+			rel.Columns[i].Type = &col.DataType
+		}
+	}
 	from = quote(info.Schema, info.Name)
 	if !partitioned {
 		from = "ONLY " + from

@@ -200,7 +200,7 @@ func (r *Reader) compare(watch Watch, tables []listed, options string, different
 			c.missing = append(c.missing, t.Table)
 		default:
 			if t.Lacking != "" {
-				c.problems = append(c.problems, problemOf((&TableInfo{Table: t.Table, Lacking: t.Lacking, publication: r.cfg.Publication}).IdentityFault(), t.Table))
+				c.problems = append(c.problems, problemOf((&TableInfo{Table: t.Table, Lacking: t.Lacking}).IdentityFault(), t.Table))
 			}
 			c.known[t.Table] = t.published
 			if w.known != nil && (!known || before != t.published || w.options != options) && (known || w.last.has(t.Table)) {

@@ -19,7 +19,7 @@ func catalogOf(infos map[cdc.Table]*postgres.TableInfo) *rules.Catalog {
 		t := rules.CatalogTable{Table: info.Table, Identity: info.Identity, Index: info.IdentityIndex}
 		for _, col := range info.Columns {
 			t.Columns = append(t.Columns, rules.CatalogColumn{
-				Name: col.Name, Type: col.Type, OID: col.OID, NotNull: col.NotNull, Identity: col.Identity, Toastable: col.Toastable,
+				Name: col.Name, Type: col.Type, Base: col.Base, OID: col.DataType.OID, Enum: enum(&col.DataType), NotNull: col.NotNull, Identity: col.Identity, Toastable: col.Toastable,
 				Generated: col.Generated && !col.Carried,
 			})
 		}
@@ -27,6 +27,9 @@ func catalogOf(infos map[cdc.Table]*postgres.TableInfo) *rules.Catalog {
 	}
 	return rules.NewCatalog(tables)
 }
+
+// enum reports that values, or the elements of arrays, are labels of an enum.
+func enum(t *cdc.DataType) bool { return t.Enum || t.Elem != nil && enum(t.Elem) }
 
 // LiveCatalog reads from the database what there is to know of the tables. One
 // that does not exist is an error.

@@ -33,9 +33,9 @@ func (c *checker) prove(set *rules.Set, catalog *rules.Catalog, identities func(
 					return fmt.Errorf("%s:%d: rule %q purges by the old %s of %s, which replica identity %s does not carry, so a change of it leaves the old entry in the cache; %s",
 						n.File, n.Line, n.Rule, n.Column, name, table.Identity, offer)
 				})
-			case n.Large && col.Toastable && !col.Identity:
+			case large(n, col) && !col.Identity:
 				found = append(found, func(offer string) error {
-					return fmt.Errorf("%s:%d: rule %q computes with the new %s of %s (%s), of which PostgreSQL sends no value over about 2 kB with an UPDATE that leaves it as it was, "+
+					return fmt.Errorf("%s:%d: rule %q reads the new %s of %s (%s), of which PostgreSQL sends no value over about 2 kB with an UPDATE that leaves it as it was, "+
 						"unless the replica identity carries it, and %s does not; %s",
 						n.File, n.Line, n.Rule, n.Column, name, col.Type, table.Identity, offer)
 				})
@@ -53,12 +53,17 @@ func (c *checker) prove(set *rules.Set, catalog *rules.Catalog, identities func(
 	}
 }
 
+// large reports that an update may leave out a value that a template needs.
+func large(n rules.Need, col rules.CatalogColumn) bool {
+	return (n.Large || n.Copied && col.IsArray()) && col.Toastable
+}
+
 // offer says what can be done, for all rules of the table together.
 func (c *checker) offer(table *rules.CatalogTable, needs []rules.Need, identities func(cdc.Table) (*postgres.Identities, error)) (string, bool) {
 	var columns []string
 	for _, n := range needs {
 		col, _ := table.Column(n.Column)
-		if lost := !n.When && !n.HasUnknown; (lost || col.Identity) && (n.Old || n.Large && col.Toastable) && !slices.Contains(columns, n.Column) {
+		if lost := !n.When && !n.HasUnknown; (lost || col.Identity) && (n.Old || large(n, col)) && !slices.Contains(columns, n.Column) {
 			columns = append(columns, n.Column)
 		}
 	}
@@ -73,10 +78,7 @@ func (c *checker) offer(table *rules.CatalogTable, needs []rules.Need, identitie
 	}
 	offer := with.Offer(columns)
 	last := "(b)"
-	switch {
-	case offer == "":
-		return "give the rule an unknown:, something coarser to purge instead", true
-	case strings.Contains(offer, "(b)"):
+	if strings.Contains(offer, "(b)") {
 		last = "(c)"
 	}
 	return fmt.Sprintf("one of, cheapest first: %s %s an unknown: in the rule, something coarser to purge instead", offer, last), true

@@ -31,7 +31,8 @@ func Unfit(set *rules.Set, tables map[cdc.Table]*postgres.TableInfo) []postgres.
 		}
 		if info.Differing != "" {
 			out = append(out, postgres.Problem{Tables: []cdc.Table{t}, Rules: rulesOf(set, t), Unread: true, Text: fmt.Sprintf(
-				"%s; ALTER TABLE %s REPLICA IDENTITY %s", info.DifferingText(), info.Differing, info.DifferingIdentity)})
+				"partition %s of %s has another replica identity than the root (%s), so old rows of it are misread; ALTER TABLE %s REPLICA IDENTITY %s",
+				info.Differing, t, info.Identity, info.Differing, info.Identity)})
 		}
 	}
 	for l, where := range found {

@@ -18,9 +18,6 @@ type Table struct {
 	Foreign     []Foreign
 	Identity    cdc.Identity
 	Partitioned bool
-	// FullFails reports that identity FULL would make UPDATE and DELETE of the published table
-	// fail, because of generated columns.
-	FullFails bool
 	// Trouble says why the table cannot be watched, empty if it can; Fix is the
 	// SQL that would help, if any, in lines.
 	Trouble string
@@ -36,6 +33,8 @@ type Column struct {
 	Carried bool
 	// Generated columns are not in the log at all.
 	Generated bool
+	// Labels is set for an array whose elements name something, such as tags.
+	Labels bool
 }
 
 // Foreign is a reference of Columns to Referenced of the parent, whose primary

@@ -48,6 +48,7 @@ func (d *drafter) rule(t *Table) (*rule, *leftOut) {
 	}
 	key, why := t.key()
 	parents, notes := d.parents(t)
+	parents = append(parents, d.labels(t)...)
 	if why != "" {
 		return without(why, t.FullSQL())
 	}
@@ -184,6 +185,24 @@ func (d *drafter) parents(t *Table) (out []parent, notes []string) {
 		out = append(out, p)
 	}
 	return out, notes
+}
+
+// labels are the arrays of a table: each element is something that has a list of rows.
+func (d *drafter) labels(t *Table) (out []parent) {
+	for _, c := range t.Columns {
+		if !c.Labels || c.Generated || slices.Contains(t.Key, c.Name) {
+			continue
+		}
+		p := parent{word: singular(slug(c.Name)), columns: []Column{c}, lists: d.names.rules[t.Table]}
+		for _, word := range d.names.words {
+			if word == p.word {
+				p.word = d.names.words[t.Table] + "_" + p.word
+				break
+			}
+		}
+		out = append(out, p)
+	}
+	return out
 }
 
 // inOrder puts the columns into the order of the parent's key, so that all

@@ -96,7 +96,10 @@ func (l *loader) relation(t cdc.Table, rows ...row) *cdc.Relation {
 		}
 	}
 	for i := range rel.Columns {
-		if rel.Columns[i].TypeOID == 0 {
+		switch rel.Columns[i].TypeOID {
+		case oidAnyArray:
+			rel.Columns[i].TypeOID = cdc.BuiltinArray(oidText)
+		case 0:
 			rel.Columns[i].TypeOID = oidText
 		}
 	}
@@ -105,11 +108,19 @@ func (l *loader) relation(t cdc.Table, rows ...row) *cdc.Relation {
 
 // common is the type of a column with values of two.
 func common(a, b uint32) (oid uint32, ok bool) {
+	if isArray(a) && isArray(b) {
+		elem, ok := common(elementOf(a), elementOf(b))
+		return arrayOf(elem), ok
+	}
 	number := func(oid uint32) bool { return oid == oidInt8 || oid == oidNumeric || oid == oidFloat8 }
 	switch {
 	case a == b || b == 0:
 		return a, true
 	case a == 0:
+		return b, true
+	case isArray(a) && b == oidText || a == oidJSONB && isArray(b):
+		return a, true // an array as PostgreSQL prints it; a list in JSON
+	case a == oidText && isArray(b) || isArray(a) && b == oidJSONB:
 		return b, true
 	case number(a) && number(b) && (a == oidFloat8 || b == oidFloat8):
 		return oidFloat8, true
@@ -126,7 +137,14 @@ func (l *loader) tuple(rel *cdc.Relation, r row) cdc.Tuple {
 	}
 	out := make(cdc.Tuple, len(rel.Columns))
 	for _, e := range r {
-		out[rel.Index(e.Key)] = l.datum(e.Value).value
+		i := rel.Index(e.Key)
+		if e.Value.Kind == strictyaml.Sequence && rel.Columns[i].TypeOID == oidJSONB {
+			var b bytes.Buffer
+			l.json(&b, e.Value)
+			out[i] = cdc.Value{Kind: cdc.Text, Data: b.Bytes()}
+			continue
+		}
+		out[i] = l.datum(e.Value).value
 	}
 	return out
 }

@@ -2,6 +2,7 @@ package rulestest
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"regexp"
 	"strconv"
@@ -17,8 +18,9 @@ type typ struct {
 	oid uint32
 	// mods are the numbers in parentheses: numeric(12,2).
 	mods []int
-	// elem is the type of an array's elements.
-	elem *typ
+	// elem is the type of an array's elements, delimiter what PostgreSQL prints between them.
+	elem      *typ
+	delimiter byte
 }
 
 // More type OIDs as in PostgreSQL's pg_type.dat.
@@ -48,25 +50,14 @@ const (
 	oidUUID        = 2950
 )
 
-// elementOID finds the type of an array's elements by its name, which is all that
-// a catalog has of it. Those of other types are texts.
-func elementOID(name string) uint32 {
-	return map[string]uint32{
-		"boolean": oidBool, "bytea": oidBytea, "bigint": oidInt8, "smallint": oidInt2, "integer": oidInt4, "text": oidText, "oid": oidOID,
-		"json": oidJSON, "jsonb": oidJSONB, "real": oidFloat4, "double precision": oidFloat8, "numeric": oidNumeric, "character": oidBpchar, "character varying": oidVarchar,
-		"date": oidDate, "time without time zone": oidTime, "time with time zone": oidTimetz, "timestamp without time zone": oidTimestamp,
-		"timestamp with time zone": oidTimestamptz, "interval": oidInterval, "uuid": oidUUID, "inet": oidInet, "cidr": oidCIDR, "macaddr": oidMacaddr,
-	}[name]
-}
-
 var modsForm = regexp.MustCompile(` ?\(([0-9]+)(?:,(-?[0-9]+))?\)`)
 
 // typeOf reads a column's type.
 func typeOf(c rules.CatalogColumn) typ {
-	name := c.Type
+	name := c.BaseType()
 	if of, array := strings.CutSuffix(name, "[]"); array {
-		elem := typeOf(rules.CatalogColumn{Type: of, OID: elementOID(modsForm.ReplaceAllString(of, ""))})
-		return typ{oid: c.OID, elem: &elem}
+		elem := typeOf(rules.CatalogColumn{Type: of, OID: cdc.PrintedOID(of)})
+		return typ{oid: c.OID, elem: &elem, delimiter: c.DataType().Delimiter}
 	}
 	t := typ{oid: c.OID}
 	if m := modsForm.FindStringSubmatch(name); m != nil {
@@ -107,16 +98,12 @@ func (l *loader) textOf(n *strictyaml.Node, t typ) (string, error) {
 		}
 		return jsonColumn(text, t.oid == oidJSONB)
 	case n.Kind == strictyaml.Sequence && t.elem != nil:
-		return l.array(n, *t.elem)
+		return l.array(n, t)
 	case n.Kind != strictyaml.Scalar:
 		return "", errors.New("it has no lists or mappings")
 	}
 	if t.elem != nil {
-		text := l.text(n)
-		if !strings.HasPrefix(text, "{") && !strings.HasPrefix(text, "[") || !strings.HasSuffix(text, "}") {
-			return "", errors.New("write a list, or the array as PostgreSQL prints it, like '{1,2}'")
-		}
-		return text, nil
+		return arrayText(l.text(n), t)
 	}
 	if convert := converter(t.oid); convert != nil {
 		if !n.Quoted && doubtful.MatchString(n.Text) {
@@ -126,6 +113,28 @@ func (l *loader) textOf(n *strictyaml.Node, t typ) (string, error) {
 		return convert(n.Text, t.mods)
 	}
 	return l.text(n), nil
+}
+
+// arrayText reads an array in PostgreSQL's own form.
+func arrayText(text string, t typ) (string, error) {
+	var wrong error
+	text, err := rules.RewriteArray(text, t.delimiter, func(element string) (string, error) {
+		var err error
+		switch convert := converter(t.elem.oid); {
+		case t.elem.elem != nil:
+			element, err = arrayText(element, *t.elem)
+		case t.elem.oid == oidJSON || t.elem.oid == oidJSONB:
+			element, err = jsonColumn(element, t.elem.oid == oidJSONB)
+		case convert != nil:
+			element, err = convert(element, t.elem.mods)
+		}
+		wrong = cmp.Or(wrong, err)
+		return element, nil
+	})
+	if err != nil {
+		return "", errors.New("write a list, or the array as PostgreSQL prints it, like '{1,2}'")
+	}
+	return text, wrong
 }
 
 // converter is nil for a type whose values are texts like others: enums, domains,

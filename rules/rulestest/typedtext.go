@@ -3,10 +3,10 @@ package rulestest
 import (
 	"errors"
 	"fmt"
-	"regexp"
 	"strings"
 	"unicode/utf8"
 
+	"github.com/walpurge/walpurge/rules"
 	"github.com/walpurge/walpurge/rules/strictyaml"
 )
 
@@ -56,27 +56,24 @@ func bitText(text string, mods []int, exact bool) (string, error) {
 	return text, nil
 }
 
-// array writes a list as PostgreSQL prints arrays (array_out): elements that hold
-// punctuation, blanks or nothing, and the word NULL, are quoted.
-func (l *loader) array(n *strictyaml.Node, elem typ) (string, error) {
+// array writes a list as PostgreSQL prints arrays.
+func (l *loader) array(n *strictyaml.Node, t typ) (string, error) {
 	texts := make([]string, len(n.Items))
 	for i, item := range n.Items {
 		var err error
-		switch item.Kind {
-		case strictyaml.Null:
+		switch {
+		case item.Kind == strictyaml.Null:
 			texts[i] = "NULL"
 			continue
-		case strictyaml.Sequence:
-			texts[i], err = l.array(item, elem)
+		case item.Kind == strictyaml.Sequence && t.elem.elem == nil:
+			texts[i], err = l.array(item, t)
 		default:
-			texts[i], err = l.textOf(item, elem)
-			if plain := regexp.MustCompile(`^[^{}",\\\s]+$`); !plain.MatchString(texts[i]) || strings.EqualFold(texts[i], "NULL") {
-				texts[i] = `"` + strings.NewReplacer(`\`, `\\`, `"`, `\"`).Replace(texts[i]) + `"`
-			}
+			texts[i], err = l.textOf(item, *t.elem)
+			texts[i] = rules.ArrayElement(texts[i], t.delimiter)
 		}
 		if err != nil {
 			return "", err
 		}
 	}
-	return "{" + strings.Join(texts, ",") + "}", nil
+	return "{" + strings.Join(texts, string(t.delimiter)) + "}", nil
 }

@@ -31,9 +31,23 @@ func typeName(oid uint32) string {
 	case oidText:
 		return "a text"
 	case oidJSONB:
-		return "a list or mapping"
+		return "a mapping"
+	}
+	if isArray(oid) {
+		return "a list"
 	}
 	return "a number"
+}
+
+// isArray reports a guess that is an array.
+func isArray(oid uint32) bool { return oid == oidAnyArray || cdc.BuiltinType(oid).Elem != nil }
+
+// elementOf is the type of an array's elements, 0 where nothing says it.
+func elementOf(oid uint32) uint32 {
+	if t := cdc.BuiltinType(oid); t.Elem != nil {
+		return t.Elem.OID
+	}
+	return 0
 }
 
 // datum is a value and the type that its spelling suggests; 0 for NULL.
@@ -73,7 +87,13 @@ func (l *loader) datum(n *strictyaml.Node) datum {
 	switch n.Kind {
 	case strictyaml.Null:
 		return datum{value: cdc.Value{Kind: cdc.Null}}
-	case strictyaml.Sequence, strictyaml.Mapping:
+	case strictyaml.Sequence:
+		if elem, ok := l.elements(n); ok {
+			s, _ := l.array(n, typ{elem: &typ{oid: elem}, delimiter: ','}) // it holds nothing that an array cannot
+			return text(s, arrayOf(elem))
+		}
+		fallthrough
+	case strictyaml.Mapping:
 		var b bytes.Buffer
 		l.json(&b, n)
 		return text(b.String(), oidJSONB)
@@ -89,6 +109,38 @@ func (l *loader) datum(n *strictyaml.Node) datum {
 		return text(s, 0) // refused; of no type, so that nothing follows from it
 	}
 	return text(s, oidText)
+}
+
+// oidAnyArray is the guess for a list whose elements say nothing of their type.
+const oidAnyArray = 2277
+
+func arrayOf(elem uint32) uint32 {
+	if elem == 0 {
+		return oidAnyArray
+	}
+	return cdc.BuiltinArray(elem)
+}
+
+// elements guesses the type of a list's elements, of nested lists too. A list with a mapping in it,
+// or with values of several types, is no array but JSON.
+func (l *loader) elements(n *strictyaml.Node) (elem uint32, ok bool) {
+	for _, item := range n.Items {
+		var oid uint32
+		switch item.Kind {
+		case strictyaml.Mapping:
+			return 0, false
+		case strictyaml.Sequence:
+			if oid, ok = l.elements(item); !ok {
+				return 0, false
+			}
+		default:
+			oid = (&loader{file: l.file}).datum(item).oid
+		}
+		if elem, ok = common(elem, oid); !ok {
+			return 0, false
+		}
+	}
+	return elem, true
 }
 
 func isBool(n *strictyaml.Node) bool {
