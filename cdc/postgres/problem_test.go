@@ -137,6 +137,33 @@ func TestUnfitTablesAreFound(t *testing.T) {
 	over(items)
 }
 
+// TestTableComesBackWhileNoDaemonRuns: a table that was away when a daemon looked last is changed
+// under another name, and is back when the next one starts.
+func TestTableComesBackWhileNoDaemonRuns(t *testing.T) {
+	t.Parallel()
+	s := newServer(t)
+	s.memory = &kept{}
+	r := s.run(&sinkhole{}, Streaming)
+	require.Empty(t, r.compared(t))
+	s.exec("ALTER TABLE items RENAME TO away")
+	require.Len(t, r.compared(t), 1)
+	r.end(t)
+	s.exec("INSERT INTO away VALUES (0)")
+	s.exec("ALTER TABLE away RENAME TO items")
+	r = s.run(&sinkhole{}, Streaming)
+	require.Empty(t, r.compared(t))
+	gap, _ := r.gap(t, 0)
+	require.Equal(t, []cdc.Table{items}, gap.Tables)
+	r.end(t)
+	r = s.run(&sinkhole{}, Streaming)
+	require.Empty(t, r.compared(t))
+	s.exec("INSERT INTO items VALUES (1)")
+	eventually(t, 20*time.Second, func() bool { r.mu.Lock(); defer r.mu.Unlock(); return r.ids["1"] == 1 }, "changes come")
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	require.Empty(t, r.gaps, "that is announced once")
+}
+
 // TestPublicationProblemsNameTheirTables: what is wrong with one table is no problem of
 // another.
 func TestPublicationProblemsNameTheirTables(t *testing.T) {

@@ -203,7 +203,8 @@ func (r *Reader) compare(watch Watch, tables []listed, options string, different
 				c.problems = append(c.problems, problemOf((&TableInfo{Table: t.Table, Lacking: t.Lacking}).IdentityFault(), t.Table))
 			}
 			c.known[t.Table] = t.published
-			if w.known != nil && (!known || before != t.published || w.options != options) && (known || w.last.has(t.Table)) {
+			// What is not known may be new to the rules only; after a start it may have been away.
+			if w.known != nil && (!known || before != t.published || w.options != options) && (known || w.done == 0 || w.last.has(t.Table)) {
 				c.changed(cdc.TablePublished, t.Table)
 			}
 			for _, d := range different[t.Table] {
