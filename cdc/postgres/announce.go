@@ -26,6 +26,8 @@ type announcement struct {
 	Tables      []cdc.Table      `json:"tables,omitempty"`
 	Causes      []cdc.TableCause `json:"causes,omitempty"`
 	Nonce       string           `json:"nonce,omitempty"`
+	// Again marks the second announcement of tables that were published, which has a nonce.
+	Again bool `json:"again,omitempty"`
 }
 
 // announce has the step write its tables into the log in its own transaction.

@@ -95,7 +95,8 @@ var errServerEnding = errors.New("the server is shutting down")
 // errServerEnding when the server, whose replication connection still lives,
 // takes no new connection; whoever could confirm had a second by then. It returns
 // errPublicationGone when there is no publication to read through any more, and
-// errRetained when the slot holds back more than it may.
+// errRetained when the slot holds back more than it may, and errReconnect when the walsender must be
+// replaced.
 func (h *heartbeat) run(ctx context.Context, start cdc.Position) error {
 	for {
 		err := h.serve(ctx, start)
@@ -105,7 +106,7 @@ func (h *heartbeat) run(ctx context.Context, start cdc.Position) error {
 		if sqlState(err) == codeCannotConnectNow {
 			return errServerEnding
 		}
-		if errors.Is(err, errPublicationGone) || errors.Is(err, errRetained) {
+		if errors.Is(err, errPublicationGone) || errors.Is(err, errRetained) || errors.Is(err, errReconnect) {
 			return err
 		}
 		h.conditions.At(heartbeatLost).Observe("err", err, "attempts", condition.Sum(1))

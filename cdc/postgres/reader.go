@@ -59,6 +59,9 @@ type Reader struct {
 	// the session.
 	leapt cdc.GapReason
 	whole whole
+	// reconnect is for servers of which staysUnpublished holds.
+	reconnect        reconnect
+	staysUnpublished func(version int) bool
 	// failures belong to the session.
 	failures failures
 	// unconverted says for how long sessions go without conversion to UTF-8, text is
@@ -94,7 +97,7 @@ type State struct {
 
 // NewReader returns a reader that does nothing until Run.
 func NewReader(cfg Config, opts Options) *Reader {
-	r := &Reader{cfg: cfg, opts: opts, leaps: newLeaps(), conditions: condition.NewLog(opts.Logger)}
+	r := &Reader{cfg: cfg, opts: opts, leaps: newLeaps(), staysUnpublished: staysUnpublished, conditions: condition.NewLog(opts.Logger)}
 	r.syncNames, r.confirm = newSyncNames(r.conditions), usualConfirmation
 	r.beat = newHeartbeat(cfg, opts.Board, r.conditions, r.syncNames, r.look)
 	r.enter(Connecting, nil)
@@ -186,7 +189,7 @@ func (r *Reader) Run(ctx context.Context, h Handler) error {
 		case errors.As(err, &busy):
 			r.waitForSlot(err)
 			backoff, leaping = minBackoff*4, nil
-		case errors.Is(err, errLeap) || errors.Is(err, errRetained) || errors.Is(err, errConvertible) || errors.Is(err, errSkipped):
+		case errors.Is(err, errLeap) || errors.Is(err, errRetained) || errors.Is(err, errConvertible) || errors.Is(err, errSkipped) || errors.Is(err, errReconnect):
 			r.enter(Connecting, err)
 			backoff = minBackoff
 		default:
@@ -259,6 +262,7 @@ func (r *Reader) session(ctx context.Context, h Handler, streamed *bool) error {
 		return r.explainStart(err)
 	}
 	*streamed = true
+	r.reconnect.began(prepared.Start.LSN)
 	if r.turnBegan.IsZero() {
 		r.streams(prepared.Start, cfg.Streaming)
 	} else {

@@ -28,6 +28,8 @@ type seen struct {
 	Unread []cdc.Table `json:"unread,omitempty"`
 	// Described is what the tables contained, as shape.Pack writes it. Older versions have none.
 	Described []byte `json:"described,omitempty"`
+	// Reconnect are tables for which the session must be replaced, see reconnect.
+	Reconnect []cdc.Table `json:"reconnect,omitempty"`
 	// Nonce marks the announcements of this memory.
 	Nonce string `json:"nonce,omitempty"`
 }
@@ -67,6 +69,9 @@ func (r *Reader) recall(ctx context.Context) error {
 	if s.Nonce != "" {
 		r.watching.nonce = s.Nonce
 	}
+	if len(s.Reconnect) > 0 {
+		r.reconnect.published(s.Reconnect, nil, true)
+	}
 	// Descriptions that cannot be read are as if there were none.
 	described, _ := shape.Unpack(s.Described)
 	r.watching.described = make(map[uint32]*description, len(described))
@@ -84,7 +89,7 @@ func (r *Reader) remember(ctx context.Context) error {
 		return nil
 	}
 	r.watching.mu.Lock()
-	s := seen{Publication: r.cfg.Publication, Options: r.watching.options, Unread: r.watching.unread, Nonce: r.watching.nonce}
+	s := seen{Publication: r.cfg.Publication, Options: r.watching.options, Unread: r.watching.unread, Nonce: r.watching.nonce, Reconnect: r.reconnect.now().tables}
 	if r.watching.known != nil {
 		s.Tables = make([]stays, 0, len(r.watching.known))
 	}

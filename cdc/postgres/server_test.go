@@ -27,6 +27,8 @@ type server struct {
 	// watches is what the rules watch; the table items if it is empty.
 	watches Watch
 	memory  Memory
+	// staysUnpublished replaces that of the reader, unless it is nil.
+	staysUnpublished func(version int) bool
 	// bridge is Options.BridgeGaps.
 	bridge bool
 	// grace is Options.StopGrace; 5 seconds if it is 0.
@@ -226,6 +228,9 @@ func (s *server) runHandler(h *sinkhole, handler Handler, until Phase) *running 
 		Board:     h.board, Confirm: watermark.ConfirmSynced, Logger: slog.New(slog.NewTextHandler(out, nil)),
 		Watch: s.watch, Memory: s.memory, BridgeGaps: s.bridge,
 	})
+	if s.staysUnpublished != nil {
+		r.staysUnpublished = s.staysUnpublished
+	}
 	if s.confirm != nil {
 		r.confirm = *s.confirm
 	}

@@ -53,6 +53,14 @@ func (r *Reader) tableGap(ctx context.Context, tx *cdc.Txn, content []byte) (cdc
 	if gap.Open, err = writers(ctx, conn, oids, tx.XID); err != nil {
 		return gap, err
 	}
+	version, err := serverVersion(ctx, conn)
+	if err != nil {
+		return gap, err
+	}
+	if again := a.Again && r.watching.wrote(a.Nonce); !again && len(gap.Tables) > 0 && r.staysUnpublished(version) {
+		r.reconnect.published(gap.Tables, gap.Open, false)
+		return gap, r.remember(ctx)
+	}
 	return gap, nil
 }
 

@@ -90,6 +90,9 @@ func (r *Reader) look(ctx context.Context, conn *pgx.Conn) error {
 	if err := r.recall(ctx); err != nil {
 		return err
 	}
+	if err := r.stepReconnect(ctx, conn); err != nil {
+		return err
+	}
 	watch := r.opts.Watch()
 	options, faults, err := r.cfg.publication(ctx, conn)
 	if err != nil {
@@ -271,6 +274,11 @@ func (r *Reader) announceTables(ctx context.Context, conn *pgx.Conn, changes []t
 	}
 	slices.SortFunc(a.Tables, compareTables)
 	a.Tables = slices.Compact(a.Tables)
+	return r.announceMessage(ctx, conn, a)
+}
+
+// announceMessage writes an announcement with the reader's nonce.
+func (r *Reader) announceMessage(ctx context.Context, conn *pgx.Conn, a announcement) error {
 	r.watching.mu.Lock()
 	if r.watching.nonce == "" {
 		r.watching.nonce = rand.Text()

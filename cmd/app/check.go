@@ -150,6 +150,11 @@ func (c *checker) database(ctx context.Context, cfg *config.Config, set *rules.S
 	if note != "" {
 		c.findings = append(c.findings, Finding{Note: true, Text: note})
 	}
+	note, err = cfg.Postgres.MinorNote(ctx, conn)
+	c.add(false, err)
+	if note != "" {
+		c.findings = append(c.findings, Finding{Note: true, Text: note})
+	}
 	for _, err := range replicaFaults(ctx, cfg) {
 		c.add(false, err)
 	}
