@@ -8,6 +8,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
 	"github.com/stretchr/testify/require"
 
 	"github.com/walpurge/walpurge/router/stream/embedded"
@@ -49,5 +51,51 @@ func TestExternalServer(t *testing.T) {
 	d = r.start()
 	d.wait(r.lsn(), 30*time.Second)
 	require.Empty(t, r.held("product:1"))
+	d.term()
+}
+
+// TestTheStreamIsLost: somebody deletes the stream while the daemon runs, and a server comes back empty. The
+// daemon opens the pipeline again, and flushes.
+func TestTheStreamIsLost(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, rigOptions{})
+	listen := freeAddr(t)
+	serve := func(dir string) *embedded.Server {
+		server, err := embedded.Start(embedded.Config{Dir: filepath.Join(r.dir, dir), Listen: listen, TokenFile: r.path("token"), MaxStore: 4 << 30}, slog.New(slog.DiscardHandler))
+		require.NoError(t, err)
+		return server
+	}
+	server := serve("nats")
+	r.extra = fmt.Sprintf("nats: {url: 'nats://%s@%s', replicas: 1}", edgeToken, listen)
+	d := r.start()
+	d.wait(r.lsn(), 30*time.Second)
+	purges := func(id int) {
+		t.Helper()
+		r.exec(fmt.Sprintf("INSERT INTO products (id, slug) VALUES (%[1]d, 's%[1]d')", id))
+		r.fill([]string{fmt.Sprintf("product:%d", id)})
+		r.exec(fmt.Sprintf("UPDATE products SET name = 'b' WHERE id = %d", id))
+		eventually(t, 60*time.Second, func() bool { return len(r.held(fmt.Sprintf("product:%d", id))) == 0 }, "purged")
+	}
+	purges(1)
+	r.fill([]string{"product:77"}) // was purged by a message that is lost now, for all that anyone knows
+
+	nc, err := nats.Connect("nats://" + edgeToken + "@" + listen)
+	require.NoError(t, err)
+	js, err := jetstream.New(nc)
+	require.NoError(t, err)
+	require.NoError(t, js.DeleteStream(t.Context(), "walpurge_app"))
+	nc.Close()
+	eventually(t, 60*time.Second, func() bool { return len(r.held("product:77")) == 0 }, "the sinks are flushed")
+	d.untilStreaming()
+	purges(2)
+
+	r.fill([]string{"product:77"})
+	server.Close()
+	server = serve("empty")
+	t.Cleanup(server.Close)
+	eventually(t, 60*time.Second, func() bool { return len(r.held("product:77")) == 0 }, "the sinks are flushed again")
+	d.untilStreaming()
+	purges(3)
+	d.wait(r.lsn(), 60*time.Second)
 	d.term()
 }

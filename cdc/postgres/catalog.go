@@ -21,18 +21,24 @@ type TableInfo struct {
 	// Usable reports that PostgreSQL can identify rows of the table: without
 	// it, publishing the table makes the application's UPDATE and DELETE fail.
 	Usable bool
-	// Lacking names the table itself or the partition that makes it unusable.
+	// Lacking names the table itself or the partition that makes it unusable. A reason other than
+	// a missing identity follows the name: see IdentityFault.
 	Lacking string
-	// Published reports that the pipeline's publication holds the table.
-	Published bool
+	// Published reports that the pipeline's publication, which may not exist, holds the table.
+	Published   bool
+	publication string
 	// Root is set for a partition: rules watch the root.
 	Root string
 	// Owned reports that the connection's role may do what the owner may.
 	Owned bool
-	// Differing names a partition whose replica identity is not the root's:
-	// the stream describes its old rows by the root's identity, so they would be
-	// misread. It is empty if there is none.
-	Differing string
+	// Differing names a partition whose replica identity lacks columns of the root's, so that old
+	// rows of it do not carry them. It is empty if there is none. DifferingIdentity is the identity
+	// that the partition needs, as SQL.
+	Differing, DifferingIdentity string
+	// Partitioned, and names of one of the partitions whose changes PostgreSQL does not log here:
+	// an unlogged one, a foreign table. They are empty if there is none.
+	Partitioned               bool
+	UnloggedLeaf, ForeignLeaf string
 	// IdentityIndex names the index of identity USING INDEX.
 	IdentityIndex string
 }
@@ -41,7 +47,7 @@ type TableInfo struct {
 type ColumnInfo struct {
 	Name string
 	Type string
-	// Identity reports that old rows carry the column.
+	// Identity reports that old rows carry the column, wherever they lie.
 	Identity bool
 	OID      uint32
 	// Base is the type below domains, as format_type prints it; empty where there are none.
@@ -68,35 +74,85 @@ func (t *TableInfo) Column(name string) (ColumnInfo, bool) {
 	return t.Columns[i], true
 }
 
+// DifferingText says what is wrong with the partition Differing.
+func (t *TableInfo) DifferingText() string {
+	return fmt.Sprintf("partition %s of %s has another replica identity than the root (%s), so old rows of it lack columns, which count as unknown", t.Differing, t.Table, t.Identity)
+}
+
 // The server looks for an identity at the table that the row lies in, so every
 // partition must have one. A deferrable index never serves as one, and columns
 // that an index merely includes are not part of it.
 const (
-	// leavesLateral are the partitions of c that hold rows, none for a plain table.
-	leavesLateral = `LATERAL (SELECT ARRAY(SELECT t.relid::oid FROM pg_partition_tree(c.oid) t WHERE t.isleaf AND t.relid <> c.oid) AS oids) leaves`
+	// leavesLateral are the partitions of c that hold rows, none for a plain table; away are those
+	// whose rows are in another database. They need no identity.
+	leavesLateral = `LATERAL (SELECT coalesce(array_agg(k.oid) FILTER (WHERE k.relkind <> 'f'), '{}') AS oids,
+         coalesce(array_agg(k.oid) FILTER (WHERE k.relkind = 'f'), '{}') AS away
+       FROM pg_partition_tree(c.oid) t JOIN pg_class k ON k.oid = t.relid WHERE t.isleaf AND t.relid <> c.oid) leaves`
 
-	// lackingExpr names c itself or the partition that makes c unusable.
-	lackingExpr = `coalesce((SELECT min(regexp_replace(l.oid::regclass::text, '^public\.', '')) FROM pg_class l
-       WHERE l.oid = ANY (leaves.oids || c.oid) AND (l.oid <> c.oid OR c.relkind = 'r' OR leaves.oids = '{}')
-       AND l.relreplident <> 'f' AND NOT EXISTS (SELECT FROM pg_index i
-           WHERE i.indrelid = l.oid AND i.indisvalid AND i.indimmediate
-           AND (l.relreplident = 'd' AND i.indisprimary OR l.relreplident = 'i' AND i.indisreplident))), '')`
+	// identityIndex says of the index i that it is the identity of l.
+	identityIndex = `(l.relreplident = 'd' AND i.indisprimary OR l.relreplident = 'i' AND i.indisreplident)`
+	// identityColumn joins the columns a of the index i.
+	identityColumn = `pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = ANY ((i.indkey::int2[])[0:i.indnkeyatts - 1])`
+
+	// nameOf is the name of l as SQL takes it.
+	nameOf = `regexp_replace(l.oid::regclass::text, '^public\.', '')`
 )
 
+// The reasons in Lacking: since PostgreSQL 18 a publication can send generated columns, and then
+// the server refuses UPDATE and DELETE where it does not send one that old rows need.
+const (
+	lackingStored  = "\tstored"
+	lackingVirtual = "\tvirtual"
+	// lackingKey: there is no identity, and FULL would be of no use.
+	lackingKey = "\tkey"
+)
+
+// fullFails says of l that its old rows cannot be published whole, by the publication or at all.
+const fullFails = `(current_setting('server_version_num')::int >= 180000 AND EXISTS (SELECT FROM pg_attribute a
+         WHERE a.attrelid = l.oid AND a.attnum > 0 AND NOT a.attisdropped AND (a.attgenerated = 'v' OR a.attgenerated = 's' AND NOT g.sent)))`
+
+// lackingExpr names c itself or the partition that makes c unusable; publication is a parameter.
+func lackingExpr(publication string) string {
+	return `coalesce((SELECT min(` + nameOf + ` || w.why) FROM pg_class l, LATERAL (SELECT CASE
+         WHEN l.relreplident <> 'f' AND NOT EXISTS (SELECT FROM pg_index i
+           WHERE i.indrelid = l.oid AND i.indisvalid AND i.indimmediate AND ` + identityIndex + `) THEN CASE WHEN ` + fullFails + ` THEN E'` + lackingKey + `' ELSE '' END
+         WHEN current_setting('server_version_num')::int < 180000 THEN NULL
+         WHEN l.relreplident = 'f' THEN
+           CASE WHEN NOT ` + fullFails + ` THEN NULL
+             WHEN EXISTS (SELECT FROM pg_attribute a WHERE a.attrelid = l.oid AND a.attnum > 0 AND a.attgenerated = 'v') THEN E'` + lackingVirtual + `' ELSE E'` + lackingStored + `' END
+         WHEN NOT g.sent AND EXISTS (SELECT FROM pg_index i JOIN ` + identityColumn + ` WHERE i.indrelid = l.oid AND ` + identityIndex + ` AND a.attgenerated <> ''
+           AND NOT EXISTS (SELECT FROM pg_publication p JOIN pg_publication_rel r ON r.prpubid = p.oid JOIN pg_attribute ra ON ra.attrelid = c.oid
+             WHERE p.pubname = ` + publication + ` AND r.prrelid = c.oid AND ra.attname = a.attname AND ra.attnum::text = ANY (string_to_array(translate(to_jsonb(r)->>'prattrs', '[],', ''), ' ')))) THEN E'` + lackingStored + `' END AS why,
+         g.sent FROM (SELECT coalesce((SELECT to_jsonb(p)->>'pubgencols' = 's' FROM pg_publication p WHERE p.pubname = ` + publication + `), false) AS sent) g) w
+       WHERE l.oid = ANY (leaves.oids || c.oid) AND (l.oid <> c.oid OR c.relkind = 'r' OR leaves.oids = '{}' AND leaves.away = '{}')
+       AND w.why IS NOT NULL), '')`
+}
+
 // tableQuery reads many tables at once, by their place in the parameters.
-const tableQuery = `
+var tableQuery = `
 WITH member AS MATERIALIZED (SELECT g.relid FROM pg_publication p, LATERAL pg_get_publication_tables(p.pubname) g WHERE p.pubname = $3)
 SELECT w.place, c.oid, c.relkind::text, c.relpersistence::text, c.relreplident::text,
        coalesce((SELECT rn.nspname || '.' || r.relname FROM pg_class r JOIN pg_namespace rn ON rn.oid = r.relnamespace
                  WHERE r.oid = pg_partition_root(c.oid) AND c.relispartition), ''),
        pg_has_role(c.relowner, 'USAGE'),
-       c.oid IN (SELECT relid FROM member), ` + lackingExpr + `,
-       coalesce((SELECT min(regexp_replace(l.oid::regclass::text, '^public\.', '')) FROM pg_class l
-                 WHERE l.oid = ANY (leaves.oids) AND l.relreplident NOT IN (c.relreplident, 'f')), ''),
+       c.oid IN (SELECT relid FROM member), ` + lackingExpr("$3") + `, coalesce(differing.name, ''), coalesce(differing.needs, ''),
        coalesce((SELECT x.relname::text FROM pg_index i JOIN pg_class x ON x.oid = i.indexrelid
-                 WHERE i.indrelid = c.oid AND i.indisreplident AND c.relreplident = 'i'), '')
+                 WHERE i.indrelid = c.oid AND i.indisreplident AND c.relreplident = 'i'), ''),
+       coalesce((SELECT min(` + nameOf + `) FROM pg_class l WHERE l.oid = ANY (leaves.oids) AND l.relpersistence = 'u'), ''),
+       coalesce((SELECT min(` + nameOf + `) FROM pg_class l WHERE l.oid = ANY (leaves.away)), '')
 FROM unnest($1::text[], $2::text[]) WITH ORDINALITY w (schema, name, place)
-JOIN pg_namespace n ON n.nspname = w.schema JOIN pg_class c ON c.relnamespace = n.oid AND c.relname = w.name, ` + leavesLateral
+JOIN pg_namespace n ON n.nspname = w.schema JOIN pg_class c ON c.relnamespace = n.oid AND c.relname = w.name, ` + leavesLateral + `
+LEFT JOIN LATERAL (
+  SELECT ` + nameOf + ` AS name, CASE c.relreplident WHEN 'd' THEN 'DEFAULT' WHEN 'i' THEN
+           coalesce((SELECT 'USING INDEX ' || quote_ident(x.relname) FROM pg_index r JOIN pg_index i ON pg_partition_root(i.indexrelid) = r.indexrelid
+             JOIN pg_class x ON x.oid = i.indexrelid WHERE r.indrelid = c.oid AND r.indisreplident AND i.indrelid = l.oid), 'FULL') ELSE 'FULL' END AS needs
+  FROM pg_class l WHERE l.oid = ANY (leaves.oids) AND CASE
+    WHEN l.relreplident = 'f' OR l.relreplident = 'd' AND c.relreplident = 'd' THEN false -- a primary key of the root is that of its partitions
+    WHEN c.relreplident = 'f' THEN true
+    ELSE EXISTS (SELECT FROM pg_index ri JOIN pg_attribute ra ON ra.attrelid = ri.indrelid AND ra.attnum = ANY ((ri.indkey::int2[])[0:ri.indnkeyatts - 1])
+      WHERE ri.indrelid = c.oid AND (c.relreplident = 'd' AND ri.indisprimary OR c.relreplident = 'i' AND ri.indisreplident)
+      AND NOT EXISTS (SELECT FROM pg_index i JOIN ` + identityColumn + ` WHERE i.indrelid = l.oid AND ` + identityIndex + ` AND a.attname = ra.attname)) END
+  ORDER BY 1 LIMIT 1) differing ON true`
 
 // A value is moved out of a row that is larger than about 2 kB (src/include/access/
 // heaptoast.h, TOAST_TUPLE_THRESHOLD): so one can be that may be larger than that
@@ -104,11 +160,15 @@ JOIN pg_namespace n ON n.nspname = w.schema JOIN pg_class c ON c.relnamespace = 
 // 8 kB of them. In a very wide row shorter values may be moved as well.
 const columnQuery = `
 WITH listed AS MATERIALIZED ( -- attnames is there since PostgreSQL 15
-  SELECT p.schemaname, p.tablename, to_jsonb(p)->'attnames' AS names FROM pg_publication_tables p WHERE p.pubname = $2)
+  SELECT p.schemaname, p.tablename, to_jsonb(p)->'attnames' AS names FROM pg_publication_tables p WHERE p.pubname = $2),
+carried AS MATERIALIZED ( -- what old rows carry: columns of every partition's identity that is not FULL
+  SELECT c.oid, NOT EXISTS (SELECT FROM pg_class l WHERE l.oid = ANY (h.oids) AND l.relreplident <> 'f') AS whole,
+         ARRAY(SELECT a.attname FROM pg_class l JOIN pg_index i ON i.indrelid = l.oid AND ` + identityIndex + ` JOIN ` + identityColumn + `
+           WHERE l.oid = ANY (h.oids) AND l.relreplident <> 'f' GROUP BY a.attname
+           HAVING count(DISTINCT l.oid) = (SELECT count(*) FROM pg_class l WHERE l.oid = ANY (h.oids) AND l.relreplident <> 'f')) AS names
+  FROM pg_class c, ` + leavesLateral + `, LATERAL (SELECT CASE leaves.oids WHEN '{}' THEN ARRAY[c.oid] ELSE leaves.oids END AS oids) h WHERE c.oid = ANY ($1))
 SELECT a.attrelid, a.attname, regexp_replace(format_type(a.atttypid, a.atttypmod), '^public\.', ''),
-       c.relreplident = 'f' OR EXISTS (SELECT FROM pg_index i
-           WHERE i.indrelid = c.oid AND a.attnum = ANY ((i.indkey::int2[])[0:i.indnkeyatts - 1])
-           AND (c.relreplident = 'd' AND i.indisprimary OR c.relreplident = 'i' AND i.indisreplident)),
+       carried.whole OR a.attname = ANY (carried.names),
        a.atttypid, a.attnotnull,
        a.attstorage IN ('x', 'e')
            AND (b.base NOT IN ('bpchar'::regtype, 'varchar'::regtype) OR b.mod < 0 OR (b.mod - 4) * pg_encoding_max_length(d.encoding) > 2000)
@@ -118,7 +178,7 @@ SELECT a.attrelid, a.attname, regexp_replace(format_type(a.atttypid, a.atttypmod
        -- right about generated columns since they can be published at all
        coalesce(listed.names ? a.attname, a.attgenerated = '')
            AND (a.attgenerated = '' OR current_setting('server_version_num')::int >= 180000)
-FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid JOIN pg_namespace n ON n.oid = c.relnamespace
+FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid JOIN pg_namespace n ON n.oid = c.relnamespace JOIN carried ON carried.oid = c.oid
 LEFT JOIN listed ON listed.schemaname = n.nspname AND listed.tablename = c.relname
 JOIN pg_type t ON t.oid = a.atttypid JOIN pg_database d ON d.datname = current_database(),
 LATERAL (SELECT CASE t.typtype WHEN 'd' THEN t.typbasetype ELSE t.oid END AS base,
@@ -142,14 +202,15 @@ func Inspect(ctx context.Context, conn *pgx.Conn, publication string, tables []c
 	var oid uint32
 	var kind, persistence, identity string
 	var info TableInfo
-	_, err = pgx.ForEachRow(rows, []any{&place, &oid, &kind, &persistence, &identity, &info.Root, &info.Owned, &info.Published, &info.Lacking, &info.Differing, &info.IdentityIndex}, func() error {
+	_, err = pgx.ForEachRow(rows, []any{&place, &oid, &kind, &persistence, &identity, &info.Root, &info.Owned, &info.Published, &info.Lacking, &info.Differing, &info.DifferingIdentity, &info.IdentityIndex, &info.UnloggedLeaf, &info.ForeignLeaf}, func() error {
 		one := info
 		one.Table = tables[place-1]
 		there[place-1] = true
 		if errs[place-1] = unwatchable(one.Table, kind, persistence); errs[place-1] != nil {
 			return nil
 		}
-		one.Usable = one.Lacking == ""
+		one.publication = publication
+		one.Usable, one.Partitioned = one.Lacking == "", kind == "p"
 		one.Identity = cdc.Identity(identity[0])
 		found[one.Table], byOID[oid] = &one, &one
 		return nil

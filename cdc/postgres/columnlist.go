@@ -46,14 +46,17 @@ func contains(all, some []string) bool {
 }
 
 // An identity counts wherever rows lie, since the server looks for it there. What is
-// generated cannot be listed, except, from PostgreSQL 18 on, what is stored.
+// generated cannot be listed, except, from PostgreSQL 18 on, what is stored: before, a list
+// makes UPDATE and DELETE fail where a generated column belongs to the identity.
 const columnListQuery = `
 SELECT w.place, r.oid IS NOT NULL,
   coalesce((SELECT array_agg(a.attname::text ORDER BY a.attnum) FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attnum = ANY (r.prattrs::int2[])), '{}'),
-  EXISTS (SELECT FROM pg_class l WHERE l.oid = ANY (leaves.oids || c.oid) AND l.relreplident = 'f'),
+  EXISTS (SELECT FROM pg_class l WHERE l.oid = ANY (leaves.oids || c.oid) AND (l.relreplident = 'f'
+    OR current_setting('server_version_num')::int < 180000 AND EXISTS (SELECT FROM pg_index i JOIN ` + identityColumn + `
+      WHERE i.indrelid = l.oid AND ` + identityIndex + ` AND a.attgenerated <> ''))),
   ARRAY(SELECT DISTINCT a.attname::text FROM pg_class l
-    JOIN pg_index i ON i.indrelid = l.oid AND (l.relreplident = 'd' AND i.indisprimary OR l.relreplident = 'i' AND i.indisreplident)
-    JOIN pg_attribute a ON a.attrelid = l.oid AND a.attnum = ANY ((i.indkey::int2[])[0:i.indnkeyatts - 1])
+    JOIN pg_index i ON i.indrelid = l.oid AND ` + identityIndex + `
+    JOIN ` + identityColumn + `
     WHERE l.oid = ANY (leaves.oids || c.oid)),
   ARRAY(SELECT a.attname::text FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
     AND (a.attgenerated = '' OR a.attgenerated = 's' AND current_setting('server_version_num')::int >= 180000) ORDER BY a.attnum)
@@ -83,7 +86,7 @@ func (c Config) columnLists(ctx context.Context, conn *pgx.Conn, tables []cdc.Ta
 	}
 	var place int64
 	var l columnList
-	var full bool
+	var full bool // no list may leave out anything
 	var identity, columns []string
 	_, err = pgx.ForEachRow(rows, []any{&place, &l.Own, &l.Has, &full, &identity, &columns}, func() error {
 		t, one := tables[place-1], &columnList{Own: l.Own, Has: slices.Clone(l.Has)}

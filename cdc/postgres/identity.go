@@ -23,6 +23,8 @@ type Identities struct {
 	Indexes []IdentityIndex
 	// FreeName is a quoted name that no index has.
 	FreeName string
+	// FullFails reports that old rows cannot be published whole, because of generated columns.
+	FullFails bool
 	// RowBytes is the average size of a row as the planner knows it, 0 if it does
 	// not.
 	RowBytes int64
@@ -36,6 +38,8 @@ type IdentityColumn struct {
 	// Sortable reports that a unique index can hold its type sensibly, Large that
 	// it cannot hold each of its values: a btree takes no more than 2,704 bytes.
 	Sortable, Large bool
+	// Generated columns identify no row: they are not sent.
+	Generated bool
 }
 
 // IdentityIndex is a unique index.
@@ -54,7 +58,9 @@ SELECT c.oid, format('%I.%I', n.nspname, c.relname), c.relkind = 'p',
               LATERAL (SELECT left(c.relname, 50) || suffix AS f) x
             WHERE NOT EXISTS (SELECT FROM pg_class o WHERE o.relnamespace = c.relnamespace AND o.relname = f) ORDER BY i LIMIT 1), 'NAME'),
   coalesce((SELECT sum(w) FROM (SELECT max(s.avg_width) AS w FROM pg_stats s WHERE s.schemaname = $1 AND s.tablename = $2 GROUP BY s.attname) x),
-    CASE WHEN c.reltuples > 0 THEN c.relpages * current_setting('block_size')::bigint / c.reltuples END, 0)::bigint
+    CASE WHEN c.reltuples > 0 THEN c.relpages * current_setting('block_size')::bigint / c.reltuples END, 0)::bigint,
+  current_setting('server_version_num')::int >= 180000
+    AND EXISTS (SELECT FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated <> '')
 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = $1 AND c.relname = $2`
 
 	identityColumnsQuery = `
@@ -63,14 +69,14 @@ SELECT a.attname, quote_ident(a.attname), a.attnotnull,
   a.atttypid <> 'jsonb'::regtype AND t.typtype <> 'd' AND (t.typcategory IN ('A', 'E', 'R') OR EXISTS (SELECT FROM pg_opclass o JOIN pg_am m ON m.oid = o.opcmethod
     WHERE m.amname = 'btree' AND o.opcdefault AND (o.opcintype = t.oid OR t.oid = 'varchar'::regtype OR t.oid = 'cidr'::regtype)))
   OR t.typtype = 'd' AND t.typcategory IN ('B', 'D', 'I', 'N', 'S', 'T'),
-  a.attstorage IN ('x', 'e') AND (a.atttypmod < 0 OR a.atttypmod > 650)
+  a.attstorage IN ('x', 'e') AND (a.atttypmod < 0 OR a.atttypmod > 650), a.attgenerated <> ''
 FROM pg_attribute a JOIN pg_type t ON t.oid = a.atttypid
 WHERE a.attrelid = $1 AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum`
 
 	identityIndexesQuery = `
 SELECT quote_ident(x.relname), k.names
 FROM pg_index i JOIN pg_class x ON x.oid = i.indexrelid,
-LATERAL (SELECT array_agg(a.attname::text ORDER BY o) AS names, bool_and(a.attnotnull) AS sound
+LATERAL (SELECT array_agg(a.attname::text ORDER BY o) AS names, bool_and(a.attnotnull AND a.attgenerated = '') AS sound
          FROM unnest((i.indkey::int2[])[0:i.indnkeyatts - 1]) WITH ORDINALITY u(n, o) JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = u.n) k
 WHERE i.indrelid = $1 AND i.indisunique AND i.indisvalid AND i.indimmediate AND i.indpred IS NULL AND i.indexprs IS NULL AND k.sound
 ORDER BY i.indnkeyatts, x.relname`
@@ -80,7 +86,7 @@ ORDER BY i.indnkeyatts, x.relname`
 func InspectIdentities(ctx context.Context, conn *pgx.Conn, t cdc.Table) (*Identities, error) {
 	var oid uint32
 	out := &Identities{}
-	if err := conn.QueryRow(ctx, identityQuery, t.Schema, t.Name).Scan(&oid, &out.Table, &out.Partitioned, &out.FreeName, &out.RowBytes); err != nil {
+	if err := conn.QueryRow(ctx, identityQuery, t.Schema, t.Name).Scan(&oid, &out.Table, &out.Partitioned, &out.FreeName, &out.RowBytes, &out.FullFails); err != nil {
 		return nil, fmt.Errorf("read the sizes of %s: %w", t, err)
 	}
 	// A query that fails says so when its rows are collected.
@@ -97,9 +103,16 @@ func InspectIdentities(ctx context.Context, conn *pgx.Conn, t cdc.Table) (*Ident
 }
 
 // Offer says in one line how the table could get an identity that holds the
-// columns, as SQL, the cheapest way first. An index has the primary key too, for
-// whoever else reads the table's changes.
+// columns, as SQL, the cheapest way first, empty if it cannot. An index has the primary key too,
+// for others who read the table's changes.
 func (i *Identities) Offer(columns []string) string {
+	index := i.byIndex(columns)
+	if i.FullFails {
+		if index == "" {
+			return ""
+		}
+		return "(a) " + index
+	}
 	full := fmt.Sprintf("ALTER TABLE %s REPLICA IDENTITY FULL;", i.Table)
 	switch {
 	case i.Partitioned:
@@ -109,7 +122,7 @@ func (i *Identities) Offer(columns []string) string {
 	default:
 		full += " which adds the whole old row to the WAL of each UPDATE and DELETE"
 	}
-	if index := i.byIndex(columns); index != "" {
+	if index != "" {
 		return "(a) " + index + " (b) " + full
 	}
 	return "(a) " + full
@@ -126,7 +139,7 @@ func (i *Identities) byIndex(columns []string) string {
 		if !c.Primary && !slices.Contains(columns, c.Name) {
 			continue
 		}
-		if !c.Sortable {
+		if !c.Sortable || c.Generated {
 			return ""
 		}
 		columns = append(slices.Clone(columns), c.Name)

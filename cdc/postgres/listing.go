@@ -58,13 +58,15 @@ type published struct {
 
 // listQuery has every table that could be published: permanent, and no partition,
 // because rules watch the root. It is one pass over pg_class with index lookups.
-const listQuery = `
+var listQuery = `
 WITH p AS (SELECT oid, pubname FROM pg_publication WHERE pubname = $1),
 member AS MATERIALIZED (SELECT g.relid FROM p, LATERAL pg_get_publication_tables(p.pubname) g)
 SELECT n.nspname, c.relname, c.oid, coalesce((SELECT r.oid FROM pg_publication_rel r, p WHERE r.prrelid = c.oid AND r.prpubid = p.oid), 0),
-       c.oid IN (SELECT relid FROM member), pg_has_role(c.relowner, 'USAGE'), ` + lackingExpr + `,
+       c.oid IN (SELECT relid FROM member), pg_has_role(c.relowner, 'USAGE'), ` + lackingExpr("$1") + `,
        md5(concat_ws('|', c.relreplident::text, array_to_string(leaves.oids, ','),
          (SELECT string_agg(DISTINCT l.relreplident::text, '') FROM pg_class l WHERE l.oid = ANY (leaves.oids)),
+         (SELECT string_agg(concat(i.indexrelid, ':', i.indkey), ',' ORDER BY i.indexrelid) FROM pg_class l JOIN pg_index i ON i.indrelid = l.oid AND ` + identityIndex + `
+          WHERE l.oid = ANY (leaves.oids) AND (l.relreplident = 'i' OR NOT EXISTS (SELECT FROM pg_index r WHERE r.indrelid = c.oid AND r.indisprimary))),
          (SELECT string_agg(concat(a.attname, a.attgenerated), ',' ORDER BY a.attnum) FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped),
          (SELECT string_agg(concat(i.indexrelid, ':', i.indkey, i.indisreplident, i.indisprimary), ',' ORDER BY i.indexrelid) FROM pg_index i
           WHERE i.indrelid = c.oid AND (i.indisprimary OR i.indisreplident)),
@@ -167,7 +169,7 @@ func (c Config) unpublishable(l *listed) error {
 	case l.Member:
 		return nil
 	case l.Lacking != "":
-		return (&TableInfo{Table: l.Table, Lacking: l.Lacking}).IdentityFault()
+		return (&TableInfo{Table: l.Table, Lacking: l.Lacking, publication: c.Publication}).IdentityFault()
 	case !c.Manage:
 		return &Fault{fmt.Errorf("table %s is not published, and postgres.manage is false: its changes are not seen", l.Table), add.Script()}
 	case !l.Owned:

@@ -21,11 +21,14 @@ type SchemaTable struct {
 	// Logged is false for an unlogged table.
 	Logged   bool
 	Identity cdc.Identity
-	// Usable, Lacking and Differing are as in TableInfo.
-	Usable    bool
-	Lacking   string
-	Differing string
-	Columns   []SchemaColumn
+	// Usable, Lacking, Differing and UnloggedLeaf are as in TableInfo, FullFails as in
+	// Identities.
+	Usable       bool
+	FullFails    bool
+	Lacking      string
+	Differing    string
+	UnloggedLeaf string
+	Columns      []SchemaColumn
 	// Key is the primary key in its own order, nil without one.
 	Key []string
 	// Unique is an index that could serve as replica identity, "" without one.
@@ -58,18 +61,16 @@ type ForeignKey struct {
 
 // Tables that belong to an extension are its own business.
 const schemaQuery = `
-SELECT c.oid, n.nspname, c.relname, c.relkind::text, c.relpersistence = 'p'
+SELECT c.oid, n.nspname, c.relname, c.relkind::text, c.relpersistence = 'p', current_setting('server_version_num')::int >= 180000
+         AND EXISTS (SELECT FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated <> '')
 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
 WHERE c.relkind IN ('r', 'p', 'm', 'f') AND NOT c.relispartition AND c.relpersistence <> 't' AND n.nspname = ANY ($1)
 AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e')
 ORDER BY n.nspname COLLATE "C", c.relname COLLATE "C"`
 
 const schemaColumnQuery = `
-SELECT a.attrelid, a.attname, format_type(a.atttypid, NULL), a.attnotnull, a.attgenerated <> '',
-       c.relreplident = 'f' OR EXISTS (SELECT FROM pg_index i
-           WHERE i.indrelid = c.oid AND a.attnum = ANY ((i.indkey::int2[])[0:i.indnkeyatts - 1])
-           AND (c.relreplident = 'd' AND i.indisprimary OR c.relreplident = 'i' AND i.indisreplident))
-FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid
+SELECT a.attrelid, a.attname, format_type(a.atttypid, NULL), a.attnotnull, a.attgenerated <> ''
+FROM pg_attribute a
 WHERE a.attrelid = ANY ($1) AND a.attnum > 0 AND NOT a.attisdropped
 ORDER BY a.attrelid, a.attnum`
 
@@ -147,7 +148,7 @@ func listTables(ctx context.Context, conn *pgx.Conn, schemas []string, keep func
 	var oid uint32
 	var t SchemaTable
 	var kind string
-	_, err = pgx.ForEachRow(rows, []any{&oid, &t.Schema, &t.Name, &kind, &t.Logged}, func() error {
+	_, err = pgx.ForEachRow(rows, []any{&oid, &t.Schema, &t.Name, &kind, &t.Logged, &t.FullFails}, func() error {
 		if keep(t.Table) {
 			t.Kind = kind[0]
 			tables, oids = append(tables, t), append(oids, oid)
@@ -172,7 +173,7 @@ func readColumns(ctx context.Context, conn *pgx.Conn, oids []uint32, tables map[
 	rows, _ := conn.Query(ctx, schemaColumnQuery, oids)
 	var oid uint32
 	var c SchemaColumn
-	_, err := pgx.ForEachRow(rows, []any{&oid, &c.Name, &c.Type, &c.NotNull, &c.Generated, &c.Identity}, func() error {
+	_, err := pgx.ForEachRow(rows, []any{&oid, &c.Name, &c.Type, &c.NotNull, &c.Generated}, func() error {
 		tables[oid].Columns = append(tables[oid].Columns, c)
 		return nil
 	})
@@ -231,6 +232,11 @@ func inspectAll(ctx context.Context, conn *pgx.Conn, tables []SchemaTable) error
 				t.Columns[n].DataType = col.DataType
 			}
 			t.Identity, t.Usable, t.Lacking, t.Differing = info.Identity, info.Usable, info.Lacking, info.Differing
+			t.UnloggedLeaf = info.UnloggedLeaf
+			for n := range t.Columns {
+				c, _ := info.Column(t.Columns[n].Name)
+				t.Columns[n].Identity = c.Identity
+			}
 		}
 	}
 	return nil

@@ -43,6 +43,8 @@ type session struct {
 	xids    widener
 	tx      cdc.Txn
 	open    bool
+	// moves are those of the whole transaction that is open.
+	moves moves
 	// streams are the streamed transactions that have not ended.
 	streams map[uint64]*streamed
 	rest    cdc.Rest
@@ -211,7 +213,7 @@ func (s *session) wal(ctx context.Context, data []byte) error {
 	}
 	switch typ {
 	case pgoutput.InsertType, pgoutput.UpdateType, pgoutput.DeleteType:
-		return s.handler.Change(ctx, &s.tx, &s.decoder.Change)
+		return s.change(ctx, &s.decoder.Change)
 	case pgoutput.StreamStartType, pgoutput.StreamStopType, pgoutput.StreamCommitType, pgoutput.StreamAbortType:
 		return s.stream(ctx, typ)
 	case pgoutput.BeginType:
@@ -219,6 +221,7 @@ func (s *session) wal(ctx context.Context, data []byte) error {
 		s.open = true
 		s.rest.Idle = 0
 		s.tx = cdc.Txn{XID: s.xids.widen(b.XID), Commit: b.Commit, Time: b.Time}
+		s.moves.reset()
 	case pgoutput.CommitType:
 		return s.commit(ctx)
 	case pgoutput.TypeType:
@@ -251,6 +254,23 @@ func (s *session) wal(ctx context.Context, data []byte) error {
 		}
 	}
 	return nil
+}
+
+// change hands over a row event, and before an INSERT that may complete the move of a row to
+// another partition, the UPDATE that moved it.
+func (s *session) change(ctx context.Context, c *cdc.Change) error {
+	if c.Rel.Partitioned {
+		moves := &s.moves
+		if s.tx.Streamed {
+			moves = &s.streams[s.tx.XID].moves
+		}
+		if update, moved := moves.update(c); moved {
+			if err := s.handler.Change(ctx, &s.tx, &update); err != nil {
+				return err
+			}
+		}
+	}
+	return s.handler.Change(ctx, &s.tx, c)
 }
 
 // commit closes the transaction at hand.

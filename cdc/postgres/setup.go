@@ -105,13 +105,31 @@ func (c Config) publish(missing []cdc.Table, lists map[cdc.Table]*columnList, ex
 	return steps
 }
 
-// IdentityFault says that the table cannot be published, and how to mend that.
+// IdentityFault says why the table cannot be published, and how to fix that.
 func (t *TableInfo) IdentityFault() error {
-	name := t.Lacking
-	return &Fault{
-		fmt.Errorf("table %s: rows of %s have no replica identity that can be used: once published, the application's UPDATE and DELETE on it would fail", t.Table, t.Lacking),
-		fmt.Sprintf("ALTER TABLE %s ADD PRIMARY KEY (...), or ALTER TABLE %s REPLICA IDENTITY USING INDEX ..., or ALTER TABLE %s REPLICA IDENTITY FULL", name, name, name),
+	name, reason, _ := strings.Cut(t.Lacking, "\t")
+	failing := "once published, the application's UPDATE and DELETE on it would fail"
+	publication := "..."
+	if t.publication != "" {
+		publication = quote(t.publication)
 	}
+	switch "\t" + reason {
+	case lackingStored:
+		return &Fault{
+			fmt.Errorf("table %s: the replica identity of %s has a stored generated column, which the publication does not send: %s", t.Table, name, failing),
+			fmt.Sprintf("ALTER PUBLICATION %s SET (publish_generated_columns = stored), or ALTER TABLE %s REPLICA IDENTITY USING INDEX ... over other columns", publication, name),
+		}
+	case lackingVirtual:
+		return &Fault{
+			fmt.Errorf("table %s: %s has replica identity FULL and a virtual generated column, which PostgreSQL cannot send: %s", t.Table, name, failing),
+			fmt.Sprintf("ALTER TABLE %s REPLICA IDENTITY DEFAULT where it has a primary key, or ALTER TABLE %s REPLICA IDENTITY USING INDEX ...", name, name),
+		}
+	}
+	fix := fmt.Sprintf("ALTER TABLE %s ADD PRIMARY KEY (...), or ALTER TABLE %s REPLICA IDENTITY USING INDEX ...", name, name)
+	if "\t"+reason != lackingKey {
+		fix += fmt.Sprintf(", or ALTER TABLE %s REPLICA IDENTITY FULL", name)
+	}
+	return &Fault{fmt.Errorf("table %s: rows of %s have no replica identity that can be used: %s", t.Table, name, failing), fix}
 }
 
 // ensured is what Ensure did.

@@ -22,6 +22,7 @@ func (c Config) pluginArgs() []string {
 type streamed struct {
 	// began is when its first block arrived.
 	began time.Time
+	moves moves
 	// kept are the reader's own messages, which count once it commits.
 	kept []keptMessage
 	has  map[keptMessage]struct{}

@@ -203,7 +203,7 @@ func (r *Reader) compare(watch Watch, tables []listed, options string, different
 			c.missing = append(c.missing, t.Table)
 		default:
 			if t.Lacking != "" {
-				c.problems = append(c.problems, problemOf((&TableInfo{Table: t.Table, Lacking: t.Lacking}).IdentityFault(), t.Table))
+				c.problems = append(c.problems, problemOf((&TableInfo{Table: t.Table, Lacking: t.Lacking, publication: r.cfg.Publication}).IdentityFault(), t.Table))
 			}
 			c.known[t.Table] = t.published
 			// What is not known may be new to the rules only; after a start it may have been away.

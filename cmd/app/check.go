@@ -130,6 +130,12 @@ func (c *checker) database(ctx context.Context, cfg *config.Config, set *rules.S
 	for _, err := range slices.Concat(some, cat.identities(), cat.ambiguous(), other, cat.shadowed()) {
 		c.add(false, err)
 	}
+	for _, t := range cat.tables {
+		if info := cat.infos[t]; info != nil && info.ForeignLeaf != "" {
+			c.findings = append(c.findings, Finding{Note: true, Text: fmt.Sprintf(
+				"partition %s of %s is a foreign table: changes of its rows are not in the log, also when they are made through %s", info.ForeignLeaf, t, t)})
+		}
+	}
 	c.unpublished(cfg.Postgres, set, live, cat.infos)
 	c.prove(set, live, func(t cdc.Table) (*postgres.Identities, error) {
 		if !cat.infos[t].Usable {

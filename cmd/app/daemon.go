@@ -17,6 +17,7 @@ import (
 	"github.com/walpurge/walpurge/cmd/admin"
 	"github.com/walpurge/walpurge/cmd/config"
 	"github.com/walpurge/walpurge/cmd/status"
+	"github.com/walpurge/walpurge/router/stream"
 )
 
 // Daemon runs a pipeline behind a listener, and another one in its place when a reload
@@ -153,10 +154,16 @@ func (d *Daemon) work(ctx context.Context) error {
 		select {
 		case err := <-ended:
 			stop()
-			if !errors.Is(err, errSuperseded) || ctx.Err() != nil {
+			switch {
+			case ctx.Err() != nil:
+				return err
+			case errors.Is(err, errSuperseded):
+				d.log.Warn("another process has taken over the pipeline; standing by")
+			case errors.Is(err, stream.ErrGone):
+				d.log.Error("the stream is lost; opening the pipeline again, which flushes the sinks", "err", err)
+			default:
 				return err
 			}
-			d.log.Warn("another process has taken over the pipeline; standing by")
 			if err := d.replace(ctx, a, a.cfg); err != nil {
 				return err
 			}

@@ -53,7 +53,7 @@ func DraftRules(ctx context.Context, cfg postgres.Config, opts DraftOptions) (dr
 
 // draftTable says of a table of the catalog what a draft needs.
 func draftTable(t *postgres.SchemaTable) draft.Table {
-	out := draft.Table{Table: t.Table, Key: t.Key, Identity: t.Identity, Partitioned: t.Kind == 'p'}
+	out := draft.Table{Table: t.Table, Key: t.Key, Identity: t.Identity, Partitioned: t.Kind == 'p', FullFails: t.FullFails}
 	for _, c := range t.Columns {
 		out.Columns = append(out.Columns, draft.Column{Name: c.Name, Type: c.Type, Carried: c.Identity, Generated: c.Generated, Labels: labels(&c.DataType)})
 	}
@@ -70,8 +70,10 @@ func draftTable(t *postgres.SchemaTable) draft.Table {
 		out.Trouble, out.Fix = "unlogged, so its changes are not in the log", "ALTER TABLE "+name+" SET LOGGED;"
 	case !t.Usable:
 		out.Trouble, out.Fix = unusable(t, &out)
+	case t.UnloggedLeaf != "":
+		out.Trouble, out.Fix = "its partition "+t.UnloggedLeaf+" is unlogged, so changes in it are not in the log", "ALTER TABLE "+t.UnloggedLeaf+" SET LOGGED;"
 	case t.Differing != "":
-		out.Trouble = "partition " + t.Differing + " has another replica identity than its root, so its old rows would be misread"
+		out.Trouble = "partition " + t.Differing + " has another replica identity than its root, so its old rows lack columns"
 		out.Fix = out.FullSQL()
 	}
 	return out
@@ -95,11 +97,16 @@ func labels(t *cdc.DataType) bool {
 func unusable(t *postgres.SchemaTable, d *draft.Table) (trouble, fix string) {
 	name := draft.Quote(t.Schema, t.Name)
 	trouble = "has no replica identity: once published, its UPDATE and DELETE would fail"
+	lacking, generated, _ := strings.Cut(t.Lacking, "\t")
 	switch {
-	case t.Kind == 'p' && t.Lacking != t.String():
-		return "its partition " + t.Lacking + " " + trouble, d.FullSQL()
+	case t.Kind == 'p' && lacking != t.String():
+		return "its partition " + lacking + " " + trouble, d.FullSQL()
+	case generated != "" && t.Identity == cdc.IdentityFull && len(t.Key) > 0:
+		return "its replica identity FULL has generated columns: once published, its UPDATE and DELETE would fail", "ALTER TABLE " + name + " REPLICA IDENTITY DEFAULT;"
 	case len(t.Key) > 0 && t.Identity != cdc.IdentityDefault:
 		return trouble, "ALTER TABLE " + name + " REPLICA IDENTITY DEFAULT;"
+	case generated != "":
+		return "its replica identity has generated columns: once published, its UPDATE and DELETE would fail", d.FullSQL()
 	case len(t.Key) > 0:
 		return "its primary key is deferrable, so it " + trouble, d.FullSQL()
 	case t.Unique != "":

@@ -27,6 +27,15 @@ func (a *App) leads(ctx context.Context) bool {
 	}
 }
 
+// watchStream returns an error that is stream.ErrGone when the streams or lanes that this process works are gone,
+// and nil when the context ends.
+func (a *App) watchStream(ctx context.Context) error {
+	if !a.leads(ctx) {
+		return nil
+	}
+	return a.stream.Watch(ctx, a.cfg.SinkNames())
+}
+
 // epochPause is how often a leader looks for a newer epoch than its own.
 const epochPause = time.Second
 

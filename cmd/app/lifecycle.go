@@ -56,6 +56,7 @@ func (a *App) Run(ctx context.Context) error {
 	}
 	if !a.cfg.NATS.Embedded() {
 		spawn(&over, func() error { return a.watchEpoch(intake) })
+		spawn(&over, func() error { return a.watchStream(intake) })
 	}
 	spawn(&over, func() error { return a.reader.Run(intake, a.pulse) })
 	a.log.Info("running", "pipeline", a.cfg.Pipeline, "rules", len(a.set.Load().Rules()), "sinks", len(a.lanes))

@@ -78,7 +78,10 @@ func (c *checker) offer(table *rules.CatalogTable, needs []rules.Need, identitie
 	}
 	offer := with.Offer(columns)
 	last := "(b)"
-	if strings.Contains(offer, "(b)") {
+	switch {
+	case offer == "":
+		return "give the rule an unknown:, something coarser to purge instead", true
+	case strings.Contains(offer, "(b)"):
 		last = "(c)"
 	}
 	return fmt.Sprintf("one of, cheapest first: %s %s an unknown: in the rule, something coarser to purge instead", offer, last), true

@@ -181,8 +181,10 @@ func (c *liveCatalog) identities() []error {
 			out = append(out, info.IdentityFault())
 		}
 		if info.Differing != "" {
-			out = append(out, fmt.Errorf("partition %s of %s has another replica identity than the root (%s), so old rows of it are misread; "+
-				"ALTER TABLE %s REPLICA IDENTITY %s", info.Differing, t, info.Identity, info.Differing, info.Identity))
+			out = append(out, fmt.Errorf("%s; ALTER TABLE %s REPLICA IDENTITY %s", info.DifferingText(), info.Differing, info.DifferingIdentity))
+		}
+		if info.UnloggedLeaf != "" {
+			out = append(out, fmt.Errorf("partition %s of %s is unlogged, so changes in it are not seen; ALTER TABLE %s SET LOGGED", info.UnloggedLeaf, t, info.UnloggedLeaf))
 		}
 	}
 	shown := c.typed()

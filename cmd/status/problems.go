@@ -31,8 +31,7 @@ func Unfit(set *rules.Set, tables map[cdc.Table]*postgres.TableInfo) []postgres.
 		}
 		if info.Differing != "" {
 			out = append(out, postgres.Problem{Tables: []cdc.Table{t}, Rules: rulesOf(set, t), Unread: true, Text: fmt.Sprintf(
-				"partition %s of %s has another replica identity than the root (%s), so old rows of it are misread; ALTER TABLE %s REPLICA IDENTITY %s",
-				info.Differing, t, info.Identity, info.Differing, info.Identity)})
+				"%s; ALTER TABLE %s REPLICA IDENTITY %s", info.DifferingText(), info.Differing, info.DifferingIdentity)})
 		}
 	}
 	for l, where := range found {

@@ -114,7 +114,7 @@ rules:
 		return info
 	}
 	differing := table("products", "id+")
-	differing.Differing, differing.Identity = "products_2026", cdc.IdentityFull
+	differing.Differing, differing.DifferingIdentity, differing.Identity = "products_2026", "FULL", cdc.IdentityFull
 	found := Unfit(set, tables(of("a", "id+"), of("b", "id+"), of("c", "id+", "code+"), of("d", "id+", "code+", "tenant"), differing))
 	require.Len(t, found, 3)
 	slices.SortFunc(found, func(a, b postgres.Problem) int { return len(b.Tables) - len(a.Tables) })

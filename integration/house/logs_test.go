@@ -29,6 +29,7 @@ var single = map[string]string{
 	"the last acknowledgements may be lost, their purges will be repeated":     "a stop",
 	"the slot could not be confirmed, the next start purges again what is not": "a stop",
 	"listening": "a start",
+	"the stream is lost; opening the pipeline again, which flushes the sinks":          "once for each loss",
 	"another process has taken over the pipeline; standing by":                         "a takeover",
 	"closed the lane of a sink that is gone":                                           "a start or a reload",
 	"stopped before the start was complete":                                            "a stop",

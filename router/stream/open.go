@@ -54,7 +54,9 @@ type Stream struct {
 	stream jetstream.Stream
 	parked jetstream.Stream
 	// sizes are those of the streams when they were opened, by name.
-	sizes   map[string]size
+	sizes map[string]size
+	// created is when each stream was made, by name.
+	created map[string]time.Time
 	refused error
 
 	// hand holds the manual purges, and notes.
@@ -97,7 +99,7 @@ func OpenOn(ctx context.Context, js jetstream.JetStream, cfg Config) (*Stream, e
 	if failpoint.On("stream_discards_old") {
 		discard = jetstream.DiscardOld
 	}
-	s := &Stream{cfg: cfg, nc: js.Conn(), js: js, sizes: make(map[string]size), manualNumbers: make(map[string]uint64)}
+	s := &Stream{cfg: cfg, nc: js.Conn(), js: js, sizes: make(map[string]size), created: make(map[string]time.Time), manualNumbers: make(map[string]uint64)}
 	var err error
 	if s.stream, err = s.openStream(ctx, jetstream.StreamConfig{
 		Name:      name,
@@ -158,6 +160,7 @@ func (s *Stream) openStream(ctx context.Context, cfg jetstream.StreamConfig) (je
 		return nil, fmt.Errorf("create stream %s: %w", cfg.Name, err)
 	}
 	info := st.CachedInfo()
+	s.created[cfg.Name] = info.Created
 	s.sizes[cfg.Name] = size{limit: info.Config.MaxBytes, held: int64(info.State.Bytes)}
 	return askedStream{st}, nil
 }

@@ -2,6 +2,7 @@ package stream
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"strconv"
@@ -37,6 +38,8 @@ type Publisher struct {
 	blocked atomic.Pointer[block]
 	past    [len(blockReasons)]atomic.Int64 // nanoseconds blocked, by reason
 	epoch   uint64
+	// newest is the sequence of the newest claim that this publisher has stored.
+	newest uint64
 	// opened is the newest epoch that was asked for, for others to read.
 	opened  atomic.Uint64
 	counter uint64
@@ -201,21 +204,22 @@ func (p *Publisher) Begin(ctx context.Context, epoch uint64, at cdc.Position, af
 	if err != nil {
 		return err
 	}
-	_, err = p.s.js.PublishMsg(ctx, &nats.Msg{
+	ack, err := p.s.js.PublishMsg(ctx, &nats.Msg{
 		Subject: progressSubject(p.s.cfg.Pipeline), Data: data,
 		Header: nats.Header{jetstream.ExpectedLastSubjSeqHeader: {strconv.FormatUint(after, 10)}},
 	})
 	if err != nil {
 		return fmt.Errorf("begin epoch %d: %w", epoch, err)
 	}
-	p.epoch, p.counter = epoch, 1
+	p.epoch, p.counter, p.newest = epoch, 1, ack.Sequence
 	p.stored.Store(p.total)
 	p.claimed, p.since = cdc.Claim{Epoch: epoch, Position: at, CommitTime: time.Now()}, 0
 	p.board.Advance(watermark.Mark{Stage: watermark.Published}, at)
 	return nil
 }
 
-// Run settles acknowledgements until the context ends, and returns nil.
+// Run settles acknowledgements until the context ends, and returns nil; or an error that is
+// ErrGone when the stream is not the one any more that it was opened with.
 func (p *Publisher) Run(ctx context.Context) error {
 	defer p.conditions.Close()
 	var carry *pending
@@ -233,7 +237,9 @@ func (p *Publisher) Run(ctx context.Context) error {
 			if carry != nil && carry.claim != nil {
 				continue
 			}
-			p.claim(ctx, e)
+			if err := p.claim(ctx, e); err != nil {
+				return err
+			}
 		default:
 			if !p.settle(ctx, e) {
 				return nil // a claim behind it would be a lie
@@ -289,7 +295,7 @@ func (p *Publisher) settle(ctx context.Context, e pending) bool {
 	if !refused && e.nth > p.repeat {
 		return true
 	}
-	if !p.insist(ctx, e.msg) {
+	if _, err := p.insist(ctx, e.msg); err != nil {
 		return false
 	}
 	if refused {
@@ -298,19 +304,33 @@ func (p *Publisher) settle(ctx context.Context, e pending) bool {
 	return true
 }
 
-func (p *Publisher) claim(ctx context.Context, e pending) {
+// claim stores a claim behind the newest one of this publisher. Were it stored in a stream that was made in
+// the place of the one that was lost, it would claim for it what only the lost one had.
+func (p *Publisher) claim(ctx context.Context, e pending) error {
 	c := e.claim
 	p.counter++
 	c.Counter = p.counter
 	data, err := encodeClaim(*c)
 	if err != nil {
 		p.conditions.At(claimLost).Observe("err", err)
-		return
+		return nil
 	}
-	msg := &nats.Msg{Subject: progressSubject(p.s.cfg.Pipeline), Data: data}
+	msg := &nats.Msg{Subject: progressSubject(p.s.cfg.Pipeline), Data: data, Header: nats.Header{}}
 	failpoint.Crash("stored")
-	if !p.insist(ctx, msg) {
-		return
+	for stored := false; !stored; {
+		msg.Header.Set(jetstream.ExpectedLastSubjSeqHeader, strconv.FormatUint(p.newest, 10))
+		seq, err := p.insist(ctx, msg)
+		stored = err == nil
+		if errors.Is(err, errNotNewest) {
+			seq, stored, err = p.afterConflict(ctx, c)
+		}
+		if ctx.Err() != nil {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		p.newest = seq
 	}
 	p.stored.Store(e.total)
 	select {
@@ -318,29 +338,60 @@ func (p *Publisher) claim(ctx context.Context, e pending) {
 	default:
 	}
 	p.board.Advance(watermark.Mark{Stage: watermark.Published}, c.Position)
+	return nil
 }
 
-// insist publishes until the stream has taken the message or the context ends.
+// afterConflict finds the newest claim, where it is not the one that was expected. It is the claim itself
+// where its acknowledgement was lost. Behind one of a newer epoch there is nothing to claim any more, so
+// it waits until the context ends.
+func (p *Publisher) afterConflict(ctx context.Context, c *cdc.Claim) (seq uint64, stored bool, err error) {
+	for {
+		newest, seq, found, err := p.s.LastClaim(ctx)
+		switch {
+		case err != nil:
+		case !found || seq < p.newest:
+			return 0, false, fmt.Errorf("stream %s: %w", streamName(p.s.cfg.Pipeline), ErrGone)
+		case newest.Epoch <= c.Epoch:
+			return seq, newest.Epoch == c.Epoch && newest.Counter == c.Counter, nil
+		}
+		select {
+		case <-time.After(time.Second):
+		case <-ctx.Done():
+			return 0, false, ctx.Err()
+		}
+	}
+}
+
+// errNotNewest is a refusal, since the newest message of the subject is another than the one expected.
+var errNotNewest = errors.New("another message is the newest of its subject")
+
+// insist publishes until the stream has taken the message or the context ends, and returns its
+// sequence, the context's error, or errNotNewest.
 // It tries at once: when room was made, a window of refused messages must not
 // wait one by one.
-func (p *Publisher) insist(ctx context.Context, msg *nats.Msg) (taken bool) {
+func (p *Publisher) insist(ctx context.Context, msg *nats.Msg) (seq uint64, err error) {
 	pause := 20 * time.Millisecond
-	defer func() { p.unblock(taken) }()
+	defer func() { p.unblock(err == nil) }()
 	for patience := askAgain; ; patience = min(2*patience, 10*time.Second) {
 		attempt, cancel := context.WithTimeout(ctx, patience)
-		_, err := p.s.js.PublishMsg(attempt, msg)
+		ack, err := p.s.js.PublishMsg(attempt, msg)
 		cancel()
 		if err == nil {
-			return true
+			return ack.Sequence, nil
 		}
 		if ctx.Err() != nil {
-			return false
+			return 0, ctx.Err()
+		}
+		// A cluster refuses with the second code.
+		if api := (*jetstream.APIError)(nil); errors.As(err, &api) &&
+			(api.ErrorCode == jetstream.JSErrCodeStreamWrongLastSequence || api.ErrorCode == jetstream.JSErrCodeStreamWrongLastSequenceConstant) {
+			return 0, errNotNewest
 		}
 		p.block(err)
 		select {
 		case <-time.After(pause):
 		case <-ctx.Done():
-			return false
+			return 0, ctx.Err()
 		}
 		pause = min(2*pause, time.Second)
 	}

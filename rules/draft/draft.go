@@ -18,6 +18,9 @@ type Table struct {
 	Foreign     []Foreign
 	Identity    cdc.Identity
 	Partitioned bool
+	// FullFails reports that identity FULL would make UPDATE and DELETE of the published table
+	// fail, because of generated columns.
+	FullFails bool
 	// Trouble says why the table cannot be watched, empty if it can; Fix is the
 	// SQL that would help, if any, in lines.
 	Trouble string

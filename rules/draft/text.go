@@ -88,10 +88,13 @@ func Quote(parts ...string) string {
 	return strings.Join(out, ".")
 }
 
-// FullSQL gives a table the whole old row in the log. A partition has its own
+// FullSQL gives a table the whole old row in the log, or, where that fails, more of it. A partition has its own
 // identity, so a partitioned table takes a statement for each, made by psql.
 func (t *Table) FullSQL() string {
 	name := Quote(t.Schema, t.Name)
+	if t.FullFails {
+		return "ALTER TABLE " + name + " REPLICA IDENTITY USING INDEX ...; -- of columns that are not generated"
+	}
 	if !t.Partitioned {
 		return "ALTER TABLE " + name + " REPLICA IDENTITY FULL;"
 	}
