@@ -32,9 +32,12 @@ func (i Identity) String() string {
 // after every DDL and after every reconnect; a Relation never changes once made,
 // so a pointer to it is a key for whatever was derived from it.
 type Relation struct {
-	OID    uint32
-	Schema string
-	Name   string
+	OID uint32
+	// Ancestor is set where rows of one table are handed over as rows of another that it inherits
+	// from: it is the OID of that table, which Schema and Name name.
+	Ancestor uint32
+	Schema   string
+	Name     string
 	// Identity of a partitioned table is what its partitions agree on, as Column.Key says.
 	Identity Identity
 	// Partitioned reports that rows come from partitions. An UPDATE that moves a row to another

@@ -64,7 +64,7 @@ type Tracer interface {
 type Router struct {
 	cfg      Config
 	set      *rules.Set
-	plans    map[uint32]boundPlan // by the table's OID
+	plans    map[planKey]boundPlan
 	builders []*builder
 	waiting  waiting
 	tally    *rules.Tally
@@ -92,6 +92,9 @@ type Router struct {
 	pending *reload
 }
 
+// planKey identifies a table, and the ancestor as whose rows its rows come.
+type planKey struct{ oid, ancestor uint32 }
+
 // boundPlan is what is known of one version of a table's shape; rules is nil if
 // none watches the table.
 type boundPlan struct {
@@ -118,7 +121,7 @@ func New(cfg Config) *Router {
 // use takes a set of rules into service.
 func (r *Router) use(set *rules.Set) {
 	r.set = set
-	r.plans = make(map[uint32]boundPlan)
+	r.plans = make(map[planKey]boundPlan)
 	r.builders = make([]*builder, len(r.cfg.Sinks))
 	for i, sink := range r.cfg.Sinks {
 		r.builders[i] = newBuilder(sink, set.Rules())
@@ -170,7 +173,7 @@ func (r *Router) Replace(set *rules.Set) <-chan struct{} {
 
 // Start opens an epoch, and flushes every sink if the line is broken.
 func (r *Router) Start(ctx context.Context, s cdc.Session) error {
-	r.plans = make(map[uint32]boundPlan)
+	r.plans = make(map[planKey]boundPlan)
 	for _, b := range r.builders {
 		if !b.empty() {
 			b.take(s.Start) // an unfinished transaction: it comes again whole
@@ -287,10 +290,11 @@ func (r *Router) Change(ctx context.Context, tx *cdc.Txn, c *cdc.Change) error {
 
 // plan returns what is known of a table's shape.
 func (r *Router) plan(rel *cdc.Relation) boundPlan {
-	plan, known := r.plans[rel.OID]
+	key := planKey{rel.OID, rel.Ancestor}
+	plan, known := r.plans[key]
 	if !known || plan.rel != rel {
 		plan = r.bind(rel)
-		r.plans[rel.OID] = plan
+		r.plans[key] = plan
 	}
 	return plan
 }

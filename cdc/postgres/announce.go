@@ -38,7 +38,9 @@ func (s *Step) announce(publication string, tables []cdc.Table) {
 
 // Republish takes the table out of the publication and puts it back, with all columns and
 // rows, in one announced transaction: what was left out before is then purged as a gap.
-func (c Config) Republish(t cdc.Table) Step { return c.republish(quote(t.Schema, t.Name)) }
+func (c Config) Republish(t *TableInfo) Step {
+	return c.republish(only(t.Inherited) + quote(t.Schema, t.Name))
+}
 
 func (c Config) republish(table string) Step {
 	s := Step{SQL: fmt.Sprintf("ALTER PUBLICATION %s DROP TABLE %s; ALTER PUBLICATION %s ADD TABLE %s", quote(c.Publication), table, quote(c.Publication), table)}

@@ -37,7 +37,11 @@ type TableInfo struct {
 	Differing, DifferingIdentity string
 	// Partitioned, and names of one of the partitions whose changes PostgreSQL does not log here:
 	// an unlogged one, a foreign table. They are empty if there is none.
-	Partitioned               bool
+	Partitioned bool
+	// Ancestors are the tables that it inherits from, directly or not; Inherited reports that others
+	// inherit, or inherited, from it.
+	Ancestors                 []cdc.Table
+	Inherited                 bool
 	UnloggedLeaf, ForeignLeaf string
 	// IdentityIndex names the index of identity USING INDEX.
 	IdentityIndex string
@@ -76,7 +80,7 @@ func (t *TableInfo) Column(name string) (ColumnInfo, bool) {
 
 // DifferingText says what is wrong with the partition Differing.
 func (t *TableInfo) DifferingText() string {
-	return fmt.Sprintf("partition %s of %s has another replica identity than the root (%s), so old rows of it lack columns, which count as unknown", t.Differing, t.Table, t.Identity)
+	return fmt.Sprintf("partition %s of %s has another replica identity than the root (%s), so old rows of it are misread", t.Differing, t.Table, t.Identity)
 }
 
 // The server looks for an identity at the table that the row lies in, so every
@@ -139,7 +143,8 @@ SELECT w.place, c.oid, c.relkind::text, c.relpersistence::text, c.relreplident::
        coalesce((SELECT x.relname::text FROM pg_index i JOIN pg_class x ON x.oid = i.indexrelid
                  WHERE i.indrelid = c.oid AND i.indisreplident AND c.relreplident = 'i'), ''),
        coalesce((SELECT min(` + nameOf + `) FROM pg_class l WHERE l.oid = ANY (leaves.oids) AND l.relpersistence = 'u'), ''),
-       coalesce((SELECT min(` + nameOf + `) FROM pg_class l WHERE l.oid = ANY (leaves.away)), '')
+       coalesce((SELECT min(` + nameOf + `) FROM pg_class l WHERE l.oid = ANY (leaves.away)), ''),
+       c.relkind = 'r' AND c.relhassubclass, up.schemas, up.names
 FROM unnest($1::text[], $2::text[]) WITH ORDINALITY w (schema, name, place)
 JOIN pg_namespace n ON n.nspname = w.schema JOIN pg_class c ON c.relnamespace = n.oid AND c.relname = w.name, ` + leavesLateral + `
 LEFT JOIN LATERAL (
@@ -152,7 +157,13 @@ LEFT JOIN LATERAL (
     ELSE EXISTS (SELECT FROM pg_index ri JOIN pg_attribute ra ON ra.attrelid = ri.indrelid AND ra.attnum = ANY ((ri.indkey::int2[])[0:ri.indnkeyatts - 1])
       WHERE ri.indrelid = c.oid AND (c.relreplident = 'd' AND ri.indisprimary OR c.relreplident = 'i' AND ri.indisreplident)
       AND NOT EXISTS (SELECT FROM pg_index i JOIN ` + identityColumn + ` WHERE i.indrelid = l.oid AND ` + identityIndex + ` AND a.attname = ra.attname)) END
-  ORDER BY 1 LIMIT 1) differing ON true`
+  ORDER BY 1 LIMIT 1) differing ON true,
+LATERAL (
+  WITH RECURSIVE up AS (
+    SELECT i.inhparent AS oid FROM pg_inherits i WHERE i.inhrelid = c.oid AND NOT c.relispartition
+    UNION SELECT i.inhparent FROM up JOIN pg_inherits i ON i.inhrelid = up.oid)
+  SELECT coalesce(array_agg(un.nspname::text ORDER BY un.nspname, u.relname), '{}') AS schemas, coalesce(array_agg(u.relname::text ORDER BY un.nspname, u.relname), '{}') AS names
+  FROM up JOIN pg_class u ON u.oid = up.oid AND u.relkind = 'r' JOIN pg_namespace un ON un.oid = u.relnamespace) up`
 
 // A value is moved out of a row that is larger than about 2 kB (src/include/access/
 // heaptoast.h, TOAST_TUPLE_THRESHOLD): so one can be that may be larger than that
@@ -202,7 +213,8 @@ func Inspect(ctx context.Context, conn *pgx.Conn, publication string, tables []c
 	var oid uint32
 	var kind, persistence, identity string
 	var info TableInfo
-	_, err = pgx.ForEachRow(rows, []any{&place, &oid, &kind, &persistence, &identity, &info.Root, &info.Owned, &info.Published, &info.Lacking, &info.Differing, &info.DifferingIdentity, &info.IdentityIndex, &info.UnloggedLeaf, &info.ForeignLeaf}, func() error {
+	var upSchemas, upNames []string
+	_, err = pgx.ForEachRow(rows, []any{&place, &oid, &kind, &persistence, &identity, &info.Root, &info.Owned, &info.Published, &info.Lacking, &info.Differing, &info.DifferingIdentity, &info.IdentityIndex, &info.UnloggedLeaf, &info.ForeignLeaf, &info.Inherited, &upSchemas, &upNames}, func() error {
 		one := info
 		one.Table = tables[place-1]
 		there[place-1] = true
@@ -210,6 +222,9 @@ func Inspect(ctx context.Context, conn *pgx.Conn, publication string, tables []c
 			return nil
 		}
 		one.publication = publication
+		for i := range upSchemas {
+			one.Ancestors = append(one.Ancestors, cdc.Table{Schema: upSchemas[i], Name: upNames[i]})
+		}
 		one.Usable, one.Partitioned = one.Lacking == "", kind == "p"
 		one.Identity = cdc.Identity(identity[0])
 		found[one.Table], byOID[oid] = &one, &one

@@ -119,8 +119,8 @@ func wanted(columns, identity, read []string) []string {
 
 // widen are the steps that add to the tables' lists what must be sent. What else they
 // have stays: a daemon never narrows a publication, since another's rules may need it.
-func (c Config) widen(tables []cdc.Table, lists map[cdc.Table]*columnList) []Step {
-	return c.relist(tables, lists, (*columnList).lacks, func(l *columnList) []string {
+func (c Config) widen(tables []cdc.Table, lists map[cdc.Table]*columnList, kin *kin) []Step {
+	return c.relist(tables, lists, kin, (*columnList).lacks, func(l *columnList) []string {
 		if len(l.Want) == 0 {
 			return nil
 		}
@@ -129,14 +129,14 @@ func (c Config) widen(tables []cdc.Table, lists map[cdc.Table]*columnList) []Ste
 }
 
 // narrow are the steps that take out of lists what nobody needs.
-func (c Config) narrow(tables []cdc.Table, lists map[cdc.Table]*columnList) []Step {
-	return c.relist(tables, lists, func(l *columnList) bool { return l.spare() && !l.lacks() }, func(l *columnList) []string { return l.Want })
+func (c Config) narrow(tables []cdc.Table, lists map[cdc.Table]*columnList, kin *kin) []Step {
+	return c.relist(tables, lists, kin, func(l *columnList) bool { return l.spare() && !l.lacks() }, func(l *columnList) []string { return l.Want })
 }
 
 // relist replaces the lists of those tables that want it. A publication cannot alter one,
 // so its tables leave and enter again in one transaction, which nobody sees. It is announced:
 // what was written before comes without what is new, and others see tables come back.
-func (c Config) relist(tables []cdc.Table, lists map[cdc.Table]*columnList, which func(*columnList) bool, to func(*columnList) []string) []Step {
+func (c Config) relist(tables []cdc.Table, lists map[cdc.Table]*columnList, kin *kin, which func(*columnList) bool, to func(*columnList) []string) []Step {
 	var some []cdc.Table
 	now := make(map[cdc.Table]*columnList)
 	for _, t := range tables {
@@ -148,7 +148,7 @@ func (c Config) relist(tables []cdc.Table, lists map[cdc.Table]*columnList, whic
 	var steps []Step
 	for chunk := range slices.Chunk(some, tablesPerStep) {
 		s := Step{SQL: fmt.Sprintf("ALTER PUBLICATION %s DROP TABLE %s; ALTER PUBLICATION %s ADD TABLE %s",
-			quote(c.Publication), quoted(chunk, nil), quote(c.Publication), quoted(chunk, now))}
+			quote(c.Publication), quoted(chunk, nil, kin), quote(c.Publication), quoted(chunk, now, kin))}
 		s.announce(c.Publication, chunk)
 		steps = append(steps, s)
 	}
@@ -166,11 +166,12 @@ func union(a, b []string) []string {
 	return out
 }
 
-// quoted writes tables for a publication, with the columns that lists want.
-func quoted(tables []cdc.Table, lists map[cdc.Table]*columnList) string {
+// quoted writes tables for a publication, with the columns that lists want. Without ONLY the
+// statement takes in the children of a table, whatever their replica identity is.
+func quoted(tables []cdc.Table, lists map[cdc.Table]*columnList, kin *kin) string {
 	out := make([]string, len(tables))
 	for i, t := range tables {
-		out[i] = quote(t.Schema, t.Name)
+		out[i] = only(kin != nil && kin.inherited[t]) + quote(t.Schema, t.Name)
 		if l := lists[t]; l != nil && len(l.Want) > 0 {
 			columns := make([]string, len(l.Want))
 			for n, name := range l.Want {
@@ -180,4 +181,11 @@ func quoted(tables []cdc.Table, lists map[cdc.Table]*columnList) string {
 		}
 	}
 	return strings.Join(out, ", ")
+}
+
+func only(inherited bool) string {
+	if inherited {
+		return "ONLY "
+	}
+	return ""
 }

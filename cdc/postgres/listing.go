@@ -3,6 +3,7 @@ package postgres
 import (
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 
 	"github.com/jackc/pgx/v5"
@@ -24,13 +25,20 @@ type Watch struct {
 	// Unfit says what the rules cannot read of the published tables as the catalog
 	// describes them; nil: they read nothing. It must not keep the map.
 	Unfit func(tables map[cdc.Table]*TableInfo) []Problem
+	// kin has the children of watched tables; nil: not read yet. See withKin.
+	kin *kin
 }
 
 // ReadsOf returns those columns of a table that rules read; columns are all that it has.
 type ReadsOf func(t cdc.Table, columns []string) []string
 
-// has reports whether the rules watch the table.
+// has reports whether the rules watch the table, or one that it inherits from.
 func (w Watch) has(t cdc.Table) bool {
+	return slices.ContainsFunc(w.kin.with(t), w.named)
+}
+
+// named reports whether rules name the table, exactly or by a pattern.
+func (w Watch) named(t cdc.Table) bool {
 	return slices.Contains(w.Tables, t) || w.Matches != nil && w.Matches(t)
 }
 
@@ -41,6 +49,8 @@ type listed struct {
 	// Member reports that the publication holds the table.
 	Member bool
 	Owned  bool
+	// Inherited reports that other tables inherit, or inherited, from it.
+	Inherited bool
 	// Lacking names the table itself or the partition whose rows cannot be
 	// identified, empty if there is none.
 	Lacking string
@@ -62,7 +72,7 @@ var listQuery = `
 WITH p AS (SELECT oid, pubname FROM pg_publication WHERE pubname = $1),
 member AS MATERIALIZED (SELECT g.relid FROM p, LATERAL pg_get_publication_tables(p.pubname) g)
 SELECT n.nspname, c.relname, c.oid, coalesce((SELECT r.oid FROM pg_publication_rel r, p WHERE r.prrelid = c.oid AND r.prpubid = p.oid), 0),
-       c.oid IN (SELECT relid FROM member), pg_has_role(c.relowner, 'USAGE'), ` + lackingExpr("$1") + `,
+       c.oid IN (SELECT relid FROM member), pg_has_role(c.relowner, 'USAGE'), c.relkind = 'r' AND c.relhassubclass, ` + lackingExpr("$1") + `,
        md5(concat_ws('|', c.relreplident::text, array_to_string(leaves.oids, ','),
          (SELECT string_agg(DISTINCT l.relreplident::text, '') FROM pg_class l WHERE l.oid = ANY (leaves.oids)),
          (SELECT string_agg(concat(i.indexrelid, ':', i.indkey), ',' ORDER BY i.indexrelid) FROM pg_class l JOIN pg_index i ON i.indrelid = l.oid AND ` + identityIndex + `
@@ -80,8 +90,12 @@ func (c Config) list(ctx context.Context, conn *pgx.Conn, w Watch) ([]listed, er
 	// Planned anew each time: a plan for any parameters was measured to be ten
 	// times slower.
 	query, args := listQuery, []any{pgx.QueryExecModeExec, c.Publication}
+	exact := make(map[cdc.Table]bool, len(w.Tables))
+	for _, t := range slices.Concat(w.Tables, w.heirs()) {
+		exact[t] = true
+	}
 	if w.Matches == nil {
-		schemas, names := split(w.Tables)
+		schemas, names := split(slices.Collect(maps.Keys(exact)))
 		query += " AND (n.nspname, c.relname) IN (SELECT * FROM unnest($2::text[], $3::text[]))"
 		args = append(args, schemas, names)
 	}
@@ -89,13 +103,9 @@ func (c Config) list(ctx context.Context, conn *pgx.Conn, w Watch) ([]listed, er
 	if err != nil {
 		return nil, fmt.Errorf("list the tables: %w", err)
 	}
-	exact := make(map[cdc.Table]bool, len(w.Tables))
-	for _, t := range w.Tables {
-		exact[t] = true
-	}
 	var out []listed
 	var l listed
-	_, err = pgx.ForEachRow(rows, []any{&l.Schema, &l.Name, &l.Relation, &l.Entry, &l.Member, &l.Owned, &l.Lacking, &l.Shape}, func() error {
+	_, err = pgx.ForEachRow(rows, []any{&l.Schema, &l.Name, &l.Relation, &l.Entry, &l.Member, &l.Owned, &l.Inherited, &l.Lacking, &l.Shape}, func() error {
 		if exact[l.Table] || w.Matches != nil && w.Matches(l.Table) {
 			out = append(out, l)
 		}
@@ -135,8 +145,11 @@ func (c Config) ResolveAll(ctx context.Context, conn *pgx.Conn, w Watch) (tables
 }
 
 func (c Config) resolve(ctx context.Context, conn *pgx.Conn, w Watch, unpublishable func(*listed) error) (tables []cdc.Table, left []error, err error) {
+	if w, err = c.withKin(ctx, conn, w); err != nil {
+		return nil, nil, err
+	}
 	tables = append(tables, w.Tables...)
-	if w.Matches == nil {
+	if w.Matches == nil && len(w.heirs()) == 0 {
 		return tables, nil, nil
 	}
 	all, err := c.list(ctx, conn, w)
@@ -163,7 +176,7 @@ func (c Config) resolve(ctx context.Context, conn *pgx.Conn, w Watch, unpublisha
 // unpublishable says why the daemon cannot publish a table, nil where it is
 // published or can be.
 func (c Config) unpublishable(l *listed) error {
-	add := Step{SQL: fmt.Sprintf("ALTER PUBLICATION %s ADD TABLE %s", quote(c.Publication), quote(l.Schema, l.Name))}
+	add := Step{SQL: fmt.Sprintf("ALTER PUBLICATION %s ADD TABLE %s", quote(c.Publication), only(l.Inherited)+quote(l.Schema, l.Name))}
 	add.announce(c.Publication, []cdc.Table{l.Table})
 	switch {
 	case l.Member:

@@ -20,16 +20,16 @@ func (r *Reader) mend(ctx context.Context, conn *pgx.Conn, watch Watch, found co
 		return nil, nil, err
 	}
 	entered, failed = r.carryOut(ctx, conn, "tables", found.missing, func(tables []cdc.Table) []Step {
-		return r.cfg.publish(tables, lists, true, true)
+		return r.cfg.publish(tables, lists, watch.kin, true, true)
 	})
 	if !r.cfg.Manage {
-		if steps := r.cfg.widen(published, lists); len(steps) > 0 {
+		if steps := r.cfg.widen(published, lists, watch.kin); len(steps) > 0 {
 			failed = append(failed, problemOf(unmanaged(steps), tablesOf(steps)...))
 		}
 		return entered, failed, nil
 	}
 	wider, more := r.carryOut(ctx, conn, "columns", published, func(tables []cdc.Table) []Step {
-		return r.cfg.widen(tables, lists)
+		return r.cfg.widen(tables, lists, watch.kin)
 	})
 	maps.Copy(entered, wider)
 	return entered, append(failed, more...), nil

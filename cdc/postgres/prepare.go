@@ -94,7 +94,10 @@ func (c Config) lostSlot() error {
 func (r *Reader) ensure(ctx context.Context, conn *pgx.Conn, streamed bool) (ensured, error) {
 	r.widening.Lock()
 	defer r.widening.Unlock()
-	watch := r.opts.Watch()
+	watch, err := r.withKin(ctx, conn, r.opts.Watch())
+	if err != nil {
+		return ensured{}, err
+	}
 	// Before the slot is created, so that nothing that happens after it is missed.
 	if err := r.describeFirst(ctx, conn, watch); err != nil {
 		return ensured{}, err

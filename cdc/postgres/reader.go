@@ -72,6 +72,8 @@ type Reader struct {
 	// widening is held by whoever changes the publication.
 	widening sync.Mutex
 	watching watching
+	// kin is which tables inherit from which, as last read.
+	kin atomic.Pointer[kin]
 }
 
 // Phase says what the reader is doing.
@@ -303,6 +305,7 @@ func (r *Reader) Follow(ctx context.Context, conn net.Conn, in io.Reader, start 
 	s := &session{
 		start: start, conn: conn, board: r.opts.Board, handler: h, beat: r.beat,
 		urgent: make(chan struct{}, 1), decoder: pgoutput.NewDecoder(), xids: widener{newest: newestXID}, gap: r.tableGap, described: r.described, text: &r.text, types: newSessionTypes(r.cfg.Connect),
+		aliases: aliases{now: r.kin.Load},
 		streams: make(map[uint64]*streamed),
 	}
 	return r.stream(ctx, s, newReceiver(conn, in))

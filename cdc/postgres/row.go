@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
@@ -60,11 +62,56 @@ func (c Config) ReadChange(ctx context.Context, conn *pgx.Conn, t cdc.Table, whe
 		return nil, err
 	}
 	row, err := readRow(ctx, tx, rel, from, where)
+	var none *noRow
+	if errors.As(err, &none) && info.Inherited {
+		return c.readChild(ctx, tx, t, where, op, err)
+	}
 	if err != nil {
 		return nil, err
 	}
 	return changeOf(rel, row, op), nil
 }
+
+// readChild is ReadChange for a row of a table that inherits from t: it is handed over as a row of t,
+// with the columns and the replica identity of its own table. none is returned if there is no such row.
+func (c Config) readChild(ctx context.Context, tx pgx.Tx, t cdc.Table, where string, op cdc.Op, none error) (*cdc.Change, error) {
+	k, err := readKin(ctx, tx.Conn())
+	if err != nil {
+		return nil, err
+	}
+	for _, child := range slices.SortedFunc(maps.Keys(k.names), compareTables) {
+		if !slices.Contains(k.names[child], t) {
+			continue
+		}
+		infos, err := Inspect(ctx, tx.Conn(), c.Publication, []cdc.Table{child})
+		if err != nil {
+			return nil, err
+		}
+		rel, from, err := c.relation(ctx, tx, infos[child])
+		if err != nil {
+			return nil, err
+		}
+		row, err := readRow(ctx, tx, rel, from, where)
+		var another *noRow
+		switch {
+		case errors.As(err, &another):
+			continue
+		case err != nil:
+			return nil, err
+		case !infos[child].Usable && op != cdc.Insert:
+			return nil, infos[child].IdentityFault()
+		}
+		rel.Schema, rel.Name = t.Schema, t.Name
+		return changeOf(rel, row, op), nil
+	}
+	return nil, none
+}
+
+// noRow is a Missing: no row meets the condition.
+type noRow struct{ Missing }
+
+// Unwrap returns the Missing.
+func (e *noRow) Unwrap() error { return &e.Missing }
 
 // relation also returns where its rows are: tables that inherit from an ordinary
 // one have changes of their own.
@@ -131,7 +178,7 @@ func readRow(ctx context.Context, tx pgx.Tx, rel *cdc.Relation, from, where stri
 	case err != nil:
 		return nil, explainRow(rel, err)
 	case n == 0:
-		return nil, &Missing{Fault{fmt.Errorf("no row of %s meets the condition", rel), "correct --where, or write the row into --change"}}
+		return nil, &noRow{Missing{Fault{fmt.Errorf("no row of %s meets the condition", rel), "correct --where, or write the row into --change"}}}
 	case n > 1:
 		return nil, &Missing{Fault{fmt.Errorf("several rows of %s meet the condition", rel), "name one of them in --where, as by its primary key"}}
 	}

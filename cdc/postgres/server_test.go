@@ -142,6 +142,9 @@ func (h *sinkhole) Change(_ context.Context, _ *cdc.Txn, c *cdc.Change) error {
 	if row == nil {
 		row = c.Old
 	}
+	if c.Op == cdc.Truncate {
+		return nil
+	}
 	h.ids[string(row[0].Data)]++
 	h.notes[string(row[0].Data)] = len(row[1].Data)
 	return nil

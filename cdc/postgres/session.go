@@ -39,6 +39,7 @@ type session struct {
 
 	text    *text
 	types   *sessionTypes
+	aliases aliases
 	decoder *pgoutput.Decoder
 	xids    widener
 	tx      cdc.Txn
@@ -233,7 +234,7 @@ func (s *session) wal(ctx context.Context, data []byte) error {
 		s.described(s.decoder.Relation)
 	case pgoutput.TruncateType:
 		for _, rel := range s.decoder.Truncate.Relations {
-			if err := s.handler.Change(ctx, &s.tx, &cdc.Change{Op: cdc.Truncate, Rel: rel}); err != nil {
+			if err := s.handOverRow(ctx, &cdc.Change{Op: cdc.Truncate, Rel: rel}); err != nil {
 				return err
 			}
 		}
@@ -270,7 +271,23 @@ func (s *session) change(ctx context.Context, c *cdc.Change) error {
 			}
 		}
 	}
-	return s.handler.Change(ctx, &s.tx, c)
+	return s.handOverRow(ctx, c)
+}
+
+// handOverRow hands over a change as one of its table, and as one of each table that this inherits
+// from.
+func (s *session) handOverRow(ctx context.Context, c *cdc.Change) error {
+	if err := s.handler.Change(ctx, &s.tx, c); err != nil {
+		return err
+	}
+	for _, rel := range s.aliases.get(c.Rel) {
+		as := *c
+		as.Rel = rel
+		if err := s.handler.Change(ctx, &s.tx, &as); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // commit closes the transaction at hand.

@@ -55,12 +55,14 @@ func (c Config) Plan(ctx context.Context, conn *pgx.Conn, tables []cdc.Table, re
 		}
 	}
 	lists, err := c.columnLists(ctx, conn, tables, reads)
+	errs = append(errs, err)
+	kin, err := readKin(ctx, conn)
 	if err := errors.Join(append(errs, err)...); err != nil {
 		return nil, err
 	}
 	// Columns that another's table lacks count as unknown: no reason not to start.
 	ours := slices.DeleteFunc(slices.Clone(tables), func(t cdc.Table) bool { return c.Manage && !infos[t].Owned })
-	steps := append(c.publish(missing, lists, exists, slot != nil), c.widen(ours, lists)...)
+	steps := append(c.publish(missing, lists, kin, exists, slot != nil), c.widen(ours, lists, kin)...)
 	if !exists && slot != nil {
 		// A slot reads publications as of its position, so this one could never see
 		// the new publication. Its successor makes a gap.
@@ -84,19 +86,19 @@ const tablesPerStep = 500
 
 // publish makes the publication hold the tables. Those that enter it while there
 // is a slot are announced: what was written to them before is not streamed.
-func (c Config) publish(missing []cdc.Table, lists map[cdc.Table]*columnList, exists, slot bool) []Step {
+func (c Config) publish(missing []cdc.Table, lists map[cdc.Table]*columnList, kin *kin, exists, slot bool) []Step {
 	var steps []Step
 	if !exists {
 		first := missing[:min(len(missing), tablesPerStep)]
 		suffix := ""
 		if len(first) > 0 {
-			suffix = " FOR TABLE " + quoted(first, lists)
+			suffix = " FOR TABLE " + quoted(first, lists, kin)
 		}
 		steps = append(steps, Step{SQL: fmt.Sprintf("CREATE PUBLICATION %s%s WITH (publish_via_partition_root = true)", quote(c.Publication), suffix), tables: first, Publication: true})
 		missing = missing[len(first):]
 	}
 	for chunk := range slices.Chunk(missing, tablesPerStep) {
-		s := Step{SQL: fmt.Sprintf("ALTER PUBLICATION %s ADD TABLE %s", quote(c.Publication), quoted(chunk, lists)), tables: chunk}
+		s := Step{SQL: fmt.Sprintf("ALTER PUBLICATION %s ADD TABLE %s", quote(c.Publication), quoted(chunk, lists, kin)), tables: chunk}
 		if slot && exists {
 			s.announce(c.Publication, chunk)
 		}
@@ -144,6 +146,10 @@ type ensured struct {
 // Without Manage, anything missing is an *Incomplete.
 func (c Config) Ensure(ctx context.Context, conn *pgx.Conn, tables []cdc.Table, w Watch) (ensured, error) {
 	done := ensured{entered: make(map[cdc.Table]published)}
+	w, err := c.withKin(ctx, conn, w)
+	if err != nil {
+		return done, err
+	}
 	steps, err := c.Plan(ctx, conn, tables, w.Reads)
 	if err != nil {
 		return done, err
@@ -167,6 +173,9 @@ func (c Config) Ensure(ctx context.Context, conn *pgx.Conn, tables []cdc.Table, 
 // the first start on it is not a gap. Errors in left say which tables that a pattern matches
 // must not be published. What setup prints, and what an *Incomplete proposes to run, is from here.
 func (c Config) Setup(ctx context.Context, conn *pgx.Conn, w Watch) (steps []Step, left []error, err error) {
+	if w, err = c.withKin(ctx, conn, w); err != nil {
+		return nil, nil, err
+	}
 	tables, left, err := c.ResolveAll(ctx, conn, w)
 	if err != nil {
 		return nil, nil, err
@@ -202,6 +211,10 @@ func (c Config) Apply(ctx context.Context, conn *pgx.Conn, steps []Step) error {
 // statements that it would have to run and may not. The latter is an *Incomplete with the
 // statements of Setup. It changes nothing.
 func (c Config) Ready(ctx context.Context, conn *pgx.Conn, tables []cdc.Table, w Watch) error {
+	w, err := c.withKin(ctx, conn, w)
+	if err != nil {
+		return err
+	}
 	steps, err := c.Plan(ctx, conn, tables, w.Reads)
 	if err != nil || len(steps) == 0 {
 		return err
@@ -284,14 +297,18 @@ func (c Config) extra(ctx context.Context, conn *pgx.Conn, tables []cdc.Table, r
 	if err != nil {
 		return nil, err
 	}
+	kin, err := readKin(ctx, conn)
+	if err != nil {
+		return nil, err
+	}
 	var steps []Step
 	for _, t := range published {
 		if !slices.Contains(tables, t) {
-			steps = append(steps, Step{SQL: fmt.Sprintf("ALTER PUBLICATION %s DROP TABLE %s", quote(c.Publication), quote(t.Schema, t.Name))})
+			steps = append(steps, Step{SQL: fmt.Sprintf("ALTER PUBLICATION %s DROP TABLE %s", quote(c.Publication), quoted([]cdc.Table{t}, nil, kin))})
 		}
 	}
 	lists, err := c.columnLists(ctx, conn, tables, reads)
-	return append(steps, c.narrow(tables, lists)...), err
+	return append(steps, c.narrow(tables, lists, kin)...), err
 }
 
 // Drop removes slot and publication, slot first so that nothing reads on. It is

@@ -93,7 +93,10 @@ func (r *Reader) look(ctx context.Context, conn *pgx.Conn) error {
 	if err := r.stepReconnect(ctx, conn); err != nil {
 		return err
 	}
-	watch := r.opts.Watch()
+	watch, err := r.withKin(ctx, conn, r.opts.Watch())
+	if err != nil {
+		return err
+	}
 	options, faults, err := r.cfg.publication(ctx, conn)
 	if err != nil {
 		return err
@@ -198,12 +201,12 @@ func (r *Reader) compare(watch Watch, tables []listed, options string, different
 		before, known := w.known[t.Table]
 		switch fault := r.cfg.unpublishable(t); {
 		case fault != nil:
-			c.problems = append(c.problems, problemOf(fault, t.Table))
+			c.problems = append(c.problems, problemOf(fault, watch.concerned(t.Table)...))
 		case !t.Member:
 			c.missing = append(c.missing, t.Table)
 		default:
 			if t.Lacking != "" {
-				c.problems = append(c.problems, problemOf((&TableInfo{Table: t.Table, Lacking: t.Lacking, publication: r.cfg.Publication}).IdentityFault(), t.Table))
+				c.problems = append(c.problems, problemOf((&TableInfo{Table: t.Table, Lacking: t.Lacking, publication: r.cfg.Publication}).IdentityFault(), watch.concerned(t.Table)...))
 			}
 			c.known[t.Table] = t.published
 			// What is not known may be new to the rules only; after a start it may have been away.
@@ -300,6 +303,9 @@ func (r *Reader) Widen(ctx context.Context, w Watch) error {
 		return err
 	}
 	defer conn.Close(context.WithoutCancel(ctx))
+	if w, err = r.withKin(ctx, conn, w); err != nil {
+		return err
+	}
 	if err := r.describeFirst(ctx, conn, w); err != nil {
 		return err
 	}

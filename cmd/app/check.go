@@ -181,7 +181,7 @@ func (c *checker) unpublished(cfg postgres.Config, set *rules.Set, live *rules.C
 			if col, found := info.Column(n.Column); found && !col.Carried && !col.Generated {
 				c.add(false, fmt.Errorf("%s:%d: rule %q purges by %s of %s, which the column list of publication %s leaves out; "+
 					"fix: %s; or give the rule an `unknown`",
-					n.File, n.Line, n.Rule, n.Column, t, cfg.Publication, cfg.Republish(t).Script()))
+					n.File, n.Line, n.Rule, n.Column, t, cfg.Publication, cfg.Republish(info).Script()))
 			}
 		}
 	}

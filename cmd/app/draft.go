@@ -73,7 +73,7 @@ func draftTable(t *postgres.SchemaTable) draft.Table {
 	case t.UnloggedLeaf != "":
 		out.Trouble, out.Fix = "its partition "+t.UnloggedLeaf+" is unlogged, so changes in it are not in the log", "ALTER TABLE "+t.UnloggedLeaf+" SET LOGGED;"
 	case t.Differing != "":
-		out.Trouble = "partition " + t.Differing + " has another replica identity than its root, so its old rows lack columns"
+		out.Trouble = "partition " + t.Differing + " has another replica identity than its root, so its old rows would be misread"
 		out.Fix = out.FullSQL()
 	}
 	return out

@@ -80,7 +80,11 @@ func (c *liveCatalog) lacking(wrong func(rules.Need, *postgres.TableInfo) bool) 
 		if info == nil {
 			continue
 		}
-		for _, n := range c.set.NeedsOf(t) {
+		needs := c.set.NeedsOf(t)
+		for _, of := range info.Ancestors {
+			needs = append(needs, c.set.NeedsOf(of)...)
+		}
+		for _, n := range needs {
 			key := n
 			key.Table = cdc.Table{}
 			if at[key] == nil {
@@ -159,7 +163,7 @@ func (c *liveCatalog) typed() *rules.Catalog {
 	shown := make(map[string]bool)
 	for _, t := range c.tables {
 		name, _ := c.set.Named(t)
-		if c.infos[t] == nil || lacks[t] || shown[name] {
+		if c.infos[t] == nil || lacks[t] || shown[name] || !c.set.Matches(t) {
 			continue
 		}
 		shown[name] = true

@@ -23,7 +23,7 @@ func Unfit(set *rules.Set, tables map[cdc.Table]*postgres.TableInfo) []postgres.
 	found := make(map[lack][]cdc.Table)
 	var out []postgres.Problem
 	for t, info := range tables {
-		for _, n := range set.NeedsOf(t) {
+		for _, n := range needsOf(set, t, info.Ancestors) {
 			if why := lacks(n, info); why != "" {
 				n.Table = cdc.Table{}
 				found[lack{n, why}] = append(found[lack{n, why}], t)
@@ -44,6 +44,15 @@ func Unfit(set *rules.Set, tables map[cdc.Table]*postgres.TableInfo) []postgres.
 	out = append(out, ambiguous(set, tables)...)
 	slices.SortFunc(out, func(a, b postgres.Problem) int { return cmp.Compare(a.Text, b.Text) })
 	return out
+}
+
+// needsOf lists what rules read of a table's rows: also those of tables that it inherits from.
+func needsOf(set *rules.Set, t cdc.Table, ancestors []cdc.Table) []rules.Need {
+	needs := set.NeedsOf(t)
+	for _, t := range ancestors {
+		needs = append(needs, set.NeedsOf(t)...)
+	}
+	return needs
 }
 
 func compare(a, b cdc.Table) int {
