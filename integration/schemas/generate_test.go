@@ -354,7 +354,7 @@ func (g *generator) watch(t *table) {
 		g.s.watch = append(g.s.watch, w)
 	}
 	for range 1 + g.IntN(3) {
-		switch ref, status := t.column("ref"), t.column("status"); g.IntN(7) {
+		switch ref, status := t.column("ref"), t.column("status"); g.IntN(8) {
 		case 0, 1:
 			add(watch{yaml: "    keys: ['RULE:{id}']\n", key: "t.id"}, "id")
 		case 2:
@@ -376,6 +376,8 @@ func (g *generator) watch(t *table) {
 			}
 		case 5:
 			add(watch{yaml: "    keys: ['RULE:{region}:{id}']\n", key: "t.region || ':' || t.id"}, "region", "id")
+		case 7:
+			add(watch{yaml: "    ops: [update]\n    keys: ['RULE:{id}']\n", key: "t.id", updates: true}, "id")
 		case 6:
 			add(watch{yaml: "    keys: ['RULE:all']\n", key: "'all'"})
 		}

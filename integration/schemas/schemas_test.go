@@ -14,7 +14,7 @@ import (
 
 // without are the kinds of steps and shapes that are not tried.
 var without = []string{
-	"odd tenants", "arrays", "char", "rename to and fro", "children", "stop while a table is away",
+	"odd tenants", "arrays", "char", "rename to and fro", "children",
 }
 
 // workers try schemas at the same time, each in databases of its own.
@@ -58,7 +58,7 @@ func TestRandomSchemas(t *testing.T) {
 		}
 	}()
 	pg := newServer(t)
-	var tried, refused, changed, stale, broken atomic.Int64
+	var tried, refused, changed, stale, broken, excused atomic.Int64
 	var all sync.WaitGroup
 	for i := range workers {
 		w := newWorld(t, pg, fmt.Sprintf("app_%d", i))
@@ -70,6 +70,7 @@ func TestRandomSchemas(t *testing.T) {
 				changed.Add(int64(v.changed))
 				stale.Add(int64(v.stale))
 				broken.Add(int64(v.failed))
+				excused.Add(int64(v.excused))
 				if v.refused != nil {
 					refused.Add(1)
 				}
@@ -82,8 +83,8 @@ func TestRandomSchemas(t *testing.T) {
 		})
 	}
 	all.Wait()
-	t.Logf("tried %d schemas in %s: %d refused at the start, %d answers changed, problems after %d steps, %d steps failed with and without walpurge",
-		tried.Load(), time.Since(began).Round(time.Second), refused.Load(), changed.Load(), stale.Load(), broken.Load())
+	t.Logf("tried %d schemas in %s: %d refused at the start, %d answers changed, of which %d were not purged for a problem of their table, problems after %d steps, %d statements failed with and without walpurge",
+		tried.Load(), time.Since(began).Round(time.Second), refused.Load(), changed.Load(), excused.Load(), stale.Load(), broken.Load())
 	require.Positive(t, changed.Load())
 }
 

@@ -41,6 +41,8 @@ type watch struct {
 	yaml string
 	// key is an SQL expression over the row t, and cond a condition on it.
 	key, cond string
+	// updates reports that the rule is for UPDATE alone: only what one changes counts.
+	updates bool
 	// reads are the columns that the query behind the key answers, all of them if it is empty.
 	reads []string
 }
