@@ -1,0 +1,57 @@
+package schemas
+
+import (
+	"fmt"
+	"testing"
+
+	"github.com/walpurge/walpurge/cdc"
+)
+
+// parts is a partitioned table with rows, and items an ordinary one.
+const (
+	parts = "CREATE TABLE parts (id int PRIMARY KEY, note text) PARTITION BY RANGE (id); CREATE TABLE parts_0 PARTITION OF parts FOR VALUES FROM (0) TO (10); " +
+		"CREATE TABLE parts_1 PARTITION OF parts FOR VALUES FROM (10) TO (20); INSERT INTO parts VALUES (1, 'a'), (11, 'b')"
+	items = "CREATE TYPE mood AS ENUM ('low', 'high'); CREATE TABLE items (id int PRIMARY KEY, note text, feeling mood); INSERT INTO items VALUES (1, 'a', 'low'), (2, 'b', 'high')"
+)
+
+// found are what random schemas have found, made as small as possible: the schema, the table of the
+// rule, and the steps.
+var found = []struct {
+	setup, table string
+	steps        []step
+}{
+	{parts, "parts", []step{statements("TRUNCATE parts_0")}},
+	{parts, "parts", []step{statements("DROP TABLE parts_1")}},
+	{parts, "parts", []step{statements("ALTER TABLE parts DETACH PARTITION parts_0")}},
+	{parts, "parts", []step{statements("ALTER TABLE parts DETACH PARTITION parts_0 CONCURRENTLY")}},
+	{parts, "parts", []step{statements("BEGIN; ALTER TABLE parts DETACH PARTITION parts_0; DELETE FROM parts_0; ALTER TABLE parts ATTACH PARTITION parts_0 FOR VALUES FROM (0) TO (10); COMMIT")}},
+	{parts, "parts", []step{statements("CREATE TABLE parts_2 (LIKE parts INCLUDING ALL); INSERT INTO parts_2 VALUES (21, 'c'); ALTER TABLE parts ATTACH PARTITION parts_2 FOR VALUES FROM (20) TO (30)")}},
+	{parts, "parts", []step{statements("ALTER TABLE parts_0 SET UNLOGGED"), statements("DELETE FROM parts")}},
+	{parts, "parts", []step{{kind: stop}, statements("TRUNCATE parts_0"), {kind: start}}},
+	{items, "items", []step{statements("ALTER TABLE items ADD COLUMN more int DEFAULT 7")}},
+	{items, "items", []step{statements("ALTER TABLE items ADD COLUMN more int DEFAULT length('ab')")}},
+	{items, "items", []step{statements("ALTER TABLE items ADD COLUMN more int GENERATED ALWAYS AS (id + 1) STORED")}},
+	{items, "items", []step{statements("ALTER TABLE items ALTER note TYPE text USING upper(note)")}},
+	{items, "items", []step{statements("ALTER TYPE mood RENAME VALUE 'low' TO 'lower'")}},
+	{items, "items", []step{statements("ALTER TYPE mood RENAME VALUE 'low' TO 'lower'", "ALTER TYPE mood RENAME VALUE 'high' TO 'low'")}},
+	// Away when the daemon looks last, and back when it starts.
+	{items, "items", []step{statements("ALTER TABLE items RENAME TO away", "DELETE FROM away WHERE id = 1"), {kind: stop}, statements("ALTER TABLE away RENAME TO items"), {kind: start}}},
+}
+
+func statements(sql ...string) step { return step{sql: sql} }
+
+func TestFoundSchemas(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, newServer(t), "found")
+	for i, f := range found {
+		t.Run(fmt.Sprint(i), func(t *testing.T) {
+			s := &script{setup: []string{f.setup}, steps: f.steps, watch: []watch{{
+				name: "r", table: cdc.Table{Schema: "public", Name: f.table}, yaml: "    keys: ['r:{id}']\n", key: "t.id",
+			}}}
+			v := w.run(s)
+			if v.refused != nil || v.failure != "" || v.changed == 0 {
+				t.Errorf("%d answers changed; refused: %v\n%s\n%s\n%s", v.changed, v.refused, v.failure, s, v.log)
+			}
+		})
+	}
+}
