@@ -1,6 +1,7 @@
 package integration
 
 import (
+	"context"
 	"fmt"
 	"log/slog"
 	"os"
@@ -12,6 +13,9 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/stretchr/testify/require"
 
+	"github.com/walpurge/walpurge/cdc"
+	"github.com/walpurge/walpurge/cdc/watermark"
+	"github.com/walpurge/walpurge/router/stream"
 	"github.com/walpurge/walpurge/router/stream/embedded"
 )
 
@@ -97,5 +101,50 @@ func TestTheStreamIsLost(t *testing.T) {
 	d.untilStreaming()
 	purges(3)
 	d.wait(r.lsn(), 60*time.Second)
+	d.term()
+}
+
+// TestStreamOfAnotherDatabase: two pipelines of one name on one NATS server would flush each other's caches for
+// ever, so the one whose database the stream does not belong to is refused.
+func TestStreamOfAnotherDatabase(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, rigOptions{})
+	listen := freeAddr(t)
+	server, err := embedded.Start(embedded.Config{
+		Dir: filepath.Join(r.dir, "nats"), Listen: listen, TokenFile: r.path("token"), MaxStore: 4 << 30,
+	}, slog.New(slog.DiscardHandler))
+	require.NoError(t, err)
+	t.Cleanup(server.Close)
+	r.extra = fmt.Sprintf("nats: {url: 'nats://%s@%s', replicas: 1}", edgeToken, listen)
+	nc, err := nats.Connect("nats://" + edgeToken + "@" + listen)
+	require.NoError(t, err)
+	t.Cleanup(nc.Close)
+	theirs, err := stream.Open(t.Context(), nc, stream.Config{Pipeline: "app", MaxAge: time.Hour, MaxBytes: 64 << 20, Replicas: 1})
+	require.NoError(t, err)
+	production := stream.NewPublisher(theirs, watermark.NewBoard(), slog.New(slog.DiscardHandler))
+	done := make(chan error, 1)
+	ctx, cancel := context.WithCancel(t.Context())
+	go func() { done <- production.Run(ctx) }()
+	require.NoError(t, production.Begin(t.Context(), 1, cdc.Position{SystemID: "7430112233445566778", Timeline: 1, LSN: 100}, 0))
+	cancel()
+	require.NoError(t, <-done)
+
+	const refused = "belongs to the database cluster with the system identifier 7430112233445566778"
+	r.config(freeAddr(t))
+	o := r.call("check")
+	require.Equal(t, 1, o.code)
+	require.Contains(t, o.stdout, refused)
+	o = r.call("run")
+	require.Equal(t, 1, o.code)
+	require.Contains(t, o.stderr, refused)
+	require.Contains(t, o.stderr, "formerly: ")
+	claim, _, _, err := theirs.LastClaim(t.Context())
+	require.NoError(t, err)
+	require.Equal(t, uint64(1), claim.Epoch, "nothing was taken over")
+
+	r.fill([]string{"product:77"})
+	yaml("postgres:", "postgres:\n  formerly: '7430112233445566778'")(r)
+	d := r.spawn(freeAddr(t), r.path("walpurge.yaml"), nil)
+	eventually(t, 60*time.Second, func() bool { return len(r.held("product:77")) == 0 }, "the sinks are flushed")
 	d.term()
 }

@@ -37,6 +37,18 @@ func findGap(last cdc.Claim, found bool, s cdc.Session) (cdc.Gap, bool) {
 	return gap, true
 }
 
+// Foreign refuses a stream, shared by several processes, whose newest claim is of another database cluster than
+// the pipeline's, unless that is the one which the database has replaced: two pipelines of one name would take the
+// stream from each other, and each would purge the caches of the other.
+func Foreign(pipeline string, last cdc.Position, system, formerly string) error {
+	if last.SystemID == system || last.SystemID == formerly {
+		return nil
+	}
+	return fmt.Errorf("the stream of pipeline %[1]q on this NATS server belongs to the database cluster with the system identifier %[2]s, and postgres.url is that with %[3]s; "+
+		"give one of the two pipelines another name, or NATS servers of their own; or, if this database replaced the other, "+
+		"write `formerly: \"%[2]s\"` under `postgres`, which flushes every sink once", pipeline, last.SystemID, system)
+}
+
 // former refuses a server whose log has less than was streamed from the cluster already,
 // and that does not say so by a new timeline. Its positions count for nothing until they
 // pass the newest claim, so nothing could be told to be purged, nor confirmed.

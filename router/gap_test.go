@@ -101,3 +101,14 @@ func TestFormerStates(t *testing.T) {
 		})
 	}
 }
+
+// A stream that others may use belongs to one database cluster.
+func TestForeign(t *testing.T) {
+	require.NoError(t, Foreign("shop", position("7", 1, 50), "7", ""))
+	require.NoError(t, Foreign("shop", position("7", 1, 50), "8", "7"))
+	for _, formerly := range []string{"", "8", "9"} {
+		err := Foreign("shop", position("7", 1, 50), "8", formerly)
+		require.ErrorContains(t, err, `the stream of pipeline "shop" on this NATS server belongs to the database cluster with the system identifier 7, and postgres.url is that with 8`)
+		require.ErrorContains(t, err, "write `formerly: \"7\"` under `postgres`")
+	}
+}

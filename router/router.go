@@ -39,6 +39,9 @@ type Config struct {
 	Sinks     []string // in the order in which the rules know them
 	Publisher Publisher
 	Ledger    Ledger
+	// Pipeline names the stream where it is shared with other processes, and is empty otherwise;
+	// Formerly is the system identifier of the database cluster that it may be taken over from.
+	Pipeline, Formerly string
 	// StopOnGap ends the daemon at a gap instead of flushing.
 	StopOnGap bool
 	// Spool keeps what transactions come to until they end.
@@ -195,6 +198,9 @@ func (r *Router) Start(ctx context.Context, s cdc.Session) error {
 	if found {
 		if err := former(last.Position, s); err != nil {
 			return err
+		}
+		if err := Foreign(r.cfg.Pipeline, last.Position, s.Start.SystemID, r.cfg.Formerly); err != nil && r.cfg.Pipeline != "" {
+			return &cdc.Halt{Err: err}
 		}
 	}
 	at := s.Start

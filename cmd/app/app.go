@@ -148,6 +148,9 @@ func (a *App) openStream(ctx context.Context) error {
 		sync = a.server.Sync
 	}
 	a.onClose(a.nc.Close)
+	if err := foreign(ctx, a.cfg, a.nc); err != nil {
+		return err
+	}
 	a.stream, err = stream.Open(ctx, a.nc, stream.Config{
 		Pipeline: a.cfg.Pipeline, MaxAge: a.cfg.Stream.MaxAge, MaxBytes: a.cfg.Stream.MaxBytes,
 		Replicas: a.cfg.NATS.Replicas, Sync: sync, Shared: !a.cfg.NATS.Embedded(), Tracer: a.opts.Tracer,
@@ -192,6 +195,7 @@ func (a *App) openReader() {
 	a.routing = router.NewMetrics(a.working)
 	pool := a.spool()
 	a.router = router.New(router.Config{
+		Pipeline: shared(a.cfg), Formerly: a.cfg.Formerly,
 		Rules: a.set.Load(), Sinks: a.cfg.SinkNames(), Publisher: a.publisher, Ledger: a.stream,
 		StopOnGap: a.cfg.StopOnGap, Spool: pool, Lookups: a.lookups, Broken: func(g cdc.Gap) { a.incidents.add("gap", "", string(g.Reason)) },
 		Metrics: a.routing, Logger: a.log.With("component", "router"), Tracer: a.opts.Tracer,

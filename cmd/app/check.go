@@ -53,7 +53,7 @@ func Check(ctx context.Context, cfg *config.Config, offline bool) []Finding {
 		return c.findings
 	}
 	c.database(ctx, cfg, set, lock)
-	c.store(cfg)
+	c.store(ctx, cfg)
 	for i, s := range cfg.Sinks {
 		c.sink(ctx, used(s, set.Kinds(i), plans[i]))
 	}
@@ -188,14 +188,15 @@ func (c *checker) unpublished(cfg postgres.Config, set *rules.Set, live *rules.C
 }
 
 // store makes sure that the stream has a place.
-func (c *checker) store(cfg *config.Config) {
+func (c *checker) store(ctx context.Context, cfg *config.Config) {
 	if !cfg.NATS.Embedded() {
 		_, nc, err := connectNATS(cfg, slog.New(slog.DiscardHandler))
 		if err != nil {
 			c.add(false, err)
 			return
 		}
-		nc.Close()
+		defer nc.Close()
+		c.add(false, foreign(ctx, cfg, nc))
 		return
 	}
 	dir := cfg.DataDir

@@ -30,6 +30,8 @@ type Config struct {
 	Postgres  postgres.Config
 	Visible   bool
 	StopOnGap bool
+	// Formerly is the system identifier of the database cluster whose stream this one takes over.
+	Formerly string
 	// Replicas are the read replicas that purges wait for; ReplicasAuto: those that
 	// the primary knows.
 	Replicas     []postgres.ReadReplica

@@ -36,6 +36,7 @@ type rawPostgres struct {
 	Streaming    bool                                `yaml:"streaming"`
 	MaxRetained  strictyaml.Located[strictyaml.Size] `yaml:"max_retained"`
 	OnGap        strictyaml.Text                     `yaml:"on_gap"`
+	Formerly     strictyaml.Text                     `yaml:"formerly"`
 	Replicas     *strictyaml.Node                    `yaml:"replicas"`
 	Visible      bool                                `yaml:"visible"`
 	Heartbeat    strictyaml.Located[time.Duration]   `yaml:"heartbeat"`

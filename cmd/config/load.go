@@ -181,6 +181,9 @@ func (l *loader) postgres(cfg *Config, raw *rawPostgres) {
 		pg.Failover = n.Text != "false"
 	}
 	cfg.StopOnGap = l.oneOf(raw.OnGap, "postgres.on_gap", "flush", "stop") == "stop"
+	if cfg.Formerly = raw.Formerly.Value; strings.Trim(cfg.Formerly, "0123456789") != "" {
+		l.failf(raw.Formerly.Pos(), "postgres.formerly: write the system identifier of the database cluster, a number such as \"7430112233445566778\"")
+	}
 	cfg.Visible = raw.Visible
 	pg.ColumnLists = raw.ColumnLists
 	l.replicas(cfg, pg, raw.Replicas)

@@ -218,6 +218,25 @@ func asideBytes(maxBytes int64) int64 { return max(maxBytes/16, 1<<20) }
 // StoreBytes is the room that a pipeline's streams may take together.
 func StoreBytes(maxBytes int64) int64 { return maxBytes + 2*asideBytes(maxBytes) + 3*maxSqueeze }
 
+// Newest returns the newest claim of a pipeline's stream, or false where there is no stream or no claim. It
+// creates and changes nothing.
+func Newest(ctx context.Context, nc *nats.Conn, pipeline string) (cdc.Claim, bool, error) {
+	js, err := jetstream.New(nc)
+	if err != nil {
+		return cdc.Claim{}, false, fmt.Errorf("open JetStream: %w", err)
+	}
+	st, err := js.Stream(ctx, streamName(pipeline))
+	if errors.Is(err, jetstream.ErrStreamNotFound) {
+		return cdc.Claim{}, false, nil
+	}
+	if err != nil {
+		return cdc.Claim{}, false, fmt.Errorf("read stream %s: %w", streamName(pipeline), err)
+	}
+	s := Stream{cfg: Config{Pipeline: pipeline}, stream: askedStream{st}}
+	claim, _, found, err := s.LastClaim(ctx)
+	return claim, found, err
+}
+
 // LastClaim returns the newest claim in the stream and its sequence, or false
 // if there is none.
 func (s *Stream) LastClaim(ctx context.Context) (cdc.Claim, uint64, bool, error) {
