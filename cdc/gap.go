@@ -27,7 +27,7 @@ const (
 	// timeline left that of the claim. Commits that readers have seen, and caches may
 	// hold, were undone by a promotion.
 	GapTimelineForked GapReason = "timeline_forked"
-	// GapSkipped: somebody had the slot moved to the end of the log by hand.
+	// GapSkipped: an operator advanced the slot to the end of the log.
 	GapSkipped GapReason = "skipped"
 	// GapRetained: the slot held back more of the log than it may, and was moved to
 	// the end.

@@ -46,7 +46,7 @@ type Config struct {
 	// Pace holds calls back; lanes of one account share its buckets.
 	Pace   Pace
 	Source Source
-	// Hand is where purges asked for by hand come from; they go ahead of the
+	// Hand is where manual purges come from; they go ahead of the
 	// queue. Nil: there are none.
 	Hand  Source
 	Gates []Gate

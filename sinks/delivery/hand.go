@@ -11,7 +11,7 @@ import (
 	"github.com/walpurge/walpurge/sinks"
 )
 
-// handJob is a purge that was asked for by hand.
+// handJob is a manual purge.
 type handJob struct {
 	msg   rules.Message
 	entry *entry
@@ -32,8 +32,7 @@ type cover struct {
 	group uint64
 }
 
-// keepHand reads what was asked for by hand. It has no gates: whoever asks by
-// hand means what is visible now.
+// keepHand reads manual purges. They have no gates: an operator means what is visible now.
 func (l *Lane) keepHand(ctx context.Context) {
 	for {
 		if !l.again.handRoom.await(ctx) {
@@ -66,7 +65,7 @@ func (l *Lane) urge(ctx context.Context, j *handJob) {
 	}
 }
 
-// serve carries out what was asked for by hand and waits, ahead of whatever the
+// serve carries out the manual purges that wait, ahead of whatever the
 // lane is at. It is called by the lane's goroutine between two requests.
 func (l *Lane) serve(intake, work context.Context) {
 	for {
@@ -208,7 +207,7 @@ func (l *Lane) uncover(group []ready) {
 	}
 }
 
-// nap waits between two attempts, and serves what is asked for by hand
+// nap waits between two attempts, and serves manual purges
 // meanwhile. It reports whether the context lived through it.
 func (l *Lane) nap(intake, work context.Context, d time.Duration) bool {
 	t := time.NewTimer(d)
@@ -230,7 +229,7 @@ func (l *Lane) nap(intake, work context.Context, d time.Duration) bool {
 	}
 }
 
-// awaitResume blocks while the lane is paused, serves what is asked for by hand
+// awaitResume blocks while the lane is paused, serves manual purges
 // meanwhile, and reports whether the context lived through it.
 func (l *Lane) awaitResume(intake, work context.Context, t *turn) bool {
 	for l.held() && !l.overflown(t) {

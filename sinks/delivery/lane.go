@@ -49,7 +49,7 @@ type Lane struct {
 	// flushing: a flush is owed.
 	flushing bool
 
-	// What was asked for by hand; superseded belongs to the lane's goroutine.
+	// Manual purges; superseded belongs to the lane's goroutine.
 	hand       tracker
 	urgent     chan *handJob
 	retries    sync.WaitGroup
@@ -86,7 +86,7 @@ const (
 	Throttled State = "throttled" // the provider asked for a pause
 	Blocked   State = "blocked"   // the sink fails
 	Flushing  State = "flushing"
-	Paused    State = "paused" // by hand
+	Paused    State = "paused" // by an operator
 )
 
 // States lists them for metrics.
