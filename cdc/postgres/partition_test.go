@@ -188,3 +188,34 @@ func TestOldRowsWhileIdentitiesChange(t *testing.T) {
 		})
 	}
 }
+
+// Rows of a table that is attached come from then on, also where the walsender has met the table
+// before, which PostgreSQL 14 goes on leaving out.
+func TestRowsOfAttachedTables(t *testing.T) {
+	t.Parallel()
+	s := newServer(t)
+	s.exec(`CREATE TABLE a (id int PRIMARY KEY, note text) PARTITION BY RANGE (id);
+		CREATE TABLE a_1 PARTITION OF a FOR VALUES FROM (0) TO (100);
+		CREATE TABLE a_2 (id int PRIMARY KEY, note text)`)
+	s.watches = Watch{Tables: []cdc.Table{{Schema: "public", Name: "a"}}}
+	run := s.run(&sinkhole{}, Streaming)
+	_, err := run.Compare(t.Context())
+	require.NoError(t, err)
+	s.exec("INSERT INTO a_2 VALUES (100, 'x')")
+	s.exec("INSERT INTO a VALUES (0, 'x')")
+	eventually(t, hang, func() bool { return run.has(1) }, "the walsender is behind both")
+	s.exec("ALTER TABLE a ATTACH PARTITION a_2 FOR VALUES FROM (100) TO (1000000)")
+	id := 100
+	eventually(t, hang, func() bool {
+		id++
+		s.exec(fmt.Sprintf("INSERT INTO a VALUES (%d, 'y')", id))
+		run.mu.Lock()
+		defer run.mu.Unlock()
+		for i := 101; i <= id; i++ {
+			if run.ids[fmt.Sprint(i)] > 0 {
+				return len(run.gaps) > 0
+			}
+		}
+		return false
+	}, "rows of the attached table come")
+}

@@ -20,10 +20,7 @@ const rowTimeout = "10s"
 // that the publication names, or all but generated ones. Servers before 15 have
 // no column lists, those before 18 never publish a generated column.
 const relationQuery = `
-SELECT c.relkind = 'p', a.attname, a.atttypid, a.atttypmod,
-       c.relreplident = 'f' OR EXISTS (SELECT FROM pg_index i
-           WHERE i.indrelid = c.oid AND a.attnum = ANY ((i.indkey::int2[])[0:i.indnkeyatts - 1])
-           AND (c.relreplident = 'd' AND i.indisprimary OR c.relreplident = 'i' AND i.indisreplident))
+SELECT c.relkind = 'p', a.attname, a.atttypid, a.atttypmod
 FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid JOIN pg_namespace n ON n.oid = c.relnamespace
 LEFT JOIN pg_publication_tables p ON p.pubname = $3 AND p.schemaname = n.nspname AND p.tablename = c.relname
 WHERE n.nspname = $1 AND c.relname = $2 AND a.attnum > 0 AND NOT a.attisdropped
@@ -120,11 +117,18 @@ func (c Config) relation(ctx context.Context, tx pgx.Tx, info *TableInfo) (rel *
 	rows, _ := tx.Query(ctx, relationQuery, info.Schema, info.Name, c.Publication)
 	var col cdc.Column
 	partitioned := false
-	if _, err := pgx.ForEachRow(rows, []any{&partitioned, &col.Name, &col.TypeOID, &col.TypeMod, &col.Key}, func() error {
+	whole := true
+	if _, err := pgx.ForEachRow(rows, []any{&partitioned, &col.Name, &col.TypeOID, &col.TypeMod}, func() error {
+		c, _ := info.Column(col.Name)
+		col.Key, whole = c.Identity, whole && c.Identity
 		rel.Columns = append(rel.Columns, col)
 		return nil
 	}); err != nil {
 		return nil, "", fmt.Errorf("read the columns of %s: %w", info.Table, err)
+	}
+	// Old rows of a partitioned table have what the identities of its partitions agree on.
+	if partitioned && rel.Identity == cdc.IdentityFull && !whole {
+		rel.Identity = cdc.IdentityDefault
 	}
 	for i := range rel.Columns {
 		if col, found := info.Column(rel.Columns[i].Name); found {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strconv"
 	"time"
 
@@ -64,11 +65,18 @@ func (r *Reader) tableGap(ctx context.Context, tx *cdc.Txn, content []byte) (cdc
 	if err != nil {
 		return gap, err
 	}
-	if again := a.Again && r.watching.wrote(a.Nonce); !again && len(gap.Tables) > 0 && r.staysUnpublished(version) {
+	if again := a.Again && r.watching.wrote(a.Nonce); !again && len(gap.Tables) > 0 && (r.staysUnpublished(version) || leavesOutAttached(version, gap.Causes)) {
 		r.reconnect.published(gap.Tables, gap.Open, false)
 		return gap, r.remember(ctx)
 	}
 	return gap, nil
+}
+
+// leavesOutAttached reports that the walsender may go on leaving out the rows of a partition because
+// it met them before the partition was attached: PostgreSQL 14 decides that once per session and table
+// (rel_sync_cache_relation_cb in src/backend/replication/pgoutput/pgoutput.c).
+func leavesOutAttached(version int, causes []cdc.TableCause) bool {
+	return version < 150000 && (slices.Contains(causes, cdc.LeafCame) || slices.Contains(causes, cdc.LeafReattached))
 }
 
 // visible waits until others see a transaction: a walsender may send its end
