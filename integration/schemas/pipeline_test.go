@@ -237,19 +237,19 @@ func covers(b *rules.Batch, rule, key string) bool {
 
 // glob is a pattern of Valkey, in which all but * is literal or escaped.
 func glob(pattern string) *regexp.Regexp {
-	var b strings.Builder
-	b.WriteString(`(?s)^`)
+	var form, literal strings.Builder
+	form.WriteString(`(?s)^`)
 	for i := 0; i < len(pattern); i++ {
 		switch c := pattern[i]; c {
 		case '*':
-			b.WriteString(`.*`)
+			form.WriteString(regexp.QuoteMeta(literal.String()) + `.*`)
+			literal.Reset()
 		case '\\':
 			i++
-			b.WriteString(regexp.QuoteMeta(pattern[i : i+1]))
+			literal.WriteByte(pattern[i])
 		default:
-			b.WriteString(regexp.QuoteMeta(string(c)))
+			literal.WriteByte(c)
 		}
 	}
-	b.WriteByte('$')
-	return regexp.MustCompile(b.String())
+	return regexp.MustCompile(form.String() + regexp.QuoteMeta(literal.String()) + `$`)
 }
