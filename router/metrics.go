@@ -17,6 +17,7 @@ type Metrics struct {
 	perRule       *prometheus.CounterVec
 	invalidations *prometheus.CounterVec
 	gaps          *prometheus.CounterVec
+	tableGaps     *prometheus.CounterVec
 	lookups       prometheus.Histogram
 	collapsed     *prometheus.CounterVec
 	streamed      *prometheus.CounterVec
@@ -44,6 +45,7 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 		perRule:       vec("rule_invalidations_total", "Values that a rule invalidated at a sink, before deduplication.", "rule", "sink"),
 		invalidations: vec("invalidations_total", "Values invalidated at a sink, before deduplication.", "sink", "kind"),
 		gaps:          vec("gaps_total", "Breaks in the line after which sinks were flushed; reason table: only what rules derive from some tables.", "reason"),
+		tableGaps:     vec("table_gaps_total", "Gaps of reason table by their cause: what happened to the tables without row events.", "cause"),
 		collapsed:     vec("collapsed_total", "Values that coarser ones were purged instead of.", "rule", "sink"),
 		streamed:      vec("streamed_transactions_total", "Large transactions read before they ended; coarsened: everything was purged that rules derive from their tables.", "outcome"),
 	}
@@ -54,6 +56,9 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 	reg.MustRegister(m.lookups)
 	for _, reason := range cdc.GapReasons() {
 		m.gaps.WithLabelValues(string(reason))
+	}
+	for _, cause := range cdc.TableCauses() {
+		m.tableGaps.WithLabelValues(string(cause))
 	}
 	for _, outcome := range []string{committed, rolledBack, coarsened} {
 		m.streamed.WithLabelValues(outcome)
@@ -68,6 +73,13 @@ func (m *Metrics) Collapsed(rule, sink string, values int) {
 }
 
 func (m *Metrics) gap(reason cdc.GapReason) { m.gaps.WithLabelValues(string(reason)).Inc() }
+
+func (m *Metrics) tableGap(causes []cdc.TableCause) {
+	m.gap(cdc.GapTable)
+	for _, cause := range causes {
+		m.tableGaps.WithLabelValues(string(cause)).Inc()
+	}
+}
 
 // opCounters count the changes of one table by operation.
 type opCounters [cdc.Truncate + 1]prometheus.Counter

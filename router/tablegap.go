@@ -22,19 +22,20 @@ func (r *Router) TableGap(ctx context.Context, tx *cdc.Txn, gap cdc.TableGap) er
 	r.mu.Lock()
 	if r.pending != nil {
 		sets = append(sets, r.pending.set)
-		r.entered.tables = append(r.entered.tables, gap.Tables...)
+		r.entered.Tables = append(r.entered.Tables, gap.Tables...)
+		r.entered.Causes = append(r.entered.Causes, gap.Causes...)
 		xids := append(r.entered.stamp.XIDs, stamp.XIDs...)
 		r.entered.stamp = stamp
 		r.entered.stamp.XIDs = xids
 	}
 	r.mu.Unlock()
-	return r.forget(ctx, sets, gap.Tables, stamp)
+	return r.forget(ctx, sets, gap, stamp)
 }
 
 // forgetEntered purges once more what entered the publication while new rules
 // waited: what changed between that and their service was judged by the old ones.
 func (r *Router) forgetEntered(ctx context.Context) error {
-	if len(r.entered.tables) == 0 {
+	if len(r.entered.Tables) == 0 {
 		return nil
 	}
 	r.mu.Lock()
@@ -45,25 +46,29 @@ func (r *Router) forgetEntered(ctx context.Context) error {
 	}
 	e := r.entered
 	r.entered = entered{}
-	return r.forget(ctx, []*rules.Set{r.set}, e.tables, e.stamp)
+	return r.forget(ctx, []*rules.Set{r.set}, e.TableGap, e.stamp)
 }
 
-// entered are tables that were published while new rules waited for them.
+// entered are gaps of tables while new rules waited to be put in service.
 type entered struct {
-	tables []cdc.Table
-	stamp  cdc.Stamp
+	cdc.TableGap
+	stamp cdc.Stamp
 }
 
-func (r *Router) forget(ctx context.Context, sets []*rules.Set, tables []cdc.Table, stamp cdc.Stamp) error {
-	tables = slices.DeleteFunc(slices.Clone(tables), func(t cdc.Table) bool {
+func (r *Router) forget(ctx context.Context, sets []*rules.Set, gap cdc.TableGap, stamp cdc.Stamp) error {
+	tables := slices.DeleteFunc(slices.Clone(gap.Tables), func(t cdc.Table) bool {
 		return !slices.ContainsFunc(sets, func(s *rules.Set) bool { return s.Matches(t) })
 	})
 	if len(tables) == 0 {
 		return nil
 	}
+	causes := slices.Compact(slices.Sorted(slices.Values(gap.Causes)))
+	if len(causes) == 0 {
+		causes = []cdc.TableCause{cdc.TablePublished}
+	}
 	r.conditions.At(tableGaps, "reason", string(cdc.GapTable)).
-		Observe("tables", condition.Sum(len(tables)), "first", tables[0].String(), "at", stamp.Position.String())
-	r.cfg.Metrics.gap(cdc.GapTable)
+		Observe("causes", causes, "tables", condition.Sum(len(tables)), "first", tables[0].String(), "at", stamp.Position.String())
+	r.cfg.Metrics.tableGap(causes)
 	for _, set := range sets {
 		f := &forgetting{tx: &cdc.Txn{XID: stamp.XIDs[0], Time: stamp.FirstCommit, Commit: stamp.Position.LSN}}
 		for _, sink := range r.cfg.Sinks {

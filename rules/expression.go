@@ -45,8 +45,8 @@ type expression struct {
 	// lookup names the lookup whose answer is the row here; then no other row is
 	// read.
 	lookup string
-	// conjunction is set where the outermost operator is &&.
-	conjunction bool
+	// conjunction is set where the outermost operator is &&, changed where it is changed().
+	conjunction, changed bool
 }
 
 type columnUse struct {
@@ -152,7 +152,9 @@ func (l *ruleLoader) expression(src source) *expression {
 		return nil
 	}
 	root := tree.Expr()
-	e.conjunction = root.Kind() == celast.CallKind && root.AsCall().FunctionName() == "_&&_"
+	if root.Kind() == celast.CallKind {
+		e.conjunction, e.changed = root.AsCall().FunctionName() == "_&&_", root.AsCall().FunctionName() == changedFunction
+	}
 	r.rewrite(tree, src.template)
 	checked, found = l.env.Check(parsed)
 	if found.Err() != nil {

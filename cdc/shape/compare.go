@@ -87,7 +87,7 @@ func harmlessArrival(root byte, n Node, was, is map[uint32]Node, facts Facts) bo
 	switch {
 	case n.Kind == PartitionedKind:
 		return true // what lies below it is judged by itself
-	case root != PartitionedKind || n.File != n.OID:
+	case root != PartitionedKind || n.File != n.OID || n.Persistence != Logged:
 		return false
 	case facts.Empty[n.OID]:
 		return true

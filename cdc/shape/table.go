@@ -12,8 +12,12 @@ type Table struct {
 	Nodes []Node
 }
 
-// PartitionedKind is the relkind of partitioned tables.
-const PartitionedKind = 'p'
+// PartitionedKind is the relkind of partitioned tables, and Logged the relpersistence of tables
+// whose changes are in the log.
+const (
+	PartitionedKind = 'p'
+	Logged          = 'p'
+)
 
 // Node is a table in the tree below a watched one.
 type Node struct {

@@ -18,7 +18,7 @@ import (
 
 // watch is what the reader needs to know of the rules.
 func watch(set *rules.Set) postgres.Watch {
-	w := postgres.Watch{Tables: set.Tables(), Reads: set.Columns, Unfit: func(tables map[cdc.Table]*postgres.TableInfo) []postgres.Problem {
+	w := postgres.Watch{Tables: set.Tables(), Reads: set.Columns, Sees: set.Sees, Unfit: func(tables map[cdc.Table]*postgres.TableInfo) []postgres.Problem {
 		return status.Unfit(set, tables)
 	}}
 	if len(set.Patterns()) > 0 {

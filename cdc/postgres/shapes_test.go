@@ -1,0 +1,179 @@
+package postgres
+
+import (
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/walpurge/walpurge/cdc"
+	"github.com/walpurge/walpurge/cdc/shape"
+)
+
+// shapeCase does something to a table t, whose partitions are t1 and t2, or to a table p with a
+// child.
+type shapeCase struct {
+	before, change string
+	want           []cdc.TableCause
+	// since is the first major version that has it, 0 for all.
+	since int
+}
+
+const (
+	tree = `CREATE TABLE t (id int, day int, note text, price numeric(10,2), mood mood, sort sort DEFAULT 'a', at place, PRIMARY KEY (id, day)) PARTITION BY RANGE (day);
+		CREATE TABLE t1 PARTITION OF t FOR VALUES FROM (0) TO (10); CREATE TABLE t2 PARTITION OF t FOR VALUES FROM (10) TO (20);
+		CREATE TABLE t3 PARTITION OF t FOR VALUES FROM (20) TO (40) PARTITION BY RANGE (day); CREATE TABLE t31 PARTITION OF t3 FOR VALUES FROM (20) TO (30);
+		INSERT INTO t VALUES (1, 1, 'a'), (2, 11, 'b'), (3, 21, 'c');`
+	plain = `CREATE TABLE t (id int PRIMARY KEY, day int, note text, price numeric(10,2), mood mood, sort sort DEFAULT 'a', at place, moods mood[]); INSERT INTO t VALUES (1, 1, 'a');`
+	child = `CREATE TABLE t (id int PRIMARY KEY, note text); CREATE TABLE c (card text) INHERITS (t); INSERT INTO c VALUES (7, 'x', 'y');`
+)
+
+func because(causes ...cdc.TableCause) []cdc.TableCause { return causes }
+
+var shapeCases = map[string]shapeCase{
+	// Rows that come and go with partitions.
+	"truncate a partition":              {tree, "TRUNCATE t1", because(cdc.LeafRewritten), 0},
+	"truncate only a partition":         {tree, "TRUNCATE ONLY t1", because(cdc.LeafRewritten), 0},
+	"truncate a partitioned partition":  {tree, "TRUNCATE t3", because(cdc.LeafRewritten), 0},
+	"truncate and fill":                 {tree, "TRUNCATE t1; INSERT INTO t VALUES (1, 1, 'z')", because(cdc.LeafRewritten), 0},
+	"truncate by cascade":               {tree + "CREATE TABLE owner (id int PRIMARY KEY); ALTER TABLE t1 ADD CONSTRAINT o FOREIGN KEY (id) REFERENCES owner NOT VALID;", "TRUNCATE owner CASCADE", because(cdc.LeafRewritten), 0},
+	"drop a partition":                  {tree, "DROP TABLE t1", because(cdc.LeafGone), 0},
+	"drop a partitioned partition":      {tree, "DROP TABLE t3", because(cdc.LeafGone), 0},
+	"detach":                            {tree, "ALTER TABLE t DETACH PARTITION t1", because(cdc.LeafGone), 0},
+	"detach concurrently":               {tree, "ALTER TABLE t DETACH PARTITION t1 CONCURRENTLY", because(cdc.LeafGone), 0},
+	"detach a tree":                     {tree, "ALTER TABLE t DETACH PARTITION t3", because(cdc.LeafGone), 0},
+	"detach and attach":                 {tree, "ALTER TABLE t DETACH PARTITION t1; UPDATE t1 SET note = 'x'; ALTER TABLE t ATTACH PARTITION t1 FOR VALUES FROM (0) TO (10)", because(cdc.LeafReattached), 0},
+	"detach concurrently and attach":    {tree, "ALTER TABLE t DETACH PARTITION t1 CONCURRENTLY; ALTER TABLE t ATTACH PARTITION t1 FOR VALUES FROM (0) TO (10)", because(cdc.LeafReattached), 0},
+	"detach and attach a tree":          {tree, "ALTER TABLE t DETACH PARTITION t3; UPDATE t3 SET note = 'x'; ALTER TABLE t ATTACH PARTITION t3 FOR VALUES FROM (20) TO (40)", because(cdc.LeafReattached), 0},
+	"detach and attach deeper":          {tree, "ALTER TABLE t DETACH PARTITION t2; TRUNCATE t2; INSERT INTO t2 VALUES (2, 31); ALTER TABLE t3 ATTACH PARTITION t2 FOR VALUES FROM (30) TO (35)", because(cdc.LeafReattached), 0},
+	"attach a loaded table":             {tree, "CREATE TABLE l (LIKE t); INSERT INTO l VALUES (4, 51); ALTER TABLE t ATTACH PARTITION l FOR VALUES FROM (50) TO (60)", because(cdc.LeafCame), 0},
+	"attach in the transaction of load": {tree, "BEGIN; CREATE TABLE l (LIKE t); INSERT INTO l VALUES (4, 51); ALTER TABLE t ATTACH PARTITION l FOR VALUES FROM (50) TO (60); COMMIT", because(cdc.LeafCame), 0},
+	"attach a loaded tree":              {tree, "CREATE TABLE l (LIKE t) PARTITION BY RANGE (day); CREATE TABLE l1 PARTITION OF l FOR VALUES FROM (50) TO (60); INSERT INTO l VALUES (4, 51); ALTER TABLE t ATTACH PARTITION l FOR VALUES FROM (50) TO (60)", because(cdc.LeafCame), 0},
+	"attach to a partition":             {tree, "CREATE TABLE l (LIKE t); INSERT INTO l VALUES (4, 31); ALTER TABLE t3 ATTACH PARTITION l FOR VALUES FROM (30) TO (40)", because(cdc.LeafCame), 0},
+	"create, load, truncate":            {tree, "CREATE TABLE l PARTITION OF t FOR VALUES FROM (50) TO (60); INSERT INTO t VALUES (4, 51); TRUNCATE l; INSERT INTO t VALUES (5, 52)", because(cdc.LeafCame), 0},
+	"create, load, detach, attach":      {tree, "CREATE TABLE l PARTITION OF t FOR VALUES FROM (50) TO (60); ALTER TABLE t DETACH PARTITION l; INSERT INTO l VALUES (4, 51); ALTER TABLE t ATTACH PARTITION l FOR VALUES FROM (50) TO (60)", because(cdc.LeafCame), 0},
+	"create unlogged":                   {tree, "CREATE UNLOGGED TABLE l PARTITION OF t FOR VALUES FROM (50) TO (60); INSERT INTO t VALUES (4, 51)", because(cdc.LeafCame), 0},
+	"unlogged":                          {tree, "ALTER TABLE t1 SET UNLOGGED", because(cdc.LeafPersistence), 0},
+	"vacuum full":                       {tree, "VACUUM FULL t1", because(cdc.LeafRewritten), 0},
+	"replaced partition":                {tree, "DROP TABLE t1; CREATE TABLE t1 PARTITION OF t FOR VALUES FROM (0) TO (10)", because(cdc.LeafGone), 0},
+
+	"create a partition":          {tree, "CREATE TABLE l PARTITION OF t FOR VALUES FROM (50) TO (60)", nil, 0},
+	"create and fill":             {tree, "CREATE TABLE l PARTITION OF t FOR VALUES FROM (50) TO (60); INSERT INTO t VALUES (4, 51); ALTER TABLE l REPLICA IDENTITY FULL; GRANT SELECT ON l TO PUBLIC; CREATE INDEX ON l (note); ANALYZE l", nil, 0},
+	"create a tree and fill":      {tree, "CREATE TABLE l PARTITION OF t FOR VALUES FROM (50) TO (60) PARTITION BY RANGE (day); CREATE TABLE l1 PARTITION OF l FOR VALUES FROM (50) TO (55); INSERT INTO t VALUES (4, 51)", nil, 0},
+	"fill below a known node":     {tree, "CREATE TABLE l PARTITION OF t3 FOR VALUES FROM (30) TO (35); INSERT INTO t VALUES (4, 31)", nil, 0},
+	"attach an empty table":       {tree, "CREATE TABLE l (LIKE t INCLUDING ALL); ALTER TABLE t ATTACH PARTITION l FOR VALUES FROM (50) TO (60)", nil, 0},
+	"attach an empty tree":        {tree, "CREATE TABLE l (LIKE t) PARTITION BY RANGE (day); CREATE TABLE l1 PARTITION OF l FOR VALUES FROM (50) TO (60); ALTER TABLE t ATTACH PARTITION l FOR VALUES FROM (50) TO (60)", nil, 0},
+	"rename a partition":          {tree, "ALTER TABLE t1 RENAME TO old; CREATE SCHEMA archive; ALTER TABLE old SET SCHEMA archive", nil, 0},
+	"work on partitions":          {tree, "UPDATE t SET note = 'z'; DELETE FROM t WHERE id = 1; VACUUM ANALYZE t; CREATE INDEX ON t (note); REINDEX TABLE t; ALTER TABLE t1 REPLICA IDENTITY FULL", nil, 0},
+	"no partition below that":     {tree, "CREATE TABLE l PARTITION OF t FOR VALUES FROM (50) TO (60) PARTITION BY RANGE (day); DROP TABLE l", nil, 0},
+	"drop an empty node":          {tree + "CREATE TABLE l PARTITION OF t FOR VALUES FROM (50) TO (60) PARTITION BY RANGE (day);", "DROP TABLE l", nil, 0},
+	"session_replication_role":    {tree, "SET session_replication_role = replica; UPDATE t SET note = 'q'; RESET session_replication_role", nil, 0},
+	"row security":                {tree, "ALTER TABLE t ENABLE ROW LEVEL SECURITY", nil, 0},
+	"roll back":                   {tree, "BEGIN; TRUNCATE t1; DROP TABLE t2; ALTER TABLE t DETACH PARTITION t3; ROLLBACK", nil, 0},
+	"partitioned, default":        {tree, "ALTER TABLE t ADD COLUMN extra int DEFAULT 5", because(cdc.ColumnFilled), 0},
+	"partitioned, no default":     {tree, "ALTER TABLE t ADD COLUMN extra int", nil, 0},
+	"partitioned, domain":         {tree, "ALTER TABLE t ADD COLUMN extra sort", because(cdc.ColumnFilled), 0},
+	"partitioned, volatile":       {tree, "ALTER TABLE t ADD COLUMN extra float DEFAULT random()", because(cdc.LeafRewritten, cdc.ColumnFilled), 0},
+	"partitioned, type":           {tree, "ALTER TABLE t ALTER note TYPE text USING upper(note)", because(cdc.LeafRewritten, cdc.ColumnType), 0},
+	"partitioned, expression":     {"CREATE TABLE t (id int PRIMARY KEY, twice int GENERATED ALWAYS AS (id * 2) STORED) PARTITION BY RANGE (id); CREATE TABLE t1 PARTITION OF t FOR VALUES FROM (0) TO (10);", "ALTER TABLE t ALTER twice SET EXPRESSION AS (id * 3)", because(cdc.LeafRewritten, cdc.ColumnGenerated), 17},
+	"truncate the root":           {tree, "TRUNCATE t", because(cdc.LeafRewritten), 0},
+	"child, truncated":            {child, "TRUNCATE c", because(cdc.LeafRewritten), 0},
+	"child, dropped":              {child, "DROP TABLE c", because(cdc.LeafGone), 0},
+	"child, no longer":            {child, "ALTER TABLE c NO INHERIT t", because(cdc.LeafGone), 0},
+	"child, not and again":        {child, "ALTER TABLE c NO INHERIT t; ALTER TABLE c INHERIT t", because(cdc.LeafReattached), 0},
+	"child, another":              {child, "CREATE TABLE c2 (more text) INHERITS (t)", because(cdc.LeafCame), 0},
+	"child, one that was":         {child, "CREATE TABLE c2 (LIKE t); ALTER TABLE c2 INHERIT t", because(cdc.LeafCame), 0},
+	"child of a child":            {child, "CREATE TABLE c2 () INHERITS (c)", because(cdc.LeafCame), 0},
+	"children, a column":          {child, "ALTER TABLE c ADD COLUMN extra int DEFAULT 5", nil, 0},
+	"foreign partition":           {"CREATE TABLE t (id int, note text) PARTITION BY RANGE (id);", "CREATE EXTENSION file_fdw; CREATE SERVER files FOREIGN DATA WRAPPER file_fdw; CREATE FOREIGN TABLE f (id int, note text) SERVER files OPTIONS (filename '/dev/null'); ALTER TABLE t ATTACH PARTITION f FOR VALUES FROM (50) TO (60)", because(cdc.LeafCame), 0},
+	"new default for a partition": {tree, "ALTER TABLE t1 ALTER note SET DEFAULT 'x'", nil, 0},
+
+	// Values that change with the columns.
+	"column":                    {plain, "ALTER TABLE t ADD COLUMN extra int", nil, 0},
+	"column, default NULL":      {plain, "ALTER TABLE t ADD COLUMN extra int DEFAULT NULL", nil, 0},
+	"column, default":           {plain, "ALTER TABLE t ADD COLUMN extra int DEFAULT 5", because(cdc.ColumnFilled), 0},
+	"column, default, vacuum":   {plain, "ALTER TABLE t ADD COLUMN extra int DEFAULT 5; VACUUM FULL t", because(cdc.ColumnFilled), 0},
+	"column, later default":     {plain, "ALTER TABLE t ADD COLUMN extra int; ALTER TABLE t ALTER extra SET DEFAULT 5", nil, 0},
+	"column, volatile default":  {plain, "ALTER TABLE t ADD COLUMN extra float DEFAULT random()", because(cdc.ColumnFilled), 0},
+	"column, serial":            {plain, "ALTER TABLE t ADD COLUMN extra serial", because(cdc.ColumnFilled), 0},
+	"column, identity":          {plain, "ALTER TABLE t ADD COLUMN extra int GENERATED ALWAYS AS IDENTITY", because(cdc.ColumnFilled), 0},
+	"column, domain":            {plain, "ALTER TABLE t ADD COLUMN extra sort", because(cdc.ColumnFilled), 0},
+	"column, generated":         {plain, "ALTER TABLE t ADD COLUMN extra text GENERATED ALWAYS AS (lower(note)) STORED", because(cdc.ColumnGenerated), 0},
+	"column, virtual":           {plain, "ALTER TABLE t ADD COLUMN extra text GENERATED ALWAYS AS (lower(note)) VIRTUAL", because(cdc.ColumnGenerated), 18},
+	"expression":                {"CREATE TABLE t (id int PRIMARY KEY, twice int GENERATED ALWAYS AS (id * 2) STORED);", "ALTER TABLE t ALTER twice SET EXPRESSION AS (id * 3)", because(cdc.ColumnGenerated), 17},
+	"virtual expression":        {"CREATE TABLE t (id int PRIMARY KEY, twice int GENERATED ALWAYS AS (id * 2) VIRTUAL);", "ALTER TABLE t ALTER twice SET EXPRESSION AS (id * 3)", because(cdc.ColumnGenerated), 18},
+	"no expression any more":    {"CREATE TABLE t (id int PRIMARY KEY, twice int GENERATED ALWAYS AS (id * 2) STORED);", "ALTER TABLE t ALTER twice DROP EXPRESSION", nil, 0},
+	"type":                      {plain, "ALTER TABLE t ALTER day TYPE bigint", because(cdc.ColumnType), 0},
+	"type, the same, USING":     {plain, "ALTER TABLE t ALTER note TYPE text USING upper(note)", because(cdc.ColumnType), 0},
+	"type, another and back":    {plain, "ALTER TABLE t ALTER price TYPE int; ALTER TABLE t ALTER price TYPE numeric(10,2)", because(cdc.ColumnType), 0},
+	"type, precision":           {plain, "ALTER TABLE t ALTER price TYPE numeric(10,1)", because(cdc.ColumnType), 0},
+	"type, collation":           {plain, `ALTER TABLE t ALTER note TYPE text COLLATE "C"`, because(cdc.ColumnType), 0},
+	"drop a column":             {plain, "ALTER TABLE t DROP COLUMN day", because(cdc.ColumnDropped), 0},
+	"drop a column, and add it": {plain, "ALTER TABLE t DROP COLUMN day; ALTER TABLE t ADD COLUMN day int", because(cdc.ColumnDropped), 0},
+	"drop a domain":             {plain, "DROP DOMAIN sort CASCADE; CREATE DOMAIN sort AS text", because(cdc.ColumnDropped), 0},
+	"rename a column":           {plain, "ALTER TABLE t RENAME note TO remark", because(cdc.ColumnRenamed), 0},
+	"swap columns":              {plain, "ALTER TABLE t RENAME note TO x; ALTER TABLE t RENAME day TO note; ALTER TABLE t RENAME x TO day", because(cdc.ColumnRenamed), 0},
+	"enum label":                {plain, "ALTER TYPE mood RENAME VALUE 'sad' TO 'blue'", because(cdc.TypeChanged), 0},
+	"enum label, more":          {plain, "ALTER TYPE mood ADD VALUE 'fine' BEFORE 'ok'", nil, 0},
+	"enum in an array":          {"CREATE TABLE t (id int PRIMARY KEY, moods mood[]);", "ALTER TYPE mood RENAME VALUE 'sad' TO 'blue'", because(cdc.TypeChanged), 0},
+	"enum in a domain":          {"CREATE DOMAIN temper AS mood; CREATE TABLE t (id int PRIMARY KEY, m temper);", "ALTER TYPE mood RENAME VALUE 'sad' TO 'blue'", because(cdc.TypeChanged), 0},
+	"enum in a composite":       {"CREATE TYPE person AS (name text, m mood[]); CREATE TABLE t (id int PRIMARY KEY, p person[]);", "ALTER TYPE mood RENAME VALUE 'sad' TO 'blue'", because(cdc.TypeChanged), 0},
+	"enum in a range":           {"CREATE TYPE moods AS RANGE (subtype = mood); CREATE TABLE t (id int PRIMARY KEY, m moods, n moods[]);", "ALTER TYPE mood RENAME VALUE 'sad' TO 'blue'", because(cdc.TypeChanged), 0},
+	"enum in a multirange":      {"CREATE TYPE moods AS RANGE (subtype = mood, multirange_type_name = moods_multi); CREATE TABLE t (id int PRIMARY KEY, m moods_multi);", "ALTER TYPE mood RENAME VALUE 'sad' TO 'blue'", because(cdc.TypeChanged), 0},
+	"another enum":              {"CREATE TYPE other AS ENUM ('a'); " + plain, "ALTER TYPE other RENAME VALUE 'a' TO 'b'", nil, 0},
+	"composite, a field":        {plain, "ALTER TYPE place ADD ATTRIBUTE z int", because(cdc.TypeChanged), 0},
+	"composite, one less":       {plain, "ALTER TYPE place DROP ATTRIBUTE y", because(cdc.TypeChanged), 0},
+	"composite, a name":         {plain, "ALTER TYPE place RENAME ATTRIBUTE y TO z", because(cdc.TypeChanged), 0},
+	"rename a type":             {plain, "ALTER TYPE mood RENAME TO temper; CREATE SCHEMA archive; ALTER TYPE temper SET SCHEMA archive", nil, 0},
+	"domain":                    {plain, "ALTER DOMAIN sort SET DEFAULT 'b'; ALTER DOMAIN sort ADD CONSTRAINT short CHECK (length(value) < 9)", nil, 0},
+	"default":                   {plain, "ALTER TABLE t ALTER note SET DEFAULT 'x'", nil, 0},
+	"statistics, storage":       {plain, "ALTER TABLE t ALTER note SET STATISTICS 100; ALTER TABLE t ALTER note SET STORAGE EXTERNAL; ALTER TABLE t ALTER note SET NOT NULL", nil, 0},
+	"vacuum full, cluster":      {plain, "VACUUM FULL t; CLUSTER t USING t_pkey", nil, 0},
+	"rename, schema":            {plain, "CREATE SCHEMA archive; ALTER TABLE t SET SCHEMA archive; ALTER TABLE archive.t SET SCHEMA public", nil, 0},
+	"rows":                      {plain, "UPDATE t SET note = 'x'; DELETE FROM t; INSERT INTO t VALUES (5); TRUNCATE t", nil, 0},
+}
+
+// TestWhatDifferencesMean does each of these to a table, and compares its descriptions.
+func TestWhatDifferencesMean(t *testing.T) {
+	t.Parallel()
+	s := newServer(t)
+	version, err := serverVersion(t.Context(), s.conn)
+	require.NoError(t, err)
+	for name, c := range shapeCases {
+		if version < c.since*10000 {
+			continue
+		}
+		s.exec("DROP SCHEMA public CASCADE; CREATE SCHEMA public; DROP SCHEMA IF EXISTS archive CASCADE; DROP EXTENSION IF EXISTS file_fdw CASCADE")
+		s.exec("CREATE TYPE mood AS ENUM ('sad', 'ok'); CREATE DOMAIN sort AS text DEFAULT 'z'; CREATE TYPE place AS (x int, y int)")
+		s.exec(c.before)
+		var oid uint32
+		require.NoError(t, s.conn.QueryRow(t.Context(), "SELECT 'public.t'::regclass::oid").Scan(&oid))
+		before, err := describe(t.Context(), s.conn, []uint32{oid}, nil)
+		require.NoError(t, err)
+		s.statements(c.change)
+		after, err := describe(t.Context(), s.conn, []uint32{oid}, before)
+		require.NoError(t, err)
+		facts, err := factsOf(t.Context(), s.conn, shape.Arrived(&before[oid].Table, &after[oid].Table))
+		require.NoError(t, err)
+		var got []cdc.TableCause
+		for _, d := range shape.Compare(&before[oid].Table, &after[oid].Table, facts) {
+			if !slices.Contains(got, d.Cause) {
+				got = append(got, d.Cause)
+			}
+		}
+		assert.Equal(t, c.want, got, name)
+		again, err := describe(t.Context(), s.conn, []uint32{oid}, after)
+		require.NoError(t, err)
+		require.Same(t, after[oid], again[oid], "%s: what did not change is not read again", name)
+	}
+}
+
+// statements runs statements one by one, since some cannot be in a transaction.
+func (s *server) statements(sql string) {
+	s.t.Helper()
+	for one := range strings.SplitSeq(sql, "; ") {
+		s.exec(one)
+	}
+}
