@@ -9,6 +9,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/walpurge/walpurge/cdc"
+	"github.com/walpurge/walpurge/cdc/shape"
 )
 
 // Problem is what keeps changes of watched tables from being seen, or keeps rules from
@@ -107,28 +108,52 @@ func (w *watching) end(number uint64) {
 }
 
 // described has the tables compared now if the server describes one otherwise than the
-// catalog did: someone has altered it.
-func (r *Reader) described(rel *cdc.Relation) {
+// catalog did: someone has altered it. before is the table that it described just before; a
+// partition is described right after its root. It returns the name by which rules watch the table.
+func (r *Reader) described(rel, before *cdc.Relation) (watched cdc.Table, is bool) {
 	w := &r.watching
 	w.mu.Lock()
-	info := w.infos[cdc.Table{Schema: rel.Schema, Name: rel.Name}]
-	w.mu.Unlock()
-	if info == nil {
-		return
-	}
-	var names []string
-	for _, c := range info.Columns {
-		if c.Carried {
-			names = append(names, c.Name)
-		}
-	}
-	same := info.Identity == rel.Identity && len(names) == len(rel.Columns)
-	for i := range rel.Columns {
-		same = same && names[i] == rel.Columns[i].Name
-	}
-	if !same {
+	defer w.mu.Unlock()
+	if before != nil && before.OID != rel.OID && w.passes(before.OID, rel.OID) {
+		w.passing[rel.OID] = before.OID
 		r.beat.compareSoon()
 	}
+	name := cdc.Table{Schema: rel.Schema, Name: rel.Name}
+	if info := w.infos[name]; info != nil && !info.describedBy(rel) {
+		r.beat.compareSoon()
+	}
+	if p, known := w.known[name]; known && p.Relation == rel.OID {
+		return name, true
+	}
+	for t, p := range w.known {
+		if p.Relation == rel.OID {
+			r.beat.compareSoon()
+			return t, true
+		}
+	}
+	return cdc.Table{}, false
+}
+
+// passes reports whether the leaf is a partition of the root that no description has. The caller
+// holds the lock.
+func (w *watching) passes(root, leaf uint32) bool {
+	d := w.described[root]
+	return d != nil && d.Kind == shape.PartitionedKind && !d.Has(leaf)
+}
+
+// describedBy reports whether the server describes the table as the catalog does.
+func (t *TableInfo) describedBy(rel *cdc.Relation) bool {
+	var carried []ColumnInfo
+	for _, c := range t.Columns {
+		if c.Carried {
+			carried = append(carried, c)
+		}
+	}
+	same := t.Identity == rel.Identity && len(carried) == len(rel.Columns)
+	for i := range rel.Columns {
+		same = same && carried[i].Name == rel.Columns[i].Name && carried[i].OID == rel.Columns[i].TypeOID
+	}
+	return same
 }
 
 // unfit reads from the catalog those of the published tables that have changed, and

@@ -101,6 +101,7 @@ type State struct {
 func NewReader(cfg Config, opts Options) *Reader {
 	r := &Reader{cfg: cfg, opts: opts, leaps: newLeaps(), staysUnpublished: staysUnpublished, conditions: condition.NewLog(opts.Logger)}
 	r.syncNames, r.confirm = newSyncNames(r.conditions), usualConfirmation
+	r.watching.passing = make(map[uint32]uint32)
 	r.beat = newHeartbeat(cfg, opts.Board, r.conditions, r.syncNames, r.look)
 	r.enter(Connecting, nil)
 	return r
@@ -306,7 +307,7 @@ func (r *Reader) Follow(ctx context.Context, conn net.Conn, in io.Reader, start 
 		start: start, conn: conn, board: r.opts.Board, handler: h, beat: r.beat,
 		urgent: make(chan struct{}, 1), decoder: pgoutput.NewDecoder(), xids: widener{newest: newestXID}, gap: r.tableGap, described: r.described, text: &r.text, types: newSessionTypes(r.cfg.Connect),
 		aliases: aliases{now: r.kin.Load},
-		streams: make(map[uint64]*streamed),
+		streams: make(map[uint64]*streamed), renamed: make(map[uint32]cdc.Table), former: make(map[*cdc.Relation]*cdc.Relation),
 	}
 	return r.stream(ctx, s, newReceiver(conn, in))
 }

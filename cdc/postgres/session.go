@@ -26,8 +26,15 @@ type session struct {
 	handler Handler
 	beat    *heartbeat
 	urgent  chan struct{}
-	// described is called with each table that the server describes.
-	described func(rel *cdc.Relation)
+	// described is called with each table that the server describes, and the one that it described
+	// just before, nil if another message came between. It returns the name that rules watch the table by.
+	described func(rel, before *cdc.Relation) (watched cdc.Table, is bool)
+	// latest is the table that the newest message described, nil if that message is of another kind.
+	latest *cdc.Relation
+	// renamed are tables that are described under another name than the one that rules watch.
+	renamed map[uint32]cdc.Table
+	// former are those tables under the name that rules watch.
+	former map[*cdc.Relation]*cdc.Relation
 	// gap reads an announcement of tables.
 	gap func(ctx context.Context, tx *cdc.Txn, content []byte) (cdc.TableGap, error)
 
@@ -212,6 +219,9 @@ func (s *session) wal(ctx context.Context, data []byte) error {
 	if s.tx.Streamed && s.open {
 		s.tx.Sub = s.xids.widen(s.decoder.XID)
 	}
+	if typ != pgoutput.RelationType && typ != pgoutput.TypeType {
+		s.latest = nil
+	}
 	switch typ {
 	case pgoutput.InsertType, pgoutput.UpdateType, pgoutput.DeleteType:
 		return s.change(ctx, &s.decoder.Change)
@@ -231,7 +241,7 @@ func (s *session) wal(ctx context.Context, data []byte) error {
 		if err := s.types.describe(ctx, s.decoder.Relation); err != nil {
 			return err
 		}
-		s.described(s.decoder.Relation)
+		s.relation(s.decoder.Relation)
 	case pgoutput.TruncateType:
 		for _, rel := range s.decoder.Truncate.Relations {
 			if err := s.handOverRow(ctx, &cdc.Change{Op: cdc.Truncate, Rel: rel}); err != nil {
@@ -257,6 +267,17 @@ func (s *session) wal(ctx context.Context, data []byte) error {
 	return nil
 }
 
+// relation takes a description of a table.
+func (s *session) relation(rel *cdc.Relation) {
+	watched, is := s.described(rel, s.latest)
+	s.latest = rel
+	if is && watched != (cdc.Table{Schema: rel.Schema, Name: rel.Name}) {
+		s.renamed[rel.OID] = watched
+	} else if !is {
+		delete(s.renamed, rel.OID)
+	}
+}
+
 // change hands over a row event, and before an INSERT that may complete the move of a row to
 // another partition, the UPDATE that moved it.
 func (s *session) change(ctx context.Context, c *cdc.Change) error {
@@ -266,7 +287,7 @@ func (s *session) change(ctx context.Context, c *cdc.Change) error {
 			moves = &s.streams[s.tx.XID].moves
 		}
 		if update, moved := moves.update(c); moved {
-			if err := s.handler.Change(ctx, &s.tx, &update); err != nil {
+			if err := s.handOverRow(ctx, &update); err != nil {
 				return err
 			}
 		}
@@ -274,20 +295,42 @@ func (s *session) change(ctx context.Context, c *cdc.Change) error {
 	return s.handOverRow(ctx, c)
 }
 
-// handOverRow hands over a change as one of its table, and as one of each table that this inherits
-// from.
+// handOverRow hands over a change as one of its table, as one of each table that this inherits
+// from, and as one of the table under the name that rules watch.
 func (s *session) handOverRow(ctx context.Context, c *cdc.Change) error {
 	if err := s.handler.Change(ctx, &s.tx, c); err != nil {
 		return err
 	}
-	for _, rel := range s.aliases.get(c.Rel) {
-		as := *c
-		as.Rel = rel
+	as := *c
+	for _, as.Rel = range s.aliases.get(c.Rel) {
 		if err := s.handler.Change(ctx, &s.tx, &as); err != nil {
 			return err
 		}
 	}
-	return nil
+	if as.Rel = s.watchedAs(c.Rel); as.Rel == nil {
+		return nil
+	}
+	return s.handler.Change(ctx, &s.tx, &as)
+}
+
+// watchedAs returns a table that has another name now under the one that rules watch, nil for
+// others. It may get that name back before it is compared.
+func (s *session) watchedAs(rel *cdc.Relation) *cdc.Relation {
+	if len(s.renamed) == 0 {
+		return nil
+	}
+	watched, is := s.renamed[rel.OID]
+	if !is || watched == (cdc.Table{Schema: rel.Schema, Name: rel.Name}) {
+		return nil
+	}
+	former := s.former[rel]
+	if former == nil || former.Schema != watched.Schema || former.Name != watched.Name {
+		one := *rel
+		one.Schema, one.Name = watched.Schema, watched.Name
+		former = &one
+		s.former[rel] = former
+	}
+	return former
 }
 
 // commit closes the transaction at hand.

@@ -77,7 +77,7 @@ func (r *Reader) describeListed(ctx context.Context, conn *pgx.Conn, tables []li
 }
 
 // differences compares the tables with how they were described before.
-func (r *Reader) differences(ctx context.Context, conn *pgx.Conn, watch Watch, tables []listed, now map[uint32]*description) (map[cdc.Table][]shape.Difference, error) {
+func (r *Reader) differences(ctx context.Context, conn *pgx.Conn, watch Watch, tables []listed, now map[uint32]*description) (map[uint32][]shape.Difference, error) {
 	r.watching.mu.Lock()
 	before := r.watching.described
 	r.watching.mu.Unlock()
@@ -94,15 +94,30 @@ func (r *Reader) differences(ctx context.Context, conn *pgx.Conn, watch Watch, t
 	if err != nil {
 		return nil, err
 	}
-	out := make(map[cdc.Table][]shape.Difference, len(altered))
+	out := make(map[uint32][]shape.Difference, len(altered))
 	for _, t := range altered {
 		facts.Sees = nil
 		if watch.Sees != nil {
 			facts.Sees = func(column string) bool { return watch.Sees(t.Table, column) }
 		}
-		out[t.Table] = shape.Compare(&before[t.Relation].Table, &now[t.Relation].Table, facts)
+		out[t.Relation] = shape.Compare(&before[t.Relation].Table, &now[t.Relation].Table, facts)
 	}
 	return out, nil
+}
+
+// passed returns the partitions that the stream brought rows of and that no description had, and
+// adds to the differences those that are gone again.
+func (w *watching) passed(now map[uint32]*description, different map[uint32][]shape.Difference) (leaves []uint32) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for leaf, root := range w.passing {
+		leaves = append(leaves, leaf)
+		before, after := w.described[root], now[root]
+		if after != nil && !after.Has(leaf) && (before == nil || !before.Has(leaf)) {
+			different[root] = append(different[root], shape.Difference{Cause: cdc.LeafGone, Node: leaf})
+		}
+	}
+	return leaves
 }
 
 // factsQuery tells which nodes were created as partitions, or as children, of their parents. ATTACH

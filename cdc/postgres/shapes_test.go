@@ -1,15 +1,21 @@
 package postgres
 
 import (
+	"context"
+	"encoding/json"
+	"log/slog"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	"github.com/walpurge/walpurge/cdc"
 	"github.com/walpurge/walpurge/cdc/shape"
+	"github.com/walpurge/walpurge/cdc/watermark"
 )
 
 // shapeCase does something to a table t, whose partitions are t1 and t2, or to a table p with a
@@ -176,4 +182,133 @@ func (s *server) statements(sql string) {
 	for one := range strings.SplitSeq(sql, "; ") {
 		s.exec(one)
 	}
+}
+
+// causes returns the causes of the gaps from the nth on, once the stream has brought all that was
+// written before.
+func (r *running) causes(s *server, n int) (out []cdc.TableCause) {
+	s.t.Helper()
+	r.compared(s.t)
+	end := s.lsn("pg_current_wal_insert_lsn()")
+	r.Beat()
+	eventually(s.t, 20*time.Second, func() bool { r.mu.Lock(); defer r.mu.Unlock(); return r.sinkhole.end >= end }, "the stream brings all")
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, g := range r.gaps[n:] {
+		out = append(out, g.Causes...)
+	}
+	return out
+}
+
+// TestShapesChange changes what tables contain: before the first heartbeat, while the reader runs,
+// and while none does.
+func TestShapesChange(t *testing.T) {
+	t.Parallel()
+	s := newServer(t)
+	s.memory = &kept{}
+	s.cfg.Heartbeat = time.Hour
+	orders, goods := cdc.Table{Schema: "public", Name: "t"}, cdc.Table{Schema: "public", Name: "goods"}
+	s.watches = Watch{Tables: []cdc.Table{items, orders, goods}, Sees: func(t cdc.Table, column string) bool { return t != goods || column == "price" }}
+	s.exec("CREATE TYPE mood AS ENUM ('sad', 'ok'); CREATE DOMAIN sort AS text; CREATE TYPE place AS (x int, y int); " + tree)
+	s.exec("CREATE TABLE goods (id int PRIMARY KEY, note text, price int, mood mood)")
+
+	// From the creation of the slot on nothing is missed.
+	cfg := s.cfg
+	conn, err := cfg.Connect(t.Context())
+	require.NoError(t, err)
+	defer conn.Close(context.Background())
+	first := NewReader(s.cfg, Options{Board: watermark.NewBoard(), Logger: slog.New(slog.DiscardHandler), Watch: s.watch, Memory: s.memory})
+	_, err = first.ensure(t.Context(), conn, false)
+	require.NoError(t, err)
+	s.exec("TRUNCATE t1")
+	r := s.run(&sinkhole{}, Streaming)
+	require.Equal(t, because(cdc.LeafRewritten), r.causes(s, 0))
+	gap, _ := r.gap(t, 0)
+	require.Equal(t, []cdc.Table{orders}, gap.Tables)
+
+	// One comparison is one gap.
+	s.exec("DROP TABLE t2; ALTER TYPE mood RENAME VALUE 'sad' TO 'blue'; ALTER TABLE items ADD COLUMN more int DEFAULT 5")
+	require.ElementsMatch(t, because(cdc.LeafGone, cdc.ColumnFilled, cdc.TypeChanged), r.causes(s, 1))
+	gap, _ = r.gap(t, 1)
+	require.Equal(t, []cdc.Table{items, orders}, gap.Tables, "no rule of goods sees it")
+	s.exec("ALTER TABLE goods ALTER price TYPE bigint; ALTER TABLE goods DROP COLUMN note")
+	require.Equal(t, because(cdc.ColumnType), r.causes(s, 2))
+	s.exec("CREATE TABLE t4 PARTITION OF t FOR VALUES FROM (50) TO (60); ALTER TABLE goods ADD COLUMN other text DEFAULT 'x'; ALTER TABLE items ADD COLUMN another text")
+	require.Empty(t, r.causes(s, 3))
+
+	// A partition that no comparison sees: the stream brought rows of it.
+	s.exec("CREATE TABLE brief PARTITION OF t FOR VALUES FROM (60) TO (70)")
+	s.exec("INSERT INTO t VALUES (9, 61)")
+	s.exec("DROP TABLE brief")
+	require.Equal(t, because(cdc.LeafGone), r.causes(s, 3))
+	s.exec("INSERT INTO t VALUES (10, 51)")
+	require.Empty(t, r.causes(s, 4), "rows of one that is there")
+
+	s.exec("ALTER TABLE t31 SET UNLOGGED")
+	require.Equal(t, because(cdc.LeafPersistence), r.causes(s, 4))
+	require.Equal(t, []string{"t31, which belongs to table public.t, is unlogged: its changes are not in the log, and nothing is purged for them; fix: ALTER TABLE t31 SET LOGGED"}, r.problems())
+	s.exec("ALTER TABLE t31 SET LOGGED")
+	require.Equal(t, because(cdc.LeafPersistence), r.causes(s, 5))
+	require.Empty(t, r.problems())
+
+	// While no reader runs; and an announcement that is in the log when a reader ends is believed by the next.
+	r.freeze(true)
+	s.exec("TRUNCATE t4")
+	require.Equal(t, because(cdc.LeafRewritten), r.causes(s, 6))
+	r.end(t)
+	s.exec("ALTER TABLE t DETACH PARTITION t1; UPDATE t1 SET note = 'z'; ALTER TABLE t ATTACH PARTITION t1 FOR VALUES FROM (0) TO (10)")
+	r = s.run(&sinkhole{}, Streaming)
+	require.Equal(t, because(cdc.LeafRewritten, cdc.LeafReattached), r.causes(s, 0))
+	r.end(t)
+	r = s.run(&sinkhole{}, Streaming)
+	require.Empty(t, r.causes(s, 0), "once")
+	r.end(t)
+
+	// What an older version remembers has no descriptions.
+	var old map[string]any
+	memory := s.memory.(*kept)
+	require.NoError(t, json.Unmarshal(memory.seen, &old))
+	delete(old, "described")
+	delete(old, "nonce")
+	memory.seen, err = json.Marshal(old)
+	require.NoError(t, err)
+	r = s.run(&sinkhole{}, Streaming)
+	require.Empty(t, r.causes(s, 0), "an upgrade is no gap")
+	s.exec("TRUNCATE t1")
+	require.Equal(t, because(cdc.LeafRewritten), r.causes(s, 0))
+}
+
+// TestRenamedAndBack: changes under another name are changes of the table.
+func TestRenamedAndBack(t *testing.T) {
+	t.Parallel()
+	s := newServer(t)
+	s.cfg.Heartbeat = time.Hour
+	s.exec("CREATE TABLE others (id int PRIMARY KEY, note text)")
+	others := cdc.Table{Schema: "public", Name: "others"}
+	s.watches = Watch{Tables: []cdc.Table{items, others}}
+	var mu sync.Mutex
+	seen := make(map[string]int)
+	r := s.run(&sinkhole{hold: func(c *cdc.Change) {
+		row := c.New
+		if row == nil {
+			row = cdc.Tuple{{}}
+		}
+		mu.Lock()
+		defer mu.Unlock()
+		seen[c.Rel.String()+" "+string(row[0].Data)]++
+	}}, Streaming)
+	r.compared(t)
+	s.exec("BEGIN; ALTER TABLE items RENAME TO away; INSERT INTO away VALUES (1, 'x'); COMMIT; INSERT INTO away VALUES (2, 'x'); ALTER TABLE away RENAME TO items; INSERT INTO items VALUES (3, 'x')")
+	s.exec("CREATE SCHEMA elsewhere; ALTER TABLE items SET SCHEMA elsewhere")
+	s.exec("INSERT INTO elsewhere.items VALUES (4, 'x')")
+	s.exec("ALTER TABLE elsewhere.items SET SCHEMA public")
+	s.exec("ALTER TABLE items RENAME TO x; ALTER TABLE others RENAME TO items; ALTER TABLE x RENAME TO others")
+	s.exec("INSERT INTO others VALUES (5, 'x')")
+	s.exec("ALTER TABLE items RENAME TO x; ALTER TABLE others RENAME TO items; ALTER TABLE x RENAME TO others")
+	s.exec("INSERT INTO items VALUES (6, 'x')")
+	eventually(t, 20*time.Second, func() bool { mu.Lock(); defer mu.Unlock(); return seen["public.items 6"] == 1 }, "all changes come")
+	mu.Lock()
+	defer mu.Unlock()
+	require.Equal(t, map[string]int{"public.away 1": 1, "public.items 1": 1, "public.away 2": 1, "public.items 2": 1, "public.items 3": 1,
+		"elsewhere.items 4": 1, "public.items 4": 1, "public.others 5": 1, "public.items 5": 1, "public.items 6": 1}, seen)
 }

@@ -33,9 +33,9 @@ type watching struct {
 	described map[uint32]*description
 	// early has the tables that are described before the rules which watch them are in service.
 	early map[uint32]bool
-	// passing has partitions that the stream brought rows of, and that are in no description, with
-	// the table that they belong to.
-	passing map[uint32]cdc.Table
+	// passing has partitions of which the stream brought rows, and which no description has, with
+	// the OID of their root. One that is dropped before the next comparison was never seen otherwise.
+	passing map[uint32]uint32
 	// nonce is in the announcements that this process wrote. The memory keeps it, since an
 	// announcement may come back in another process.
 	nonce string
@@ -116,6 +116,7 @@ func (r *Reader) look(ctx context.Context, conn *pgx.Conn) error {
 	if err != nil {
 		return err
 	}
+	passed := r.watching.passed(described, different)
 	found := r.compare(watch, tables, options, different)
 	found.problems = append(found.problems, faults...)
 	found.problems = append(found.problems, unlogged(tables, described)...)
@@ -142,6 +143,9 @@ func (r *Reader) look(ctx context.Context, conn *pgx.Conn) error {
 	r.watching.mu.Lock()
 	r.watching.known, r.watching.options, r.watching.last, r.watching.unread = found.known, options, watch, unread
 	r.watching.describe(described)
+	for _, leaf := range passed {
+		delete(r.watching.passing, leaf)
+	}
 	r.watching.mu.Unlock()
 	r.setProblems(found.problems)
 	if err := r.remember(ctx); err != nil {
@@ -189,7 +193,7 @@ func (c *comparison) observe(log *condition.Log) {
 	}
 }
 
-func (r *Reader) compare(watch Watch, tables []listed, options string, different map[cdc.Table][]shape.Difference) comparison {
+func (r *Reader) compare(watch Watch, tables []listed, options string, different map[uint32][]shape.Difference) comparison {
 	w := &r.watching
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -213,7 +217,7 @@ func (r *Reader) compare(watch Watch, tables []listed, options string, different
 			if w.known != nil && (!known || before != t.published || w.options != options) && (known || w.done == 0 || w.last.has(t.Table)) {
 				c.changed(cdc.TablePublished, t.Table)
 			}
-			for _, d := range different[t.Table] {
+			for _, d := range different[t.Relation] {
 				c.changed(d.Cause, t.Table)
 			}
 		}

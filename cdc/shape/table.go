@@ -1,5 +1,10 @@
 package shape
 
+import (
+	"cmp"
+	"slices"
+)
+
 // Table is a description of a watched table.
 type Table struct {
 	OID uint32
@@ -8,7 +13,7 @@ type Table struct {
 	// File is relfilenode, which TRUNCATE and every rewrite replace; 0 where there is no storage.
 	File    uint32
 	Columns []Column
-	// Nodes are the partitions of all levels, and the tables that inherit from this one, by OID.
+	// Nodes are the partitions of all levels, and the tables that inherit from this one, sorted by OID.
 	Nodes []Node
 }
 
@@ -58,12 +63,8 @@ type Label struct {
 	Text string
 }
 
-// Node returns the node with this OID.
-func (t *Table) Node(oid uint32) (Node, bool) {
-	for _, n := range t.Nodes {
-		if n.OID == oid {
-			return n, true
-		}
-	}
-	return Node{}, false
+// Has reports whether the table has a node with this OID.
+func (t *Table) Has(node uint32) bool {
+	_, found := slices.BinarySearchFunc(t.Nodes, node, func(n Node, oid uint32) int { return cmp.Compare(n.OID, oid) })
+	return found
 }
