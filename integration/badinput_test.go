@@ -65,7 +65,7 @@ var faults = []fault{
 	{name: "type error", cause: rule("    keys: [\"category:{id}\"]", "    when: row.id > \"7\"\n    keys: [\"category:{id}\"]"), code: 2,
 		lines: []string{`{dir}/rules/catalog.yaml:9:18: rule "category": when: found no matching overload for '_>_' applied to '(int, string)'; id is bigint, here int`}},
 	{name: "view", cause: rule("public.categories", "public.shelf"), code: 2,
-		lines: []string{`public.shelf is not a table; fix: write rules for the tables behind it: only ordinary and partitioned tables have changes`}},
+		lines: []string{`public.shelf is a view, and only tables have changes; fix: write rules for the tables behind it: public.products`}},
 	{name: "partition", cause: rule("public.categories", "public.orders_1"), code: 2,
 		lines: []string{`table public.orders_1 is a partition; fix: watch its root public.orders in the rule`}},
 	{name: "unlogged table", cause: rule("public.categories", "public.scratch"), code: 2,

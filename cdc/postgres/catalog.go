@@ -213,12 +213,18 @@ func Inspect(ctx context.Context, conn *pgx.Conn, publication string, tables []c
 	var oid uint32
 	var kind, persistence, identity string
 	var info TableInfo
+	others := make(map[uint32]string)
+	places := make(map[uint32]int64)
 	var upSchemas, upNames []string
 	_, err = pgx.ForEachRow(rows, []any{&place, &oid, &kind, &persistence, &identity, &info.Root, &info.Owned, &info.Published, &info.Lacking, &info.Differing, &info.DifferingIdentity, &info.IdentityIndex, &info.UnloggedLeaf, &info.ForeignLeaf, &info.Inherited, &upSchemas, &upNames}, func() error {
 		one := info
 		one.Table = tables[place-1]
 		there[place-1] = true
-		if errs[place-1] = unwatchable(one.Table, kind, persistence); errs[place-1] != nil {
+		if kind != "r" && kind != "p" {
+			others[oid], places[oid] = kind, place-1
+			return nil
+		}
+		if errs[place-1] = unlogged(one.Table, persistence); errs[place-1] != nil {
 			return nil
 		}
 		one.publication = publication
@@ -233,6 +239,13 @@ func Inspect(ctx context.Context, conn *pgx.Conn, publication string, tables []c
 	if err != nil {
 		return nil, fmt.Errorf("read the catalog: %w", err)
 	}
+	behind, err := tablesBehind(ctx, conn, slices.Collect(maps.Keys(others)))
+	if err != nil {
+		return nil, err
+	}
+	for oid, kind := range others {
+		errs[places[oid]] = notTable(tables[places[oid]], kind, behind[oid])
+	}
 	for i, t := range tables {
 		if !there[i] {
 			errs[i] = missingTable(ctx, conn, t)
@@ -241,17 +254,13 @@ func Inspect(ctx context.Context, conn *pgx.Conn, publication string, tables []c
 	return found, errors.Join(append(errs, columns(ctx, conn, publication, byOID))...)
 }
 
-// unwatchable says why what bears a table's name has no changes.
-func unwatchable(t cdc.Table, kind, persistence string) error {
-	if kind != "r" && kind != "p" {
-		return &Missing{Fault{fmt.Errorf("%s is not a table", t),
-			"write rules for the tables behind it: only ordinary and partitioned tables have changes"}}
+// unlogged says why a table's changes are not in the log, nil if they are.
+func unlogged(t cdc.Table, persistence string) error {
+	if persistence == "p" {
+		return nil
 	}
-	if persistence != "p" {
-		return &Missing{Fault{fmt.Errorf("table %s is unlogged or temporary", t),
-			"take its rules out, or ALTER TABLE " + quote(t.Schema, t.Name) + " SET LOGGED: the log has changes of ordinary tables only"}}
-	}
-	return nil
+	return &Missing{Fault{fmt.Errorf("table %s is unlogged or temporary", t),
+		"take its rules out, or ALTER TABLE " + quote(t.Schema, t.Name) + " SET LOGGED: the log has changes of ordinary tables only"}}
 }
 
 // columns fills in the columns of tables.

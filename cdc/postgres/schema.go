@@ -15,9 +15,11 @@ import (
 // is made from.
 type SchemaTable struct {
 	cdc.Table
-	// Kind is as in pg_class.relkind: r, p (partitioned), m (materialized view)
-	// or f (foreign table). Of the last two nothing else is read.
+	// Kind is as in pg_class.relkind: r, p (partitioned), v (view), m (materialized view)
+	// or f (foreign table). Of the last three only Behind is read.
 	Kind byte
+	// Behind are the tables that a view reads.
+	Behind []cdc.Table
 	// Logged is false for an unlogged table.
 	Logged   bool
 	Identity cdc.Identity
@@ -64,7 +66,7 @@ const schemaQuery = `
 SELECT c.oid, n.nspname, c.relname, c.relkind::text, c.relpersistence = 'p', current_setting('server_version_num')::int >= 180000
          AND EXISTS (SELECT FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated <> '')
 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-WHERE c.relkind IN ('r', 'p', 'm', 'f') AND NOT c.relispartition AND c.relpersistence <> 't' AND n.nspname = ANY ($1)
+WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f') AND NOT c.relispartition AND c.relpersistence <> 't' AND n.nspname = ANY ($1)
 AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e')
 ORDER BY n.nspname COLLATE "C", c.relname COLLATE "C"`
 
@@ -126,7 +128,24 @@ func Schema(ctx context.Context, conn *pgx.Conn, schemas []string, keep func(cdc
 			return nil, fmt.Errorf("read the catalog: %w", err)
 		}
 	}
+	if err := readBehind(ctx, conn, oids, tables); err != nil {
+		return nil, err
+	}
 	return tables, inspectAll(ctx, conn, tables)
+}
+
+func readBehind(ctx context.Context, conn *pgx.Conn, oids []uint32, tables []SchemaTable) error {
+	var views []uint32
+	for i := range tables {
+		if tables[i].Kind == 'v' || tables[i].Kind == 'm' {
+			views = append(views, oids[i])
+		}
+	}
+	behind, err := tablesBehind(ctx, conn, views)
+	for i := range tables {
+		tables[i].Behind = behind[oids[i]]
+	}
+	return err
 }
 
 func schemasExist(ctx context.Context, conn *pgx.Conn, schemas []string) error {

@@ -171,8 +171,8 @@ func collect(ctx context.Context, q interface {
 	return err
 }
 
-// unlogged finds tables with partitions or children whose changes are not in the log.
-func unlogged(tables []listed, described map[uint32]*description) []Problem {
+// unloggedNodes finds tables with partitions or children whose changes are not in the log.
+func unloggedNodes(tables []listed, described map[uint32]*description) []Problem {
 	var out []Problem
 	for i := range tables {
 		d := described[tables[i].Relation]

@@ -119,7 +119,7 @@ func (r *Reader) look(ctx context.Context, conn *pgx.Conn) error {
 	passed := r.watching.passed(described, different)
 	found := r.compare(watch, tables, options, different)
 	found.problems = append(found.problems, faults...)
-	found.problems = append(found.problems, unlogged(tables, described)...)
+	found.problems = append(found.problems, unloggedNodes(tables, described)...)
 	added, failed, err := r.mend(ctx, conn, watch, found)
 	if err != nil {
 		return err

@@ -62,8 +62,12 @@ func draftTable(t *postgres.SchemaTable) draft.Table {
 	}
 	name := draft.Quote(t.Schema, t.Name)
 	switch {
+	case t.Kind == 'v':
+		out.Trouble = "a view" + behind(t)
 	case t.Kind == 'm':
-		out.Trouble = "a materialized view; write rules for the tables behind it"
+		out.Trouble = "a materialized view" + behind(t) + "; what REFRESH changes is purged by a rule with message: " + postgres.RefreshPrefix +
+			", and in the transaction of each REFRESH by"
+		out.Fix = postgres.RefreshMessage(t.Table)
 	case t.Kind == 'f':
 		out.Trouble = "a foreign table; its changes are in the log of another database"
 	case !t.Logged:
@@ -90,6 +94,13 @@ func labels(t *cdc.DataType) bool {
 		return true
 	}
 	return t.Elem.Enum || t.Elem.Name == "citext"
+}
+
+func behind(t *postgres.SchemaTable) string {
+	if len(t.Behind) == 0 {
+		return ""
+	}
+	return "; the tables behind it are " + postgres.JoinTables(t.Behind)
 }
 
 // unusable says what keeps a table from being published without harm to the
