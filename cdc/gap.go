@@ -56,8 +56,6 @@ const (
 	TablePublished TableCause = "published"
 	// TableReadable: rules can read columns of the table again that they could not read.
 	TableReadable TableCause = "readable"
-	// TableRenamed: the table was changed under another name that rules watch, too.
-	TableRenamed TableCause = "renamed"
 	// LeafCame: a partition or a child came with rows.
 	LeafCame TableCause = "leaf_came"
 	// LeafGone: a partition or a child was dropped or detached.
@@ -85,7 +83,7 @@ const (
 
 // TableCauses lists the causes, for metrics.
 func TableCauses() []TableCause {
-	return []TableCause{TablePublished, TableReadable, TableRenamed, LeafCame, LeafGone, LeafReattached, LeafRewritten, LeafPersistence,
+	return []TableCause{TablePublished, TableReadable, LeafCame, LeafGone, LeafReattached, LeafRewritten, LeafPersistence,
 		ColumnFilled, ColumnGenerated, ColumnType, ColumnDropped, ColumnRenamed, TypeChanged}
 }
 

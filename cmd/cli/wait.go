@@ -16,6 +16,8 @@ func waitCommand() *cobra.Command {
 		Short: "Wait until what was committed before an LSN is purged",
 		Long: "Wait until every sink, or one, has purged all that was committed up to the LSN: for scripts and tests\n" +
 			"that must not read a stale copy. SELECT pg_current_wal_insert_lsn() after the commit gives an LSN.\n" +
+			"DDL has no place in this order: what it changes is found when tables are compared, as they are for each\n" +
+			"wait, so DDL that was committed before the call is covered while the daemon streams.\n" +
 			"Exit 0 when it has, 1 when the time was up or some of it is parked.",
 		Example: "  walpurge wait 0/16B3748\n  walpurge wait 0/16B3748 --sink edge --timeout 30s",
 		Args:    exactly(1, "the LSN, such as 0/16B3748"),
