@@ -20,8 +20,7 @@ import (
 // keeps the values that the handler reads. The receiver waits meanwhile; the reporter does not, so
 // that the server goes on hearing from us.
 
-// large is a message that is read from the connection by whoever takes it. It is used by one
-// goroutine.
+// large is a message that the session's goroutine reads from the connection.
 type large struct {
 	io.Reader
 	// intake ends when nothing more is to be read.

@@ -40,7 +40,7 @@ type receiver struct {
 	free  chan []byte
 	gulps chan gulp
 	pace  *pace
-	// gone is closed once nobody takes gulps any more.
+	// gone is closed once the session takes no more gulps.
 	gone chan struct{}
 	// rest is the beginning of a message that was not received in full; unread is what is left of
 	// a large one, and precedes it. They are read once run has returned.
@@ -87,7 +87,7 @@ func (rc *receiver) run(ctx context.Context) error {
 			if n := announced(slab); end == 0 && n >= largeMessage {
 				if rc.unread = rc.handOver(ctx, slab, n); rc.unread > 0 {
 					rc.rest = nil
-					return nil // whoever read it says why it stopped
+					return nil // the session returns why
 				}
 				slab = slab[:0]
 			}
