@@ -32,11 +32,11 @@ type TableInfo struct {
 	// Owned reports that the connection's role may do what the owner may.
 	Owned bool
 	// Differing names a partition whose replica identity lacks columns of the root's, so that old
-	// rows of it do not carry them. It is empty if there is none. DifferingIdentity is the identity
+	// rows of it do not carry them. It is empty if no partition does. DifferingIdentity is the identity
 	// that the partition needs, as SQL.
 	Differing, DifferingIdentity string
-	// Partitioned, and names of one of the partitions whose changes PostgreSQL does not log here:
-	// an unlogged one, a foreign table. They are empty if there is none.
+	// UnloggedLeaf and ForeignLeaf name a partition whose changes PostgreSQL does not log here:
+	// an unlogged one, and one that is a foreign table. They are empty without one.
 	Partitioned bool
 	// Ancestors are the tables that it inherits from, directly or not; Inherited reports that others
 	// inherit, or inherited, from it.
