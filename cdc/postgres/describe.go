@@ -63,9 +63,9 @@ part AS ( -- the types that a type is made of
   WHERE x.type >= ` + firstUserOID + `),
 made AS MATERIALIZED (
   SELECT p.whole,
-    (SELECT pg_catalog.json_agg(pg_catalog.json_build_object('OID', e.oid::pg_catalog.int8, 'Text', e.enumlabel) ORDER BY e.oid)
+    (SELECT pg_catalog.json_agg(pg_catalog.json_build_object('OID', e.oid::pg_catalog.int8, 'Text', e.enumlabel, 'Written', e.xmin::pg_catalog.text::pg_catalog.int8) ORDER BY e.oid)
      FROM pg_catalog.pg_enum e WHERE e.enumtypid = ANY (pg_catalog.array_agg(p.type))) AS labels,
-    (SELECT pg_catalog.md5(pg_catalog.string_agg(pg_catalog.concat_ws(' ', a.attrelid, a.attnum, a.atttypid, a.atttypmod, a.attname), ',' ORDER BY a.attrelid, a.attnum))
+    (SELECT pg_catalog.md5(pg_catalog.string_agg(pg_catalog.concat_ws(' ', a.attrelid, a.attnum, a.atttypid, a.atttypmod, a.attname, a.xmin), ',' ORDER BY a.attrelid, a.attnum))
      FROM pg_catalog.pg_type t JOIN pg_catalog.pg_attribute a ON a.attrelid = t.typrelid AND a.attnum > 0 AND NOT a.attisdropped
      WHERE t.typtype = 'c' AND t.oid = ANY (pg_catalog.array_agg(p.type))) AS fields
   FROM part p GROUP BY p.whole),

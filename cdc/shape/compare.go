@@ -150,14 +150,14 @@ func columnCause(c, now Column, stays, rewritten bool) cdc.TableCause {
 	return ""
 }
 
-// relabelled reports whether a label that was there has another text. New labels are harmless,
+// relabelled reports whether a label that was there has been renamed. New labels are harmless,
 // since no row has them yet.
 func relabelled(before, after []Label) bool {
-	now := make(map[uint32]string, len(after))
+	now := make(map[uint32]Label, len(after))
 	for _, l := range after {
-		now[l.OID] = l.Text
+		now[l.OID] = l
 	}
-	return slices.ContainsFunc(before, func(l Label) bool { return now[l.OID] != l.Text })
+	return slices.ContainsFunc(before, func(l Label) bool { return now[l.OID] != l })
 }
 
 func nodes(t *Table) map[uint32]Node {

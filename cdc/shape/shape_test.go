@@ -10,7 +10,7 @@ import (
 
 func TestPack(t *testing.T) {
 	table := Table{OID: 7, Kind: 'p', Persistence: 'p', Identity: 'd', Columns: []Column{
-		{Number: 1, Name: `o"x`, Type: 25, Mod: -1, Labels: []Label{{9, "a"}}, Fields: "f", Generated: 's', Expression: "e", Filled: true, Written: 1 << 31}}}
+		{Number: 1, Name: `o"x`, Type: 25, Mod: -1, Labels: []Label{{OID: 9, Text: "a", Written: 7}}, Fields: "f", Generated: 's', Expression: "e", Filled: true, Written: 1 << 31}}}
 	for i := range uint32(50_000) {
 		table.Nodes = append(table.Nodes, Node{OID: 4_000_000_000 + 5*i, Parent: 7, Kind: 'r', Persistence: 'p', Identity: 'd', File: 4_000_000_000 + 5*i, Attached: 1000 + i})
 	}

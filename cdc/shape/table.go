@@ -61,6 +61,9 @@ type Column struct {
 type Label struct {
 	OID  uint32
 	Text string
+	// Written is the xmin of the label's row in pg_enum, which tells a label that was renamed and
+	// renamed back.
+	Written uint32
 }
 
 // Has reports whether the table has a node with this OID.
