@@ -82,9 +82,29 @@ func (s *session) thin(l *large) ([]byte, error) {
 		return nil, err
 	}
 	return s.decoder.Thin(r, n-header, pgoutput.Interest{
-		Columns: func(rel *cdc.Relation) []bool { return s.handler.Reads(&s.tx, rel) },
+		Columns: s.reads,
 		Content: func(prefix string) bool {
 			return prefix == heartbeatPrefix || prefix == tablesPrefix || s.handler.Hears(&s.tx, prefix)
 		},
 	})
+}
+
+// reads returns which columns of a row the handler reads, under each of the tables as which the row
+// is handed over; nil means all of them.
+func (s *session) reads(rel *cdc.Relation) []bool {
+	tables := append([]*cdc.Relation{rel}, s.aliases.get(rel)...)
+	if as := s.watchedAs(rel); as != nil {
+		tables = append(tables, as)
+	}
+	all := make([]bool, len(rel.Columns))
+	for _, table := range tables {
+		reads := s.handler.Reads(&s.tx, table)
+		if reads == nil {
+			return nil
+		}
+		for i := range min(len(all), len(reads)) {
+			all[i] = all[i] || reads[i]
+		}
+	}
+	return all
 }

@@ -204,3 +204,23 @@ func TestLastTurnAfterAPartOfALargeMessage(t *testing.T) {
 	require.NoError(t, rep.lastTurn(&remainder{unread: 3 * largeMessage, Reader: client}, "s"))
 	require.Equal(t, cdc.LSN(100), rep.done)
 }
+
+// readers reads another column of each table.
+type readers struct{ calls }
+
+func (*readers) Reads(_ *cdc.Txn, rel *cdc.Relation) []bool {
+	return map[string][]bool{"child": {}, "items": {true, false, false}}[rel.Name]
+}
+
+// TestReadsUnderEachName: a row that is handed over under several tables keeps what any of them reads.
+func TestReadsUnderEachName(t *testing.T) {
+	s := newSession(&readers{})
+	s.aliases.now = func() *kin { return nil }
+	rel := &cdc.Relation{OID: 7, Schema: "public", Name: "child", Columns: make([]cdc.Column, 3)}
+	require.Equal(t, []bool{false, false, false}, s.reads(rel))
+	s.renamed = map[uint32]cdc.Table{7: {Schema: "public", Name: "items"}}
+	s.former = make(map[*cdc.Relation]*cdc.Relation)
+	require.Equal(t, []bool{true, false, false}, s.reads(rel))
+	s.renamed[7] = cdc.Table{Schema: "public", Name: "all"}
+	require.Nil(t, s.reads(rel))
+}
