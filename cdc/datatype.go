@@ -52,7 +52,7 @@ func BuiltinType(oid uint32) DataType {
 }
 
 // BuiltinOID finds a type of the schema pg_catalog by its name, _text for an array of text; 0
-// where there is none.
+// if there is no such type.
 func BuiltinOID(name string) uint32 {
 	for _, b := range builtins {
 		if b.name == name {
@@ -65,7 +65,7 @@ func BuiltinOID(name string) uint32 {
 	return 0
 }
 
-// BuiltinArray is the type of arrays of a built-in type, 0 where there is none.
+// BuiltinArray is the type of arrays of a built-in type, 0 if it has no array type.
 func BuiltinArray(elem uint32) uint32 {
 	for _, b := range builtins {
 		if b.oid == elem {
@@ -75,7 +75,7 @@ func BuiltinArray(elem uint32) uint32 {
 	return 0
 }
 
-// BuiltinName is the name of a type that is built in; empty where there is none, and for arrays.
+// BuiltinName is the name of a type that is built in, empty for others and for arrays.
 func BuiltinName(oid uint32) string {
 	for _, b := range builtins {
 		if b.oid == oid {
@@ -95,7 +95,7 @@ var printedNames = map[string]string{
 var modifiers = regexp.MustCompile(` ?\([0-9,-]+\)`)
 
 // PrintedOID finds a built-in type by the name that format_type prints, with or without the
-// numbers in parentheses; 0 where there is none.
+// numbers in parentheses; 0 if there is no such type.
 func PrintedOID(name string) uint32 {
 	name = modifiers.ReplaceAllString(name, "")
 	if other, ok := printedNames[name]; ok {

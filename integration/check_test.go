@@ -88,6 +88,42 @@ func TestCheckSinks(t *testing.T) {
 	}
 }
 
+// TestCheckNotesConditions: what a condition cannot decide loses no purge, and is a note.
+func TestCheckNotesConditions(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, rigOptions{})
+	r.config(freeAddr(t))
+	r.exec(`CREATE TYPE mood AS ENUM ('sad', 'ok'); CREATE COLLATION loose (provider = icu, locale = 'und', deterministic = false);
+CREATE TABLE things (id int PRIMARY KEY, m mood, i interval, n text COLLATE "en-x-icu", l text COLLATE loose, c char(10) COLLATE "C", a mood[])`)
+	check := func(when string) outcome {
+		r.write("rules/catalog.yaml", "rules: [{name: things, table: public.things, when: '"+when+"', keys: ['thing:{id}'], sinks: [cache]}]")
+		return r.call("check")
+	}
+	for when, want := range map[string][]string{
+		`changed(n, c)`: {"its condition reads the old n, c of public.things, which replica identity DEFAULT does not carry, so it counts as true for each UPDATE where the new row does not decide it",
+			"ALTER TABLE public.things REPLICA IDENTITY FULL, or read the new row only, like new.n"},
+		`changed(id)`:                       nil,
+		`new.c == "x" && new.m == "ok"`:     nil,
+		`new.m < "ok"`:                      {"the text of m of public.things (mood) does not always tell the order as SQL does; where it does not, the comparison counts as true"},
+		`new.a.exists(x, x > "ok")`:         {"the text of a of public.things (mood[]) does not always tell the order as SQL does"},
+		`new.i == "1 day"`:                  {"the text of i of public.things (interval) does not always tell whether it is equal to another as SQL does"},
+		`new.n < "m" && new.n == "a"`:       {"it orders n of public.things by code points, and SQL by the collation en-x-icu"},
+		`new.c < "m" && new.c in ["a","b"]`: nil,
+	} {
+		o := check(when)
+		require.Zero(t, o.code, "%s\n%s", when, o.stdout)
+		for _, part := range want {
+			require.Contains(t, o.stdout, part, when)
+		}
+		if want == nil {
+			require.NotContains(t, o.stdout, "note: ", when)
+		}
+	}
+	o := check(`new.l == "a"`)
+	require.Equal(t, 1, o.code, o.stdout)
+	require.Contains(t, o.stdout, "it compares l of public.things as texts, but its collation loose takes different texts for equal")
+}
+
 func TestCheckOffline(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, rigOptions{})

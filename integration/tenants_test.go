@@ -98,6 +98,18 @@ func TestTenants(t *testing.T) {
 	require.Empty(t, d.metric(`walpurge_changes_total{op="insert",table="tenant_b.orders"}`), "no label is made of data")
 	require.Equal(t, "0", d.metric("walpurge_publication_problems"))
 
+	// Tenants whose names need quotes, and one that no pattern means.
+	r.exec(`CREATE SCHEMA "tenant_acme-corp"; CREATE TABLE "tenant_acme-corp".orders (id int PRIMARY KEY, code text);
+CREATE SCHEMA "tenant_müller"; CREATE TABLE "tenant_müller".orders (id int PRIMARY KEY, code text); CREATE SCHEMA "Tenant_X"; CREATE TABLE "Tenant_X".orders (id int PRIMARY KEY, code text)`)
+	r.publishes("tenant_acme-corp.orders")
+	r.publishes("tenant_müller.orders")
+	r.fill([]string{"acme-corp:order:1", "müller:order:1"})
+	r.exec(`INSERT INTO "tenant_acme-corp".orders VALUES (1, 'x'); INSERT INTO "tenant_müller".orders VALUES (1, 'x')`)
+	d.wait(r.lsn(), 30*time.Second)
+	require.Empty(t, r.held("acme-corp:order:1", "müller:order:1"))
+	require.Equal(t, "1", d.metric("walpurge_pattern_near_misses"))
+	require.Contains(t, r.call("check").stdout, "note: table Tenant_X.orders is not watched, although it nearly matches tenant_{tenant}.orders")
+
 	// A table without a key is never added, and its application goes on.
 	r.exec("CREATE SCHEMA tenant_bare; CREATE TABLE tenant_bare.orders (id int, code text); INSERT INTO tenant_bare.orders VALUES (1)")
 	eventually(t, 20*time.Second, func() bool { return d.metric("walpurge_publication_problems") == "1" }, "it is told")

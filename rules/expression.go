@@ -39,6 +39,8 @@ type expression struct {
 	// iterations without a clock.
 	stopped context.Context
 	columns []columnUse
+	// compared are the columns on a side of a comparison.
+	compared []comparedColumn
 	// urlForm is the function whose result the expression is, where that needs no further escaping
 	// in a URL; innerForm one of which another call is inside.
 	urlForm, innerForm string

@@ -191,7 +191,7 @@ func (p *boundPart) source() string {
 	return p.name
 }
 
-// array is what a column that is an array comes to: a text for each element, each once. NULLs are
+// array gives the texts of a column that is an array: a text for each element, each once. NULLs are
 // skipped, and nested arrays are flattened. What may be an array, and may be a text, is both.
 func (f *fanout) array(part *boundPart, row cdc.Tuple) (texts []string, is outcome, err error) {
 	v, is := f.plan.columnOf(part, row)

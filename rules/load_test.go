@@ -179,7 +179,7 @@ func TestBad(t *testing.T) {
 			`4:24: rule "x": when: Syntax error: extraneous input '"published"' expecting <EOF>`,
 		}, "\n"),
 		"changed_nothing":    `4:11: rule "x": when: changed() wants at least one column, like changed(price, stock)`,
-		"changed_expression": `4:35: rule "x": when: changed() wants column names only, like changed(price, stock)`,
+		"changed_expression": `4:35: rule "x": when: changed() wants column names only, like changed(price, "Order ID")`,
 		"later_all": strings.Join([]string{
 			"5:5: rule \"x\": `vars` belongs to the top of the file, beside `rules`",
 		}, "\n"),

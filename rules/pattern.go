@@ -18,19 +18,22 @@ import (
 const captureVariable = "@table"
 
 // pattern is a table name with captures, like tenant_{tenant}.orders. A capture
-// matches one or more letters, digits and _; of several the first takes as much
-// as it can.
+// matches one or more characters but no dot, which separates schema and table; of several
+// the first takes as much as it can.
 type pattern struct {
 	source string
 	form   *regexp.Regexp
-	names  []string
+	// near matches what a person may take for a match, too: without regard to case, and with
+	// captures that are empty or have dots.
+	near  *regexp.Regexp
+	names []string
 }
 
 // parsePattern reads a table name that has braces and one dot.
 func parsePattern(text string) (*pattern, error) {
 	p := &pattern{source: text}
 	var form strings.Builder
-	form.WriteByte('^')
+	form.WriteString(`(?s)^`)
 	adjacent := false
 	for rest := text; rest != ""; {
 		literal, after, open := strings.Cut(rest, "{")
@@ -54,19 +57,39 @@ func parsePattern(text string) (*pattern, error) {
 			return nil, fmt.Errorf("the capture {%s} is there twice", name)
 		}
 		p.names = append(p.names, name)
-		form.WriteString(`([A-Za-z0-9_]+)`)
+		form.WriteString(capture)
 		adjacent, rest = true, after
 	}
 	form.WriteByte('$')
 	var err error
-	p.form, err = regexp.Compile(form.String())
+	if p.form, err = regexp.Compile(form.String()); err != nil {
+		return nil, err
+	}
+	p.near, err = regexp.Compile(`(?i)` + strings.ReplaceAll(form.String(), capture, `(.*)`))
 	return p, err
 }
+
+const capture = `([^.]+)`
 
 // captures reports whether the pattern has a capture of that name.
 func (p *pattern) captures(name string) bool { return p != nil && slices.Contains(p.names, name) }
 
 func (p *pattern) matches(t Table) bool { return p.form.MatchString(t.String()) }
+
+// Nearly returns a pattern that the table matches only nearly, and so is not watched by: in other
+// letters, or with nothing or a dot where a capture is. It is empty if no pattern does, and for a
+// table that rules watch.
+func (s *Set) Nearly(t Table) string {
+	if s.Matches(t) {
+		return ""
+	}
+	for _, id := range s.patterns {
+		if p := s.rules[id].pattern; p.near.MatchString(t.String()) {
+			return p.source
+		}
+	}
+	return ""
+}
 
 // uses notes that the rule names a capture.
 func (r *Rule) uses(capture string) {
@@ -88,13 +111,16 @@ func (r *Rule) in(t Table) (rule *Rule, captured ref.Val) {
 	}
 	one := *r
 	one.Table = t
-	fill := func(tt []*template) []*template {
+	fill := func(kind Kind, tt []*template) []*template {
 		out := make([]*template, len(tt))
 		for i, t := range tt {
 			here := *t
 			here.parts = nil
 			for _, p := range t.parts {
-				if p.capture != "" {
+				switch {
+				case p.capture != "" && p.escape:
+					p = part{literal: string(appendFor(kind, nil, []byte(texts[p.capture])))}
+				case p.capture != "":
 					p = part{literal: texts[p.capture]}
 				}
 				here.add(p)
@@ -104,18 +130,18 @@ func (r *Rule) in(t Table) (rule *Rule, captured ref.Val) {
 		return out
 	}
 	for kind := range r.values {
-		one.values[kind] = fill(r.values[kind])
+		one.values[kind] = fill(Kind(kind), r.values[kind])
 	}
 	one.steps = slices.Clone(r.steps)
 	for i := range one.steps {
 		for kind := range r.steps[i].values {
-			one.steps[i].values[kind] = fill(r.steps[i].values[kind])
+			one.steps[i].values[kind] = fill(Kind(kind), r.steps[i].values[kind])
 		}
 	}
 	one.lookups = nil
 	for _, l := range r.lookups {
 		here := *l
-		here.args = fill(l.args)
+		here.args = fill(Key, l.args)
 		one.lookups = append(one.lookups, &here)
 	}
 	return &one, types.DefaultTypeAdapter.NativeToValue(texts)

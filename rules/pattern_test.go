@@ -77,7 +77,7 @@ rules:
 	require.Empty(t, eval(t, s, cdc.Change{Op: cdc.Insert, Rel: named("tenant_internal", "orders", "*id:int", "*note"), New: row("7", "n")}).values)
 	require.Equal(t, []string{"2 key part:2026_01"}, eval(t, s, cdc.Change{Op: cdc.Insert, Rel: named("public", "orders_2026_01", "*id"), New: row("7")}).values)
 
-	for _, other := range []Table{{Schema: "tenant_", Name: "orders"}, {Schema: "tenant_a", Name: "orders2"}, {Schema: "xtenant_a", Name: "orders"}, {Schema: "tenant_a-b", Name: "orders"}, {Schema: "public", Name: "orders_"}, {Schema: "public", Name: "orders_a.b"}, {Schema: "tenant_a", Name: "Orders"}} {
+	for _, other := range []Table{{Schema: "tenant_", Name: "orders"}, {Schema: "tenant_a", Name: "orders2"}, {Schema: "xtenant_a", Name: "orders"}, {Schema: "public", Name: "orders_"}, {Schema: "public", Name: "orders_a.b"}, {Schema: "tenant_a", Name: "Orders"}} {
 		require.False(t, s.Matches(other), other)
 		require.Nil(t, s.Bind(named(other.Schema, other.Name)), other)
 	}
@@ -135,9 +135,7 @@ func TestPropertyPattern(t *testing.T) {
 	rapid.Check(t, func(r *rapid.T) {
 		text := rapid.StringMatching(`[A-Za-z0-9_.+é\n-]{0,6}`)
 		a, b := text.Draw(r, "schema"), text.Draw(r, "name")
-		word := func(s string) bool {
-			return s != "" && strings.Trim(s, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_") == ""
-		}
+		word := func(s string) bool { return s != "" && !strings.Contains(s, ".") }
 		rel := named("t+"+a, b+"_z", "*id")
 		require.Equal(r, word(a) && word(b), s.Matches(Table{Schema: rel.Schema, Name: rel.Name}))
 		if p := s.Bind(rel); p != nil {
@@ -146,4 +144,89 @@ func TestPropertyPattern(t *testing.T) {
 			require.Equal(r, [][]byte{[]byte(a + "/" + b)}, out.keys)
 		}
 	})
+}
+
+// A capture takes every character that a name may have, except the dot that separates schema and
+// table, and is escaped where a value from a row would be.
+func TestPatternsOfOddNames(t *testing.T) {
+	s := parsePatterns(t, `
+rules:
+  - name: orders
+    table: "tenant_{tenant}.orders"
+    sinks: [all]
+    keys: ["{tenant}:order:{id}", "{upper(tenant)}"]
+    tags: ["{tenant}-orders"]
+    urls: ["https://h/{tenant}/{id}"]
+    url_prefixes: ["h/{tenant}/"]
+    on_truncate: {keys: [all]}
+    collapse: {over: 5, tags: ["all-{tenant}"]}
+`)
+	for schema, want := range map[string][]string{
+		"tenant_acme-corp": {"key acme-corp:order:7", "key ACME-CORP", "tag acme-corp-orders", "url https://h/acme-corp/7", "url_prefix h/acme-corp/"},
+		"tenant_müller":    {"key müller:order:7", "key MÜLLER", "tag m%C3%BCller-orders", "url https://h/m%C3%BCller/7", "url_prefix h/m%C3%BCller/"},
+		"tenant_A b,c":     {"key A b,c:order:7", "key A B,C", "tag A%20b%2Cc-orders", "url https://h/A%20b%2Cc/7", "url_prefix h/A%20b%2Cc/"},
+		`tenant_{x}"/?#%*`: {`key {x}"/?#%*:order:7`, `key {X}"/?#%*`, `tag {x}"/?#%25*-orders`, "url https://h/%7Bx%7D%22%2F%3F%23%25%2A/7", "url_prefix h/%7Bx%7D%22%2F%3F%23%25%2A/"},
+		"tenant_a\nb":      {"key a\nb:order:7", "key A\nB", "tag a%0Ab-orders", "url https://h/a%0Ab/7", "url_prefix h/a%0Ab/"},
+		"tenant_$1":        {"key $1:order:7", "key $1", "tag $1-orders", "url https://h/%241/7", "url_prefix h/%241/"},
+		"tenant_日本":        {"key 日本:order:7", "key 日本", "tag %E6%97%A5%E6%9C%AC-orders", "url https://h/%E6%97%A5%E6%9C%AC/7", "url_prefix h/%E6%97%A5%E6%9C%AC/"},
+	} {
+		require.True(t, s.Matches(Table{Schema: schema, Name: "orders"}), schema)
+		require.Empty(t, s.Nearly(Table{Schema: schema, Name: "orders"}))
+		out := eval(t, s, cdc.Change{Op: cdc.Insert, Rel: named(schema, "orders", "*id:int"), New: row("7")})
+		for i := range want {
+			want[i] = "3 " + want[i]
+		}
+		require.ElementsMatch(t, want, out.values, schema)
+	}
+	for _, table := range []Table{{Schema: "tenant_a.b", Name: "orders"}, {Schema: "Tenant_a", Name: "orders"}, {Schema: "tenant_a", Name: "Orders"}, {Schema: "tenant_", Name: "orders"}, {Schema: "tenant_a", Name: "b.orders"}} {
+		require.False(t, s.Matches(table), "%v", table)
+		require.Equal(t, "tenant_{tenant}.orders", s.Nearly(table), "%v", table)
+	}
+	for _, table := range []Table{{Schema: "tenanta", Name: "orders"}, {Schema: "tenant_a", Name: "orders2"}, {Schema: "x_tenant_a", Name: "orders"}, {Schema: "public", Name: "products"}} {
+		require.False(t, s.Matches(table), "%v", table)
+		require.Empty(t, s.Nearly(table), "%v", table)
+	}
+}
+
+// changed() takes every name that a column may have.
+func TestChangedOfReservedNames(t *testing.T) {
+	reserved := []string{"row", "old", "new", "op", "vars", "table", "Order ID", "in", "true", "null", "changed", "a.b", `q"uote`}
+	columns := append([]string{"*id:int"}, reserved...)
+	for i := range columns[1:] {
+		columns[i+1] = "*" + columns[i+1]
+	}
+	rel := relation(cdc.IdentityFull, columns...)
+	before := make([]string, len(columns))
+	for i := range before {
+		before[i] = "1"
+	}
+	for i, name := range reserved {
+		after := append([]string(nil), before...)
+		after[i+1] = "2"
+		update := cdc.Change{Op: cdc.Update, Rel: rel, Old: row(before...), New: row(after...)}
+		forms := []string{`changed("` + strings.ReplaceAll(name, `"`, `\"`) + `")`, `changed(id, row["` + strings.ReplaceAll(name, `"`, `\"`) + `"])`}
+		switch name {
+		case "row", "old", "new", "op", "vars", "table", "changed":
+			forms = append(forms, "changed("+name+")", "changed(id, row."+name+")")
+		}
+		for _, form := range forms {
+			s := oneRule(t, "when: '"+form+"'\nkeys: [k]")
+			require.Equal(t, []string{"2 key k"}, eval(t, s, update).values, form)
+			same := update
+			same.New = same.Old
+			require.Empty(t, eval(t, s, same).values, form)
+			require.Contains(t, s.Columns(Table{Schema: "public", Name: "t"}, append([]string{"id"}, reserved...)), name, "what a column list publishes")
+		}
+	}
+	for _, wrong := range []string{`changed("")`, `changed(1)`, `changed(old.id)`, `changed(true)`} {
+		_, err := Parse("rules.yaml", []byte("rules:\n  - name: x\n    table: public.t\n    sinks: [keysonly]\n    when: '"+wrong+"'\n    keys: [k]\n"), testOptions())
+		require.ErrorContains(t, err, "changed() wants column names only", wrong)
+	}
+}
+
+// A column's name in quotes is a text in a template, which is refused where the column is known.
+func TestQuotedColumnInTemplate(t *testing.T) {
+	err := withCatalog("rules:\n  - name: a\n    table: public.t\n    keys: ['k:{\"Order ID\"}']\n")
+	require.ErrorContains(t, err, `{"Order ID"} is a text and not the column of public.t; write {row["Order ID"]} for the column`)
+	require.NoError(t, withCatalog("rules:\n  - name: a\n    table: public.t\n    keys: ['k:{\"x\"}{row[\"Order ID\"]}']\n"))
 }

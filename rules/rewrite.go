@@ -208,6 +208,18 @@ func (w *rewriter) compares(e celast.Expr, name string, args []celast.Expr) bool
 	if !ok1 && !ok2 {
 		return false
 	}
+	for _, side := range args {
+		if array, ok := w.elements[identOf(side)]; ok {
+			side = array
+		}
+		if side.Kind() == celast.CallKind && len(side.AsCall().Args()) == 2 && !w.isRow(side.AsCall().Args()[0]) {
+			side = side.AsCall().Args()[0] // an element by its index
+		}
+		if _, column, ok := w.column(side); ok {
+			name, _ := constantString(column)
+			w.e.compared = append(w.e.compared, comparedColumn{name, order != ""})
+		}
+	}
 	call := func(function string) celast.Expr { return w.factory.NewCall(w.id(), function, left, right) }
 	switch {
 	case name == "_==_":
@@ -220,6 +232,14 @@ func (w *rewriter) compares(e celast.Expr, name string, args []celast.Expr) bool
 		e.SetKindCase(w.factory.NewCall(e.ID(), order, call(orderFunction), w.factory.NewLiteral(w.id(), types.Int(0))))
 	}
 	return true
+}
+
+// identOf is the name of an identifier, empty for other expressions.
+func identOf(e celast.Expr) string {
+	if e.Kind() == celast.IdentKind {
+		return e.AsIdent()
+	}
+	return ""
 }
 
 // operand is a side of a comparison: a column, or an element of one, is given its type.

@@ -32,6 +32,8 @@ type template struct {
 	sinks []int
 	// lookup names the lookup whose answer the template waits for.
 	lookup string
+	// quoted are the texts in quotes between braces, which may be meant as columns.
+	quoted []string
 }
 
 // part is a literal, a column where column is set, or an expression: first as
@@ -78,6 +80,9 @@ func parseTemplate(text string) (t *template, at int, err error) {
 				return nil, i, err
 			}
 			p.at += i + 1
+			if !p.fills() {
+				t.quoted = append(t.quoted, p.literal)
+			}
 			t.add(p)
 			i = end + 1
 		default:

@@ -19,6 +19,14 @@ func (l *ruleLoader) compile(kind Kind, text strictyaml.Text, label string) []*t
 		return nil
 	}
 	t.line, t.column = text.Pos().Line, text.Pos().Column
+	for _, quoted := range t.quoted {
+		for _, shape := range l.shapes() {
+			if _, column := shape.Column(quoted); column {
+				l.fail(text.Pos(), "%s%s %q: {%q} is a text and not the column of %s; write {row[%q]} for the column%s", label, kind, text.Value, quoted, shape.Table, quoted, l.stale())
+				return nil
+			}
+		}
+	}
 	choices, count, ok := l.expressions(t, text, fmt.Sprintf("%s%s %q: ", label, kind, text.Value))
 	if !ok {
 		return nil

@@ -89,7 +89,7 @@ func expandChanged(f cel.MacroExprFactory, _ celast.Expr, args []celast.Expr) (c
 	for i, a := range args {
 		name, ok := columnOf(a)
 		if !ok {
-			return nil, f.NewError(a.ID(), "changed() wants column names only, like changed(price, stock)")
+			return nil, f.NewError(a.ID(), `changed() wants column names only, like changed(price, "Order ID")`)
 		}
 		names[i] = name
 	}
@@ -97,12 +97,16 @@ func expandChanged(f cel.MacroExprFactory, _ celast.Expr, args []celast.Expr) (c
 		f.NewLiteral(types.String(strings.Join(names, nameSeparator)))), nil
 }
 
-// columnOf reads a, row.a or row["a"].
+// columnOf reads a, "a", row.a or row["a"]. A lone word is a column whatever it means elsewhere: there
+// is nothing else that could have changed.
 func columnOf(e celast.Expr) (string, bool) {
 	isRow := func(e celast.Expr) bool { return e.Kind() == celast.IdentKind && e.AsIdent() == "row" }
 	switch e.Kind() {
 	case celast.IdentKind:
-		return e.AsIdent(), !isVariable(e.AsIdent())
+		return e.AsIdent(), true
+	case celast.LiteralKind:
+		name, ok := constantString(e)
+		return name, ok && name != ""
 	case celast.SelectKind:
 		s := e.AsSelect()
 		return s.FieldName(), isRow(s.Operand()) && !s.IsTestOnly()

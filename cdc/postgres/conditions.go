@@ -28,6 +28,7 @@ var (
 	slotLostAgain   = condition.Text{Level: slog.LevelError, On: "the server has invalidated the slot: changes are lost, making a new one"}
 	tablesGone      = condition.Text{Level: slog.LevelError, On: "rules watch tables that are gone, going on without them"}
 	unpublishable   = condition.Text{Level: slog.LevelError, On: "rules watch tables that cannot be published, going on without them"}
+	nearMiss        = condition.Text{Level: slog.LevelWarn, On: "tables that nearly match a pattern of the rules are not watched", Off: "no table nearly matches a pattern of the rules any more"}
 	changedByOthers = condition.Text{Level: slog.LevelWarn, On: "tables entered or left the publication without this daemon, what is derived from them is purged"}
 	changedShape    = condition.Text{Level: slog.LevelWarn, On: "tables changed without row events, what is derived from them is purged"}
 	publishedMore   = condition.Text{Level: slog.LevelInfo, On: "published what rules read"}

@@ -18,6 +18,9 @@ type Watch struct {
 	// Matches reports whether a pattern means the table; nil without patterns. What
 	// it matches is published as far as it can be.
 	Matches func(t cdc.Table) bool
+	// Nearly returns a pattern that a table matches only nearly, empty if it matches none; nil
+	// without patterns.
+	Nearly func(t cdc.Table) string
 	// Reads says what rules read, for column lists; nil: everything.
 	Reads ReadsOf
 	// Sees reports whether rules can see that values of a column changed; nil: they see all.
@@ -27,6 +30,17 @@ type Watch struct {
 	Unfit func(tables map[cdc.Table]*TableInfo) []Problem
 	// kin has the children of watched tables; nil: not read yet. See withKin.
 	kin *kin
+}
+
+// NearMiss is a table that a pattern matches only nearly, so that it is not watched.
+type NearMiss struct {
+	cdc.Table
+	Pattern string
+}
+
+// Error says so, with what to do.
+func (n NearMiss) Error() string {
+	return fmt.Sprintf("table %s is not watched, although it nearly matches %s: a capture takes one or more characters and no dot, and names are compared with regard to case; rename it, or write a rule for it", n.Table, n.Pattern)
 }
 
 // ReadsOf returns those columns of a table that rules read; columns are all that it has.
@@ -85,8 +99,8 @@ FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace, ` + leavesLateral
 WHERE c.relkind IN ('r', 'p') AND c.relpersistence = 'p' AND NOT c.relispartition
   AND n.nspname <> 'information_schema' AND n.nspname !~ '^pg_'`
 
-// list reads the tables that could be watched, all of them where there are patterns.
-func (c Config) list(ctx context.Context, conn *pgx.Conn, w Watch) ([]listed, error) {
+// list reads the tables that are watched, or could be, and those that patterns miss nearly.
+func (c Config) list(ctx context.Context, conn *pgx.Conn, w Watch) ([]listed, []NearMiss, error) {
 	// Planned anew each time: a plan for any parameters was measured to be ten
 	// times slower.
 	query, args := listQuery, []any{pgx.QueryExecModeExec, c.Publication}
@@ -101,20 +115,25 @@ func (c Config) list(ctx context.Context, conn *pgx.Conn, w Watch) ([]listed, er
 	}
 	rows, err := conn.Query(ctx, query, args...)
 	if err != nil {
-		return nil, fmt.Errorf("list the tables: %w", err)
+		return nil, nil, fmt.Errorf("list the tables: %w", err)
 	}
 	var out []listed
+	var near []NearMiss
 	var l listed
 	_, err = pgx.ForEachRow(rows, []any{&l.Schema, &l.Name, &l.Relation, &l.Entry, &l.Member, &l.Owned, &l.Inherited, &l.Lacking, &l.Shape}, func() error {
 		if exact[l.Table] || w.Matches != nil && w.Matches(l.Table) {
 			out = append(out, l)
+		} else if w.Nearly != nil {
+			if pattern := w.Nearly(l.Table); pattern != "" {
+				near = append(near, NearMiss{l.Table, pattern})
+			}
 		}
 		return nil
 	})
 	if err != nil {
-		return nil, fmt.Errorf("list the tables: %w", err)
+		return nil, nil, fmt.Errorf("list the tables: %w", err)
 	}
-	return out, nil
+	return out, near, nil
 }
 
 // split makes parameters of table names.
@@ -124,6 +143,15 @@ func split(tables []cdc.Table) (schemas, names []string) {
 		schemas[i], names[i] = t.Schema, t.Name
 	}
 	return schemas, names
+}
+
+// NearMisses lists the tables that patterns of a Watch match only nearly.
+func (c Config) NearMisses(ctx context.Context, conn *pgx.Conn, w Watch) ([]NearMiss, error) {
+	if w.Nearly == nil {
+		return nil, nil
+	}
+	_, near, err := c.list(ctx, conn, w)
+	return near, err
 }
 
 // Resolve returns the tables that a Watch means and that are published, or can be
@@ -152,7 +180,7 @@ func (c Config) resolve(ctx context.Context, conn *pgx.Conn, w Watch, unpublisha
 	if w.Matches == nil && len(w.heirs()) == 0 {
 		return tables, nil, nil
 	}
-	all, err := c.list(ctx, conn, w)
+	all, _, err := c.list(ctx, conn, w)
 	if err != nil {
 		return nil, nil, err
 	}

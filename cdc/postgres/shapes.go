@@ -31,7 +31,7 @@ func (r *Reader) describeFirst(ctx context.Context, conn *pgx.Conn, watch Watch)
 	if err := r.recall(ctx); err != nil {
 		return err
 	}
-	tables, err := r.cfg.list(ctx, conn, watch)
+	tables, _, err := r.cfg.list(ctx, conn, watch)
 	if err != nil {
 		return err
 	}

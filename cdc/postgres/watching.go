@@ -21,6 +21,8 @@ import (
 // do to it: it outlives sessions, so that what happens between them counts too.
 type watching struct {
 	mu sync.Mutex
+	// near is how many tables patterns match only nearly.
+	near int
 	// known has the watched tables that are published; nil before the first look.
 	known map[cdc.Table]published
 	// options changes with every change of the publication's own options.
@@ -104,10 +106,11 @@ func (r *Reader) look(ctx context.Context, conn *pgx.Conn) error {
 	if options == "" {
 		return errPublicationGone
 	}
-	tables, err := r.cfg.list(ctx, conn, watch)
+	tables, near, err := r.cfg.list(ctx, conn, watch)
 	if err != nil {
 		return err
 	}
+	r.nearMisses(near)
 	described, err := r.describeListed(ctx, conn, tables)
 	if err != nil {
 		return err
@@ -236,6 +239,25 @@ func (r *Reader) compare(watch Watch, tables []listed, options string, different
 		}
 	}
 	return c
+}
+
+// nearMisses logs the tables that patterns match only nearly, and counts them.
+func (r *Reader) nearMisses(near []NearMiss) {
+	r.watching.mu.Lock()
+	r.watching.near = len(near)
+	r.watching.mu.Unlock()
+	if len(near) == 0 {
+		r.conditions.At(nearMiss).End()
+		return
+	}
+	r.conditions.At(nearMiss).Observe("count", len(near), "first", near[0].String(), "pattern", near[0].Pattern)
+}
+
+// NearMisses returns how many tables patterns match only nearly, as of the last heartbeat.
+func (r *Reader) NearMisses() int {
+	r.watching.mu.Lock()
+	defer r.watching.mu.Unlock()
+	return r.watching.near
 }
 
 // sortedTables lists the tables of a map in order.

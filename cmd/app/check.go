@@ -44,6 +44,8 @@ func Check(ctx context.Context, cfg *config.Config, offline bool) []Finding {
 			c.prove(set, lock, nil)
 			c.uncovered(set)
 			c.tooLong(set, lock)
+			c.unfiltered(set, lock)
+			c.compared(set, lock, nil)
 		}
 		return c.findings
 	}
@@ -94,6 +96,13 @@ func (c *checker) add(input bool, err error) {
 	}
 }
 
+// note adds what is worth knowing and loses no purge.
+func (c *checker) note(text string) {
+	if f := (Finding{Note: true, Text: text}); !slices.Contains(c.findings, f) {
+		c.findings = append(c.findings, f)
+	}
+}
+
 func (c *checker) database(ctx context.Context, cfg *config.Config, set *rules.Set, lock *rules.Catalog) {
 	conn, err := cfg.Postgres.Connect(ctx)
 	if err != nil {
@@ -116,6 +125,11 @@ func (c *checker) database(ctx context.Context, cfg *config.Config, set *rules.S
 	}
 	for _, p := range cat.empty() {
 		c.add(false, fmt.Errorf("no table matches the pattern %s yet; make one, or correct the rule's table", p))
+	}
+	near, err := cfg.Postgres.NearMisses(ctx, conn, watch(set))
+	c.add(false, err)
+	for _, n := range near {
+		c.note(n.Error())
 	}
 	c.add(false, ready)
 	// Inspect's own errors are in those of Ready.
@@ -145,6 +159,8 @@ func (c *checker) database(ctx context.Context, cfg *config.Config, set *rules.S
 	})
 	c.uncovered(set)
 	c.tooLong(set, live)
+	c.unfiltered(set, live)
+	c.compared(set, live, func(t cdc.Table) ([]postgres.Collation, error) { return postgres.Collations(ctx, conn, t) })
 	c.drift(cfg, set, lock, live)
 	faults, err := cfg.Postgres.FailoverFaults(ctx, conn)
 	c.add(false, err)

@@ -34,10 +34,14 @@ func (c *checker) prove(set *rules.Set, catalog *rules.Catalog, identities func(
 						n.File, n.Line, n.Rule, n.Column, name, table.Identity, offer)
 				})
 			case large(n, col) && !col.Identity:
+				does := "computes with"
+				if !n.Large {
+					does = "takes the elements of"
+				}
 				found = append(found, func(offer string) error {
-					return fmt.Errorf("%s:%d: rule %q reads the new %s of %s (%s), of which PostgreSQL sends no value over about 2 kB with an UPDATE that leaves it as it was, "+
+					return fmt.Errorf("%s:%d: rule %q %s the new %s of %s (%s), of which PostgreSQL sends no value over about 2 kB with an UPDATE that leaves it as it was, "+
 						"unless the replica identity carries it, and %s does not; %s",
-						n.File, n.Line, n.Rule, n.Column, name, col.Type, table.Identity, offer)
+						n.File, n.Line, n.Rule, does, n.Column, name, col.Type, table.Identity, offer)
 				})
 			}
 		}
@@ -104,6 +108,69 @@ func (c *checker) uncovered(set *rules.Set) {
 			"%s:%d: rule %q: where %s %q cannot be built, `unknown` purges %s at %s, which does not remove what %q names; "+
 				"name a tag, a generation or a prefix that covers it, or write `covers: true` in `unknown` if it does",
 			u.File, u.Line, u.Rule, u.Kind, u.Template, strings.Join(u.Names, ", "), u.Sink, u.Template)})
+	}
+}
+
+// unfiltered notes conditions that read old values which the log does not carry: no purge is lost, but
+// they keep nothing back.
+func (c *checker) unfiltered(set *rules.Set, catalog *rules.Catalog) {
+	for _, name := range catalog.Tables() {
+		table := catalog.Table(name)
+		type place struct {
+			rule, file string
+			line       int
+		}
+		var order []place
+		columns := map[place][]string{}
+		for _, n := range set.NeedsOf(name) {
+			col, found := table.Column(n.Column)
+			if !n.When || !n.Old || !found || col.Identity {
+				continue
+			}
+			at := place{n.Rule, n.File, n.Line}
+			if columns[at] == nil {
+				order = append(order, at)
+			}
+			columns[at] = append(columns[at], n.Column)
+		}
+		for _, at := range order {
+			c.note(fmt.Sprintf("%s:%d: rule %q: its condition reads the old %s of %s, which replica identity %s does not carry, so it counts as true for each UPDATE where the new row does not decide it, "+
+				"and more is purged than need be; ALTER TABLE %s REPLICA IDENTITY FULL, or read the new row only, like new.%s",
+				at.file, at.line, at.rule, strings.Join(columns[at], ", "), name, table.Identity, name, columns[at][0]))
+		}
+	}
+}
+
+// compared says which comparisons do not always agree with SQL's. One that cannot be decided counts
+// as true, which loses no purge.
+func (c *checker) compared(set *rules.Set, catalog *rules.Catalog, collations func(cdc.Table) ([]postgres.Collation, error)) {
+	for _, name := range catalog.Tables() {
+		all := set.Compared(catalog.Table(name))
+		var of []postgres.Collation
+		if len(all) > 0 && collations != nil {
+			var err error
+			of, err = collations(name)
+			c.add(false, err)
+		}
+		for _, one := range all {
+			what := "whether it is equal to another"
+			if one.Order {
+				what = "the order"
+			}
+			place := fmt.Sprintf("%s:%d: rule %q", one.File, one.Line, one.Rule)
+			if one.Undecided {
+				c.note(fmt.Sprintf("%s: the text of %s of %s (%s) does not always tell %s as SQL does; where it does not, the comparison counts as true", place, one.Column.Name, name, one.Column.Type, what))
+			}
+			i := slices.IndexFunc(of, func(co postgres.Collation) bool { return co.Column == one.Column.Name })
+			switch {
+			case i < 0 || one.Order && one.Undecided:
+			case of[i].Loose:
+				c.add(false, fmt.Errorf("%s: it compares %s of %s as texts, but its collation %s takes different texts for equal; compare what is the same for these, like lower(%s), or leave the comparison out",
+					place, one.Column.Name, name, of[i].Name, one.Column.Name))
+			case one.Order:
+				c.note(fmt.Sprintf("%s: it orders %s of %s by code points, and SQL by the collation %s", place, one.Column.Name, name, of[i].Name))
+			}
+		}
 	}
 }
 

@@ -22,7 +22,7 @@ func watch(set *rules.Set) postgres.Watch {
 		return status.Unfit(set, tables)
 	}}
 	if len(set.Patterns()) > 0 {
-		w.Matches = set.Matches
+		w.Matches, w.Nearly = set.Matches, set.Nearly
 	}
 	return w
 }
