@@ -38,6 +38,9 @@ type watching struct {
 	// passing has partitions of which the stream brought rows, and which no description has, with
 	// the OID of their root. One that is dropped before the next comparison was never seen otherwise.
 	passing map[uint32]uint32
+	// renamed has tables that the stream described under another name than the one that rules watch.
+	// What is read under that name once they have it again was not there when their changes were purged.
+	renamed map[uint32]bool
 	// nonce is in the announcements that this process wrote. The memory keeps it, since an
 	// announcement may come back in another process.
 	nonce string
@@ -149,6 +152,9 @@ func (r *Reader) look(ctx context.Context, conn *pgx.Conn) error {
 	for _, leaf := range passed {
 		delete(r.watching.passing, leaf)
 	}
+	for _, oid := range found.renamed {
+		delete(r.watching.renamed, oid)
+	}
 	r.watching.mu.Unlock()
 	r.setProblems(found.problems)
 	if err := r.remember(ctx); err != nil {
@@ -164,6 +170,8 @@ type comparison struct {
 	changes  []tableChange
 	missing  []cdc.Table
 	problems []Problem
+	// renamed are those of watching.renamed that the comparison answers.
+	renamed []uint32
 }
 
 // tableChange is a cause for which what rules derive from tables is purged.
@@ -200,7 +208,7 @@ func (r *Reader) compare(watch Watch, tables []listed, options string, different
 	w := &r.watching
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	c := comparison{known: make(map[cdc.Table]published, len(tables))}
+	c := comparison{known: make(map[cdc.Table]published, len(tables)), renamed: slices.Collect(maps.Keys(w.renamed))}
 	there := make(map[cdc.Table]bool, len(tables))
 	for i := range tables {
 		t := &tables[i]
@@ -217,7 +225,7 @@ func (r *Reader) compare(watch Watch, tables []listed, options string, different
 			}
 			c.known[t.Table] = t.published
 			// What is not known may be new to the rules only; after a start it may have been away.
-			if w.known != nil && (!known || before != t.published || w.options != options) && (known || w.done == 0 || w.last.has(t.Table)) {
+			if w.known != nil && (!known || before != t.published || w.options != options || w.renamed[t.Relation]) && (known || w.done == 0 || w.last.has(t.Table)) {
 				c.changed(cdc.TablePublished, t.Table)
 			}
 			for _, d := range different[t.Relation] {

@@ -36,6 +36,7 @@ var found = []struct {
 	{items, "items", []step{statements("ALTER TYPE mood RENAME VALUE 'low' TO 'lower'", "ALTER TYPE mood RENAME VALUE 'high' TO 'low'")}},
 	{items, "items", []step{statements("ALTER TYPE mood RENAME VALUE 'low' TO 'other'", "ALTER TYPE mood RENAME VALUE 'other' TO 'low'")}},
 	{items, "items", []step{statements("ALTER TABLE items RENAME TO away; DELETE FROM away WHERE id = 1; ALTER TABLE away RENAME TO items")}},
+	{items, "items", []step{statements("BEGIN; INSERT INTO items VALUES (3, 'c', 'low'); ALTER TABLE items RENAME TO away; INSERT INTO away VALUES (4, 'd', 'low'); COMMIT", "ALTER TABLE away RENAME TO items")}},
 	// Away when the daemon looks last, and back when it starts.
 	{items, "items", []step{statements("ALTER TABLE items RENAME TO away", "DELETE FROM away WHERE id = 1"), {kind: stop}, statements("ALTER TABLE away RENAME TO items"), {kind: start}}},
 }
