@@ -256,11 +256,24 @@ func histories(t *testing.T, cfg harness.PostgresConfig, count int, shapes bool)
 		for xid := range all.came {
 			want := late.came[xid]
 			got := live.withoutRolledBackMessages(xid, want)
+			if shapes && flushesOnly(want) && flushesOnly(got) {
+				continue // a reader announced tables that changed their shape: the other has transactions of its own for that
+			}
 			require.ElementsMatch(t, slices.Collect(maps.Keys(want)), slices.Collect(maps.Keys(got)), "transaction %d", xid)
 		}
 	}
 	sameAsJournal(t, pg, live)
 	return live
+}
+
+// flushesOnly reports whether there is nothing but flushes.
+func flushesOnly(values map[string]bool) bool {
+	for v := range values {
+		if !strings.HasSuffix(v, " flush") {
+			return false
+		}
+	}
+	return true
 }
 
 // withoutRolledBackMessages leaves out what messages came to that should not have come.
