@@ -138,7 +138,8 @@ func TestKilledBetweenPublishingAndPurging(t *testing.T) {
 	d = r.startTenants()
 	d.wait(r.lsn(), 20*time.Second)
 	require.Empty(t, r.held("b:order:1"))
-	require.Equal(t, "1", d.metric(`walpurge_gaps_total{reason="table"}`))
+	// By the message in the log, and once more if it comes to compare before that: nobody remembers the table.
+	require.Contains(t, []string{"1", "2"}, d.metric(`walpurge_gaps_total{reason="table"}`))
 	d.term()
 	d = r.startTenants()
 	d.wait(r.lsn(), 20*time.Second)
