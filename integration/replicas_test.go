@@ -19,6 +19,7 @@ func (r *rig) standby(delay string) *harness.Postgres {
 	})
 	require.NoError(r.t, err)
 	r.t.Cleanup(func() { require.NoError(r.t, s.Close()) })
+	r.db.Reset() // connections may have ended
 	return s
 }
 

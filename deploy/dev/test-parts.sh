@@ -78,7 +78,7 @@ soak_round() {
 }
 
 # The tests of the largest package that are run on every major version.
-postgres_tests='^Test(DecoderAgreesWithPostgreSQL|StreamedAsPeer|ApplicationIsNotDisturbed|WhyTablesAreRefused|OneTextForm|RuleTestsCarry|Tables|Tenants|WriterFromBefore|ColumnDropped|Comparisons|Trees)'
+postgres_tests='^Test(DecoderAgreesWithPostgreSQL|StreamedAsPeer|ApplicationIsNotDisturbed|WhyTablesAreRefused|OneTextForm|RuleTestsCarry|Tables|Tenants|WriterFromBefore|ColumnDropped|Comparisons|Trees|SynchronousStandby|PurgeWaitsForReplicas)'
 
 what=${1:-} rounds=${2:-1}
 [[ $what == soak || $what == full ]] && [[ $rounds =~ ^[1-9][0-9]*$ ]] || usage
