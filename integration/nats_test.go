@@ -58,7 +58,7 @@ func TestExternalServer(t *testing.T) {
 	d.term()
 }
 
-// TestTheStreamIsLost: somebody deletes the stream while the daemon runs, and a server comes back empty. The
+// TestTheStreamIsLost: an operator deletes the stream while the daemon runs, and a server comes back empty. The
 // daemon opens the pipeline again, and flushes.
 func TestTheStreamIsLost(t *testing.T) {
 	t.Parallel()

@@ -10,7 +10,7 @@ import (
 )
 
 // ErrGone says that a stream or a lane of the pipeline is not there any more, or another one has its name:
-// somebody deleted it, or the NATS server lost its data. What was in it is lost, so the pipeline is to be
+// an operator deleted it, or the NATS server lost its data. What was in it is lost, so the pipeline is to be
 // opened again, which finds the gap.
 var ErrGone = errors.New("it was deleted, or the NATS server has lost its data")
 
