@@ -19,8 +19,11 @@ func renewed(t *testing.T, s *Stream) {
 	for _, name := range []string{streamName("shop"), parkedName("shop"), handName("shop")} {
 		require.NoError(t, s.js.DeleteStream(t.Context(), name))
 	}
-	_, err := openOn(t, s.nc, Config{MaxBytes: 16 << 20})
-	require.NoError(t, err)
+	// The server may still be removing the files of the old ones.
+	eventually(t, "new streams", func() bool {
+		_, err := openOn(t, s.nc, Config{MaxBytes: 16 << 20})
+		return err == nil
+	})
 }
 
 // What was acknowledged by a stream that is lost must not be claimed in the one that took its name.
