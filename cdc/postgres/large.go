@@ -92,10 +92,7 @@ func (s *session) thin(l *large) ([]byte, error) {
 // reads returns which columns of a row the handler reads, under each of the tables as which the row
 // is handed over; nil means all of them.
 func (s *session) reads(rel *cdc.Relation) []bool {
-	tables := append([]*cdc.Relation{rel}, s.aliases.get(rel)...)
-	if as := s.watchedAs(rel); as != nil {
-		tables = append(tables, as)
-	}
+	tables := append([]*cdc.Relation{rel}, s.others(rel)...)
 	all := make([]bool, len(rel.Columns))
 	for _, table := range tables {
 		reads := s.handler.Reads(&s.tx, table)

@@ -13,6 +13,7 @@ const maxMovedValue = 64 << 10
 // There is one for each transaction. It keeps one row of each table.
 type moves struct {
 	deleted map[uint32]*deletedRow // by the root's OID
+	moved   cdc.Change             // what update returns
 }
 
 // deletedRow is a copy of an old row; its memory is used again.
@@ -30,8 +31,8 @@ func (m *moves) reset() {
 }
 
 // update takes a change of a partitioned table. For an INSERT that may complete a move it returns
-// the UPDATE, which is valid as long as the change is.
-func (m *moves) update(c *cdc.Change) (cdc.Change, bool) {
+// the UPDATE, which is valid as long as the change is; nil for any other change.
+func (m *moves) update(c *cdc.Change) *cdc.Change {
 	d := m.deleted[c.Rel.OID]
 	switch c.Op {
 	case cdc.Delete:
@@ -44,13 +45,17 @@ func (m *moves) update(c *cdc.Change) (cdc.Change, bool) {
 		}
 		d.take(c.Old)
 	case cdc.Insert:
-		if d != nil && d.open {
-			d.open = false
-			// ALTER TABLE may have come in between: then it was no UPDATE.
-			return cdc.Change{Op: cdc.Update, Rel: c.Rel, Old: d.old, New: c.New}, len(d.old) == len(c.New)
+		if d == nil || !d.open {
+			return nil
 		}
+		d.open = false
+		if len(d.old) != len(c.New) {
+			return nil // ALTER TABLE has come in between, so it was no UPDATE
+		}
+		m.moved = cdc.Change{Op: cdc.Update, Rel: c.Rel, Old: d.old, New: c.New}
+		return &m.moved
 	}
-	return cdc.Change{}, false
+	return nil
 }
 
 func (d *deletedRow) take(row cdc.Tuple) {

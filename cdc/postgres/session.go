@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"slices"
 	"time"
 
 	"github.com/jackc/pglogrepl"
@@ -286,8 +287,8 @@ func (s *session) change(ctx context.Context, c *cdc.Change) error {
 		if s.tx.Streamed {
 			moves = &s.streams[s.tx.XID].moves
 		}
-		if update, moved := moves.update(c); moved {
-			if err := s.handOverRow(ctx, &update); err != nil {
+		if update := moves.update(c); update != nil {
+			if err := s.handOverRow(ctx, update); err != nil {
 				return err
 			}
 		}
@@ -301,16 +302,26 @@ func (s *session) handOverRow(ctx context.Context, c *cdc.Change) error {
 	if err := s.handler.Change(ctx, &s.tx, c); err != nil {
 		return err
 	}
+	others := s.others(c.Rel)
+	if len(others) == 0 {
+		return nil // before anything is allocated
+	}
 	as := *c
-	for _, as.Rel = range s.aliases.get(c.Rel) {
+	for _, as.Rel = range others {
 		if err := s.handler.Change(ctx, &s.tx, &as); err != nil {
 			return err
 		}
 	}
-	if as.Rel = s.watchedAs(c.Rel); as.Rel == nil {
-		return nil
+	return nil
+}
+
+// others are the tables as whose rows those of a table are handed over besides.
+func (s *session) others(rel *cdc.Relation) []*cdc.Relation {
+	out := s.aliases.get(rel)
+	if as := s.watchedAs(rel); as != nil {
+		out = append(slices.Clip(out), as)
 	}
-	return s.handler.Change(ctx, &s.tx, &as)
+	return out
 }
 
 // watchedAs returns a table that has another name now under the one that rules watch, nil for
