@@ -3,6 +3,7 @@ package postgres
 import (
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 
 	"github.com/jackc/pgx/v5"
@@ -80,8 +81,9 @@ func (k *kin) with(tables ...cdc.Table) []cdc.Table {
 }
 
 // withKin returns a Watch that has the children of watched tables, too: like tables of a pattern
-// they are published as far as they can be, with what rules of their ancestors read.
-func (c Config) withKin(ctx context.Context, conn *pgx.Conn, w Watch) (Watch, error) {
+// they are published as far as they can be, with what rules of their ancestors read. It reads which
+// these are unless the Watch has them.
+func withKin(ctx context.Context, conn *pgx.Conn, w Watch) (Watch, error) {
 	if w.kin != nil {
 		return w, nil
 	}
@@ -89,6 +91,11 @@ func (c Config) withKin(ctx context.Context, conn *pgx.Conn, w Watch) (Watch, er
 	if err != nil {
 		return w, err
 	}
+	return w.with(k), nil
+}
+
+// with returns the Watch with those children.
+func (w Watch) with(k *kin) Watch {
 	w.kin = k
 	if reads := w.Reads; reads != nil {
 		w.Reads = func(t cdc.Table, columns []string) []string {
@@ -104,16 +111,21 @@ func (c Config) withKin(ctx context.Context, conn *pgx.Conn, w Watch) (Watch, er
 			return slices.ContainsFunc(k.with(t), func(of cdc.Table) bool { return sees(of, column) })
 		}
 	}
-	return w, nil
+	return w
 }
 
-// withKin is Config.withKin, and has rows of children handed over as they inherit now.
-func (r *Reader) withKin(ctx context.Context, conn *pgx.Conn, w Watch) (Watch, error) {
-	w, err := r.cfg.withKin(ctx, conn, w)
-	if err == nil {
-		r.kin.Store(w.kin)
+// readKin reads which tables inherit from which, and has rows of children handed over accordingly. What
+// is as it was is returned as it was, since the session keeps descriptions for it and rules are bound to these.
+func (r *Reader) readKin(ctx context.Context, conn *pgx.Conn) (*kin, error) {
+	k, err := readKin(ctx, conn)
+	if err != nil {
+		return nil, err
 	}
-	return w, err
+	if before := r.kin.Load(); before != nil && maps.EqualFunc(before.ancestors, k.ancestors, slices.Equal) && maps.EqualFunc(before.names, k.names, slices.Equal) {
+		return before, nil
+	}
+	r.kin.Store(k)
+	return k, nil
 }
 
 // heirs lists the children of watched tables that are not watched themselves.

@@ -173,7 +173,7 @@ func (c Config) ResolveAll(ctx context.Context, conn *pgx.Conn, w Watch) (tables
 }
 
 func (c Config) resolve(ctx context.Context, conn *pgx.Conn, w Watch, unpublishable func(*listed) error) (tables []cdc.Table, left []error, err error) {
-	if w, err = c.withKin(ctx, conn, w); err != nil {
+	if w, err = withKin(ctx, conn, w); err != nil {
 		return nil, nil, err
 	}
 	tables = append(tables, w.Tables...)

@@ -94,10 +94,11 @@ func (c Config) lostSlot() error {
 func (r *Reader) ensure(ctx context.Context, conn *pgx.Conn, streamed bool) (ensured, error) {
 	r.widening.Lock()
 	defer r.widening.Unlock()
-	watch, err := r.withKin(ctx, conn, r.opts.Watch())
+	kin, err := r.readKin(ctx, conn)
 	if err != nil {
 		return ensured{}, err
 	}
+	watch := r.opts.Watch().with(kin)
 	// Before the slot is created, so that nothing that happens after it is missed.
 	if err := r.describeFirst(ctx, conn, watch); err != nil {
 		return ensured{}, err

@@ -161,7 +161,7 @@ func TestSlotWithTwoPhase(t *testing.T) {
 	t.Parallel()
 	s := newServer(t)
 	s.exec("SELECT pg_create_logical_replication_slot('walpurge_test', 'pgoutput', false, true)")
-	_, err := s.cfg.Plan(t.Context(), s.conn, public("items"), nil)
+	_, err := s.cfg.Plan(t.Context(), s.conn, public("items"), Watch{})
 	require.ErrorContains(t, err, `slot "walpurge_test" has two_phase enabled`)
 	require.ErrorContains(t, err, "fix: ")
 	require.True(t, isFault(err))

@@ -25,11 +25,11 @@ type Step struct {
 	tables  []cdc.Table
 }
 
-// Plan compares the database with what the pipeline needs and returns the
-// statements that are missing, publication before slot. It changes nothing.
+// Plan compares the database with what the pipeline needs for the tables, which are those of w that can
+// be published, and returns the statements that are missing, publication before slot. It changes nothing.
 // A *Fault or *Missing says what stands in the way; all are reported together,
 // and with any of them the steps must not be run.
-func (c Config) Plan(ctx context.Context, conn *pgx.Conn, tables []cdc.Table, reads ReadsOf) ([]Step, error) {
+func (c Config) Plan(ctx context.Context, conn *pgx.Conn, tables []cdc.Table, w Watch) ([]Step, error) {
 	infos, err := Inspect(ctx, conn, c.Publication, tables)
 	errs := []error{err, c.preflight(ctx, conn)}
 	exists, err := c.publicationExists(ctx, conn)
@@ -54,15 +54,15 @@ func (c Config) Plan(ctx context.Context, conn *pgx.Conn, tables []cdc.Table, re
 			missing = append(missing, t)
 		}
 	}
-	lists, err := c.columnLists(ctx, conn, tables, reads)
+	w, err = withKin(ctx, conn, w)
 	errs = append(errs, err)
-	kin, err := readKin(ctx, conn)
+	lists, err := c.columnLists(ctx, conn, tables, w.Reads)
 	if err := errors.Join(append(errs, err)...); err != nil {
 		return nil, err
 	}
 	// Columns that another's table lacks count as unknown: no reason not to start.
 	ours := slices.DeleteFunc(slices.Clone(tables), func(t cdc.Table) bool { return c.Manage && !infos[t].Owned })
-	steps := append(c.publish(missing, lists, kin, exists, slot != nil), c.widen(ours, lists, kin)...)
+	steps := append(c.publish(missing, lists, w.kin, exists, slot != nil), c.widen(ours, lists, w.kin)...)
 	if !exists && slot != nil {
 		// A slot reads publications as of its position, so this one could never see
 		// the new publication. Its successor makes a gap.
@@ -146,11 +146,7 @@ type ensured struct {
 // Without Manage, anything missing is an *Incomplete.
 func (c Config) Ensure(ctx context.Context, conn *pgx.Conn, tables []cdc.Table, w Watch) (ensured, error) {
 	done := ensured{entered: make(map[cdc.Table]published)}
-	w, err := c.withKin(ctx, conn, w)
-	if err != nil {
-		return done, err
-	}
-	steps, err := c.Plan(ctx, conn, tables, w.Reads)
+	steps, err := c.Plan(ctx, conn, tables, w)
 	if err != nil {
 		return done, err
 	}
@@ -173,20 +169,20 @@ func (c Config) Ensure(ctx context.Context, conn *pgx.Conn, tables []cdc.Table, 
 // the first start on it is not a gap. Errors in left say which tables that a pattern matches
 // must not be published. What setup prints, and what an *Incomplete proposes to run, is from here.
 func (c Config) Setup(ctx context.Context, conn *pgx.Conn, w Watch) (steps []Step, left []error, err error) {
-	if w, err = c.withKin(ctx, conn, w); err != nil {
+	if w, err = withKin(ctx, conn, w); err != nil {
 		return nil, nil, err
 	}
 	tables, left, err := c.ResolveAll(ctx, conn, w)
 	if err != nil {
 		return nil, nil, err
 	}
-	if steps, err = c.Plan(ctx, conn, tables, w.Reads); err != nil {
+	if steps, err = c.Plan(ctx, conn, tables, w); err != nil {
 		return nil, left, err
 	}
 	if len(steps) > 0 && steps[len(steps)-1].Slot {
 		steps = append(steps, c.birthNote())
 	}
-	extra, err := c.extra(ctx, conn, tables, w.Reads)
+	extra, err := c.extra(ctx, conn, tables, w)
 	if err != nil {
 		return nil, left, err
 	}
@@ -211,11 +207,7 @@ func (c Config) Apply(ctx context.Context, conn *pgx.Conn, steps []Step) error {
 // statements that it would have to run and may not. The latter is an *Incomplete with the
 // statements of Setup. It changes nothing.
 func (c Config) Ready(ctx context.Context, conn *pgx.Conn, tables []cdc.Table, w Watch) error {
-	w, err := c.withKin(ctx, conn, w)
-	if err != nil {
-		return err
-	}
-	steps, err := c.Plan(ctx, conn, tables, w.Reads)
+	steps, err := c.Plan(ctx, conn, tables, w)
 	if err != nil || len(steps) == 0 {
 		return err
 	}
@@ -286,7 +278,7 @@ func explainStep(s Step, err error) error {
 
 // extra takes out of the publication the tables that no rule names, and the columns that
 // none reads. Only an explicit setup does: a running daemon never narrows a publication.
-func (c Config) extra(ctx context.Context, conn *pgx.Conn, tables []cdc.Table, reads ReadsOf) ([]Step, error) {
+func (c Config) extra(ctx context.Context, conn *pgx.Conn, tables []cdc.Table, w Watch) ([]Step, error) {
 	rows, err := conn.Query(ctx, `SELECT n.nspname, r.relname FROM pg_publication p
 		JOIN pg_publication_rel pr ON pr.prpubid = p.oid JOIN pg_class r ON r.oid = pr.prrelid
 		JOIN pg_namespace n ON n.oid = r.relnamespace WHERE p.pubname = $1 ORDER BY 1, 2`, c.Publication)
@@ -297,18 +289,14 @@ func (c Config) extra(ctx context.Context, conn *pgx.Conn, tables []cdc.Table, r
 	if err != nil {
 		return nil, err
 	}
-	kin, err := readKin(ctx, conn)
-	if err != nil {
-		return nil, err
-	}
 	var steps []Step
 	for _, t := range published {
 		if !slices.Contains(tables, t) {
-			steps = append(steps, Step{SQL: fmt.Sprintf("ALTER PUBLICATION %s DROP TABLE %s", quote(c.Publication), quoted([]cdc.Table{t}, nil, kin))})
+			steps = append(steps, Step{SQL: fmt.Sprintf("ALTER PUBLICATION %s DROP TABLE %s", quote(c.Publication), quoted([]cdc.Table{t}, nil, w.kin))})
 		}
 	}
-	lists, err := c.columnLists(ctx, conn, tables, reads)
-	return append(steps, c.narrow(tables, lists, kin)...), err
+	lists, err := c.columnLists(ctx, conn, tables, w.Reads)
+	return append(steps, c.narrow(tables, lists, w.kin)...), err
 }
 
 // Drop removes slot and publication, slot first so that nothing reads on. It is

@@ -52,12 +52,11 @@ func (r *Reader) tableGap(ctx context.Context, tx *cdc.Txn, content []byte) (cdc
 		gap.Tables, gap.Causes = a.Tables, a.Causes // those that are gone, too
 	}
 	// What was published may be a child of a table that rules watch.
-	k, err := readKin(ctx, conn)
+	kin, err := r.readKin(ctx, conn)
 	if err != nil {
 		return gap, err
 	}
-	r.kin.Store(k)
-	gap.Tables = k.with(gap.Tables...)
+	gap.Tables = kin.with(gap.Tables...)
 	if gap.Open, err = writers(ctx, conn, oids, tx.XID); err != nil {
 		return gap, err
 	}

@@ -116,11 +116,11 @@ func TestColumnListsWithGeneratedIdentities(t *testing.T) {
 	table := cdc.Table{Schema: "public", Name: "g"}
 	s.cfg.ColumnLists = s.major() >= columnListsSince
 	reads := func(cdc.Table, []string) []string { return []string{"id"} }
-	steps, err := s.cfg.Plan(t.Context(), s.conn, []cdc.Table{table}, reads)
+	steps, err := s.cfg.Plan(t.Context(), s.conn, []cdc.Table{table}, Watch{Reads: reads})
 	if s.major() >= 18 {
 		require.ErrorContains(t, err, hasStored)
 		s.exec("CREATE PUBLICATION " + s.cfg.Publication + " WITH (publish_via_partition_root = true" + pgcStored + ")")
-		steps, err = s.cfg.Plan(t.Context(), s.conn, []cdc.Table{table}, reads)
+		steps, err = s.cfg.Plan(t.Context(), s.conn, []cdc.Table{table}, Watch{Reads: reads})
 	}
 	require.NoError(t, err)
 	require.NoError(t, s.cfg.Apply(t.Context(), s.conn, steps))

@@ -98,10 +98,11 @@ func (r *Reader) look(ctx context.Context, conn *pgx.Conn) error {
 	if err := r.stepReconnect(ctx, conn); err != nil {
 		return err
 	}
-	watch, err := r.withKin(ctx, conn, r.opts.Watch())
+	kin, err := r.readKin(ctx, conn)
 	if err != nil {
 		return err
 	}
+	watch := r.opts.Watch().with(kin)
 	options, faults, err := r.cfg.publication(ctx, conn)
 	if err != nil {
 		return err
@@ -337,9 +338,11 @@ func (r *Reader) Widen(ctx context.Context, w Watch) error {
 		return err
 	}
 	defer conn.Close(context.WithoutCancel(ctx))
-	if w, err = r.withKin(ctx, conn, w); err != nil {
+	kin, err := r.readKin(ctx, conn)
+	if err != nil {
 		return err
 	}
+	w = w.with(kin)
 	if err := r.describeFirst(ctx, conn, w); err != nil {
 		return err
 	}
