@@ -199,8 +199,10 @@ func (r *Router) Start(ctx context.Context, s cdc.Session) error {
 		if err := former(last.Position, s); err != nil {
 			return err
 		}
-		if err := Foreign(r.cfg.Pipeline, last.Position, s.Start.SystemID, r.cfg.Formerly); err != nil && r.cfg.Pipeline != "" {
-			return &cdc.Halt{Err: err}
+		if r.cfg.Pipeline != "" {
+			if err := Foreign(r.cfg.Pipeline, last.Position, s.Start.SystemID, r.cfg.Formerly); err != nil {
+				return &cdc.Halt{Err: err}
+			}
 		}
 	}
 	at := s.Start

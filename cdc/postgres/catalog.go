@@ -35,14 +35,14 @@ type TableInfo struct {
 	// rows of it do not carry them. It is empty if no partition does. DifferingIdentity is the identity
 	// that the partition needs, as SQL.
 	Differing, DifferingIdentity string
+	Partitioned                  bool
 	// UnloggedLeaf and ForeignLeaf name a partition whose changes PostgreSQL does not log here:
 	// an unlogged one, and one that is a foreign table. They are empty without one.
-	Partitioned bool
+	UnloggedLeaf, ForeignLeaf string
 	// Ancestors are the tables that it inherits from, directly or not; Inherited reports that others
 	// inherit, or inherited, from it.
-	Ancestors                 []cdc.Table
-	Inherited                 bool
-	UnloggedLeaf, ForeignLeaf string
+	Ancestors []cdc.Table
+	Inherited bool
 	// IdentityIndex names the index of identity USING INDEX.
 	IdentityIndex string
 }
@@ -97,6 +97,11 @@ const (
 	identityIndex = `(l.relreplident = 'd' AND i.indisprimary OR l.relreplident = 'i' AND i.indisreplident)`
 	// identityColumn joins the columns a of the index i.
 	identityColumn = `pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = ANY ((i.indkey::int2[])[0:i.indnkeyatts - 1])`
+
+	// generatedMatter says of c that the server would refuse to publish its old rows whole, as long as the
+	// publication sends no generated columns.
+	generatedMatter = `(current_setting('server_version_num')::int >= 180000
+    AND EXISTS (SELECT FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated <> ''))`
 
 	// nameOf is the name of l as SQL takes it.
 	nameOf = `regexp_replace(l.oid::regclass::text, '^public\.', '')`

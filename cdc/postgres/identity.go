@@ -59,8 +59,7 @@ SELECT c.oid, format('%I.%I', n.nspname, c.relname), c.relkind = 'p',
             WHERE NOT EXISTS (SELECT FROM pg_class o WHERE o.relnamespace = c.relnamespace AND o.relname = f) ORDER BY i LIMIT 1), 'NAME'),
   coalesce((SELECT sum(w) FROM (SELECT max(s.avg_width) AS w FROM pg_stats s WHERE s.schemaname = $1 AND s.tablename = $2 GROUP BY s.attname) x),
     CASE WHEN c.reltuples > 0 THEN c.relpages * current_setting('block_size')::bigint / c.reltuples END, 0)::bigint,
-  current_setting('server_version_num')::int >= 180000
-    AND EXISTS (SELECT FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated <> '')
+  ` + generatedMatter + `
 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = $1 AND c.relname = $2`
 
 	identityColumnsQuery = `

@@ -127,9 +127,6 @@ func (r *Reader) described(rel, before *cdc.Relation) (watched cdc.Table, is boo
 	}
 	for t, p := range w.known {
 		if p.Relation == rel.OID {
-			if w.renamed == nil {
-				w.renamed = make(map[uint32]bool)
-			}
 			w.renamed[rel.OID] = true
 			r.beat.compareSoon()
 			return t, true

@@ -101,7 +101,7 @@ type State struct {
 func NewReader(cfg Config, opts Options) *Reader {
 	r := &Reader{cfg: cfg, opts: opts, leaps: newLeaps(), staysUnpublished: staysUnpublished, conditions: condition.NewLog(opts.Logger)}
 	r.syncNames, r.confirm = newSyncNames(r.conditions), usualConfirmation
-	r.watching.passing = make(map[uint32]uint32)
+	r.watching.passing, r.watching.renamed = make(map[uint32]uint32), make(map[uint32]bool)
 	r.beat = newHeartbeat(cfg, opts.Board, r.conditions, r.syncNames, r.look)
 	r.enter(Connecting, nil)
 	return r

@@ -119,7 +119,10 @@ func (c Config) relation(ctx context.Context, tx pgx.Tx, info *TableInfo) (rel *
 	partitioned := false
 	whole := true
 	if _, err := pgx.ForEachRow(rows, []any{&partitioned, &col.Name, &col.TypeOID, &col.TypeMod}, func() error {
-		c, _ := info.Column(col.Name)
+		c, found := info.Column(col.Name)
+		if col.Type = nil; found {
+			col.Type = &c.DataType
+		}
 		col.Key, whole = c.Identity, whole && c.Identity
 		rel.Columns = append(rel.Columns, col)
 		return nil
@@ -129,11 +132,6 @@ func (c Config) relation(ctx context.Context, tx pgx.Tx, info *TableInfo) (rel *
 	// Old rows of a partitioned table have what the identities of its partitions agree on.
 	if partitioned && rel.Identity == cdc.IdentityFull && !whole {
 		rel.Identity = cdc.IdentityDefault
-	}
-	for i := range rel.Columns {
-		if col, found := info.Column(rel.Columns[i].Name); found {
-			rel.Columns[i].Type = &col.DataType
-		}
 	}
 	from = quote(info.Schema, info.Name)
 	if !partitioned {

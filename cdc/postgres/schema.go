@@ -63,8 +63,7 @@ type ForeignKey struct {
 
 // Tables that belong to an extension are its own business.
 const schemaQuery = `
-SELECT c.oid, n.nspname, c.relname, c.relkind::text, c.relpersistence = 'p', current_setting('server_version_num')::int >= 180000
-         AND EXISTS (SELECT FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated <> '')
+SELECT c.oid, n.nspname, c.relname, c.relkind::text, c.relpersistence = 'p', ` + generatedMatter + `
 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
 WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f') AND NOT c.relispartition AND c.relpersistence <> 't' AND n.nspname = ANY ($1)
 AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e')
@@ -247,15 +246,11 @@ func inspectAll(ctx context.Context, conn *pgx.Conn, tables []SchemaTable) error
 		if info := infos[tables[i].Table]; info != nil {
 			t := &tables[i]
 			for n := range t.Columns {
-				col, _ := info.Column(t.Columns[n].Name)
-				t.Columns[n].DataType = col.DataType
+				c, _ := info.Column(t.Columns[n].Name)
+				t.Columns[n].DataType, t.Columns[n].Identity = c.DataType, c.Identity
 			}
 			t.Identity, t.Usable, t.Lacking, t.Differing = info.Identity, info.Usable, info.Lacking, info.Differing
 			t.UnloggedLeaf = info.UnloggedLeaf
-			for n := range t.Columns {
-				c, _ := info.Column(t.Columns[n].Name)
-				t.Columns[n].Identity = c.Identity
-			}
 		}
 	}
 	return nil

@@ -146,8 +146,7 @@ func (c *checker) database(ctx context.Context, cfg *config.Config, set *rules.S
 	}
 	for _, t := range cat.tables {
 		if info := cat.infos[t]; info != nil && info.ForeignLeaf != "" {
-			c.findings = append(c.findings, Finding{Note: true, Text: fmt.Sprintf(
-				"partition %s of %s is a foreign table: changes of its rows are not in the log, also when they are made through %s", info.ForeignLeaf, t, t)})
+			c.note(fmt.Sprintf("partition %s of %s is a foreign table: changes of its rows are not in the log, also when they are made through %s", info.ForeignLeaf, t, t))
 		}
 	}
 	c.unpublished(cfg.Postgres, set, live, cat.infos)
@@ -170,12 +169,12 @@ func (c *checker) database(ctx context.Context, cfg *config.Config, set *rules.S
 	note, err := cfg.Postgres.SyncNamesNote(ctx, conn)
 	c.add(false, err)
 	if note != "" {
-		c.findings = append(c.findings, Finding{Note: true, Text: note})
+		c.note(note)
 	}
 	note, err = cfg.Postgres.MinorNote(ctx, conn)
 	c.add(false, err)
 	if note != "" {
-		c.findings = append(c.findings, Finding{Note: true, Text: note})
+		c.note(note)
 	}
 	for _, err := range replicaFaults(ctx, cfg) {
 		c.add(false, err)

@@ -104,10 +104,10 @@ func (c *checker) drift(cfg *config.Config, set *rules.Set, lock, live *rules.Ca
 // uncovered notes templates whose values `unknown` does not replace at a sink.
 func (c *checker) uncovered(set *rules.Set) {
 	for _, u := range set.Uncovered() {
-		c.findings = append(c.findings, Finding{Note: true, Text: fmt.Sprintf(
+		c.note(fmt.Sprintf(
 			"%s:%d: rule %q: where %s %q cannot be built, `unknown` purges %s at %s, which does not remove what %q names; "+
 				"name a tag, a generation or a prefix that covers it, or write `covers: true` in `unknown` if it does",
-			u.File, u.Line, u.Rule, u.Kind, u.Template, strings.Join(u.Names, ", "), u.Sink, u.Template)})
+			u.File, u.Line, u.Rule, u.Kind, u.Template, strings.Join(u.Names, ", "), u.Sink, u.Template))
 	}
 }
 
@@ -183,8 +183,8 @@ func (c *checker) tooLong(set *rules.Set, catalog *rules.Catalog) {
 		if !t.Fallback.Parked() {
 			after = fmt.Sprintf("%s is then purged there, at most once a minute", t.Fallback.Value)
 		}
-		c.findings = append(c.findings, Finding{Note: true, Text: fmt.Sprintf(
+		c.note(fmt.Sprintf(
 			"%s:%d: rule %q: %s %q reads %s and may be longer than %s takes (%d bytes); %s; give the rule an `unknown` for %s, or hash the column in the rule and in the application alike, like {md5(...)}",
-			t.File, t.Line, t.Rule, t.Kind, t.Template, strings.Join(t.Reads, ", "), t.Sink, t.Cap, after, t.Sink)})
+			t.File, t.Line, t.Rule, t.Kind, t.Template, strings.Join(t.Reads, ", "), t.Sink, t.Cap, after, t.Sink))
 	}
 }
