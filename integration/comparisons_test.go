@@ -108,16 +108,7 @@ func list(s string) string {
 // rows as the stream carries them. Rules say what SQL says, or that they cannot decide.
 func TestComparisonsAgreeWithSQL(t *testing.T) {
 	t.Parallel()
-	pg, err := harness.StartPostgres(t.Context(), harness.PostgresConfig{})
-	require.NoError(t, err)
-	t.Cleanup(func() { require.NoError(t, pg.Close()) })
-	conn, err := pg.Connect(t.Context(), "postgres")
-	require.NoError(t, err)
-	defer conn.Close(context.Background())
-	exec := func(sql string) {
-		_, err := conn.PgConn().Exec(t.Context(), sql).ReadAll()
-		require.NoError(t, err, sql)
-	}
+	pg, conn, exec := database(t, harness.PostgresConfig{})
 	exec(`CREATE EXTENSION citext; CREATE EXTENSION hstore; CREATE EXTENSION ltree; CREATE TYPE mood AS ENUM ('sad', 'ok', 'good');
 CREATE DOMAIN stars AS int; CREATE DOMAIN code AS char(5)`)
 	var tables []cdc.Table

@@ -1,17 +1,13 @@
 package integration
 
 import (
-	"fmt"
-	"log/slog"
 	"net/http"
-	"path/filepath"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
 
 	"github.com/walpurge/walpurge/router/stream"
-	"github.com/walpurge/walpurge/router/stream/embedded"
 )
 
 // TestAnotherSizeOfTheStream changes stream.max_bytes of a daemon that runs, and starts it
@@ -65,13 +61,8 @@ func TestAnotherSizeOfTheStream(t *testing.T) {
 func TestASizeThatTheServerRefuses(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, rigOptions{})
-	listen := freeAddr(t)
-	server, err := embedded.Start(embedded.Config{
-		Dir: filepath.Join(r.dir, "nats"), Listen: listen, TokenFile: r.path("token"), MaxStore: stream.StoreBytes(8 << 20),
-	}, slog.New(slog.DiscardHandler))
-	require.NoError(t, err)
-	t.Cleanup(server.Close)
-	r.extra = fmt.Sprintf("nats: {url: 'nats://%s@%s', replicas: 1}\nstream: {max_bytes: 8MiB}", edgeToken, listen)
+	t.Cleanup(r.external(freeAddr(t), "nats", stream.StoreBytes(8<<20)).Close)
+	r.extra += "\nstream: {max_bytes: 8MiB}"
 	d := r.start()
 	purges := func() {
 		t.Helper()

@@ -19,6 +19,17 @@ import (
 	"github.com/walpurge/walpurge/router/stream/embedded"
 )
 
+// external starts a NATS server that is not the daemon's on a directory of the rig, and has the daemon use it.
+func (r *rig) external(listen, dir string, maxStore int64) *embedded.Server {
+	r.t.Helper()
+	server, err := embedded.Start(embedded.Config{
+		Dir: filepath.Join(r.dir, dir), Listen: listen, TokenFile: r.path("token"), MaxStore: maxStore,
+	}, slog.New(slog.DiscardHandler))
+	require.NoError(r.t, err)
+	r.extra = fmt.Sprintf("nats: {url: 'nats://%s@%s', replicas: 1}", edgeToken, listen)
+	return server
+}
+
 // TestExternalServer keeps the stream on a server that is not the daemon's. With
 // one replica nobody vouches for its disk, so PostgreSQL may forget only what is
 // purged.
@@ -26,16 +37,11 @@ func TestExternalServer(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, rigOptions{})
 	listen := freeAddr(t)
-	server, err := embedded.Start(embedded.Config{
-		Dir: filepath.Join(r.dir, "nats"), Listen: listen, TokenFile: r.path("token"), MaxStore: 4 << 30,
-	}, slog.New(slog.DiscardHandler))
-	require.NoError(t, err)
-	t.Cleanup(server.Close)
-	r.extra = fmt.Sprintf("nats: {url: 'nats://%s@%s', replicas: 1}", edgeToken, listen)
+	t.Cleanup(r.external(listen, "nats", 4<<30).Close)
 	r.exec("INSERT INTO products (id, slug) VALUES (1, 'a')")
 	d := r.start()
 	d.wait(r.lsn(), 30*time.Second)
-	_, err = os.Stat(r.path("data"))
+	_, err := os.Stat(r.path("data"))
 	require.ErrorIs(t, err, os.ErrNotExist, "the daemon needs no directory of its own")
 
 	r.fill([]string{"product:1", "product:2"}, "/product-1")
@@ -64,13 +70,7 @@ func TestTheStreamIsLost(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, rigOptions{})
 	listen := freeAddr(t)
-	serve := func(dir string) *embedded.Server {
-		server, err := embedded.Start(embedded.Config{Dir: filepath.Join(r.dir, dir), Listen: listen, TokenFile: r.path("token"), MaxStore: 4 << 30}, slog.New(slog.DiscardHandler))
-		require.NoError(t, err)
-		return server
-	}
-	server := serve("nats")
-	r.extra = fmt.Sprintf("nats: {url: 'nats://%s@%s', replicas: 1}", edgeToken, listen)
+	server := r.external(listen, "nats", 4<<30)
 	d := r.start()
 	d.wait(r.lsn(), 30*time.Second)
 	purges := func(id int) {
@@ -95,7 +95,7 @@ func TestTheStreamIsLost(t *testing.T) {
 
 	r.fill([]string{"product:77"})
 	server.Close()
-	server = serve("empty")
+	server = r.external(listen, "empty", 4<<30)
 	t.Cleanup(server.Close)
 	eventually(t, 60*time.Second, func() bool { return len(r.held("product:77")) == 0 }, "the sinks are flushed again")
 	d.untilStreaming()
@@ -110,12 +110,7 @@ func TestStreamOfAnotherDatabase(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, rigOptions{})
 	listen := freeAddr(t)
-	server, err := embedded.Start(embedded.Config{
-		Dir: filepath.Join(r.dir, "nats"), Listen: listen, TokenFile: r.path("token"), MaxStore: 4 << 30,
-	}, slog.New(slog.DiscardHandler))
-	require.NoError(t, err)
-	t.Cleanup(server.Close)
-	r.extra = fmt.Sprintf("nats: {url: 'nats://%s@%s', replicas: 1}", edgeToken, listen)
+	t.Cleanup(r.external(listen, "nats", 4<<30).Close)
 	nc, err := nats.Connect("nats://" + edgeToken + "@" + listen)
 	require.NoError(t, err)
 	t.Cleanup(nc.Close)

@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/require"
 
 	"github.com/walpurge/walpurge/cdc"
@@ -102,23 +103,30 @@ type form struct {
 	table, literal, yaml string
 }
 
+// database starts a server, and returns a connection to it and a function that runs SQL. Both end with the test.
+func database(t *testing.T, cfg harness.PostgresConfig) (*harness.Postgres, *pgx.Conn, func(sql string)) {
+	t.Helper()
+	pg, err := harness.StartPostgres(t.Context(), cfg)
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, pg.Close()) })
+	conn, err := pg.Connect(t.Context(), "postgres")
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = conn.Close(context.Background()) })
+	return pg, conn, func(sql string) {
+		t.Helper()
+		_, err := conn.PgConn().Exec(t.Context(), sql).ReadAll()
+		require.NoError(t, err, sql)
+	}
+}
+
 // TestOneTextFormEverywhere takes values of every common type through the real
 // reader. A template that copies the column, expressions that hand it on, and a
 // rule test with the catalog must come to one text.
 func TestOneTextFormEverywhere(t *testing.T) {
 	t.Parallel()
-	pg, err := harness.StartPostgres(t.Context(), harness.PostgresConfig{Settings: map[string]string{
+	pg, conn, exec := database(t, harness.PostgresConfig{Settings: map[string]string{
 		"datestyle": "ISO, DMY", "timezone": "UTC", "intervalstyle": "iso_8601", "extra_float_digits": "-3", "bytea_output": "escape", "lc_monetary": "C",
 	}})
-	require.NoError(t, err)
-	t.Cleanup(func() { require.NoError(t, pg.Close()) })
-	conn, err := pg.Connect(t.Context(), "postgres")
-	require.NoError(t, err)
-	defer conn.Close(context.Background())
-	exec := func(sql string) {
-		_, err := conn.PgConn().Exec(t.Context(), sql).ReadAll()
-		require.NoError(t, err, sql)
-	}
 	exec(`CREATE TYPE mood AS ENUM ('fine', 'so, "so"'); CREATE DOMAIN positive AS int CHECK (VALUE > 0); CREATE DOMAIN flag AS boolean;
 CREATE DOMAIN numbers AS int[]; CREATE DOMAIN moods AS mood[]; CREATE DOMAIN cents AS numeric(12,2); CREATE DOMAIN moment AS timestamptz; CREATE DOMAIN code AS char(5); CREATE DOMAIN deeper AS positive`)
 

@@ -23,16 +23,7 @@ import (
 // that it carries, and what is not sent must be what the catalog calls toastable.
 func TestRuleTestsCarryWhatTheStreamCarries(t *testing.T) {
 	t.Parallel()
-	pg, err := harness.StartPostgres(t.Context(), harness.PostgresConfig{})
-	require.NoError(t, err)
-	t.Cleanup(func() { require.NoError(t, pg.Close()) })
-	conn, err := pg.Connect(t.Context(), "postgres")
-	require.NoError(t, err)
-	defer conn.Close(context.Background())
-	exec := func(sql string) {
-		_, err := conn.PgConn().Exec(t.Context(), sql).ReadAll()
-		require.NoError(t, err, sql)
-	}
+	pg, conn, exec := database(t, harness.PostgresConfig{})
 	// 2,500 digits at random: too much for a row, not for an index.
 	exec("CREATE TABLE source AS SELECT string_agg(md5(n::text), '') AS big, left(string_agg(md5(n::text), ''), 2500) AS path FROM generate_series(1, 400) n")
 	var tables []cdc.Table

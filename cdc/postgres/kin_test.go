@@ -61,13 +61,7 @@ func TestRowsOfChildren(t *testing.T) {
 		seen = nil
 		mu.Unlock()
 		s.exec(sql)
-		end := s.lsn("pg_current_wal_insert_lsn()")
-		s.exec("SELECT pg_logical_emit_message(true, 'end', '')")
-		eventually(t, hang, func() bool {
-			run.mu.Lock()
-			defer run.mu.Unlock()
-			return run.sinkhole.end >= end
-		}, "the reader is at the end")
+		run.caughtUp(s)
 		mu.Lock()
 		defer mu.Unlock()
 		slices.Sort(seen)

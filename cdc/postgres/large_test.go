@@ -26,9 +26,9 @@ func allocated() int {
 	return int(m.TotalAlloc)
 }
 
-// TestLargeValuesThatNobodyReads: a value that no rule reads costs no memory, however it arrives. The
+// TestLargeValuesThatNoRuleReads: a value that no rule reads costs no memory, however it arrives. The
 // control is the same value with a reader that wants it.
-func TestLargeValuesThatNobodyReads(t *testing.T) {
+func TestLargeValuesThatNoRuleReads(t *testing.T) {
 	const size = 16 << 20
 	s := newServer(t)
 	s.exec("CREATE TABLE full_items (id int PRIMARY KEY, note text); ALTER TABLE full_items REPLICA IDENTITY FULL")
@@ -83,8 +83,8 @@ type deaf struct{ calls }
 
 func (*deaf) Hears(*cdc.Txn, string) bool { return false }
 
-// TestLargeMessagesThatNobodyReads: nor does the content of a message that no rule carries out.
-func TestLargeMessagesThatNobodyReads(t *testing.T) {
+// TestLargeMessagesThatNoRuleReads: nor does the content of a message that no rule carries out.
+func TestLargeMessagesThatNoRuleReads(t *testing.T) {
 	content := strings.Repeat("x", 16<<20)
 	h := &deaf{}
 	client, server := pipeTCP(t)

@@ -264,6 +264,14 @@ func (r *running) end(t *testing.T) {
 	require.NoError(t, err)
 }
 
+// caughtUp waits until the stream has brought all that was written before.
+func (r *running) caughtUp(s *server) {
+	s.t.Helper()
+	end := s.lsn("pg_current_wal_insert_lsn()")
+	s.exec("SELECT pg_logical_emit_message(true, 'end', '')")
+	eventually(s.t, hang, func() bool { r.mu.Lock(); defer r.mu.Unlock(); return r.sinkhole.end >= end }, "the stream brings all")
+}
+
 // lines keeps what is logged.
 type lines struct {
 	mu sync.Mutex

@@ -190,9 +190,7 @@ func (s *server) statements(sql string) {
 func (r *running) causes(s *server, n int) (out []cdc.TableCause) {
 	s.t.Helper()
 	r.compared(s.t)
-	end := s.lsn("pg_current_wal_insert_lsn()")
-	r.Beat()
-	eventually(s.t, 20*time.Second, func() bool { r.mu.Lock(); defer r.mu.Unlock(); return r.sinkhole.end >= end }, "the stream brings all")
+	r.caughtUp(s)
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for _, g := range r.gaps[n:] {
