@@ -53,7 +53,7 @@ func (r *Reader) prepare(ctx context.Context, streamed bool) (cdc.Session, uint6
 	if done.slot {
 		r.opts.Logger.Info("created the slot", "slot", r.cfg.Slot, "publication", r.cfg.Publication, "lsn", slot.Confirmed.String())
 	}
-	unread, err := r.cfg.unread(ctx, conn, slot)
+	_, unread, err := r.cfg.unread(ctx, conn, slot)
 	if err != nil {
 		return cdc.Session{}, 0, err
 	}

@@ -7,6 +7,8 @@ import (
 	"maps"
 	"slices"
 
+	"github.com/jackc/pgx/v5"
+
 	"github.com/walpurge/walpurge/cdc"
 	"github.com/walpurge/walpurge/cdc/shape"
 )
@@ -39,9 +41,9 @@ type stays struct {
 	published
 }
 
-// recall fills what this process knows with what an earlier one saw, once. What cannot be
-// read is as if there were none.
-func (r *Reader) recall(ctx context.Context) error {
+// recall fills what this process knows, once, with what an earlier one saw, or with the note of setup
+// on a slot that was never read. A document that cannot be read counts as missing.
+func (r *Reader) recall(ctx context.Context, conn *pgx.Conn) error {
 	r.watching.mu.Lock()
 	fresh := !r.watching.recalled && r.opts.Memory != nil
 	r.watching.mu.Unlock()
@@ -53,10 +55,23 @@ func (r *Reader) recall(ctx context.Context) error {
 		return fmt.Errorf("recall the publication: %w", err)
 	}
 	var s seen
+	usable := func() bool { return raw != nil && json.Unmarshal(raw, &s) == nil && s.Publication == r.cfg.Publication }
+	if !usable() {
+		slot, err := r.cfg.slot(ctx, conn)
+		if err != nil {
+			return err
+		}
+		raw, s = nil, seen{}
+		if slot != nil {
+			if raw, _, err = r.cfg.unread(ctx, conn, slot); err != nil {
+				return err
+			}
+		}
+	}
 	r.watching.mu.Lock()
 	defer r.watching.mu.Unlock()
 	r.watching.recalled = true
-	if raw == nil || json.Unmarshal(raw, &s) != nil || s.Publication != r.cfg.Publication {
+	if !usable() {
 		return nil
 	}
 	r.watching.options, r.watching.saved, r.watching.unread = s.Options, string(raw), s.Unread

@@ -165,8 +165,8 @@ func (c Config) Ensure(ctx context.Context, conn *pgx.Conn, tables []cdc.Table, 
 }
 
 // Setup returns the statements of `walpurge setup`: those of Plan for all tables that w
-// means, those of extra, the settings that they need, and, where a slot is created, a note of where it begins, so that
-// the first start on it is not a gap. Errors in left say which tables that a pattern matches
+// means, those of extra, the settings that they need, and, where a slot is created, a note of where it begins
+// and of what the tables contain, so that the first start on it is not a gap. Errors in left say which tables that a pattern matches
 // must not be published. What setup prints, and what an *Incomplete proposes to run, is from here.
 func (c Config) Setup(ctx context.Context, conn *pgx.Conn, w Watch) (steps []Step, left []error, err error) {
 	if w, err = withKin(ctx, conn, w); err != nil {
@@ -180,7 +180,11 @@ func (c Config) Setup(ctx context.Context, conn *pgx.Conn, w Watch) (steps []Ste
 		return nil, left, err
 	}
 	if len(steps) > 0 && steps[len(steps)-1].Slot {
-		steps = append(steps, c.birthNote())
+		note, err := c.birthNote(ctx, conn, w)
+		if err != nil {
+			return nil, left, err
+		}
+		steps = append(steps, note)
 	}
 	extra, err := c.extra(ctx, conn, tables, w)
 	if err != nil {

@@ -6,6 +6,7 @@ import (
 	"os/exec"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/require"
@@ -109,7 +110,7 @@ func TestProposedStatementsAreThoseOfSetup(t *testing.T) {
 			require.NoError(t, ready(weak, cfg), "a role without rights on tables finds it complete, too")
 			slot, err := cfg.slot(t.Context(), s.conn)
 			require.NoError(t, err)
-			unread, err := cfg.unread(t.Context(), s.conn, slot)
+			_, unread, err := cfg.unread(t.Context(), s.conn, slot)
 			require.NoError(t, err)
 			require.True(t, unread, "the first start is not a gap")
 			if strings.HasPrefix(c.name, "a table is added") {
@@ -119,5 +120,54 @@ func TestProposedStatementsAreThoseOfSetup(t *testing.T) {
 			require.NoError(t, err)
 			require.Empty(t, again)
 		})
+	}
+}
+
+// TestDDLBetweenSetupAndFirstStart: what happens to tables after setup, and before a daemon streams for
+// the first time, has its outcome at that start, and the start is no gap.
+func TestDDLBetweenSetupAndFirstStart(t *testing.T) {
+	t.Parallel()
+	s := newServer(t)
+	s.memory, s.cfg.Heartbeat, s.cfg.Manage = &kept{}, time.Hour, false
+	s.exec("CREATE TYPE mood AS ENUM ('sad', 'ok'); CREATE DOMAIN sort AS text; CREATE TYPE place AS (x int, y int); " + tree)
+	s.exec(`CREATE TABLE feelings (id int PRIMARY KEY, note text, mood mood[]);
+		CREATE TABLE left_out (id int PRIMARY KEY, note text);
+		CREATE TABLE parts (id int PRIMARY KEY, note text) PARTITION BY RANGE (id); CREATE TABLE parts_1 PARTITION OF parts FOR VALUES FROM (0) TO (1000)`)
+	s.watches = Watch{Tables: public("items", "t", "feelings", "left_out", "parts")}
+	steps, _, err := s.cfg.Setup(t.Context(), s.conn, s.watches)
+	require.NoError(t, err)
+	s.psql(JoinSteps(steps))
+
+	s.exec("TRUNCATE t1; DROP TABLE t2; ALTER TYPE mood RENAME VALUE 'sad' TO 'blue'")
+	s.exec("ALTER PUBLICATION walpurge_test DROP TABLE left_out; INSERT INTO left_out VALUES (1); ALTER PUBLICATION walpurge_test ADD TABLE left_out")
+	s.exec("CREATE TABLE parts_2 PARTITION OF parts FOR VALUES FROM (1000) TO (2000); ALTER TABLE items ADD COLUMN more int")
+	r := s.run(&sinkhole{}, Streaming)
+	require.ElementsMatch(t, because(cdc.LeafRewritten, cdc.LeafGone, cdc.TypeChanged, cdc.TablePublished), r.causes(s, 0))
+	gap, _ := r.gap(t, 0)
+	require.Equal(t, public("feelings", "left_out", "t"), gap.Tables)
+	r.mu.Lock()
+	require.True(t, r.starts[0].SlotUnread, "the start is no gap")
+	r.mu.Unlock()
+	r.end(t)
+	r = s.run(&sinkhole{}, Streaming)
+	require.Empty(t, r.causes(s, 0), "once")
+	r.end(t)
+
+	// Notes that say where the slot begins, and not what the tables contain.
+	for name, note := range map[string]string{"of an older version": "", "of another database": `{"tables":[{"Relation":1}],"described":""}`, "cut off": `{"tables":[{"Relation"`} {
+		eventually(t, hang, func() bool { return s.walsender() == 0 }, "the walsender ends")
+		require.NoError(t, s.cfg.Drop(t.Context(), s.conn))
+		steps, _, err := s.cfg.Setup(t.Context(), s.conn, s.watches)
+		require.NoError(t, err)
+		s.psql(JoinSteps(steps))
+		if note != "" {
+			note = "\n" + note
+		}
+		s.exec("DO $$ BEGIN EXECUTE format('COMMENT ON PUBLICATION walpurge_test IS %L', '" + s.cfg.birthPrefix() + s.confirmed().String() + note + "'); END $$")
+		slot, err := s.cfg.slot(t.Context(), s.conn)
+		require.NoError(t, err)
+		_, unread, err := s.cfg.unread(t.Context(), s.conn, slot)
+		require.NoError(t, err)
+		require.False(t, unread, name)
 	}
 }

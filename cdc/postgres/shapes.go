@@ -28,7 +28,7 @@ func (w *watching) describe(now map[uint32]*description) {
 // describeFirst describes the tables that were never described, and saves that. It is called before the
 // slot is created and before new rules are in service: from then on all that changes is found.
 func (r *Reader) describeFirst(ctx context.Context, conn *pgx.Conn, watch Watch) error {
-	if err := r.recall(ctx); err != nil {
+	if err := r.recall(ctx, conn); err != nil {
 		return err
 	}
 	tables, _, err := r.cfg.list(ctx, conn, watch)
@@ -69,11 +69,15 @@ func (r *Reader) describeListed(ctx context.Context, conn *pgx.Conn, tables []li
 	r.watching.mu.Lock()
 	known := r.watching.described
 	r.watching.mu.Unlock()
-	oids := make([]uint32, len(tables))
+	return describe(ctx, conn, oidsOf(tables), known)
+}
+
+func oidsOf(tables []listed) []uint32 {
+	out := make([]uint32, len(tables))
 	for i := range tables {
-		oids[i] = tables[i].Relation
+		out[i] = tables[i].Relation
 	}
-	return describe(ctx, conn, oids, known)
+	return out
 }
 
 // differences compares the tables with how they were described before.

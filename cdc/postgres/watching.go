@@ -92,7 +92,7 @@ func (r *Reader) look(ctx context.Context, conn *pgx.Conn) error {
 	r.widening.Lock()
 	defer r.widening.Unlock()
 	number := r.watching.begin()
-	if err := r.recall(ctx); err != nil {
+	if err := r.recall(ctx, conn); err != nil {
 		return err
 	}
 	if err := r.stepReconnect(ctx, conn); err != nil {
