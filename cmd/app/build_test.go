@@ -2,6 +2,8 @@ package app
 
 import (
 	"log/slog"
+	"os"
+	"path/filepath"
 	"reflect"
 	"testing"
 	"time"
@@ -105,4 +107,14 @@ func TestUsedKinds(t *testing.T) {
 	require.Equal(t, generations, used(s, generations, []rules.Invalidation{{Kind: rules.Generation}}).Valkey.Uses)
 	require.Equal(t, rules.Kinds(rules.Key, rules.KeyPattern), used(s, rules.Kinds(rules.Key), nil).Valkey.Uses)
 	require.Zero(t, s.Valkey.Uses, "what the daemon runs is left alone")
+}
+
+// Large transactions need room, which a directory for temporary files may lack.
+func TestSpoolLiesInDataDir(t *testing.T) {
+	dir := t.TempDir()
+	blocked := filepath.Join(dir, "file")
+	require.NoError(t, os.WriteFile(blocked, nil, 0o600))
+	for data, want := range map[string]string{filepath.Join(dir, "data"): filepath.Join(dir, "data", "spool"), blocked: os.TempDir()} {
+		require.Equal(t, want, spoolDir(&config.Config{DataDir: data, NATS: config.NATS{URL: "nats://127.0.0.1:1"}}))
+	}
 }

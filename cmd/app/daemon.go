@@ -86,6 +86,20 @@ func (d *Daemon) Ready() error { return d.app.Load().ready() }
 // Alive returns why only a restart would help, or nil: for a watchdog.
 func (d *Daemon) Alive() error { return d.app.Load().alive() }
 
+// Leads reports whether this process works the lanes of the pipeline.
+func (d *Daemon) Leads() bool {
+	a := d.app.Load()
+	if a.cfg.NATS.Embedded() {
+		return true
+	}
+	select {
+	case <-a.pulse.leading:
+		return true
+	default:
+		return false
+	}
+}
+
 // Run works until the context ends or a part fails for good, and returns once all has
 // stopped; see App.Run.
 func (d *Daemon) Run(ctx context.Context) error {

@@ -6,20 +6,25 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/walpurge/walpurge/cmd/config"
 	"github.com/walpurge/walpurge/router/spool"
 )
 
 // maxSpool bounds what large transactions that have not ended come to, on disk, in bytes.
 const maxSpool = 1 << 30
 
-// spool lies beside the embedded stream; a daemon whose stream is elsewhere may have no
-// directory of its own.
-func (a *App) spool() *spool.Pool {
-	dir := os.TempDir()
-	if a.cfg.NATS.Embedded() {
-		dir = filepath.Join(a.cfg.DataDir, "spool")
+// spoolDir is below data_dir. A daemon whose stream is elsewhere may have no directory of its own: it takes the one for
+// temporary files.
+func spoolDir(cfg *config.Config) string {
+	dir := filepath.Join(cfg.DataDir, "spool")
+	if !cfg.NATS.Embedded() && os.MkdirAll(dir, 0o700) != nil {
+		return os.TempDir()
 	}
-	pool := spool.NewPool(dir, maxSpool)
+	return dir
+}
+
+func (a *App) spool() *spool.Pool {
+	pool := spool.NewPool(spoolDir(a.cfg), maxSpool)
 	a.metrics.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Namespace: "walpurge", Name: "spool_bytes", Help: "Size on disk of what large transactions that have not ended come to.",
 	}, func() float64 { return float64(pool.Used()) }))

@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/signal"
 	"runtime/debug"
+	"sync"
 	"syscall"
 	"time"
 
@@ -14,6 +15,7 @@ import (
 
 	"github.com/walpurge/walpurge/cmd/app"
 	"github.com/walpurge/walpurge/cmd/config"
+	"github.com/walpurge/walpurge/cmd/kubernetes"
 	"github.com/walpurge/walpurge/cmd/systemd"
 	"github.com/walpurge/walpurge/cmd/tracing"
 )
@@ -37,6 +39,10 @@ func runCommand(version string) *cobra.Command {
 		log, level := newLogger(cmd.ErrOrStderr(), cfg.Log)
 		service := systemd.Config{Logger: log.With("component", "systemd")}
 		if err := service.Environment(os.LookupEnv, os.Getpid()); err != nil {
+			return err
+		}
+		pod := kubernetes.Config{Logger: log.With("component", "kubernetes")}
+		if err := pod.Environment(os.LookupEnv); err != nil {
 			return err
 		}
 		ctx, stop := signal.NotifyContext(cmd.Context(), syscall.SIGTERM, os.Interrupt)
@@ -67,19 +73,18 @@ func runCommand(version string) *cobra.Command {
 		}
 		service.Ready, service.Alive = a.Ready, a.Alive
 		service.Summary = func(ctx context.Context) string { return a.Status(ctx).Summary }
+		pod.Leads = a.Leads
 		manager := systemd.New(service)
-		told := make(chan struct{})
-		telling, stopTelling := context.WithCancel(ctx)
-		go func() {
-			defer close(told)
-			manager.Run(telling)
-		}()
+		var telling sync.WaitGroup
+		running, stopTelling := context.WithCancel(ctx)
+		telling.Go(func() { manager.Run(running) })
+		telling.Go(func() { kubernetes.Run(running, pod) })
 		done := make(chan struct{})
 		go reloadOnHangup(ctx, manager, a, hangup, done)
 		err = a.Run(ctx)
 		close(done)
 		stopTelling()
-		<-told
+		telling.Wait()
 		return err
 	}
 	cmd.SetContext(context.Background())

@@ -3,11 +3,13 @@
 package chart_test
 
 import (
+	"fmt"
 	"maps"
 	"os"
 	"os/exec"
 	"path"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -17,6 +19,7 @@ import (
 	"helm.sh/helm/v3/pkg/engine"
 	"helm.sh/helm/v3/pkg/lint"
 	"helm.sh/helm/v3/pkg/lint/support"
+	core "k8s.io/api/core/v1"
 	"sigs.k8s.io/yaml"
 )
 
@@ -37,7 +40,7 @@ func render(t *testing.T, values string) (map[string]object, error) {
 	}
 	all, err := chartutil.ToRenderValues(c, given, chartutil.ReleaseOptions{Name: "shop", Namespace: "web", Revision: 1, IsInstall: true}, nil)
 	if err != nil {
-		t.Fatal(err)
+		return nil, err
 	}
 	files, err := engine.Render(c, all)
 	if err != nil {
@@ -103,6 +106,13 @@ podAnnotations: {a: b}
 nodeSelector: {disk: ssd}
 persistence: {storageClass: fast}
 `, []string{"ConfigMap shop-walpurge", "ConfigMap shop-walpurge-setup", "Job shop-walpurge-setup", "Service shop-walpurge", "ServiceAccount shop-walpurge", "ServiceMonitor shop-walpurge", "StatefulSet shop-walpurge"}},
+	"a service for the leader": {"replicas: 2\nconfig: {nats: {url: 'nats://nats:4222'}}\nleaderService: {enabled: true}\nserviceMonitor: {enabled: true}",
+		[]string{"ConfigMap shop-walpurge", "Role shop-walpurge", "RoleBinding shop-walpurge", "Service shop-walpurge", "Service shop-walpurge-leader",
+			"ServiceAccount shop-walpurge", "ServiceMonitor shop-walpurge", "StatefulSet shop-walpurge"}},
+	"IPv6 only": {"service: {ipFamilyPolicy: SingleStack, ipFamilies: [IPv6]}\nconfig: {sinks: {cache: {valkey: {url: 'valkey://[fd00::7]:6379/0'}}}}",
+		[]string{"ConfigMap shop-walpurge", "Service shop-walpurge", "ServiceAccount shop-walpurge", "StatefulSet shop-walpurge"}},
+	"as a dependency of another chart": {"global: {a: b}\nenabled: true\ntags: {backend: true}",
+		[]string{"ConfigMap shop-walpurge", "Service shop-walpurge", "ServiceAccount shop-walpurge", "StatefulSet shop-walpurge"}},
 	"no volume, and only what is purged is confirmed": {"persistence: {enabled: false}\nconfig: {stream: {confirm: purged}}",
 		[]string{"ConfigMap shop-walpurge", "Service shop-walpurge", "ServiceAccount shop-walpurge", "StatefulSet shop-walpurge"}},
 }
@@ -199,15 +209,163 @@ func TestChangedFileRestarts(t *testing.T) {
 	}
 }
 
+// OpenShift chooses the IDs itself and refuses pods that name others.
+func TestSecurityContextsAreSetByTheUser(t *testing.T) {
+	pods := func(values string) []any {
+		objects, err := render(t, "setup: {enabled: true}\nsecretFiles: {secret: files}\n"+values)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return []any{at(objects["StatefulSet shop-walpurge"], "spec", "template", "spec"), at(objects["Job shop-walpurge-setup"], "spec", "template", "spec")}
+	}
+	for _, pod := range pods("podSecurityContext: {runAsUser: null, runAsGroup: null, fsGroup: null}") {
+		want := object{"runAsNonRoot": true, "fsGroupChangePolicy": "OnRootMismatch", "seccompProfile": object{"type": "RuntimeDefault"}}
+		if got := at(pod, "securityContext"); !reflect.DeepEqual(got, want) {
+			t.Errorf("OpenShift: %v", got)
+		}
+		if got := at(pod, "containers", "securityContext", "allowPrivilegeEscalation"); got != false {
+			t.Errorf("OpenShift: the container has %v", got)
+		}
+		for _, v := range at(pod, "volumes").([]any) {
+			if mode := at(v, "secret", "defaultMode"); mode != nil && mode != float64(0o444) {
+				t.Errorf("without fsGroup only root could read the secret's files: mode %v", mode)
+			}
+		}
+	}
+	for _, pod := range pods("podSecurityContext: null\nsecurityContext: null") {
+		if pod.(object)["securityContext"] != nil || at(pod, "containers", "securityContext") != nil {
+			t.Errorf("null leaves %v and %v", at(pod, "securityContext"), at(pod, "containers", "securityContext"))
+		}
+	}
+	for _, pod := range pods("podSecurityContext: {runAsUser: 1000, supplementalGroups: [7]}\nsecurityContext: {seccompProfile: {type: Localhost, localhostProfile: p.json}}") {
+		if at(pod, "securityContext", "runAsUser") != float64(1000) || at(pod, "securityContext", "supplementalGroups") == nil ||
+			at(pod, "containers", "securityContext", "seccompProfile", "type") != "Localhost" || at(pod, "containers", "securityContext", "readOnlyRootFilesystem") != true {
+			t.Errorf("own values: %v and %v", at(pod, "securityContext"), at(pod, "containers", "securityContext"))
+		}
+	}
+}
+
+// The schema lists what Kubernetes knows, so that only what it does not know is refused.
+func TestSchemaKnowsTheFieldsOfKubernetes(t *testing.T) {
+	text, err := os.ReadFile(chart + "/values.schema.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var schema object
+	if err := yaml.UnmarshalStrict(text, &schema); err != nil {
+		t.Fatal(err)
+	}
+	for key, of := range map[string]reflect.Type{
+		"podSecurityContext": reflect.TypeFor[core.PodSecurityContext](), "securityContext": reflect.TypeFor[core.SecurityContext](),
+		"resources": reflect.TypeFor[core.ResourceRequirements](),
+	} {
+		var want []string
+		for i := range of.NumField() {
+			name, _, _ := strings.Cut(of.Field(i).Tag.Get("json"), ",")
+			want = append(want, name)
+		}
+		slices.Sort(want)
+		if got := slices.Sorted(maps.Keys(at(schema, "properties", key, "properties").(object))); !slices.Equal(got, want) {
+			t.Errorf("%s: the schema has %q, Kubernetes has %q", key, got, want)
+		}
+	}
+	values, err := os.ReadFile(chart + "/values.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var defaults object
+	if err := yaml.UnmarshalStrict(values, &defaults); err != nil {
+		t.Fatal(err)
+	}
+	for key := range defaults {
+		if at(schema, "properties", key) == nil {
+			t.Errorf("values.yaml has %s, which values.schema.json does not know", key)
+		}
+	}
+}
+
+func TestLeaderService(t *testing.T) {
+	objects, err := render(t, good["a service for the leader"].values)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := at(objects["Service shop-walpurge-leader"], "spec", "selector", "walpurge.io/leader"); got != "true" {
+		t.Errorf("it selects the label %v", got)
+	}
+	if got := at(objects["Role shop-walpurge"], "rules", "resourceNames"); !reflect.DeepEqual(got, []any{"shop-walpurge-0", "shop-walpurge-1"}) {
+		t.Errorf("the role may patch %v", got)
+	}
+	pod := at(objects["StatefulSet shop-walpurge"], "spec", "template", "spec").(object)
+	if !strings.Contains(fmt.Sprint(at(pod, "containers", "env")), "WALPURGE_POD") || !strings.Contains(fmt.Sprint(pod["volumes"]), "serviceAccountToken") {
+		t.Errorf("the daemon cannot label its pod: %v", pod)
+	}
+	if at(objects["StatefulSet shop-walpurge"], "spec", "template", "metadata", "labels", "walpurge.io/leader") != nil {
+		t.Error("every pod has the label from the start")
+	}
+	plain, err := render(t, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if text := fmt.Sprint(plain["StatefulSet shop-walpurge"]); strings.Contains(text, "serviceAccountToken") {
+		t.Error("without the leader's Service the pod gets a token")
+	}
+}
+
+// Large transactions are spooled below data_dir, which must be the volume.
+func TestSpoolLiesOnTheVolume(t *testing.T) {
+	for _, values := range []string{"", "config: {nats: {url: 'nats://nats:4222'}}", "config: {nats: {url: 'nats://nats:4222'}}\npersistence: {enabled: false}"} {
+		objects, err := render(t, values)
+		if err != nil {
+			t.Fatal(err)
+		}
+		set := objects["StatefulSet shop-walpurge"]
+		if !strings.Contains(fmt.Sprint(at(set, "spec", "template", "spec", "containers", "volumeMounts")), "mountPath:/var/lib/walpurge name:data") {
+			t.Errorf("%s: data_dir is no volume", values)
+		}
+		if !strings.Contains(at(objects["ConfigMap shop-walpurge"], "data", "walpurge.yaml").(string), "data_dir: /var/lib/walpurge\n") {
+			t.Errorf("%s: data_dir is elsewhere", values)
+		}
+		if strings.Contains(fmt.Sprint(at(set, "spec", "template", "spec", "volumes")), "Memory") {
+			t.Errorf("%s: a volume in memory counts against the limit of the pod", values)
+		}
+	}
+}
+
+// An address of one family would not be reached on clusters that have the other one only.
+func TestListensOnBothFamilies(t *testing.T) {
+	objects, err := render(t, good["IPv6 only"].values)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if text := at(objects["ConfigMap shop-walpurge"], "data", "walpurge.yaml").(string); !strings.Contains(text, "listen: :7468\n") {
+		t.Errorf("the daemon listens elsewhere:\n%s", text)
+	}
+	if got := at(objects["Service shop-walpurge"], "spec", "ipFamilies"); !reflect.DeepEqual(got, []any{"IPv6"}) {
+		t.Errorf("the Service has %v", got)
+	}
+}
+
 func TestRefusals(t *testing.T) {
 	for values, want := range map[string]string{
-		"replicas: 2":                    "nats.url",
-		"persistence: {enabled: false}":  "emptyDir",
-		"rules: null":                    "rules file",
-		"rules: {a.yml: {rules: []}}":    ".yaml",
-		"config: {data_dir: /data}":      "data_dir",
-		"config: {rules: [a.yaml]}":      "config.rules",
-		"config: {http: {listen: ':1'}}": "http.listen",
+		"replicas: 2":                       "nats.url",
+		"replica: 2":                        "replica",
+		"image: {name: x}":                  "name",
+		"persistence: {enable: true}":       "enable",
+		"podSecurityContext: {runAsUsr: 1}": "runAsUsr",
+		"securityContext: {fsGroup: 1}":     "fsGroup",
+		"securitycontext: {runAsUser: 1}":   "securitycontext",
+		"setup: {databaseURL: {name: x}}":   "name",
+		"service: {port: '7468'}":           "port",
+		"leaderService: {enabled: 'yes'}":   "enabled",
+		"env: [{name: A, valeu: x}]":        "valeu",
+		"resources: {limit: {memory: 1Gi}}": "limit",
+		"podLabels: {a: 1}":                 "podLabels",
+		"persistence: {enabled: false}":     "emptyDir",
+		"rules: null":                       "rules file",
+		"rules: {a.yml: {rules: []}}":       ".yaml",
+		"config: {data_dir: /data}":         "data_dir",
+		"config: {rules: [a.yaml]}":         "config.rules",
+		"config: {http: {listen: ':1'}}":    "http.listen",
 		"persistence: {enabled: false}\nconfig: {stream: {confirm: synced}}": "emptyDir",
 	} {
 		if _, err := render(t, values); err == nil || !strings.Contains(err.Error(), want) {

@@ -23,6 +23,11 @@ helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version }}
 {{- if dig "nats" "url" "" .Values.config }}yes{{ end }}
 {{- end }}
 
+{{/* The labels that a Service selects the leading pod by. */}}
+{{- define "walpurge.leaderLabel" -}}
+walpurge.io/leader: "true"
+{{- end }}
+
 {{/* What would lose purges, or could never work, is refused here and not in the cluster. */}}
 {{- define "walpurge.check" -}}
 {{- range $key := list "rules" "data_dir" }}
@@ -40,7 +45,7 @@ helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version }}
 {{- end }}
 
 {{- define "walpurge.config" -}}
-{{- $fixed := dict "rules" (list "rules/*.yaml") "data_dir" "/var/lib/walpurge" "http" (dict "listen" "0.0.0.0:7468") -}}
+{{- $fixed := dict "rules" (list "rules/*.yaml") "data_dir" "/var/lib/walpurge" "http" (dict "listen" ":7468") -}}
 {{ toYaml (mergeOverwrite (deepCopy .Values.config) $fixed) }}
 {{- end }}
 
@@ -65,10 +70,11 @@ rules.{{ $name }}: |
             - {key: {{ printf "rules.%s" $name | quote }}, path: {{ printf "rules/%s" $name | quote }}}
             {{- end }}
 - name: tmp
-  emptyDir: {medium: Memory, sizeLimit: 64Mi}
+  emptyDir: {sizeLimit: 64Mi}
 {{- if .root.Values.secretFiles.secret }}
 - name: secrets
-  secret: {secretName: {{ .root.Values.secretFiles.secret | quote }}, defaultMode: 0440}
+  {{- /* Without fsGroup the files are root's, and another group's members could not read them. */}}
+  secret: {secretName: {{ .root.Values.secretFiles.secret | quote }}, defaultMode: {{ if dig "fsGroup" "" (.root.Values.podSecurityContext | default dict) }}0440{{ else }}0444{{ end }}}
 {{- end }}
 {{- end }}
 
@@ -81,18 +87,24 @@ rules.{{ $name }}: |
 {{- end }}
 
 {{- define "walpurge.podSecurity" -}}
-runAsNonRoot: true
-runAsUser: 65532
-runAsGroup: 65532
-fsGroup: 65532
-fsGroupChangePolicy: OnRootMismatch
-seccompProfile: {type: RuntimeDefault}
+{{- with .Values.podSecurityContext }}
+securityContext: {{- toYaml . | nindent 2 }}
+{{- end }}
 {{- end }}
 
 {{- define "walpurge.security" -}}
-allowPrivilegeEscalation: false
-readOnlyRootFilesystem: true
-capabilities: {drop: [ALL]}
+{{- with .Values.securityContext }}
+securityContext: {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- end }}
+
+{{- define "walpurge.families" -}}
+{{- with .Values.service.ipFamilyPolicy }}
+ipFamilyPolicy: {{ . }}
+{{- end }}
+{{- with .Values.service.ipFamilies }}
+ipFamilies: {{- toYaml . | nindent 2 }}
+{{- end }}
 {{- end }}
 
 {{- define "walpurge.env" -}}
