@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/stretchr/testify/require"
@@ -16,18 +17,41 @@ import (
 	"github.com/walpurge/walpurge/cdc"
 	"github.com/walpurge/walpurge/cdc/watermark"
 	"github.com/walpurge/walpurge/router/stream"
-	"github.com/walpurge/walpurge/router/stream/embedded"
 )
 
-// external starts a NATS server that is not the daemon's on a directory of the rig, and has the daemon use it.
-func (r *rig) external(listen, dir string, maxStore int64) *embedded.Server {
+// external starts a NATS server that is not the daemon's on a directory of the rig, and has the daemon use it with
+// the permissions that docs/security.md asks for. The user "operator" may do everything, "listener" what
+// applications that listen need.
+func (r *rig) external(listen, dir string, maxStore int64) *natsServer {
 	r.t.Helper()
-	server, err := embedded.Start(embedded.Config{
-		Dir: filepath.Join(r.dir, dir), Listen: listen, TokenFile: r.path("token"), MaxStore: maxStore,
-	}, slog.New(slog.DiscardHandler))
+	host, port := hostPort(listen)
+	publish, subscribe := stream.Permissions("app")
+	ns, err := server.NewServer(&server.Options{
+		Host: host, Port: port, JetStream: true, StoreDir: filepath.Join(r.dir, dir), JetStreamMaxMemory: 8 << 20, JetStreamMaxStore: maxStore,
+		MaxPayload: 4 << 20, NoSigs: true, NoLog: true,
+		Users: []*server.User{
+			{Username: "operator", Password: edgeToken},
+			{Username: "walpurge", Password: edgeToken, Permissions: &server.Permissions{
+				Publish: &server.SubjectPermission{Allow: publish}, Subscribe: &server.SubjectPermission{Allow: subscribe},
+			}},
+			{Username: "listener", Password: edgeToken, Permissions: &server.Permissions{
+				Publish: &server.SubjectPermission{Deny: []string{">"}}, Subscribe: &server.SubjectPermission{Allow: subscribe[1:]},
+			}},
+		},
+	})
 	require.NoError(r.t, err)
-	r.extra = fmt.Sprintf("nats: {url: 'nats://%s@%s', replicas: 1}", edgeToken, listen)
-	return server
+	ns.Start()
+	require.True(r.t, ns.ReadyForConnections(30*time.Second))
+	r.extra = fmt.Sprintf("nats: {url: 'nats://walpurge:%s@%s', replicas: 1}", edgeToken, listen)
+	return &natsServer{ns}
+}
+
+// natsServer is a NATS server in the test's process.
+type natsServer struct{ *server.Server }
+
+func (s *natsServer) Close() {
+	s.Shutdown()
+	s.WaitForShutdown()
 }
 
 // TestExternalServer keeps the stream on a server that is not the daemon's. With
@@ -70,7 +94,7 @@ func TestTheStreamIsLost(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, rigOptions{})
 	listen := freeAddr(t)
-	server := r.external(listen, "nats", 4<<30)
+	theirs := r.external(listen, "nats", 4<<30)
 	d := r.start()
 	d.wait(r.lsn(), 30*time.Second)
 	purges := func(id int) {
@@ -83,7 +107,7 @@ func TestTheStreamIsLost(t *testing.T) {
 	purges(1)
 	r.fill([]string{"product:77"}) // was purged by a message that is lost now, for all that anyone knows
 
-	nc, err := nats.Connect("nats://" + edgeToken + "@" + listen)
+	nc, err := nats.Connect("nats://operator:" + edgeToken + "@" + listen)
 	require.NoError(t, err)
 	js, err := jetstream.New(nc)
 	require.NoError(t, err)
@@ -94,9 +118,9 @@ func TestTheStreamIsLost(t *testing.T) {
 	purges(2)
 
 	r.fill([]string{"product:77"})
-	server.Close()
-	server = r.external(listen, "empty", 4<<30)
-	t.Cleanup(server.Close)
+	theirs.Close()
+	theirs = r.external(listen, "empty", 4<<30)
+	t.Cleanup(theirs.Close)
 	eventually(t, 60*time.Second, func() bool { return len(r.held("product:77")) == 0 }, "the sinks are flushed again")
 	d.untilStreaming()
 	purges(3)
@@ -111,7 +135,7 @@ func TestStreamOfAnotherDatabase(t *testing.T) {
 	r := newRig(t, rigOptions{})
 	listen := freeAddr(t)
 	t.Cleanup(r.external(listen, "nats", 4<<30).Close)
-	nc, err := nats.Connect("nats://" + edgeToken + "@" + listen)
+	nc, err := nats.Connect("nats://operator:" + edgeToken + "@" + listen)
 	require.NoError(t, err)
 	t.Cleanup(nc.Close)
 	theirs, err := stream.Open(t.Context(), nc, stream.Config{Pipeline: "app", MaxAge: time.Hour, MaxBytes: 64 << 20, Replicas: 1})

@@ -190,7 +190,8 @@ func hostsWithoutZone(s config.Sink, uses []rules.HostUse) []error {
 func connectNATS(cfg *config.Config, log *slog.Logger) (*embedded.Server, *nats.Conn, error) {
 	if cfg.NATS.Embedded() {
 		server, err := embedded.Start(embedded.Config{
-			Dir: cfg.DataDir, Listen: cfg.NATS.Listen, TokenFile: cfg.NATS.TokenFile, MaxStore: stream.StoreBytes(cfg.Stream.MaxBytes),
+			Dir: cfg.DataDir, Listen: cfg.NATS.Listen, TokenFile: cfg.NATS.TokenFile, Announced: stream.PurgedSubject(cfg.Pipeline, ">"),
+			MaxStore: stream.StoreBytes(cfg.Stream.MaxBytes),
 		}, log)
 		if err != nil {
 			return nil, nil, err

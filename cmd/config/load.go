@@ -241,7 +241,7 @@ func (l *loader) nats(cfg *Config, raw *rawNATS) {
 		l.missing("nats.credentials and nats.tls are for nats.url, and there is none")
 	}
 	if raw.Listen != "" && raw.TokenFile == "" && !raw.URL.Given() {
-		l.missing("nats.listen needs nats.token_file: whoever can publish can purge")
+		l.missing("nats.listen needs nats.token_file, the token of those who listen for purges")
 	}
 	if raw.URL.Given() && raw.Listen != "" {
 		l.failf(raw.URL.Pos(), "nats: both url and listen; url names a cluster, listen opens the embedded server")

@@ -21,9 +21,20 @@ func acceptedSubject(pipeline, what, sink string) string {
 }
 
 // PurgedSubject is the core NATS subject on which a lane repeats what it has
-// purged; sink may be "*".
+// purged; sink may be "*", or ">" as the whole of what listeners may subscribe to.
 func PurgedSubject(pipeline, sink string) string { return "walpurge." + pipeline + ".purged." + sink }
 
 func streamName(pipeline string) string { return "walpurge_" + pipeline }
 func parkedName(pipeline string) string { return "walpurge_" + pipeline + "_parked" }
 func handName(pipeline string) string   { return "walpurge_" + pipeline + "_hand" }
+
+// Permissions are the subjects that the daemon's user needs to publish and to subscribe to on a NATS server
+// that is not embedded. A listener needs to subscribe to the last of them, and nothing else.
+func Permissions(pipeline string) (publish, subscribe []string) {
+	publish = []string{"walpurge." + pipeline + ".>"}
+	for _, name := range []string{streamName(pipeline), parkedName(pipeline), handName(pipeline)} {
+		publish = append(publish, "$JS.API.STREAM.*."+name, "$JS.API.STREAM.MSG.*."+name, "$JS.API.CONSUMER.*."+name,
+			"$JS.API.CONSUMER.*."+name+".>", "$JS.API.CONSUMER.MSG.NEXT."+name+".>", "$JS.ACK."+name+".>")
+	}
+	return publish, []string{"_INBOX.>", PurgedSubject(pipeline, ">")}
+}

@@ -6,4 +6,7 @@
 // death of the process but not of the machine. Sync closes that difference, so
 // the daemon confirms a position to PostgreSQL only after a Sync that began
 // after the acknowledgement.
+//
+// Applications that listen for purges connect to a second server, which has no
+// JetStream and gets a copy of what is announced; see listeners.
 package embedded

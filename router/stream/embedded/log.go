@@ -13,8 +13,10 @@ import (
 // to an operator of the pipeline.
 type logger struct {
 	log *slog.Logger
-	// conditions tells the server's words apart by their format.
+	// conditions tells the server's words apart by their format, unless about names them all: clients
+	// choose a part of the format, their name.
 	conditions *condition.Log
+	about      string
 
 	mu   sync.Mutex
 	last string
@@ -29,7 +31,11 @@ func (l *logger) say(level slog.Level, format string, args []any) {
 	l.last = text
 	l.mu.Unlock()
 	said := condition.Text{Level: level, On: "nats server"}
-	l.conditions.At(said, "about", numbers.ReplaceAllString(format, "#")).Observe("msg_text", text, "times", condition.Sum(1))
+	about := l.about
+	if about == "" {
+		about = numbers.ReplaceAllString(format, "#")
+	}
+	l.conditions.At(said, "about", about).Observe("msg_text", text, "times", condition.Sum(1))
 }
 
 func (l *logger) lastError() string {

@@ -1,14 +1,10 @@
 package embedded
 
 import (
-	"bytes"
-	"errors"
 	"fmt"
 	"log/slog"
-	"net"
 	"os"
 	"path/filepath"
-	"strconv"
 	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
@@ -21,10 +17,12 @@ import (
 type Config struct {
 	// Dir holds the store. Two servers never share one.
 	Dir string
-	// Listen is an address for other clients, empty for none. With it,
-	// TokenFile holds the token that they must present.
+	// Listen is an address for applications that listen for purges, empty for none. With it,
+	// TokenFile holds the token that they must present, and Announced is the subject with
+	// everything that they may subscribe to.
 	Listen    string
 	TokenFile string
+	Announced string
 	// MaxStore bounds the disk, in bytes. Where the streams of an earlier run reserve or
 	// hold more, that is the bound until the next start: the server would refuse every change of
 	// their limits, lower ones included, and every message.
@@ -37,6 +35,8 @@ type Server struct {
 	lock  *os.File
 	ns    *server.Server
 	store *store
+	// listeners is nil without an address for them.
+	listeners *listeners
 	// conditions is where the server's own log goes.
 	conditions *condition.Log
 }
@@ -52,15 +52,13 @@ func Start(cfg Config, log *slog.Logger) (*Server, error) {
 		return nil, err
 	}
 	s := &Server{cfg: cfg, lock: lock, store: newStore(filepath.Join(cfg.Dir, "jetstream")), conditions: condition.NewLog(log)}
-	opts, err := s.options()
-	if err == nil {
-		err = mend(s.store.root, log)
+	if err = mend(s.store.root, log); err == nil {
+		err = s.start(log)
 	}
-	if err == nil {
-		opts.JetStreamMaxStore = max(cfg.MaxStore, s.store.claimed())
-	}
-	if err == nil {
-		err = s.start(opts, log)
+	if err == nil && cfg.Listen != "" {
+		if err = s.listen(log); err != nil {
+			s.shutdown()
+		}
 	}
 	if err != nil {
 		lock.Close()
@@ -69,43 +67,30 @@ func Start(cfg Config, log *slog.Logger) (*Server, error) {
 	return s, nil
 }
 
-func (s *Server) options() (*server.Options, error) {
-	opts := &server.Options{
+// listen opens the port for listeners.
+func (s *Server) listen(log *slog.Logger) error {
+	from, err := s.Connect()
+	if err != nil {
+		return err
+	}
+	if s.listeners, err = listen(s.cfg, from, log, s.conditions); err != nil {
+		from.Close()
+	}
+	return err
+}
+
+func (s *Server) start(log *slog.Logger) error {
+	ns, err := server.NewServer(&server.Options{
 		ServerName:             "walpurge",
 		JetStream:              true,
 		StoreDir:               s.cfg.Dir,
 		JetStreamMaxMemory:     8 << 20,
+		JetStreamMaxStore:      max(s.cfg.MaxStore, s.store.claimed()),
 		MaxPayload:             4 << 20,
 		NoSigs:                 true,
 		DisableJetStreamBanner: true,
-		DontListen:             s.cfg.Listen == "",
-	}
-	if s.cfg.Listen == "" {
-		return opts, nil
-	}
-	host, port, err := net.SplitHostPort(s.cfg.Listen)
-	if err != nil {
-		return nil, fmt.Errorf("nats.listen %q: %w", s.cfg.Listen, err)
-	}
-	opts.Host = host
-	if opts.Port, err = strconv.Atoi(port); err != nil {
-		return nil, fmt.Errorf("nats.listen %q: port: %w", s.cfg.Listen, err)
-	}
-	if s.cfg.TokenFile == "" {
-		return nil, errors.New("nats.listen needs nats.token_file: whoever can publish can purge")
-	}
-	token, err := os.ReadFile(s.cfg.TokenFile)
-	if err != nil {
-		return nil, fmt.Errorf("nats.token_file: %w", err)
-	}
-	if opts.Authorization = string(bytes.TrimSpace(token)); opts.Authorization == "" {
-		return nil, fmt.Errorf("nats.token_file: %s is empty; write a token into it: whoever can publish can purge", s.cfg.TokenFile)
-	}
-	return opts, nil
-}
-
-func (s *Server) start(opts *server.Options, log *slog.Logger) error {
-	ns, err := server.NewServer(opts)
+		DontListen:             true,
+	})
 	if err != nil {
 		return fmt.Errorf("embedded NATS server: %w", err)
 	}
@@ -125,19 +110,16 @@ func (s *Server) start(opts *server.Options, log *slog.Logger) error {
 
 // Connect returns a connection that does not leave the process.
 func (s *Server) Connect() (*nats.Conn, error) {
-	opts := []nats.Option{nats.InProcessServer(s.ns), nats.Name("walpurge"), nats.MaxReconnects(-1)}
-	if s.cfg.TokenFile != "" {
-		token, err := os.ReadFile(s.cfg.TokenFile)
-		if err != nil {
-			return nil, fmt.Errorf("nats.token_file: %w", err)
-		}
-		opts = append(opts, nats.Token(string(bytes.TrimSpace(token))))
-	}
-	nc, err := nats.Connect("", opts...)
+	nc, err := nats.Connect("", nats.InProcessServer(s.ns), nats.Name("walpurge"), nats.MaxReconnects(-1))
 	if err != nil {
 		return nil, fmt.Errorf("connect to the embedded NATS server: %w", err)
 	}
 	return nc, nil
+}
+
+func (s *Server) shutdown() {
+	s.ns.Shutdown()
+	s.ns.WaitForShutdown()
 }
 
 // Sync blocks until everything that was acknowledged before the call is on
@@ -146,8 +128,10 @@ func (s *Server) Sync() error { return s.store.sync() }
 
 // Close stops the server, waits for it, and unlocks the directory.
 func (s *Server) Close() {
-	s.ns.Shutdown()
-	s.ns.WaitForShutdown()
+	if s.listeners != nil {
+		s.listeners.close()
+	}
+	s.shutdown()
 	s.conditions.Close()
 	s.lock.Close()
 }

@@ -4,13 +4,11 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
-	"net"
 	"os"
 	"path/filepath"
 	"testing"
 	"time"
 
-	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
@@ -69,16 +67,6 @@ func TestUnusableDirectories(t *testing.T) {
 	start(t, Config{Dir: dir}).Close() // the failure left the directory unlocked
 }
 
-func TestListeningWhereSomebodyElseDoes(t *testing.T) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	defer l.Close()
-	token := filepath.Join(t.TempDir(), "token")
-	require.NoError(t, os.WriteFile(token, []byte("open-sesame"), 0o600))
-	_, err = Start(Config{Dir: t.TempDir(), Listen: l.Addr().String(), TokenFile: token}, slog.New(slog.DiscardHandler))
-	require.ErrorContains(t, err, "address already in use")
-}
-
 // A copy of the directory at any moment is what a killed process leaves behind.
 func TestWhatWasAcknowledgedAndSyncedIsInTheFiles(t *testing.T) {
 	s := start(t, Config{Dir: t.TempDir()})
@@ -119,50 +107,6 @@ func TestCloseLeavesNothing(t *testing.T) {
 	closeConn()
 	s.Close()
 	goleak.VerifyNone(t, before)
-}
-
-// freePort returns an address that was free a moment ago.
-func freePort(t *testing.T) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	defer l.Close()
-	return l.Addr().String()
-}
-
-func TestListeningNeedsAToken(t *testing.T) {
-	dir, addr := t.TempDir(), freePort(t)
-	empty := filepath.Join(dir, "empty")
-	require.NoError(t, os.WriteFile(empty, []byte(" \n"), 0o600))
-	log := slog.New(slog.DiscardHandler)
-	for _, c := range []struct {
-		cfg  Config
-		want string
-	}{
-		{Config{Listen: addr}, "nats.listen needs nats.token_file"},
-		{Config{Listen: addr, TokenFile: filepath.Join(dir, "none")}, "nats.token_file: open"},
-		{Config{Listen: addr, TokenFile: empty}, "is empty"},
-		{Config{Listen: "nowhere"}, `nats.listen "nowhere"`},
-		{Config{Listen: "127.0.0.1:http", TokenFile: empty}, "port"},
-	} {
-		c.cfg.Dir = t.TempDir()
-		_, err := Start(c.cfg, log)
-		require.ErrorContains(t, err, c.want)
-	}
-
-	token := filepath.Join(dir, "token")
-	require.NoError(t, os.WriteFile(token, []byte("open-sesame\n"), 0o600))
-	s := start(t, Config{Dir: t.TempDir(), Listen: addr, TokenFile: token})
-	defer s.Close()
-	_, err := nats.Connect("nats://" + addr)
-	require.ErrorIs(t, err, nats.ErrAuthorization)
-	_, err = nats.Connect("nats://"+addr, nats.Token("wrong"))
-	require.ErrorIs(t, err, nats.ErrAuthorization)
-	nc, err := nats.Connect("nats://"+addr, nats.Token("open-sesame"))
-	require.NoError(t, err)
-	nc.Close()
-	_, _, closeConn := connect(t, s) // the daemon itself, in the process
-	closeConn()
 }
 
 func TestWithoutListenNobodyElseConnects(t *testing.T) {
