@@ -34,7 +34,7 @@ func listen(t *testing.T, outage int) *listener {
 		l.mu.Lock()
 		defer l.mu.Unlock()
 		l.requests = append(l.requests, heard{r.Method, r.Header.Get("xkey"), r.Header.Get("Idempotency-Key"), string(body)})
-		w.Header().Set("X-Varnish", "1")
+		w.Header().Set("Walpurge-Purged", "1")
 		if l.outage > 0 {
 			l.outage--
 			w.WriteHeader(http.StatusServiceUnavailable)

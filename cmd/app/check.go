@@ -30,14 +30,20 @@ type Finding struct {
 	Note bool `json:"note,omitempty"`
 }
 
-// Check finds what can be wrong before it is. Offline, it looks at the files
-// only, and takes what there is to know of tables from the lock file. It creates
-// nothing.
-func Check(ctx context.Context, cfg *config.Config, offline bool) []Finding {
-	var c checker
+// CheckOptions says how far a check goes.
+type CheckOptions struct {
+	// Offline reads the files only, and takes what there is to know of tables from the lock file.
+	Offline bool
+	// Probe stores, purges and reads entries of its own at the sinks whose answers alone prove nothing.
+	Probe bool
+}
+
+// Check finds what can be wrong before it is. Without Probe it creates and removes nothing.
+func Check(ctx context.Context, cfg *config.Config, opts CheckOptions) []Finding {
+	c := checker{probe: opts.Probe}
 	lock, err := Locked(cfg)
 	c.add(true, err)
-	if offline {
+	if opts.Offline {
 		set, _, err := loadRules(cfg, lock)
 		c.add(true, err)
 		if err == nil {
@@ -69,7 +75,10 @@ func Findings(err error) []Finding {
 	return c.findings
 }
 
-type checker struct{ findings []Finding }
+type checker struct {
+	findings []Finding
+	probe    bool
+}
 
 // lineBreaks become a space, so that a finding is one line. Other spaces may belong to a name.
 var lineBreaks = regexp.MustCompile(`\s*[\r\n]\s*`)
@@ -239,18 +248,23 @@ func (c *checker) store(ctx context.Context, cfg *config.Config) {
 // used is the sink with the kinds that its rules and its flush need, so that the
 // check asks for the permissions of these only.
 func used(s config.Sink, kinds rules.KindSet, plan []rules.Invalidation) config.Sink {
-	if s.Valkey == nil {
-		return s
-	}
-	if kinds.Has(rules.Key) || kinds.Has(rules.KeyPrefix) {
-		kinds |= rules.Kinds(rules.KeyPattern) // a TRUNCATE
-	}
 	for _, inv := range plan {
 		kinds |= rules.Kinds(inv.Kind)
 	}
-	one := *s.Valkey
-	one.Uses = kinds
-	s.Valkey = &one
+	switch {
+	case s.Valkey != nil:
+		one := *s.Valkey
+		if one.Uses = kinds; kinds.Has(rules.Key) || kinds.Has(rules.KeyPrefix) {
+			one.Uses |= rules.Kinds(rules.KeyPattern) // a TRUNCATE
+		}
+		s.Valkey = &one
+	case s.Varnish != nil:
+		one := *s.Varnish
+		if one.Uses = kinds; kinds.Has(rules.Everything) {
+			one.Uses |= rules.Kinds(rules.URLPrefix) // both are bans
+		}
+		s.Varnish = &one
+	}
 	return s
 }
 
@@ -263,9 +277,32 @@ func (c *checker) sink(ctx context.Context, s config.Sink) {
 		return
 	}
 	defer t.close()
-	if err := t.check(ctx); err != nil {
+	switch err := t.check(ctx); {
+	case err != nil:
 		c.add(false, fmt.Errorf("sink %s: %w", s.Name, err))
+	case t.unproven == "":
+	case t.probe == nil:
+		c.note(fmt.Sprintf("sink %s: not proven: %s", s.Name, t.unproven))
+	case !c.probe:
+		c.note(fmt.Sprintf("sink %s: not proven: %s; walpurge check --probe tries it with entries of its own", s.Name, t.unproven))
+	default:
+		if err := t.probe(ctx); err != nil {
+			c.probed(s.Name, err)
+			return
+		}
+		c.note(fmt.Sprintf("sink %s: proven with entries of its own: %s", s.Name, t.unproven))
 	}
+}
+
+// probed adds what a probe found, one finding for each place of the cache.
+func (c *checker) probed(sink string, err error) {
+	if many, ok := err.(interface{ Unwrap() []error }); ok {
+		for _, e := range many.Unwrap() {
+			c.probed(sink, e)
+		}
+		return
+	}
+	c.add(false, fmt.Errorf("sink %s: %w", sink, err))
 }
 
 // ExitCode is 2 if some input cannot be used, 1 if something else was found but notes.

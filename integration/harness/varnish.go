@@ -25,6 +25,9 @@ type VarnishConfig struct {
 	// Backend, host:port, takes the place of 127.0.0.1 and 8080 in the VCL's
 	// backend, which is how documents write it. Empty: the VCL stands as it is.
 	Backend string
+	// Listen are addresses of this machine beside 127.0.0.1, which the server listens at with the same
+	// port.
+	Listen []string
 }
 
 // Varnish is a Varnish server, a direct child of this process.
@@ -96,7 +99,7 @@ func (v *Varnish) start(ctx context.Context, cfg VarnishConfig) error {
 		if v.port, err = FreePort(); err != nil {
 			return err
 		}
-		if err = v.launch(ctx, binary, file); !errors.Is(err, errPortTaken) {
+		if err = v.launch(ctx, binary, file, cfg.Listen); !errors.Is(err, errPortTaken) {
 			return err
 		}
 	}
@@ -128,12 +131,16 @@ func (v *Varnish) Close() error {
 	return errors.Join(errs...)
 }
 
-func (v *Varnish) launch(ctx context.Context, binary, vcl string) error {
+func (v *Varnish) launch(ctx context.Context, binary, vcl string, listen []string) error {
+	var more []string
+	for _, addr := range listen {
+		more = append(more, "-a", net.JoinHostPort(addr, strconv.Itoa(v.port)))
+	}
 	proc, err := startProcess(processSpec{
 		path: binary,
 		// Without a jail: the directory is the caller's alone.
-		args: []string{"-F", "-j", "none", "-n", filepath.Join(v.dir, "work"), "-f", vcl, "-a", v.Addr(),
-			"-s", "malloc,32m", "-p", "thread_pools=1", "-p", "thread_pool_min=10"},
+		args: append([]string{"-F", "-j", "none", "-n", filepath.Join(v.dir, "work"), "-f", vcl, "-a", v.Addr(),
+			"-s", "malloc,32m", "-p", "thread_pools=1", "-p", "thread_pool_min=10"}, more...),
 		dir:      v.dir,
 		logFile:  filepath.Join(v.dir, "varnish.log"),
 		orphaned: syscall.SIGTERM,

@@ -24,14 +24,21 @@ type Config struct {
 	// Bans allows purges by URL prefix and of everything, which Varnish does by
 	// bans.
 	Bans bool `yaml:"bans"`
-	// Confirm is the response header without which a 200 does not count.
+	// Confirm is the response header without which a 200 does not count. Under DefaultConfirm the
+	// answer to a purge by tag must have a count in it.
 	Confirm string `yaml:"confirm"`
+	// Uses are the kinds that Check and Probe make sure of; 0 means all of Kinds. It follows from the
+	// rules, not from the file.
+	Uses rules.KindSet `yaml:"-"`
 }
 
+// DefaultConfirm is what the documented VCL puts into its answers: how many objects the tags had,
+// or the kind of purge that it carried out.
+const DefaultConfirm = "Walpurge-Purged"
+
 // DefaultConfig returns the values of keys that the file leaves out. It is not
-// valid as it stands: nodes has no default. Varnish puts X-Varnish into every
-// answer of its own, and into none that it only passes through as a pipe.
-func DefaultConfig() Config { return Config{Header: "xkey", Confirm: "X-Varnish"} }
+// valid as it stands: nodes has no default.
+func DefaultConfig() Config { return Config{Header: "xkey", Confirm: DefaultConfirm} }
 
 var headerForm = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9-]{0,63}$`)
 
@@ -75,6 +82,11 @@ func (c Config) Kinds() rules.KindSet {
 		k |= rules.Kinds(rules.URLPrefix, rules.Everything)
 	}
 	return k
+}
+
+// uses reports whether the rules, as far as they are known, need a kind.
+func (c Config) uses(k rules.Kind) bool {
+	return c.Kinds().Has(k) && (c.Uses == 0 || c.Uses.Has(k))
 }
 
 // Caps returns how long values may be, so that a request stays well below what Varnish takes by

@@ -39,6 +39,7 @@ func TestOnRealServers(t *testing.T) {
 	t.Run("conformance", func(t *testing.T) { conformance(t, a, b) })
 	t.Run("what the documents show", func(t *testing.T) { purges(t, a) })
 	t.Run("a dead node holds nobody else back", func(t *testing.T) { deadNode(t, a) })
+	t.Run("a probe proves it and leaves nothing", func(t *testing.T) { probes(t, a, b) })
 	t.Run("names are resolved at every call", func(t *testing.T) { names(t, b) })
 }
 
@@ -60,6 +61,9 @@ func startRig(t *testing.T, env sinktest.Env, a, b *instance) sinktest.Rig {
 		}}
 	}
 	const ours = "\r\nX-Varnish: 7"
+	refused := func(name, head string) sinktest.Fault {
+		return sinktest.Fault{Name: name, Class: sinks.Item, Arm: func(*testing.T) { wire.set(refuses(head)) }}
+	}
 	return sinktest.Rig{
 		Open: func(t *testing.T) (sinks.Sink, func()) {
 			s := openSink(t, cfg, env.Logger)
@@ -78,19 +82,24 @@ func startRig(t *testing.T, env sinktest.Env, a, b *instance) sinktest.Rig {
 			{Name: "down", Class: sinks.Transient, Arm: func(*testing.T) { wire.set(func(net.Conn, *http.Request) {}) }},
 			{Name: "silent", Class: sinks.Transient, Arm: func(*testing.T) { wire.set(silent) }},
 			{Name: "half an answer", Class: sinks.Transient, Arm: func(*testing.T) {
-				wire.set(says("HTTP/1.1 200 OK\r\nX-Varnish: 7\r\nContent-Length: 9\r\n\r\nhalf"))
+				wire.set(says("HTTP/1.1 200 OK\r\nWalpurge-Purged: 7\r\nContent-Length: 9\r\n\r\nhalf"))
 			}},
 			{Name: "not HTTP", Class: sinks.Transient, Arm: func(*testing.T) { wire.set(says("+PONG\r\n")) }},
 			answer("not allowed", sinks.Lane, "405 Not allowed"+ours),
 			answer("forbidden", sinks.Lane, "403 Forbidden"+ours),
 			answer("the application answers", sinks.Lane, "200 OK"),
+			answer("the VCL says nothing of tags", sinks.Lane, "200 OK"+ours),
+			answer("the VCL counts nothing", sinks.Lane, "200 OK\r\nWalpurge-Purged: yes"),
+			answer("everything is refused", sinks.Lane, "400 Bad Request"),
+			answer("everything is too long", sinks.Lane, "431 Too Large"),
+			answer("too many", sinks.Transient, "429 Too Many Requests"),
 			answer("the application does not know it", sinks.Lane, "404 Not Found"),
 			answer("not implemented", sinks.Lane, "501 Not Implemented"+ours),
 			answer("redirect", sinks.Lane, "301 Moved\r\nLocation: http://"+a.addr+ours),
 			answer("no content", sinks.Transient, "204 No Content"),
 			answer("out of order", sinks.Transient, "503 Unavailable"+ours),
-			answer("refused", sinks.Item, "400 Bad Request"),
-			answer("too long", sinks.Item, "431 Too Large"),
+			refused("refused", "400 Bad Request"),
+			refused("too long", "431 Too Large"),
 		},
 		Heal: func(*testing.T) { wire.set(nil) },
 		Hang: func(*testing.T) <-chan struct{} {

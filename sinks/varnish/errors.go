@@ -3,24 +3,40 @@ package varnish
 import (
 	"fmt"
 	"net/http"
+	"regexp"
 	"strings"
 
+	"github.com/walpurge/walpurge/rules"
 	"github.com/walpurge/walpurge/sinks"
 	"github.com/walpurge/walpurge/sinks/httpsink"
 )
 
+// countForm is how many objects a purge by tag removed.
+var countForm = regexp.MustCompile(`^[0-9]+$`)
+
 // verdict returns nil for a purge that the VCL says it has carried out.
-func (c Config) verdict(a httpsink.Answer) error {
+func (c Config) verdict(kind rules.Kind, a httpsink.Answer) error {
 	errorf := func(meaning string) error { return fmt.Errorf("HTTP %d: %s", a.Status, meaning) }
+	said := a.Header.Values(c.Confirm)
 	switch s := a.Status; {
-	case s == http.StatusOK && len(a.Header.Values(c.Confirm)) > 0:
-		return nil
+	case s == http.StatusOK && len(said) == 0:
+		from := "it may come from the application"
+		if a.Header.Get("X-Varnish") != "" {
+			from = "the VCL may have purged nothing"
+		}
+		return sinks.LaneError(errorf("without the header that `confirm` names (" + c.Confirm + "), so " + from +
+			"; load the VCL in the documentation"))
+	case s == http.StatusOK && kind == rules.Tag && c.Confirm == DefaultConfirm && !countForm.MatchString(said[0]):
+		return sinks.LaneError(errorf("its " + c.Confirm + " has no count, so the VCL may not have read the tags; " +
+			"load the VCL in the documentation, and let it read them from the header that `header` names (" + c.Header + ")"))
 	case s == http.StatusOK:
-		return sinks.LaneError(errorf("without the header that `confirm` names, so it may come from the application; let the VCL answer PURGE and BAN"))
+		return nil
 	case s == http.StatusBadRequest, s == http.StatusRequestEntityTooLarge, s == http.StatusRequestURITooLong, s == http.StatusRequestHeaderFieldsTooLarge:
-		return sinks.ItemError(errorf("the request is refused; is http_req_hdr_len lower than its default?"))
+		return sinks.ItemError(fmt.Errorf("HTTP %d", a.Status)) // ask finds out what it means
 	case s == http.StatusUnauthorized, s == http.StatusForbidden, s == http.StatusMethodNotAllowed:
 		return sinks.LaneError(errorf("the purge is not allowed; put this machine's address into the VCL's acl"))
+	case s == http.StatusTooManyRequests:
+		return errorf("the VCL limits requests; let it leave purges out")
 	case s >= 300 && s < 500, s == http.StatusNotImplemented:
 		return sinks.LaneError(errorf("the VCL does not know such requests; load the one in the documentation"))
 	}

@@ -5,6 +5,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"strings"
 	"sync"
 	"testing"
 
@@ -113,3 +114,14 @@ func says(answer string) func(net.Conn, *http.Request) {
 
 // silent waits until the other side has had enough.
 func silent(c net.Conn, _ *http.Request) { _, _ = io.Copy(io.Discard, c) }
+
+// refuses answers so, but to control purges, which it takes.
+func refuses(head string) func(net.Conn, *http.Request) {
+	return func(c net.Conn, r *http.Request) {
+		if strings.Contains(r.Header.Get("xkey"), checkName) {
+			says("HTTP/1.1 200 OK\r\nWalpurge-Purged: 0\r\nConnection: close\r\nContent-Length: 0\r\n\r\n")(c, r)
+			return
+		}
+		_, _ = io.WriteString(c, "HTTP/1.1 "+head+"\r\nConnection: close\r\nContent-Length: 0\r\n\r\n")
+	}
+}

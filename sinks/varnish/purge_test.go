@@ -7,7 +7,9 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"net/url"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -29,7 +31,7 @@ var quiet = slog.New(slog.DiscardHandler)
 
 func purges(t *testing.T, v *instance) {
 	cfg := withNodes(v.addr)
-	cfg.Bans, cfg.Confirm = true, "Walpurge-Purged"
+	cfg.Bans = true
 	s := openSink(t, cfg, quiet)
 	ctx := t.Context()
 	gone := func(t *testing.T, host string, want int, paths ...string) {
@@ -102,6 +104,44 @@ func purges(t *testing.T, v *instance) {
 		gone(t, shop, stale, pathOf("one"), "/two")
 		gone(t, shop, fresh, "/three")
 	})
+}
+
+// Each kind of purge is proven at every node, and the pages for it are gone afterwards.
+func probes(t *testing.T, a, b *instance) {
+	stored := &recorder{}
+	for _, soft := range []bool{false, true} {
+		cfg := withNodes(a.addr, b.addr)
+		cfg.Bans, cfg.Soft = true, soft
+		s := openSink(t, cfg, quiet)
+		stored.next, s.http.Transport = s.http.Transport, stored
+		require.NoError(t, s.Probe(t.Context()))
+	}
+	require.Len(t, stored.pages, 2*2*5, "a control, two by tag, one by URL, one by prefix, at two nodes")
+	for _, p := range stored.pages {
+		for _, v := range []*instance{a, b} {
+			if v.addr == p.Host {
+				require.Equal(t, absent, v.state(t, p.Host, p.Path))
+			}
+		}
+	}
+	cfg := withNodes(a.addr, "127.0.0.1:1")
+	require.ErrorContains(t, openSink(t, cfg, quiet).Probe(t.Context()), "probe of 127.0.0.1:1: no answer")
+}
+
+// recorder keeps the addresses of the pages that are stored.
+type recorder struct {
+	next  http.RoundTripper
+	mu    sync.Mutex
+	pages []*url.URL
+}
+
+func (r *recorder) RoundTrip(req *http.Request) (*http.Response, error) {
+	if req.Header.Get(probeTags) != "" {
+		r.mu.Lock()
+		r.pages = append(r.pages, req.URL)
+		r.mu.Unlock()
+	}
+	return r.next.RoundTrip(req)
 }
 
 // Without a VCL for it, Varnish hands a purge to the application, which is
@@ -200,7 +240,7 @@ func deadNode(t *testing.T, v *instance) {
 	require.Equal(t, 1, good.count(), "an equal batch after a success is another change")
 
 	// What the lane gives up it does not repeat, so an equal batch is another one.
-	bad.set(says("HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n"))
+	bad.set(refuses("400 Bad Request"))
 	for range 2 {
 		class, _ := sinks.ClassOf(s.Purge(ctx, batchOf(rules.Tag, "c")))
 		require.Equal(t, sinks.Item, class)

@@ -17,6 +17,8 @@ import (
 
 // request is what every node is sent.
 type request struct {
+	// kind is what is purged.
+	kind   rules.Kind
 	method string
 	// host is the Host header, empty for the node's own.
 	host string
@@ -51,7 +53,7 @@ func (c Config) requests(batch []rules.Invalidation) (out []request, failed map[
 		case !c.Kinds().Has(inv.Kind):
 			err = fmt.Errorf("cannot purge by %s%s", inv.Kind, hint(inv.Kind))
 		case inv.Kind == rules.Everything:
-			return []request{ban(everything)}, nil
+			return []request{ban(inv.Kind, everything)}, nil
 		case inv.Kind == rules.Tag:
 			if err = checkTag(inv.Value); err == nil {
 				tags = append(tags, inv.Value)
@@ -72,12 +74,11 @@ func (c Config) requests(batch []rules.Invalidation) (out []request, failed map[
 		}
 	}
 	for _, joined := range join(tags, " ") {
-		r := request{method: "PURGE", path: url.URL{Path: "/"}, header: http.Header{http.CanonicalHeaderKey(c.Header): {joined}}}
-		out = append(out, c.soften(r))
+		out = append(out, c.tagRequest(joined))
 	}
 	for _, host := range sorted(prefixes) {
 		for _, joined := range join(prefixes[host], "|") {
-			out = append(out, ban("obj.http.Walpurge-Host == "+host+" && obj.http.Walpurge-Url ~ ^(?:"+joined+")"))
+			out = append(out, prefixBan(host, joined))
 		}
 	}
 	return out, failed
@@ -103,8 +104,36 @@ func (c Config) soften(r request) request {
 	return r
 }
 
-func ban(expression string) request {
-	return request{method: "BAN", path: url.URL{Path: "/"}, header: http.Header{banHeader: {expression}}}
+// tagRequest purges tags, which are separated by spaces.
+func (c Config) tagRequest(joined string) request {
+	return c.soften(request{
+		kind: rules.Tag, method: "PURGE", path: url.URL{Path: "/"},
+		header: http.Header{http.CanonicalHeaderKey(c.Header): {joined}},
+	})
+}
+
+func ban(kind rules.Kind, expression string) request {
+	return request{kind: kind, method: "BAN", path: url.URL{Path: "/"}, header: http.Header{banHeader: {expression}}}
+}
+
+// prefixBan bans what begins with one of the paths, which are escaped and separated by |.
+func prefixBan(host, paths string) request {
+	return ban(rules.URLPrefix, "obj.http.Walpurge-Host == "+host+" && obj.http.Walpurge-Url ~ ^(?:"+paths+")")
+}
+
+// checkName is a tag, and in its forms a URL and a prefix, that no application uses.
+const checkName = "walpurge-check"
+
+// control is a request of the same kind that every VCL which purges by this kind carries out, and that
+// removes nothing.
+func (c Config) control(kind rules.Kind) request {
+	switch kind {
+	case rules.Tag:
+		return c.tagRequest(checkName + " " + checkName + "-2")
+	case rules.URL:
+		return c.soften(request{kind: kind, method: "PURGE", path: url.URL{Path: "/" + checkName}, header: http.Header{}})
+	}
+	return prefixBan(checkName+".invalid", "/")
 }
 
 // join puts values together into as few texts as their length allows.
@@ -165,7 +194,7 @@ func (c Config) urlRequest(value string) (request, error) {
 	if err != nil {
 		return request{}, err
 	}
-	r := request{method: "PURGE", host: u.Host, header: http.Header{}}
+	r := request{kind: rules.URL, method: "PURGE", host: u.Host, header: http.Header{}}
 	u.Host, u.Scheme = "", ""
 	r.path = u
 	return c.soften(r), nil

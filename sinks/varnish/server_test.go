@@ -42,13 +42,13 @@ func documented(t testing.TB) string {
 
 // startVarnish starts a server with a VCL, in front of an application that tags
 // what it answers.
-func startVarnish(t testing.TB, vcl string) *instance {
+func startVarnish(t testing.TB, vcl string, listen ...string) *instance {
 	t.Helper()
 	app := httptest.NewServer(http.HandlerFunc(application))
 	t.Cleanup(app.Close)
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 	defer cancel()
-	v, err := harness.StartVarnish(ctx, harness.VarnishConfig{VCL: vcl, Backend: app.Listener.Addr().String()})
+	v, err := harness.StartVarnish(ctx, harness.VarnishConfig{VCL: vcl, Backend: app.Listener.Addr().String(), Listen: listen})
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, v.Close()) })
 	return &instance{addr: v.Addr(), client: &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}}

@@ -163,11 +163,7 @@ func (s *Sink) resolve(ctx context.Context) (servers []server, failures []failur
 // node sends the requests to one server, up to the first that fails.
 func (s *Sink) node(ctx context.Context, v server, requests []request) error {
 	for i := range requests {
-		a, err := httpsink.Do(s.http, requests[i].http(ctx, v))
-		if err == nil {
-			err = s.cfg.verdict(a)
-		}
-		if err != nil {
+		if err := s.ask(ctx, v, requests[i]); err != nil {
 			s.log.Debug("varnish node failed", "node", v.host, "request", i, "of", len(requests), "err", err)
 			return err
 		}
@@ -175,18 +171,45 @@ func (s *Sink) node(ctx context.Context, v server, requests []request) error {
 	return nil
 }
 
-// checkTagName is a tag that no application uses.
-const checkTagName = "walpurge-check"
+// ask sends one request. A node that refuses it is asked for a control purge of the same kind: one that
+// refuses that too refuses everything, which is no fault of the values.
+func (s *Sink) ask(ctx context.Context, v server, r request) error {
+	err := s.send(ctx, v, r)
+	if class, _ := sinks.ClassOf(err); err == nil || class != sinks.Item {
+		return err
+	}
+	control := s.send(ctx, v, s.cfg.control(r.kind))
+	if class, _ := sinks.ClassOf(control); class == sinks.Item {
+		return sinks.LaneError(fmt.Errorf("%w: every purge by %s is refused, also a control purge that every such VCL takes; "+
+			"the VCL expects other requests: call the sub in the documentation before them", control, r.kind))
+	}
+	if control != nil {
+		return control
+	}
+	return sinks.ItemError(fmt.Errorf("%w: the request is refused; is http_req_hdr_len lower than its default?", err))
+}
 
-// Check reports whether every node answers purges, by purging the tag
-// "walpurge-check". It blocks like Purge.
+func (s *Sink) send(ctx context.Context, v server, r request) error {
+	a, err := httpsink.Do(s.http, r.http(ctx, v))
+	if err != nil {
+		return err
+	}
+	return s.cfg.verdict(r.kind, a)
+}
+
+// Check reports whether every node answers purges of the kinds that the sink carries out, by purges that
+// remove nothing. It blocks like Purge.
 func (s *Sink) Check(ctx context.Context) error {
 	if s.closed.Load() {
 		return errClosed
 	}
-	probe := []rules.Invalidation{{Kind: rules.Tag, Value: checkTagName}}
-	requests, _ := s.cfg.requests(probe)
-	return s.everywhere(ctx, httpsink.SumOf(probe), requests)
+	var requests []request
+	for _, kind := range []rules.Kind{rules.Tag, rules.URL, rules.URLPrefix} {
+		if s.cfg.uses(kind) {
+			requests = append(requests, s.cfg.control(kind))
+		}
+	}
+	return s.everywhere(ctx, httpsink.SumOf([]rules.Invalidation{{Kind: rules.Tag, Value: checkName}}), requests)
 }
 
 // Close closes idle connections. Calls that follow fail.
