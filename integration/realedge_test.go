@@ -67,7 +67,7 @@ sinks:
   cache:
     valkey: {url: %q}
   edge:
-    varnish: {nodes: [%q], bans: true, confirm: Walpurge-Purged}
+    varnish: {nodes: [%q], bans: true}
     after: [cache]
     flush: {everything: true}
 http: {listen: "127.0.0.1:0"}
@@ -190,6 +190,12 @@ func (s *site) sweep() (stale []string) {
 func TestRealEdge(t *testing.T) {
 	t.Parallel()
 	s := newSite(t)
+	o := s.call("check")
+	require.Zero(t, o.code, "%s%s", o.stdout, o.stderr)
+	require.Contains(t, o.stdout, "note: sink edge: not proven: that the VCL of each node purges")
+	o = s.call("check", "--probe")
+	require.Zero(t, o.code, "%s%s", o.stdout, o.stderr)
+	require.Contains(t, o.stdout, "note: sink edge: proven with entries of its own: that the VCL of each node purges")
 	for _, c := range []struct {
 		name    string
 		ordered bool

@@ -34,7 +34,11 @@ type target struct {
 	// budgets are what calls are taken from; without any they are not limited.
 	budgets []sinks.Budget
 	check   func(ctx context.Context) error
-	close   func()
+	// unproven is what neither the cache's answers nor check prove; empty if they prove all.
+	unproven string
+	// probe proves it by entries of its own; nil if nothing can.
+	probe func(ctx context.Context) error
+	close func()
 	// where names the cache for an operator: servers, zone, service.
 	where string
 	// walkTime is how long a purge of patterns takes, which the sink carries out by a walk
@@ -58,6 +62,9 @@ func newTarget(spec config.Sink, log *slog.Logger) (target, error) {
 		t.sink, t.check, t.close, t.limits = s, s.Check, s.Close, spec.Valkey.Limits()
 		t.where = spec.Valkey.Where()
 		t.walkTime = s.WalkTime
+		if spec.Valkey.UsesTags() {
+			t.unproven, t.probe = "that a purge by tag finds the tag's sets and their entries", s.Probe
+		}
 	case spec.Cloudflare != nil:
 		s, err := cloudflare.New(*spec.Cloudflare, log)
 		if err != nil {
@@ -89,6 +96,7 @@ func newTarget(spec config.Sink, log *slog.Logger) (target, error) {
 		}
 		t.sink, t.check, t.close, t.limits = s, s.Check, s.Close, spec.Varnish.Limits()
 		t.where = spec.Varnish.Where()
+		t.unproven, t.probe = "that the VCL of each node purges what it says that it does", s.Probe
 	case spec.Webhook != nil:
 		s, err := webhook.New(*spec.Webhook, log)
 		if err != nil {
@@ -96,6 +104,7 @@ func newTarget(spec config.Sink, log *slog.Logger) (target, error) {
 		}
 		t.sink, t.check, t.close, t.limits = s, s.Check, s.Close, spec.Webhook.Limits()
 		t.where = spec.Webhook.Where()
+		t.unproven = "that the receiver purges what it says that it does; only the receiver can tell"
 	default:
 		return t, fmt.Errorf("sink %s: %w", spec.Name, errNoConstructor)
 	}

@@ -22,13 +22,16 @@ func checkCommand() *cobra.Command {
 		Short: "Find what is wrong before it is: files, database, stream, sinks",
 		Long: "Print one line per finding with its fix. Exit 0 if there is none, 1 for what would lose purges\n" +
 			"or cannot be reached, 2 for input that cannot be used. Notes do not change the exit code: one says\n" +
-			"when the running daemon does not have these files yet, others which values may become too long.\n" +
-			"Nothing is created or changed.",
-		Example: "  walpurge check -c walpurge.yaml\n  walpurge check -c walpurge.yaml --offline",
+			"when the running daemon does not have these files yet, others which values may become too long,\n" +
+			"or what of a sink is not proven. Nothing is created or changed, except by --probe: at sinks whose\n" +
+			"answers prove too little it stores entries of its own, purges some, reads all again and removes them.",
+		Example: "  walpurge check -c walpurge.yaml\n  walpurge check -c walpurge.yaml --offline\n  walpurge check -c walpurge.yaml --probe",
 		Args:    cobra.NoArgs,
 	}
 	path := configFlag(cmd)
 	offline := cmd.Flags().Bool("offline", false, "look at the files only")
+	probe := cmd.Flags().Bool("probe", false, "store, purge and read entries of its own at the sinks")
+	cmd.MarkFlagsMutuallyExclusive("offline", "probe")
 	asJSON := cmd.Flags().Bool("json", false, "print findings as JSON")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		cfg, err := load(*path, *offline)
@@ -38,7 +41,7 @@ func checkCommand() *cobra.Command {
 		}
 		findings := app.Findings(err)
 		if err == nil {
-			findings = app.Check(cmd.Context(), cfg, *offline)
+			findings = app.Check(cmd.Context(), cfg, app.CheckOptions{Offline: *offline, Probe: *probe})
 		}
 		if err == nil && !*offline {
 			findings = append(findings, notInService(cmd.Context(), cfg, *path)...)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -56,8 +57,10 @@ func TestCluster(t *testing.T) {
 	}
 	for name, url := range urls {
 		t.Run(name, func(t *testing.T) {
-			s := openSink(t, url, nil, func(c *Config) { c.KeyPrefix = "app:" })
+			s := openSink(t, url, nil, withTags("app:", TagSet{Key: "tag:{tag}"}, TagSet{Layout: "laravel"}, TagSet{Layout: "symfony"}))
 			require.NoError(t, s.Check(t.Context()))
+			require.NoError(t, s.Probe(t.Context()))
+			require.NotContains(t, strings.Join(heldAnywhere(t, nodes), " "), "walpurge-probe")
 			var batch []rules.Invalidation
 			var keys []string
 			for i := range 2500 {

@@ -1,6 +1,7 @@
 package valkey
 
 import (
+	"cmp"
 	"slices"
 	"strings"
 
@@ -11,18 +12,19 @@ import (
 // Subcommands are written as all versions take them; AUTH and HELLO are allowed
 // to everybody (since 6.2).
 func (c Config) grant(clustered bool) string {
-	user := c.Username
-	if user == "" {
-		ep, _ := c.endpoint()
-		user = ep.username
-	}
-	words := []string{"ACL", "SETUSER"}
-	if user == "" {
-		words = append(words, "default")
-	} else {
-		words = append(words, user, "on", "'>the password'")
+	words := []string{"ACL", "SETUSER", c.user()}
+	if c.user() != defaultUser {
+		words = append(words, "on", "'>the password'")
 	}
 	return strings.Join(append(append(words, c.keyPattern()), c.commands(clustered)...), " ")
+}
+
+// defaultUser is whom the server takes a connection without a user name for.
+const defaultUser = "default"
+
+func (c Config) user() string {
+	ep, _ := c.endpoint()
+	return cmp.Or(c.Username, ep.username, defaultUser)
 }
 
 // keyPattern allows all keys of the sink. With a space in it, it is quoted for
@@ -42,6 +44,9 @@ func (c Config) uses(k rules.Kind) bool {
 	}
 	return c.Uses.Has(k)
 }
+
+// UsesTags reports whether purges by tag are among what the rules use.
+func (c Config) UsesTags() bool { return c.Kinds().Has(rules.Tag) && c.uses(rules.Tag) }
 
 func (c Config) commands(clustered bool) []string {
 	words := []string{"+ping", "+unlink"}

@@ -1,6 +1,7 @@
 package valkey
 
 import (
+	"cmp"
 	"errors"
 	"strings"
 
@@ -43,11 +44,10 @@ const (
 
 const tagHole = "{tag}"
 
+func (t TagSet) layoutName() string { return cmp.Or(t.Layout, "set") }
+
 func (t TagSet) kind() (layout, bool) {
-	if t.Layout == "" {
-		t.Layout = "set"
-	}
-	l, ok := layouts[t.Layout]
+	l, ok := layouts[t.layoutName()]
 	if t.Key != "" {
 		l.key = t.Key
 	}
