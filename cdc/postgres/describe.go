@@ -32,8 +32,11 @@ const firstUserOID = "16384"
 // its column, that older rows have a default.
 const describeQuery = `
 WITH RECURSIVE watched AS MATERIALIZED (
-  SELECT c.oid, c.relkind, c.relpersistence, c.relreplident, c.relfilenode, w.seen
-  FROM ROWS FROM (pg_catalog.unnest($1::pg_catalog.oid[]), pg_catalog.unnest($2::pg_catalog.text[])) w (oid, seen) JOIN pg_catalog.pg_class c ON c.oid = w.oid),
+  SELECT c.oid, c.relkind, c.relpersistence, c.relreplident, c.relfilenode, c.relowner, c.relhassubclass, y.xmin AS named, s.named AS schema_named, s.grants AS schema_grants,
+    (SELECT d.encoding FROM pg_catalog.pg_database d WHERE d.datname = pg_catalog.current_database()) AS encoding, w.seen
+  FROM ROWS FROM (pg_catalog.unnest($1::pg_catalog.oid[]), pg_catalog.unnest($2::pg_catalog.text[])) w (oid, seen) JOIN pg_catalog.pg_class c ON c.oid = w.oid
+  LEFT JOIN pg_catalog.pg_type y ON y.oid = c.reltype
+  LEFT JOIN (SELECT n.oid, n.xmin AS named, pg_catalog.md5(pg_catalog.concat_ws('|', n.nspowner, n.nspacl)) AS grants FROM pg_catalog.pg_namespace n OFFSET 0) s ON s.oid = c.relnamespace),
 node AS (
   SELECT w.oid AS root, i.inhrelid, i.inhparent, i.xmin AS attached
   FROM watched w JOIN pg_catalog.pg_inherits i ON i.inhparent = w.oid WHERE NOT i.inhdetachpending
@@ -73,14 +76,17 @@ summed AS ( -- a column that is altered gets a new row in pg_attribute
   SELECT f.attrelid, pg_catalog.string_agg(pg_catalog.concat_ws(' ', f.written, f.expression, m.labels, m.fields), ',' ORDER BY f.attnum) AS text
   FROM field f LEFT JOIN made m ON m.whole = f.atttypid GROUP BY f.attrelid),
 digested AS MATERIALIZED (
-  SELECT w.*, t.unlogged, t.nodes, pg_catalog.md5(pg_catalog.concat_ws('|', w.relkind, w.relpersistence, w.relreplident, w.relfilenode, s.text, t.nodes)) AS digest
+  SELECT w.*, t.unlogged, t.nodes, pg_catalog.md5(pg_catalog.concat_ws('|', w.relkind, w.relpersistence, w.relreplident, w.relfilenode, w.named, w.schema_named,
+    w.relhassubclass, w.encoding, s.text, t.nodes)) AS digest
   FROM watched w LEFT JOIN summed s ON s.attrelid = w.oid LEFT JOIN tree t ON t.root = w.oid),
 detailed AS (
   SELECT f.attrelid, pg_catalog.json_agg(pg_catalog.json_build_object('Number', f.attnum, 'Name', f.attname, 'Type', f.atttypid::pg_catalog.int8, 'Mod', f.atttypmod,
     'Collation', f.attcollation::pg_catalog.int8, 'Generated', pg_catalog.ascii(f.attgenerated::pg_catalog.text), 'Expression', f.expression, 'Filled', f.filled,
     'Written', f.written::pg_catalog.text::pg_catalog.int8, 'Labels', m.labels, 'Fields', m.fields) ORDER BY f.attnum)::pg_catalog.text AS columns
   FROM field f JOIN digested d ON d.oid = f.attrelid AND d.digest IS DISTINCT FROM d.seen LEFT JOIN made m ON m.whole = f.atttypid GROUP BY f.attrelid)
-SELECT d.oid, d.relkind::pg_catalog.text, d.relpersistence::pg_catalog.text, d.relreplident::pg_catalog.text, d.relfilenode, d.digest,
+SELECT d.oid, d.relkind::pg_catalog.text, d.relpersistence::pg_catalog.text, d.relreplident::pg_catalog.text, d.relfilenode,
+  COALESCE(d.named::pg_catalog.text::pg_catalog.int8, 0) AS named, d.relowner, COALESCE(d.schema_named::pg_catalog.text::pg_catalog.int8, 0) AS schema_named,
+  COALESCE(d.schema_grants, '') AS schema_grants, d.relhassubclass, d.encoding, d.digest,
   COALESCE(d.unlogged, '') AS unlogged, d.digest IS DISTINCT FROM d.seen AS other,
   COALESCE(c.columns, '[]') AS columns, CASE WHEN d.digest IS DISTINCT FROM d.seen THEN COALESCE(d.nodes, '') ELSE '' END AS nodes
 FROM digested d LEFT JOIN detailed c ON c.attrelid = d.oid`
@@ -102,7 +108,7 @@ func describe(ctx context.Context, conn *pgx.Conn, tables []uint32, known map[ui
 	var kind, persistence, identity, columns, nodes string
 	var other bool
 	var d description
-	_, err = pgx.ForEachRow(rows, []any{&d.OID, &kind, &persistence, &identity, &d.File, &d.digest, &d.unlogged, &other, &columns, &nodes}, func() error {
+	_, err = pgx.ForEachRow(rows, []any{&d.OID, &kind, &persistence, &identity, &d.File, &d.Named, &d.Owner, &d.SchemaNamed, &d.SchemaGrants, &d.Inherited, &d.Encoding, &d.digest, &d.unlogged, &other, &columns, &nodes}, func() error {
 		if !other {
 			out[d.OID] = known[d.OID]
 			return nil

@@ -110,36 +110,44 @@ func (w *watching) end(number uint64) {
 // described has the tables compared now if the server describes one otherwise than the
 // catalog did: someone has altered it. before is the table that it described just before; a
 // partition is described right after its root. It returns the name by which rules watch the table.
-func (r *Reader) described(rel, before *cdc.Relation) (watched cdc.Table, is bool) {
+func (r *Reader) described(ctx context.Context, rel, before *cdc.Relation) (watched cdc.Table, is bool, err error) {
 	w := &r.watching
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if before != nil && before.OID != rel.OID && w.passes(before.OID, rel.OID) {
-		w.passing[rel.OID] = before.OID
+	if before != nil && before.OID != rel.OID && w.pass(before.OID, rel.OID) {
+		if err := r.remember(ctx); err != nil {
+			return cdc.Table{}, false, err
+		}
 		r.beat.compareSoon()
 	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
 	name := cdc.Table{Schema: rel.Schema, Name: rel.Name}
 	if info := w.infos[name]; info != nil && !info.describedBy(rel) {
 		r.beat.compareSoon()
 	}
 	if p, known := w.known[name]; known && p.Relation == rel.OID {
-		return name, true
+		return name, true, nil
 	}
 	for t, p := range w.known {
 		if p.Relation == rel.OID {
 			w.renamed[rel.OID] = true
 			r.beat.compareSoon()
-			return t, true
+			return t, true, nil
 		}
 	}
-	return cdc.Table{}, false
+	return cdc.Table{}, false, nil
 }
 
-// passes reports whether the leaf is a partition of the root that no description has. The caller
-// holds the lock.
-func (w *watching) passes(root, leaf uint32) bool {
+// pass notes a leaf of which rows come, and reports whether it is a partition of the root that no
+// description has and that was not noted before.
+func (w *watching) pass(root, leaf uint32) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
 	d := w.described[root]
-	return d != nil && d.Kind == shape.PartitionedKind && !d.Has(leaf)
+	if d == nil || d.Kind != shape.PartitionedKind || d.Has(leaf) || w.passing[leaf] == root {
+		return false
+	}
+	w.passing[leaf] = root
+	return true
 }
 
 // describedBy reports whether the server describes the table as the catalog does.

@@ -32,6 +32,8 @@ type seen struct {
 	Described []byte `json:"described,omitempty"`
 	// Reconnect are tables for which the session must be replaced, see reconnect.
 	Reconnect []cdc.Table `json:"reconnect,omitempty"`
+	// Passing are partitions that the stream brought rows of since the last comparison, with their roots.
+	Passing map[uint32]uint32 `json:"passing,omitempty"`
 	// Nonce marks the announcements of this memory.
 	Nonce string `json:"nonce,omitempty"`
 }
@@ -81,6 +83,7 @@ func (r *Reader) recall(ctx context.Context, conn *pgx.Conn) error {
 	for _, t := range s.Tables {
 		r.watching.known[t.Table] = t.published
 	}
+	maps.Copy(r.watching.passing, s.Passing)
 	if s.Nonce != "" {
 		r.watching.nonce = s.Nonce
 	}
@@ -103,8 +106,10 @@ func (r *Reader) remember(ctx context.Context) error {
 	if r.opts.Memory == nil {
 		return nil
 	}
+	r.watching.saving.Lock()
+	defer r.watching.saving.Unlock()
 	r.watching.mu.Lock()
-	s := seen{Publication: r.cfg.Publication, Options: r.watching.options, Unread: r.watching.unread, Nonce: r.watching.nonce, Reconnect: r.reconnect.now().tables}
+	s := seen{Publication: r.cfg.Publication, Options: r.watching.options, Unread: r.watching.unread, Nonce: r.watching.nonce, Reconnect: r.reconnect.now().tables, Passing: maps.Clone(r.watching.passing)}
 	if r.watching.known != nil {
 		s.Tables = make([]stays, 0, len(r.watching.known))
 	}

@@ -29,7 +29,7 @@ type session struct {
 	urgent  chan struct{}
 	// described is called with each table that the server describes, and the one that it described
 	// just before, nil if another message came between. It returns the name that rules watch the table by.
-	described func(rel, before *cdc.Relation) (watched cdc.Table, is bool)
+	described func(ctx context.Context, rel, before *cdc.Relation) (watched cdc.Table, is bool, err error)
 	// latest is the table that the newest message described, nil if that message is of another kind.
 	latest *cdc.Relation
 	// renamed are tables that are described under another name than the one that rules watch.
@@ -242,7 +242,7 @@ func (s *session) wal(ctx context.Context, data []byte) error {
 		if err := s.types.describe(ctx, s.decoder.Relation); err != nil {
 			return err
 		}
-		s.relation(s.decoder.Relation)
+		return s.relation(ctx, s.decoder.Relation)
 	case pgoutput.TruncateType:
 		for _, rel := range s.decoder.Truncate.Relations {
 			if err := s.handOverRow(ctx, &cdc.Change{Op: cdc.Truncate, Rel: rel}); err != nil {
@@ -269,14 +269,18 @@ func (s *session) wal(ctx context.Context, data []byte) error {
 }
 
 // relation takes a description of a table.
-func (s *session) relation(rel *cdc.Relation) {
-	watched, is := s.described(rel, s.latest)
+func (s *session) relation(ctx context.Context, rel *cdc.Relation) error {
+	watched, is, err := s.described(ctx, rel, s.latest)
+	if err != nil {
+		return err
+	}
 	s.latest = rel
 	if is && watched != (cdc.Table{Schema: rel.Schema, Name: rel.Name}) {
 		s.renamed[rel.OID] = watched
 	} else if !is {
 		delete(s.renamed, rel.OID)
 	}
+	return nil
 }
 
 // change hands over a row event, and before an INSERT that may complete the move of a row to

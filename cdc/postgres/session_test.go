@@ -61,7 +61,9 @@ func newSession(h Handler) *session {
 		text:  &text{},
 		start: cdc.Session{Start: cdc.Position{SystemID: "1", Timeline: 1, LSN: 100}}, board: board, handler: h,
 		beat: &heartbeat{board: board, conditions: condition.NewLog(slog.New(slog.DiscardHandler))}, urgent: make(chan struct{}, 1), decoder: pgoutput.NewDecoder(),
-		streams: make(map[uint64]*streamed), described: func(_, _ *cdc.Relation) (cdc.Table, bool) { return cdc.Table{}, false }, turn: &turn{rep: &reporter{board: board, names: newSyncNames(nil)}},
+		streams: make(map[uint64]*streamed), described: func(context.Context, *cdc.Relation, *cdc.Relation) (cdc.Table, bool, error) {
+			return cdc.Table{}, false, nil
+		}, turn: &turn{rep: &reporter{board: board, names: newSyncNames(nil)}},
 	}
 }
 

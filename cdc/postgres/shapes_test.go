@@ -97,6 +97,18 @@ var shapeCases = map[string]shapeCase{
 	"foreign partition":           {"CREATE TABLE t (id int, note text) PARTITION BY RANGE (id);", "CREATE EXTENSION file_fdw; CREATE SERVER files FOREIGN DATA WRAPPER file_fdw; CREATE FOREIGN TABLE f (id int, note text) SERVER files OPTIONS (filename '/dev/null'); ALTER TABLE t ATTACH PARTITION f FOR VALUES FROM (50) TO (60)", because(cdc.LeafCame), 0},
 	"new default for a partition": {tree, "ALTER TABLE t1 ALTER note SET DEFAULT 'x'", nil, 0},
 
+	// What was changed and changed back.
+	"rename and back":                 {plain, "ALTER TABLE t RENAME TO away; UPDATE away SET note = 'z'; ALTER TABLE away RENAME TO t", because(cdc.TablePublished), 0},
+	"rename and back in one":          {tree, "BEGIN; ALTER TABLE t RENAME TO away; ALTER TABLE away RENAME TO t; COMMIT", because(cdc.TablePublished), 0},
+	"swap with another and back":      {plain, "CREATE TABLE o (LIKE t); ALTER TABLE t RENAME TO x; ALTER TABLE o RENAME TO t; ALTER TABLE t RENAME TO o; ALTER TABLE x RENAME TO t", because(cdc.TablePublished), 0},
+	"another schema and back":         {plain, "CREATE SCHEMA archive; ALTER TABLE t SET SCHEMA archive; ALTER TABLE archive.t SET SCHEMA public", because(cdc.TablePublished), 0},
+	"another name of the schema":      {plain, "ALTER SCHEMA public RENAME TO archive; CREATE SCHEMA public; DROP SCHEMA public; ALTER SCHEMA archive RENAME TO public", because(cdc.TablePublished), 0},
+	"rename, grant and back":          {plain, "ALTER TABLE t RENAME TO away; GRANT SELECT ON away TO PUBLIC; ALTER TABLE away RENAME TO t", because(cdc.TablePublished), 0},
+	"first partition came and went":   {"CREATE TABLE t (id int, note text) PARTITION BY RANGE (id);", "CREATE TABLE l AS SELECT 1 AS id, 'x' AS note; ALTER TABLE t ATTACH PARTITION l FOR VALUES FROM (0) TO (10); ALTER TABLE t DETACH PARTITION l", because(cdc.LeafGone), 0},
+	"first child came and went":       {plain, "CREATE TABLE c () INHERITS (t); INSERT INTO c (id) VALUES (7); DROP TABLE c", because(cdc.LeafGone), 0},
+	"owner and privileges":            {plain, "CREATE ROLE clerk; ALTER TABLE t OWNER TO clerk; GRANT SELECT ON t TO PUBLIC; GRANT USAGE ON SCHEMA public TO PUBLIC; ALTER SCHEMA public OWNER TO clerk; ALTER TYPE mood OWNER TO clerk", nil, 0},
+	"trigger, rule, options, comment": {plain, "CREATE RULE r AS ON DELETE TO t WHERE false DO NOTHING; ALTER TABLE t SET (fillfactor = 50); ALTER TABLE t ADD CHECK (day < 1000) NOT VALID; COMMENT ON TABLE t IS 'x'; ALTER TABLE t ENABLE ROW LEVEL SECURITY; CREATE INDEX ON t (note); ANALYZE t; VACUUM t", nil, 0},
+
 	// Values that change with the columns.
 	"column":                    {plain, "ALTER TABLE t ADD COLUMN extra int", nil, 0},
 	"column, default NULL":      {plain, "ALTER TABLE t ADD COLUMN extra int DEFAULT NULL", nil, 0},
@@ -138,7 +150,6 @@ var shapeCases = map[string]shapeCase{
 	"default":                   {plain, "ALTER TABLE t ALTER note SET DEFAULT 'x'", nil, 0},
 	"statistics, storage":       {plain, "ALTER TABLE t ALTER note SET STATISTICS 100; ALTER TABLE t ALTER note SET STORAGE EXTERNAL; ALTER TABLE t ALTER note SET NOT NULL", nil, 0},
 	"vacuum full, cluster":      {plain, "VACUUM FULL t; CLUSTER t USING t_pkey", nil, 0},
-	"rename, schema":            {plain, "CREATE SCHEMA archive; ALTER TABLE t SET SCHEMA archive; ALTER TABLE archive.t SET SCHEMA public", nil, 0},
 	"rows":                      {plain, "UPDATE t SET note = 'x'; DELETE FROM t; INSERT INTO t VALUES (5); TRUNCATE t", nil, 0},
 }
 
@@ -247,6 +258,22 @@ func TestShapesChange(t *testing.T) {
 	s.exec("INSERT INTO t VALUES (10, 51)")
 	require.Empty(t, r.causes(s, n), "rows of one that is there")
 
+	// A partition that came and went before a process that was killed compared anything.
+	memory := s.memory.(*kept)
+	r.widening.Lock() // no comparison begins
+	s.exec("CREATE TABLE brief PARTITION OF t FOR VALUES FROM (60) TO (70); INSERT INTO t VALUES (9, 61)")
+	r.caughtUp(s)
+	memory.mu.Lock()
+	killed := memory.seen
+	memory.mu.Unlock()
+	r.widening.Unlock()
+	r.end(t)
+	memory.seen = killed
+	s.exec("DROP TABLE brief")
+	r = s.run(&sinkhole{}, Streaming)
+	require.Equal(t, because(cdc.LeafGone), r.causes(s, 0))
+	n = 1
+
 	s.exec("ALTER TABLE t31 SET UNLOGGED")
 	require.Equal(t, because(cdc.LeafPersistence), r.causes(s, n))
 	require.Equal(t, []string{"t31, which belongs to table public.t, is unlogged: its changes are not in the log, and nothing is purged for them; fix: ALTER TABLE t31 SET LOGGED"}, r.problems())
@@ -269,7 +296,6 @@ func TestShapesChange(t *testing.T) {
 
 	// What an older version remembers has no descriptions.
 	var old map[string]any
-	memory := s.memory.(*kept)
 	require.NoError(t, json.Unmarshal(memory.seen, &old))
 	delete(old, "described")
 	delete(old, "nonce")

@@ -20,7 +20,9 @@ import (
 // watching is what this process knows of the publication, to notice what others
 // do to it: it outlives sessions, so that what happens between them counts too.
 type watching struct {
-	mu sync.Mutex
+	// saving is held while the memory is written, so that no older state replaces a newer one.
+	saving sync.Mutex
+	mu     sync.Mutex
 	// near is how many tables patterns match only nearly.
 	near int
 	// known has the watched tables that are published; nil before the first look.
@@ -36,7 +38,8 @@ type watching struct {
 	// early has the tables that are described before the rules which watch them are in service.
 	early map[uint32]bool
 	// passing has partitions of which the stream brought rows, and which no description has, with
-	// the OID of their root. One that is dropped before the next comparison was never seen otherwise.
+	// the OID of their root. One that is dropped before the next comparison was never seen otherwise. The
+	// memory has them before their rows are handed over, since the slot is confirmed past these.
 	passing map[uint32]uint32
 	// renamed has tables that the stream described under another name than the one that rules watch.
 	// What is read under that name once they have it again was not there when their changes were purged.

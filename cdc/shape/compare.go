@@ -21,7 +21,7 @@ type Facts struct {
 // Differences that are harmless are not returned.
 type Difference struct {
 	Cause cdc.TableCause
-	// Column is set for a change of a column, Node for one of the tree.
+	// Column is set for a change of one column, Node for one of a table in the tree.
 	Column string
 	Node   uint32
 }
@@ -42,7 +42,25 @@ func Arrived(before, after *Table) []uint32 {
 // descriptions are of the same table.
 func Compare(before, after *Table, facts Facts) []Difference {
 	tree, rewritten := compareNodes(before, after, facts)
-	return append(tree, compareColumns(before, after, facts, rewritten || before.File != after.File)...)
+	out := append(compareTables(before, after), tree...)
+	return append(out, compareColumns(before, after, facts, rewritten || before.File != after.File)...)
+}
+
+// compareTables finds what changed and was changed back, as far as it leaves a mark on the table.
+func compareTables(before, after *Table) (out []Difference) {
+	if before.Named == 0 {
+		return nil
+	}
+	if before.Named != after.Named && before.Owner == after.Owner || before.SchemaNamed != after.SchemaNamed && before.SchemaGrants == after.SchemaGrants {
+		out = append(out, Difference{Cause: cdc.TablePublished})
+	}
+	if len(before.Nodes)+len(after.Nodes) == 0 && !before.Inherited && after.Inherited {
+		out = append(out, Difference{Cause: cdc.LeafGone})
+	}
+	if before.Encoding != after.Encoding {
+		out = append(out, Difference{Cause: cdc.ColumnType})
+	}
+	return out
 }
 
 // compareNodes also reports whether a node that stayed was rewritten.

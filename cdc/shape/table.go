@@ -11,8 +11,20 @@ type Table struct {
 	// Kind, Persistence and Identity are relkind, relpersistence and relreplident of pg_class.
 	Kind, Persistence, Identity byte
 	// File is relfilenode, which TRUNCATE and every rewrite replace; 0 where there is no storage.
-	File    uint32
-	Columns []Column
+	File uint32
+	// Named is the xmin of the table's row in pg_type. A rename and SET SCHEMA write a new row, and so
+	// does another Owner. SchemaNamed is the xmin of the schema's row in pg_namespace, and SchemaGrants a
+	// digest of what else is altered there. Named is 0 in descriptions of older versions, which
+	// have none of the fields from here to Encoding.
+	Named, Owner uint32
+	SchemaNamed  uint32
+	SchemaGrants string
+	// Inherited is relhassubclass, which the server sets for the first node and leaves set after the last
+	// one until ANALYZE.
+	Inherited bool
+	// Encoding is that of the database.
+	Encoding int32
+	Columns  []Column
 	// Nodes are the partitions of all levels, and the tables that inherit from this one, sorted by OID.
 	Nodes []Node
 }
