@@ -104,21 +104,36 @@ type rawLog struct {
 	Format strictyaml.Text `yaml:"format"`
 }
 
-// The blocks of the kinds begin with their package's defaults. Beside
-// the packages' own keys they know those of the format that come later.
+// The blocks of the kinds begin with their package's defaults.
 type valkeyBlock struct {
 	pos strictyaml.Pos
 	valkeyKeys
 }
 
+// valkeyKeys has the key that is a bool or a block.
 type valkeyKeys struct {
 	valkey.Config `yaml:",inline"`
+	SentinelTLS   *sentinelTLS `yaml:"sentinel_tls"`
+}
+
+// sentinelTLS is a bool, or a block like tls.
+type sentinelTLS valkey.SentinelTLS
+
+// UnmarshalYAML reads either form.
+func (t *sentinelTLS) UnmarshalYAML(n *strictyaml.Node) error {
+	if n.Kind == strictyaml.Mapping {
+		t.Enabled = true
+		return n.Decode(&t.TLSConfig)
+	}
+	return n.Decode(&t.Enabled)
 }
 
 // UnmarshalYAML reads the block over the defaults.
 func (b *valkeyBlock) UnmarshalYAML(n *strictyaml.Node) error {
 	b.pos, b.Config = n.Pos, valkey.DefaultConfig()
-	return n.Decode(&b.valkeyKeys)
+	err := n.Decode(&b.valkeyKeys)
+	b.Config.SentinelTLS = (*valkey.SentinelTLS)(b.valkeyKeys.SentinelTLS)
+	return err
 }
 
 type cloudflareBlock struct {

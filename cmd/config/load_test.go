@@ -266,3 +266,19 @@ func TestRolloutOfASink(t *testing.T) {
 	require.NoError(t, os.WriteFile(file, []byte(text), 0o600))
 	require.Equal(t, 70, load(t, file).Specs()[0].Withheld)
 }
+
+func TestSentinelTLSIsABoolOrABlock(t *testing.T) {
+	for text, want := range map[string]*valkey.SentinelTLS{
+		"": nil, ", sentinel_tls: false": {}, ", sentinel_tls: true": {Enabled: true},
+		", sentinel_tls: {ca_file: ca.pem}": {Enabled: true, TLSConfig: valkey.TLSConfig{CAFile: "ca.pem"}},
+	} {
+		cfg, err := parse("walpurge.yaml", []byte("pipeline: shop\nrules: [none.yaml]\npostgres: {url: postgres://h/d}\nsinks: {cache: {valkey: {url: 'valkey://a', sentinel_master: m"+text+"}}}\n"),
+			Options{WithoutRules: true})
+		require.NoError(t, err, text)
+		require.Equal(t, want, cfg.Sinks[0].Valkey.SentinelTLS)
+	}
+	_, err := parse("walpurge.yaml", []byte("sinks: {cache: {valkey: {url: 'valkey://a', sentinel_master: m, sentinel_tls: maybe}}}\n"), Options{WithoutRules: true})
+	require.ErrorContains(t, err, `"maybe" is not a bool`)
+	_, err = parse("walpurge.yaml", []byte("sinks: {cache: {valkey: {url: 'valkey://a', sentinel_master: m, sentinel_tls: {ca_fil: x}}}}\n"), Options{WithoutRules: true})
+	require.ErrorContains(t, err, `unknown key "ca_fil"`)
+}

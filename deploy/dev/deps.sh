@@ -4,7 +4,7 @@
 # It also looks for a Go new enough for go.mod. Group test: a C compiler, which
 # the race detector needs, Varnish with its xkey module, and Prometheus with amtool,
 # which test the alerts. Group full: systemd-analyze and fakeroot, which test the Debian
-# package and its unit. Group browser: a headless Chromium, for the tests of the status page.
+# package and its unit, and twemproxy. Group browser: a headless Chromium, for the tests of the status page.
 #
 #   deps.sh [--check] [GROUP...]
 #
@@ -364,7 +364,15 @@ find_packaging() {
 
 install_packaging() { install systemd fakeroot; }
 
+find_twemproxy() {
+  command -v nutcracker >/dev/null || return 1
+  say "twemproxy at $(command -v nutcracker)"
+}
+
+install_twemproxy() { install nutcracker; }
+
 group_full() {
+  need "twemproxy" find_twemproxy install_twemproxy "apt-get install nutcracker"
   need "dpkg-deb, systemd-analyze and fakeroot" find_packaging install_packaging "apt-get install dpkg systemd fakeroot"
 }
 

@@ -22,6 +22,12 @@ type Config struct {
 	Mode string `yaml:"mode"`
 	// SentinelMaster is the name by which sentinels know the primary.
 	SentinelMaster string `yaml:"sentinel_master"`
+	// SentinelUsername and SentinelPasswordFile are for sentinels. Without both, sentinels that ask for a
+	// password get the user and password of the servers.
+	SentinelUsername     string `yaml:"sentinel_username"`
+	SentinelPasswordFile string `yaml:"sentinel_password_file"`
+	// SentinelTLS says how sentinels are reached; nil: as the servers are.
+	SentinelTLS *SentinelTLS `yaml:"-"`
 	// Username is the ACL user; empty is the server's default user.
 	Username string `yaml:"username"`
 	// PasswordFile is read again at every connect; white space at its end is
@@ -72,10 +78,13 @@ func (c Config) Validate() error {
 		errs = append(errs, fmt.Errorf("url: %w", err))
 	}
 	errs = append(errs, c.validateMode(ep, err == nil)...)
-	if err == nil && !ep.tls && c.TLS != (TLSConfig{}) {
+	if err == nil && !ep.tls && c.TLS != (TLSConfig{}) && (c.SentinelTLS == nil || !c.SentinelTLS.Enabled) {
 		errs = append(errs, errors.New("tls: the url asks for a connection without TLS; write valkeys:// in it"))
 	}
-	errs = append(errs, c.TLS.validate()...)
+	errs = append(errs, c.TLS.validate("tls")...)
+	if c.SentinelTLS != nil {
+		errs = append(errs, c.SentinelTLS.validate("sentinel_tls")...)
+	}
 	for i, t := range c.TagSets {
 		if err := t.validate(); err != nil {
 			errs = append(errs, fmt.Errorf("tag_sets[%d].%w", i, err))

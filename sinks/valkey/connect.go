@@ -43,7 +43,7 @@ func (s *Sink) connected(ctx context.Context) (*link, error) {
 		if ctx.Err() != nil {
 			return nil, fmt.Errorf("valkey: connecting: %w", ctx.Err())
 		}
-		return nil, s.classify("connecting", err)
+		return nil, s.classify(connecting, err)
 	}
 	s.link = l
 	s.log.Debug("valkey connected", "mode", string(l.Mode()))
@@ -129,7 +129,9 @@ func (s *Sink) client(ctx, life context.Context) (client valkey.Client, primary 
 		client, err = s.cluster(life)
 		return client, "", err
 	case standalone:
-		client, err = s.single(life, s.ep.addrs[0])
+		opt := s.options(life)
+		opt.AlwaysRESP2, opt.ClientSetInfo, opt.DialCtxFn = true, valkey.DisableClientSetInfo, withoutHello(opt.DialCtxFn)
+		client, err = one(opt, s.ep.addrs[0])
 		return client, "", err
 	}
 	// A plain connection asks first. Left to find out by itself, the client
@@ -158,7 +160,10 @@ func (s *Sink) client(ctx, life context.Context) (client valkey.Client, primary 
 
 // single connects to one server.
 func (s *Sink) single(life context.Context, addr string) (valkey.Client, error) {
-	opt := s.options(life)
+	return one(s.options(life), addr)
+}
+
+func one(opt valkey.ClientOption, addr string) (valkey.Client, error) {
 	opt.ForceSingleClient, opt.InitAddress = true, []string{addr}
 	client, err := valkey.NewClient(opt)
 	if err != nil {
@@ -197,7 +202,7 @@ func (s *Sink) options(life context.Context) valkey.ClientOption {
 	opt := valkey.ClientOption{
 		InitAddress:       s.ep.addrs,
 		SelectDB:          s.ep.database,
-		DialCtxFn:         dialer(life, s.ep.network, s.cfg.TLS.load),
+		DialCtxFn:         dialer(life, s.ep.network, func() (*tls.Config, error) { return s.cfg.TLS.load("tls") }),
 		Dialer:            net.Dialer{Timeout: s.patience.dial, KeepAlive: s.patience.idle},
 		ConnWriteTimeout:  s.patience.reply,
 		AuthCredentialsFn: s.credentials,
@@ -225,15 +230,37 @@ func (s *Sink) credentials(valkey.AuthCredentialsContext) (valkey.AuthCredential
 		c.Username = s.ep.username
 	}
 	if s.cfg.PasswordFile != "" {
-		b, err := os.ReadFile(s.cfg.PasswordFile)
+		password, err := readPassword("password_file", s.cfg.PasswordFile)
 		if err != nil {
-			return c, sinks.LaneError(fmt.Errorf("valkey: password_file: %w; make it readable for this process", err))
+			return c, err
 		}
-		c.Password = string(bytes.TrimRight(b, " \t\r\n"))
-		if c.Password == "" {
-			return c, sinks.LaneError(errors.New("valkey: password_file is empty; write the password into it, or remove the key"))
-		}
+		c.Password = password
 	}
 	s.password.Store(&c.Password)
 	return c, nil
+}
+
+// sentinelCredentials are those of the sentinels, where the file has some.
+func (s *Sink) sentinelCredentials(valkey.AuthCredentialsContext) (valkey.AuthCredentials, error) {
+	c := valkey.AuthCredentials{Username: s.cfg.SentinelUsername}
+	if s.cfg.SentinelPasswordFile == "" {
+		return c, nil
+	}
+	var err error
+	c.Password, err = readPassword("sentinel_password_file", s.cfg.SentinelPasswordFile)
+	s.sentinelPassword.Store(&c.Password)
+	return c, err
+}
+
+// readPassword reads the file that a key names, without the white space at its end.
+func readPassword(key, file string) (string, error) {
+	b, err := os.ReadFile(file)
+	if err != nil {
+		return "", sinks.LaneError(fmt.Errorf("valkey: %s: %w; make it readable for this process", key, err))
+	}
+	password := string(bytes.TrimRight(b, " \t\r\n"))
+	if password == "" {
+		return "", sinks.LaneError(fmt.Errorf("valkey: %s is empty; write the password into it, or remove the key", key))
+	}
+	return password, nil
 }

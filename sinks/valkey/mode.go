@@ -50,6 +50,12 @@ func (c Config) validateMode(ep endpoint, known bool) (errs []error) {
 		errs = append(errs, errors.New("sentinel_master is missing; write the name by which the sentinels know the primary"))
 	case mode != sentinel && c.SentinelMaster != "":
 		errs = append(errs, fmt.Errorf("sentinel_master: mode is %s; write mode: sentinel, or take it out", mode))
+	case mode != sentinel && c.SentinelUsername != "":
+		errs = append(errs, fmt.Errorf("sentinel_username: mode is %s; set sentinel_master, or take it out", mode))
+	case mode != sentinel && c.SentinelPasswordFile != "":
+		errs = append(errs, fmt.Errorf("sentinel_password_file: mode is %s; set sentinel_master, or take it out", mode))
+	case mode != sentinel && c.SentinelTLS != nil:
+		errs = append(errs, fmt.Errorf("sentinel_tls: mode is %s; set sentinel_master, or take it out", mode))
 	case mode == sentinel && known && ep.network != "tcp":
 		errs = append(errs, errors.New("url: sentinels are reached by host and port; write valkey://a:26379,b:26379"))
 	case mode == standalone && len(ep.addrs) > 1:

@@ -2,6 +2,7 @@ package valkey
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
@@ -60,14 +61,22 @@ func (s *Sink) moreTelling(a, b error) error {
 	return b
 }
 
-// askSentinel asks the one at an address, first without a password: most have
-// none, and one without refuses any.
+// askSentinel asks the one at an address. Without credentials of their own it is asked without any at first: most have
+// none. One that refuses this gets those of the servers.
 func (s *Sink) askSentinel(ctx context.Context, at string) (string, error) {
+	asking := &party{who: "the sentinel " + at, sentinel: true}
+	if s.cfg.SentinelUsername != "" || s.cfg.SentinelPasswordFile != "" {
+		addr, err := s.askAs(ctx, at, s.sentinelCredentials)
+		return addr, asking.wrap(err)
+	}
 	addr, err := s.askAs(ctx, at, nil)
-	if reply, ok := valkey.IsValkeyErr(err); ok && strings.HasPrefix(reply.Error(), "NOAUTH") {
+	reply, refused := valkey.IsValkeyErr(err)
+	if c, _ := s.credentials(valkey.AuthCredentialsContext{}); c.Password != "" &&
+		refused && (strings.HasPrefix(reply.Error(), "NOAUTH") || strings.HasPrefix(reply.Error(), "NOPERM")) {
+		asking.borrowed = true
 		addr, err = s.askAs(ctx, at, s.credentials)
 	}
-	return addr, err
+	return addr, asking.wrap(err)
 }
 
 func (s *Sink) askAs(ctx context.Context, at string, credentials func(valkey.AuthCredentialsContext) (valkey.AuthCredentials, error)) (string, error) {
@@ -75,6 +84,17 @@ func (s *Sink) askAs(ctx context.Context, at string, credentials func(valkey.Aut
 	defer kill()
 	opt := s.options(life)
 	opt.InitAddress, opt.ForceSingleClient, opt.SelectDB, opt.AuthCredentialsFn = []string{at}, true, 0, credentials
+	if t := s.cfg.SentinelTLS; t != nil {
+		opt.TLSConfig = nil
+		files, block := s.cfg.TLS, "tls"
+		if t.Enabled {
+			opt.TLSConfig = &tls.Config{MinVersion: tls.VersionTLS12}
+		}
+		if t.TLSConfig != (TLSConfig{}) {
+			files, block = t.TLSConfig, "sentinel_tls"
+		}
+		opt.DialCtxFn = dialer(life, s.ep.network, func() (*tls.Config, error) { return files.load(block) })
+	}
 	opt.ReadBufferEachConn, opt.WriteBufferEachConn, opt.RingScaleEachConn = 4<<10, 4<<10, 4
 	client, err := valkey.NewClient(opt)
 	if err != nil {
@@ -87,7 +107,7 @@ func (s *Sink) askAs(ctx context.Context, at string, credentials func(valkey.Aut
 	addr, err := client.Do(ctx, client.B().SentinelGetMasterAddrByName().Master(s.cfg.SentinelMaster).Build()).AsStrSlice()
 	switch {
 	case valkey.IsValkeyNil(err):
-		return "", sinks.LaneError(fmt.Errorf("valkey: the sentinels know no primary %q; mend sentinel_master", s.cfg.SentinelMaster))
+		return "", sinks.LaneError(fmt.Errorf("valkey: the sentinels know no primary %q; correct sentinel_master", s.cfg.SentinelMaster))
 	case err != nil:
 		return "", err
 	case len(addr) != 2:
@@ -103,9 +123,10 @@ func (s *Sink) followSentinels(ctx, life context.Context) (client valkey.Client,
 	if err != nil {
 		return nil, "", err
 	}
+	named := &party{who: "the server " + addr + ", which the sentinels name"}
 	client, err = s.single(life, addr)
 	if err != nil {
-		return nil, "", err
+		return nil, "", named.wrap(err)
 	}
 	_, role, err := s.hello(ctx, client)
 	if err == nil && role != "master" {
@@ -113,7 +134,7 @@ func (s *Sink) followSentinels(ctx, life context.Context) (client valkey.Client,
 	}
 	if err != nil {
 		client.Close()
-		return nil, "", err
+		return nil, "", named.wrap(err)
 	}
 	return client, addr, nil
 }

@@ -5,6 +5,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -15,6 +16,16 @@ import (
 )
 
 const masterName = "shop"
+
+// startTLSSentinel starts one that takes TLS on a second port.
+func startTLSSentinel(t *testing.T, a *authority, primary string, more ...string) (addr string) {
+	cert, key := a.issue(t, "sentinel.test")
+	port := strconv.Itoa(freePort(t))
+	startSentinel(t, primary, append([]string{
+		"tls-port " + port, "tls-cert-file " + cert, "tls-key-file " + key, "tls-ca-cert-file " + a.file, "tls-auth-clients no",
+	}, more...)...)
+	return net.JoinHostPort("127.0.0.1", port)
+}
 
 // startSentinel starts a sentinel that watches a primary alone: a quorum of one
 // is enough to fail over.
@@ -141,4 +152,102 @@ func TestSentinelWithAPassword(t *testing.T) {
 	require.NoError(t, s.Purge(t.Context(), keysOf("a")))
 	s = openSentinel(t, "valkey://"+watch.addr, nil)
 	requireLane(t, s.Purge(t.Context(), keysOf("a")), "NOAUTH")
+}
+
+// Sentinels have users of their own, and messages say which of the two refused.
+func TestSentinelWithItsOwnUser(t *testing.T) {
+	srv := startServer(t, "--requirepass", "of-servers")
+	dir := t.TempDir()
+	file := func(name, text string) string {
+		require.NoError(t, os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600))
+		return filepath.Join(dir, name)
+	}
+	right, wrong := file("right", "of-sentinels\n"), file("wrong", "neither")
+	withPassword := startSentinel(t, srv.addr, "requirepass of-sentinels", "sentinel auth-pass "+masterName+" of-servers")
+	withUsers := startSentinel(t, srv.addr, "sentinel auth-pass "+masterName+" of-servers")
+	do(t, withUsers.admin, "ACL", "SETUSER", "walpurge", "on", ">of-sentinels", "-@all", "+sentinel|get-master-addr-by-name")
+	do(t, withUsers.admin, "ACL", "SETUSER", "nothing", "on", ">of-sentinels", "-@all")
+	do(t, withUsers.admin, "ACL", "SETUSER", "open", "on", "nopass", "-@all", "+sentinel|get-master-addr-by-name")
+	do(t, withUsers.admin, "ACL", "SETUSER", "default", "off")
+	open := func(at *server, url, user, password string) *Sink {
+		return openSentinel(t, url+at.addr, func(c *Config) { c.SentinelUsername, c.SentinelPasswordFile = user, password })
+	}
+
+	require.NoError(t, open(withPassword, "valkey://:of-servers@", "", right).Purge(t.Context(), keysOf("a")))
+	require.NoError(t, open(withUsers, "valkey://:of-servers@", "walpurge", right).Check(t.Context()))
+	require.NoError(t, open(withUsers, "valkey://:of-servers@", "open", "").Purge(t.Context(), keysOf("a")))
+
+	for says, s := range map[string]*Sink{
+		"to the sentinel " + withPassword.addr + ": NOAUTH: the sentinel asks for a password; set sentinel_password_file":                                                       open(withPassword, "valkey://", "", ""),
+		"to the sentinel " + withPassword.addr + ": WRONGPASS: the sentinel refused the user name or the password of the servers, which it gets because sentinel_password_file": open(withPassword, "valkey://:of-servers@", "", ""),
+		"to the sentinel " + withPassword.addr + ": WRONGPASS: the sentinel refused the user name or the password; check sentinel_username and sentinel_password_file":          open(withPassword, "valkey://:of-servers@", "", wrong),
+		"to the sentinel " + withUsers.addr + ": NOPERM: the sentinel's user lacks a permission; at the sentinel, run: ACL SETUSER nothing +sentinel|get-master-addr-by-name":   open(withUsers, "valkey://:of-servers@", "nothing", right),
+		"sentinel_password_file: open":    open(withUsers, "valkey://:of-servers@", "walpurge", "/nowhere/password"),
+		"sentinel_password_file is empty": open(withUsers, "valkey://:of-servers@", "walpurge", file("empty", "\n")),
+		"to the server " + srv.addr + ", which the sentinels name: WRONGPASS: the server refused the user name or the password; check username and password_file": open(withPassword, "valkey://:neither@", "", right),
+		"to the server " + srv.addr + ", which the sentinels name: NOAUTH":                                                                                        open(withPassword, "valkey://", "", right),
+	} {
+		err := s.Purge(t.Context(), keysOf("a"))
+		requireLane(t, err, says)
+		require.NotContains(t, err.Error(), "of-s")
+	}
+}
+
+// Sentinels and servers take TLS or do without it independently.
+func TestSentinelsAndServersDifferInTLS(t *testing.T) {
+	ours, others := newAuthority(t), newAuthority(t)
+	plain := startServer(t)
+	srv, secure := startTLS(t, ours, "--tls-auth-clients", "no")
+	open := func(url string, change func(*Config)) *Sink { return openSentinel(t, url, change) }
+
+	// Sentinels without TLS before servers with it.
+	watch := startSentinel(t, secure)
+	fill(t, srv.admin, "a")
+	require.NoError(t, open("valkeys://"+watch.addr, func(c *Config) { c.TLS.CAFile, c.SentinelTLS = ours.file, &SentinelTLS{} }).Purge(t.Context(), keysOf("a")))
+	require.False(t, held(t, srv.admin, "a"))
+	// Sentinels with TLS before servers without it.
+	tlsWatch := startTLSSentinel(t, ours, plain.addr)
+	fill(t, plain.admin, "a")
+	with := &SentinelTLS{Enabled: true, TLSConfig: TLSConfig{CAFile: ours.file}}
+	require.NoError(t, open("valkey://"+tlsWatch, func(c *Config) { c.SentinelTLS = with }).Purge(t.Context(), keysOf("a")))
+	require.False(t, held(t, plain.admin, "a"))
+	// Both with TLS, of one authority.
+	both := startTLSSentinel(t, ours, secure)
+	require.NoError(t, open("valkeys://"+both, func(c *Config) { c.TLS.CAFile = ours.file }).Check(t.Context()))
+
+	for says, s := range map[string]*Sink{
+		"to the sentinel " + watch.addr + ": no answer to the TLS handshake": open("valkeys://"+watch.addr, func(c *Config) { c.TLS.CAFile = ours.file }),
+		"sentinel_tls: false": open("valkeys://"+watch.addr, func(c *Config) { c.TLS.CAFile = ours.file }),
+		"sentinel_tls: true":  open("valkey://"+tlsWatch, nil),
+	} {
+		err := s.Purge(t.Context(), keysOf("a"))
+		requireTransient(t, err)
+		require.ErrorContains(t, err, says)
+		require.NotContains(t, err.Error(), "context")
+	}
+	requireLane(t, open("valkey://"+tlsWatch, func(c *Config) {
+		c.SentinelTLS = &SentinelTLS{Enabled: true, TLSConfig: TLSConfig{CAFile: others.file}}
+	}).Purge(t.Context(), keysOf("a")), "to the sentinel "+tlsWatch)
+	requireLane(t, open("valkey://"+tlsWatch, func(c *Config) {
+		c.SentinelTLS = &SentinelTLS{Enabled: true, TLSConfig: TLSConfig{CAFile: "/nowhere"}}
+	}).Purge(t.Context(), keysOf("a")), "sentinel_tls.ca_file")
+	requireLane(t, open("valkeys://"+watch.addr, func(c *Config) {
+		c.TLS.CAFile, c.SentinelTLS = others.file, &SentinelTLS{}
+	}).Purge(t.Context(), keysOf("a")), "to the server "+secure)
+}
+
+func TestSentinelKeysNeedSentinels(t *testing.T) {
+	for says, change := range map[string]func(*Config){
+		"sentinel_username: mode is auto":      func(c *Config) { c.SentinelUsername = "x" },
+		"sentinel_password_file: mode is auto": func(c *Config) { c.SentinelPasswordFile = "x" },
+		"sentinel_tls: mode is auto":           func(c *Config) { c.SentinelTLS = &SentinelTLS{} },
+		"sentinel_tls.key_file is missing": func(c *Config) {
+			c.SentinelMaster, c.SentinelTLS = "x", &SentinelTLS{Enabled: true, TLSConfig: TLSConfig{CertFile: "x"}}
+		},
+	} {
+		c := DefaultConfig()
+		c.URL = "valkey://a"
+		change(&c)
+		require.ErrorContains(t, c.Validate(), says)
+	}
 }

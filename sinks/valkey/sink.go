@@ -49,9 +49,8 @@ type Sink struct {
 	// clustered is set once the server is known to be a cluster.
 	clustered atomic.Bool
 
-	// password is the one of the latest connect, kept to strike it from debug
-	// lines.
-	password atomic.Pointer[string]
+	// password and sentinelPassword are those of the latest connect, kept to strike them from what a server said.
+	password, sentinelPassword atomic.Pointer[string]
 }
 
 // New returns a sink that has not connected yet: a server that is down does

@@ -3,7 +3,6 @@ package valkey
 import (
 	"crypto/tls"
 	"crypto/x509"
-	"errors"
 	"fmt"
 	"os"
 
@@ -23,33 +22,40 @@ type TLSConfig struct {
 	ServerName string `yaml:"server_name"`
 }
 
-func (c TLSConfig) validate() (errs []error) {
+// SentinelTLS is the key sentinel_tls: false, true, which is TLS with the files of `tls:`, or a block like that.
+type SentinelTLS struct {
+	Enabled bool
+	TLSConfig
+}
+
+// validate reports what is wrong with a block of that name.
+func (c TLSConfig) validate(block string) (errs []error) {
 	if c.CertFile != "" && c.KeyFile == "" {
-		errs = append(errs, errors.New("tls.key_file is missing; tls.cert_file needs its key"))
+		errs = append(errs, fmt.Errorf("%[1]s.key_file is missing; %[1]s.cert_file needs its key", block))
 	}
 	if c.KeyFile != "" && c.CertFile == "" {
-		errs = append(errs, errors.New("tls.cert_file is missing; tls.key_file needs its certificate"))
+		errs = append(errs, fmt.Errorf("%[1]s.cert_file is missing; %[1]s.key_file needs its certificate", block))
 	}
 	return errs
 }
 
-// load reads the files. A file that cannot be used is a lane error.
-func (c TLSConfig) load() (*tls.Config, error) {
+// load reads the files of a block of that name. A file that cannot be used is a lane error.
+func (c TLSConfig) load(block string) (*tls.Config, error) {
 	out := &tls.Config{MinVersion: tls.VersionTLS12, ServerName: c.ServerName}
 	if c.CAFile != "" {
 		pem, err := os.ReadFile(c.CAFile)
 		if err != nil {
-			return nil, sinks.LaneError(fmt.Errorf("valkey: tls.ca_file: %w; make it readable for this process", err))
+			return nil, sinks.LaneError(fmt.Errorf("valkey: %s.ca_file: %w; make it readable for this process", block, err))
 		}
 		out.RootCAs = x509.NewCertPool()
 		if !out.RootCAs.AppendCertsFromPEM(pem) {
-			return nil, sinks.LaneError(fmt.Errorf("valkey: tls.ca_file: %s holds no certificate in PEM", c.CAFile))
+			return nil, sinks.LaneError(fmt.Errorf("valkey: %s.ca_file: %s holds no certificate in PEM", block, c.CAFile))
 		}
 	}
 	if c.CertFile != "" {
 		cert, err := tls.LoadX509KeyPair(c.CertFile, c.KeyFile)
 		if err != nil {
-			return nil, sinks.LaneError(fmt.Errorf("valkey: tls.cert_file, tls.key_file: %w", err))
+			return nil, sinks.LaneError(fmt.Errorf("valkey: %[1]s.cert_file, %[1]s.key_file: %[2]w", block, err))
 		}
 		out.Certificates = []tls.Certificate{cert}
 	}
