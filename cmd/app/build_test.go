@@ -1,10 +1,17 @@
 package app
 
 import (
+	"encoding/pem"
+	"errors"
+	"io"
+	"log"
 	"log/slog"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"reflect"
+	"strings"
 	"testing"
 	"time"
 
@@ -13,7 +20,14 @@ import (
 	"github.com/walpurge/walpurge/cmd/config"
 	"github.com/walpurge/walpurge/rules"
 	"github.com/walpurge/walpurge/rules/strictyaml"
+	"github.com/walpurge/walpurge/sinks"
+	"github.com/walpurge/walpurge/sinks/cloudflare"
+	"github.com/walpurge/walpurge/sinks/cloudfront"
+	"github.com/walpurge/walpurge/sinks/fastly"
+	"github.com/walpurge/walpurge/sinks/httpsink"
 	"github.com/walpurge/walpurge/sinks/valkey"
+	"github.com/walpurge/walpurge/sinks/varnish"
+	"github.com/walpurge/walpurge/sinks/webhook"
 )
 
 const catalog = `rules:
@@ -116,5 +130,81 @@ func TestSpoolLiesInDataDir(t *testing.T) {
 	require.NoError(t, os.WriteFile(blocked, nil, 0o600))
 	for data, want := range map[string]string{filepath.Join(dir, "data"): filepath.Join(dir, "data", "spool"), blocked: os.TempDir()} {
 		require.Equal(t, want, spoolDir(&config.Config{DataDir: data, NATS: config.NATS{URL: "nats://127.0.0.1:1"}}))
+	}
+}
+
+// A certificate of a private authority blocks the lane until the file of the authority is named.
+func TestPrivateAuthorities(t *testing.T) {
+	t.Setenv("AWS_ACCESS_KEY_ID", "key")
+	t.Setenv("AWS_SECRET_ACCESS_KEY", "secret")
+	server := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusTeapot) }))
+	t.Cleanup(server.Close)
+	server.Config.ErrorLog = log.New(io.Discard, "", 0)
+	dir := t.TempDir()
+	ca, token, empty := filepath.Join(dir, "ca.pem"), filepath.Join(dir, "token"), filepath.Join(dir, "empty")
+	require.NoError(t, os.WriteFile(ca, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: server.Certificate().Raw}), 0o600))
+	require.NoError(t, os.WriteFile(token, []byte("hunter2"), 0o600))
+	require.NoError(t, os.WriteFile(empty, nil, 0o600))
+	for kind, sink := range map[string]func(url string, tls httpsink.TLS) config.Sink{
+		"webhook": func(url string, tls httpsink.TLS) config.Sink {
+			c := webhook.DefaultConfig()
+			c.URL, c.TLS = url, tls
+			return config.Sink{Webhook: &c}
+		},
+		"varnish": func(url string, tls httpsink.TLS) config.Sink {
+			c := varnish.DefaultConfig()
+			c.Nodes, c.TLS = []string{url}, tls
+			return config.Sink{Varnish: &c}
+		},
+		"fastly": func(url string, tls httpsink.TLS) config.Sink {
+			c := fastly.DefaultConfig()
+			c.ServiceID, c.APITokenFile, c.BaseURL, c.TLS = "service", token, url, tls
+			return config.Sink{Fastly: &c}
+		},
+		"cloudflare": func(url string, tls httpsink.TLS) config.Sink {
+			c := cloudflare.DefaultConfig()
+			c.ZoneID, c.APITokenFile, c.BaseURL, c.TLS = strings.Repeat("0", 32), token, url, tls
+			return config.Sink{Cloudflare: &c}
+		},
+		"cloudfront": func(url string, tls httpsink.TLS) config.Sink {
+			c := cloudfront.DefaultConfig()
+			c.DistributionID, c.BaseURL, c.TLS = "EXAMPLE0000", url, tls
+			return config.Sink{CloudFront: &c}
+		},
+	} {
+		t.Run(kind, func(t *testing.T) {
+			purge := func(url, caFile string) (string, sinks.Class) {
+				s := sink(url, httpsink.TLS{CAFile: caFile})
+				s.Name = kind
+				target, err := newTarget(s, slog.New(slog.DiscardHandler))
+				require.NoError(t, err)
+				defer target.close()
+				err = target.sink.Purge(t.Context(), []rules.Invalidation{{Kind: rules.URL, Value: "https://shop.example/hidden"}})
+				require.Error(t, err)
+				var be *sinks.BatchError
+				if errors.As(err, &be) {
+					err = be.Failed[0]
+				}
+				class, _ := sinks.ClassOf(err)
+				require.NotContains(t, err.Error(), "hidden")
+				require.NotContains(t, err.Error(), "hunter2")
+				return err.Error(), class
+			}
+			for caFile, says := range map[string]string{
+				"":                           "set tls.ca_file to the certificate of its authority",
+				filepath.Join(dir, "absent"): "tls.ca_file: open",
+				empty:                        "holds no certificate in PEM",
+			} {
+				text, class := purge(server.URL, caFile)
+				require.Contains(t, text, says)
+				require.Equal(t, sinks.Lane, class, text)
+			}
+			text, _ := purge(server.URL, ca)
+			require.NotContains(t, text, "tls.ca_file")
+			require.NotContains(t, text, "no answer")
+			text, class := purge(strings.Replace(server.URL, "127.0.0.1", "localhost", 1), ca)
+			require.Contains(t, text, "the host in the URL must be one of its names")
+			require.Equal(t, sinks.Lane, class)
+		})
 	}
 }

@@ -28,6 +28,8 @@ type Config struct {
 	// BaseURL replaces https://api.cloudflare.com/client/v4, for tests and
 	// proxies. Without a path, /client/v4 is added.
 	BaseURL string `yaml:"base_url"`
+	// TLS is for an address of one's own whose certificate the system does not trust.
+	TLS httpsink.TLS `yaml:"tls"`
 	// Budget is what the account may spend; 0 takes the plan's preset.
 	Budget Budget `yaml:"limits"`
 }

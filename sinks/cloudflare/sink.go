@@ -53,7 +53,7 @@ func newSink(cfg Config, timeout time.Duration, logger *slog.Logger) (*Sink, err
 	if err != nil {
 		return nil, fmt.Errorf("cloudflare: base_url: %w", err)
 	}
-	client := httpsink.NewClient(httpsink.Config{Proxy: true, Idle: atOnce})
+	client := httpsink.NewClient(httpsink.Config{Proxy: true, Idle: atOnce, TLS: cfg.TLS})
 	return &Sink{
 		cfg:     cfg,
 		base:    base,

@@ -27,6 +27,8 @@ type Config struct {
 	Hosts []string `yaml:"hosts"`
 	// BaseURL replaces CloudFront's endpoint, for tests and proxies.
 	BaseURL string `yaml:"base_url"`
+	// TLS is for an address of one's own whose certificate the system does not trust.
+	TLS httpsink.TLS `yaml:"tls"`
 }
 
 // DefaultConfig returns the values of keys that the file leaves out. It is not

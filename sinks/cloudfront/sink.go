@@ -55,7 +55,7 @@ func newSink(cfg Config, timeout time.Duration, logger *slog.Logger) (*Sink, err
 	}
 	return &Sink{
 		cfg: cfg, log: logger, timeout: timeout, now: time.Now,
-		http:       httpsink.NewClient(httpsink.Config{Proxy: true, Idle: 2, MaxBody: maxBody}),
+		http:       httpsink.NewClient(httpsink.Config{Proxy: true, Idle: 2, MaxBody: maxBody, TLS: cfg.TLS}),
 		references: httpsink.NewMemory[string](sameFor),
 	}, nil
 }

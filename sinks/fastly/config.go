@@ -22,6 +22,8 @@ type Config struct {
 	Soft bool `yaml:"soft"`
 	// BaseURL replaces https://api.fastly.com, for tests and proxies.
 	BaseURL string `yaml:"base_url"`
+	// TLS is for an address of one's own whose certificate the system does not trust.
+	TLS httpsink.TLS `yaml:"tls"`
 	// Budget is what the account may spend; 0 takes the preset.
 	Budget Budget `yaml:"limits"`
 

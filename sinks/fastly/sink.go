@@ -9,6 +9,7 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
+	"net/url"
 	"slices"
 	"strings"
 	"sync"
@@ -49,7 +50,7 @@ func newSink(cfg Config, timeout time.Duration, logger *slog.Logger) (*Sink, err
 	if err != nil {
 		return nil, fmt.Errorf("fastly: base_url: %w", err)
 	}
-	return &Sink{cfg: cfg, base: base.String(), limits: cfg.Limits(), log: logger, http: httpsink.NewClient(httpsink.Config{Proxy: true, Idle: atOnce}), timeout: timeout}, nil
+	return &Sink{cfg: cfg, base: base.String(), limits: cfg.Limits(), log: logger, http: httpsink.NewClient(httpsink.Config{Proxy: true, Idle: atOnce, TLS: cfg.TLS}), timeout: timeout}, nil
 }
 
 var errClosed = errors.New("fastly: the sink is closed")
@@ -212,7 +213,8 @@ func (s *Sink) send(ctx context.Context, method, path string, body any, soft boo
 
 // unanswered describes an error of send.
 func (s *Sink) unanswered(caller context.Context, err error) error {
-	if class, _ := sinks.ClassOf(err); class == sinks.Transient {
+	var sent *url.Error
+	if class, _ := sinks.ClassOf(err); class == sinks.Transient || errors.As(err, &sent) {
 		err = httpsink.Unanswered(caller, err, s.timeout)
 	}
 	return fmt.Errorf("fastly: %w", err)

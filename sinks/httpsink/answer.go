@@ -2,12 +2,16 @@ package httpsink
 
 import (
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
 	"net/http"
 	"net/url"
 	"time"
+
+	"github.com/walpurge/walpurge/sinks"
 )
 
 // Answer is what came back, without its body.
@@ -35,7 +39,7 @@ func Do(client *http.Client, req *http.Request) (Answer, error) {
 }
 
 // Unanswered describes why a request got no answer, without the URL, which
-// *url.Error repeats. When the context is over, that is the reason. A timeout
+// *url.Error repeats. A certificate that cannot be verified is a lane error. When the context is over, that is the reason. A timeout
 // is the request's own, within that of the context; 0 means that it has none.
 func Unanswered(ctx context.Context, err error, timeout time.Duration) error {
 	cause := ctx.Err()
@@ -51,5 +55,23 @@ func Unanswered(ctx context.Context, err error, timeout time.Duration) error {
 	if errors.As(err, &ue) {
 		err = ue.Err
 	}
-	return fmt.Errorf("no answer: %w", err)
+	return distrusted(fmt.Errorf("no answer: %w", err))
+}
+
+// distrusted makes a lane error, which says what to set, of a certificate that cannot be verified.
+func distrusted(err error) error {
+	var cert *tls.CertificateVerificationError
+	if !errors.As(err, &cert) {
+		return err
+	}
+	fix := "the server must renew it"
+	var unknown x509.UnknownAuthorityError
+	var name x509.HostnameError
+	switch {
+	case errors.As(err, &unknown):
+		fix = "set tls.ca_file to the certificate of its authority, or to a self-signed certificate itself"
+	case errors.As(err, &name):
+		fix = "the host in the URL must be one of its names"
+	}
+	return sinks.LaneError(fmt.Errorf("%w; %s", err, fix))
 }

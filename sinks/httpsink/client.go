@@ -1,13 +1,21 @@
 package httpsink
 
 import (
+	"bytes"
+	"crypto/tls"
+	"crypto/x509"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"net/url"
+	"os"
 	"strings"
+	"sync"
 	"time"
+
+	"github.com/walpurge/walpurge/sinks"
 )
 
 // MaxBody bounds what is read of an answer, in bytes; real ones have some hundred.
@@ -21,6 +29,14 @@ type Config struct {
 	Idle int
 	// MaxBody is where bodies are cut off, in bytes; 0 means MaxBody.
 	MaxBody int64
+	TLS     TLS
+}
+
+// TLS is the `tls:` block of a sink that speaks HTTPS.
+type TLS struct {
+	// CAFile holds the certificates of the issuers to trust, in PEM; empty means those of the system. It is read again
+	// for every request.
+	CAFile string `yaml:"ca_file"`
 }
 
 // NewClient returns a client that returns redirects as answers: to follow one would
@@ -41,27 +57,75 @@ func NewClient(cfg Config) *http.Client {
 		cfg.MaxBody = MaxBody
 	}
 	return &http.Client{
-		Transport:     limited{t, cfg.MaxBody},
+		Transport:     &transport{Transport: t, most: cfg.MaxBody, caFile: cfg.TLS.CAFile},
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}
 }
 
-// limited cuts answers off, whoever reads them.
-type limited struct {
+// transport cuts answers off, and trusts what a file says.
+type transport struct {
 	*http.Transport
-	most int64
+	most   int64
+	caFile string
+	// mu guards trusting, which has the content of the file as its authorities.
+	mu       sync.Mutex
+	pem      []byte
+	trusting *http.Transport
 }
 
 // RoundTrip implements http.RoundTripper.
-func (l limited) RoundTrip(r *http.Request) (*http.Response, error) {
-	resp, err := l.Transport.RoundTrip(r)
+func (t *transport) RoundTrip(r *http.Request) (*http.Response, error) {
+	over := t.Transport
+	if t.caFile != "" {
+		var err error
+		if over, err = t.trust(); err != nil {
+			if r.Body != nil {
+				_ = r.Body.Close()
+			}
+			return nil, err
+		}
+	}
+	resp, err := over.RoundTrip(r)
 	if err == nil {
 		resp.Body = struct {
 			io.Reader
 			io.Closer
-		}{io.LimitReader(resp.Body, l.most), resp.Body}
+		}{io.LimitReader(resp.Body, t.most), resp.Body}
 	}
 	return resp, err
+}
+
+// trust returns the transport for the file as it is now.
+func (t *transport) trust() (*http.Transport, error) {
+	pem, err := os.ReadFile(t.caFile)
+	if err != nil {
+		return nil, sinks.LaneError(fmt.Errorf("tls.ca_file: %w; make it readable for this process", err))
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.trusting != nil && bytes.Equal(pem, t.pem) {
+		return t.trusting, nil
+	}
+	roots := x509.NewCertPool()
+	if !roots.AppendCertsFromPEM(pem) {
+		return nil, sinks.LaneError(fmt.Errorf("tls.ca_file: %s holds no certificate in PEM", t.caFile))
+	}
+	if t.trusting != nil {
+		t.trusting.CloseIdleConnections()
+	}
+	t.pem, t.trusting = pem, t.Clone()
+	t.trusting.TLSClientConfig = &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12}
+	return t.trusting, nil
+}
+
+// CloseIdleConnections is called by that of http.Client.
+func (t *transport) CloseIdleConnections() {
+	t.Transport.CloseIdleConnections()
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.trusting != nil {
+		t.trusting.CloseIdleConnections()
+	}
 }
 
 // BaseURL checks an address that may replace an API's own, which stands where

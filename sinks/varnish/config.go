@@ -8,6 +8,7 @@ import (
 
 	"github.com/walpurge/walpurge/rules"
 	"github.com/walpurge/walpurge/sinks"
+	"github.com/walpurge/walpurge/sinks/httpsink"
 )
 
 // Config is the `varnish:` block of a sink.
@@ -16,6 +17,8 @@ type Config struct {
 	// or as dns+http://host:port for all addresses that the name has at the
 	// moment of a purge. Every one is purged.
 	Nodes []string `yaml:"nodes"`
+	// TLS is for servers whose certificate the system does not trust.
+	TLS httpsink.TLS `yaml:"tls"`
 	// Header is the request header that carries tags to the VCL.
 	Header string `yaml:"header"`
 	// Soft asks the VCL to expire objects rather than to drop them, so that they

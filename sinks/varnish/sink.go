@@ -50,7 +50,7 @@ func newSink(cfg Config, timeout time.Duration, find lookup, logger *slog.Logger
 	}
 	s := &Sink{
 		cfg: cfg, log: logger, find: find, timeout: timeout,
-		http: httpsink.NewClient(httpsink.Config{Idle: 1}),
+		http: httpsink.NewClient(httpsink.Config{Idle: 1, TLS: cfg.TLS}),
 		done: httpsink.NewMemory[map[server]bool](leaveAlone),
 	}
 	for _, text := range cfg.Nodes {

@@ -12,12 +12,15 @@ import (
 
 	"github.com/walpurge/walpurge/rules"
 	"github.com/walpurge/walpurge/sinks"
+	"github.com/walpurge/walpurge/sinks/httpsink"
 )
 
 // Config is the `webhook:` block of a sink.
 type Config struct {
 	// URL is where requests go.
 	URL string `yaml:"url"`
+	// TLS is for servers whose certificate the system does not trust.
+	TLS httpsink.TLS `yaml:"tls"`
 	// Method is POST, PUT, PATCH or DELETE.
 	Method string `yaml:"method"`
 	// Headers are sent with every request.

@@ -42,7 +42,7 @@ func New(cfg Config, logger *slog.Logger) (*Sink, error) {
 	}
 	s := &Sink{
 		cfg: cfg, log: logger, now: time.Now,
-		http: httpsink.NewClient(httpsink.Config{Proxy: true, Idle: 2}),
+		http: httpsink.NewClient(httpsink.Config{Proxy: true, Idle: 2, TLS: cfg.TLS}),
 		keys: httpsink.NewMemory[string](sameFor),
 	}
 	if cfg.JSON != "" {
