@@ -207,7 +207,7 @@ func (g *gatherer) Abort(context.Context, *cdc.Txn) error  { return nil }
 func (g *gatherer) Commit(context.Context, *cdc.Txn) error { return nil }
 func (g *gatherer) Reads(*cdc.Txn, *cdc.Relation) []bool   { return nil }
 
-func (g *gatherer) Hears(*cdc.Txn, string) bool { return true }
+func (g *gatherer) Hears(*cdc.Txn, string) int { return 1 << 30 }
 
 func (g *gatherer) TableGap(context.Context, *cdc.Txn, cdc.TableGap) error {
 	return errors.New("the tables were published from the start")

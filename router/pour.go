@@ -93,7 +93,7 @@ func (r *Router) pourMessages(ctx context.Context, st *streamed) error {
 			unread(prefix)
 		}
 	}
-	if st.heard.others {
+	if st.heard.others && st.recording != r.recording {
 		for _, prefix := range r.set.Messages() {
 			if _, known := st.heard.prefixes[prefix]; !known {
 				unread(prefix)

@@ -271,12 +271,16 @@ func (r *Router) Reads(tx *cdc.Txn, rel *cdc.Relation) []bool {
 	return plan.rules.Reads()
 }
 
-// Hears reports whether a rule carries out messages with the prefix.
-func (r *Router) Hears(tx *cdc.Txn, prefix string) bool {
+// Hears returns how much is read of messages with the prefix, in bytes: one byte more than rules take, so
+// that a message which is too long is known as such.
+func (r *Router) Hears(tx *cdc.Txn, prefix string) int {
 	if !tx.Streamed {
 		r.enter()
 	}
-	return r.set.Watches(prefix)
+	if !r.set.Watches(prefix) {
+		return 0
+	}
+	return rules.MaxMessage + 1
 }
 
 // Change evaluates one row event.

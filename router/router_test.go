@@ -324,7 +324,7 @@ rules:
 	require.Equal(t, []bool{false, true, true, false}, r.Reads(tx, rel))
 	require.Empty(t, r.Reads(tx, other))
 	require.NotNil(t, r.Reads(tx, other), "nil would be all columns")
-	require.False(t, r.Hears(tx, "cache.purge"))
+	require.Zero(t, r.Hears(tx, "cache.purge"))
 
 	done := r.Replace(parse(t, `
 rules:
@@ -336,9 +336,9 @@ rules:
 	require.NoError(t, r.Rest(t.Context(), cdc.Rest{}))
 	tx = begin(8, 290)
 	require.Equal(t, []bool{true, true, false, false}, r.Reads(tx, rel))
-	require.True(t, r.Hears(tx, "cache.purge"))
+	require.NotZero(t, r.Hears(tx, "cache.purge"))
 	<-done
 	streamed := &cdc.Txn{XID: 9, Sub: 9, Streamed: true}
 	require.Equal(t, []bool{true, true, false, false}, r.Reads(streamed, rel))
-	require.True(t, r.Hears(streamed, "cache.purge"))
+	require.NotZero(t, r.Hears(streamed, "cache.purge"))
 }

@@ -12,7 +12,7 @@ import (
 // Limits of what is remembered of one streamed transaction beside its records.
 const (
 	maxAborted  = 100_000 // subtransactions
-	maxPrefixes = 1000    // of messages
+	maxPrefixes = 1000    // of messages that no rule watches
 )
 
 // streamed is what a transaction that has not ended comes to, should it commit. Where
@@ -38,13 +38,17 @@ type heard struct {
 	others bool
 }
 
-func (h *heard) note(prefix string, spooled bool) {
+// note notes a message. One that a rule watches now is always remembered; others may be watched once
+// the rules are reloaded, but no rule watches a prefix as long as some.
+func (h *heard) note(prefix string, watched, spooled bool) {
 	before, known := h.prefixes[prefix]
-	if !known && len(h.prefixes) >= maxPrefixes {
+	switch {
+	case len(prefix) > rules.MaxMessagePrefix:
+	case !known && !watched && len(h.prefixes) >= maxPrefixes:
 		h.others = true
-		return
+	default:
+		h.prefixes[prefix] = spooled && (before || !known)
 	}
-	h.prefixes[prefix] = spooled && (before || !known)
 }
 
 // errReloaded, errManyRollbacks: see streamed.lost.
@@ -122,12 +126,13 @@ func (o *recorder) Record(record []byte) {
 // keep spools a message of a transaction that has not ended.
 func (r *Router) keep(tx *cdc.Txn, prefix string, content []byte) {
 	st := r.stream(tx.XID)
-	spooled := r.set.Watches(prefix)
-	if spooled {
+	watched := r.set.Watches(prefix)
+	spooled := watched
+	if watched {
 		record := append(append([]byte(prefix), 0), content...)
 		spooled = st.messages.Append(tx.Sub-tx.XID, record) == nil
 	}
-	st.heard.note(prefix, spooled)
+	st.heard.note(prefix, watched, spooled)
 }
 
 // Abort forgets what a streamed transaction, or its subtransaction, would have come to.

@@ -158,6 +158,25 @@ func TestManyPrefixes(t *testing.T) {
 	require.Equal(t, []string{"cache all", "edge flush"}, f.came())
 }
 
+// TestPrefixesCostNoMemory: prefixes that no rule can watch are not remembered, and without a reload many
+// prefixes purge nothing.
+func TestPrefixesCostNoMemory(t *testing.T) {
+	r, f := started(t, streamedRules)
+	for n := range 2 * maxPrefixes {
+		require.NoError(t, r.Message(t.Context(), part(5, 5), fmt.Sprint(n, strings.Repeat("p", rules.MaxMessagePrefix)), nil))
+	}
+	require.Empty(t, r.streams[5].heard.prefixes)
+	require.False(t, r.streams[5].heard.others)
+	for n := range 2 * maxPrefixes {
+		require.NoError(t, r.Message(t.Context(), part(5, 5), fmt.Sprint(n), nil))
+	}
+	require.NoError(t, r.Message(t.Context(), part(5, 5), "cache.purge", []byte(`{"keys": ["hand"]}`)))
+	require.Len(t, r.streams[5].heard.prefixes, maxPrefixes+1)
+	require.NoError(t, r.Commit(t.Context(), ended(5, 300)))
+	require.NoError(t, r.Rest(t.Context(), cdc.Rest{}))
+	require.Equal(t, []string{"cache hand"}, f.came())
+}
+
 // TestANewSessionBeginsWithoutStreams: they come again from their beginning.
 func TestANewSessionBeginsWithoutStreams(t *testing.T) {
 	r, f := started(t, streamedRules)

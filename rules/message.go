@@ -11,6 +11,9 @@ import (
 // ownMessages begin the prefixes of messages that are walpurge's own.
 const ownMessages = "walpurge."
 
+// MaxMessagePrefix bounds the prefix of the messages that a rule carries out, in bytes.
+const MaxMessagePrefix = 256
+
 // message reads a rule of messages, which has no table and no templates.
 func (l *ruleLoader) message(f *rawFields, rule strictyaml.Pos, defaults []int) {
 	before := len(l.errs)
@@ -18,6 +21,8 @@ func (l *ruleLoader) message(f *rawFields, rule strictyaml.Pos, defaults []int) 
 	switch {
 	case f.Message.Value == "":
 		l.fail(f.Message.Pos(), "`message` is empty; write the prefix that is given to pg_logical_emit_message, like cache.purge")
+	case len(f.Message.Value) > MaxMessagePrefix:
+		l.fail(f.Message.Pos(), "`message` is longer than %d bytes; choose a shorter prefix", MaxMessagePrefix)
 	case strings.HasPrefix(f.Message.Value, ownMessages):
 		l.fail(f.Message.Pos(), "`message`: prefixes that begin with %s are walpurge's own; choose another, like cache.purge", ownMessages)
 	}

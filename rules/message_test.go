@@ -48,7 +48,7 @@ func TestMessage(t *testing.T) {
 		{"null", `null`, nil, "it is not an object"},
 		{"nothing at all", ``, nil, "it is not JSON"},
 		{"not UTF-8", "{\"keys\": [\"\xe9\"]}", nil, "it is not UTF-8"},
-		{"too large", `{"keys": ["a"]` + strings.Repeat(" ", MaxMessage) + `}`, nil, "at most 1048576 are read"},
+		{"too large", `{"keys": ["a"]` + strings.Repeat(" ", MaxMessage) + `}`, nil, "it is longer than 1048576 bytes"},
 		{"nested", strings.Repeat(`[`, 20_000) + strings.Repeat(`]`, 20_000), nil, "cannot be used"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -139,8 +139,9 @@ func TestMessageIsBounded(t *testing.T) {
 
 func TestMessageRuleIsRefused(t *testing.T) {
 	for more, want := range map[string]string{
-		`message: ""`:                                                  "`message` is empty",
-		`message: walpurge.heartbeat`:                                  "`message`: prefixes that begin with walpurge. are walpurge's own",
+		`message: ""`:                 "`message` is empty",
+		`message: walpurge.heartbeat`: "`message`: prefixes that begin with walpurge. are walpurge's own",
+		`message: ` + strings.Repeat("a", MaxMessagePrefix+1):          "`message` is longer than 256 bytes",
 		`message: a, table: public.t`:                                  "`table` has no place beside `message`",
 		`message: a, ops: [insert]`:                                    "`ops` has no place beside `message`",
 		`message: a, when: "true"`:                                     "`when` has no place beside `message`",

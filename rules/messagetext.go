@@ -79,7 +79,7 @@ func (u *unfit) Error() string {
 func readMessage(content []byte) (m message) {
 	switch {
 	case len(content) > MaxMessage:
-		m.wrong.add(Everything, 1, fmt.Sprintf("it is %d bytes long, at most %d are read", len(content), MaxMessage))
+		m.wrong.add(Everything, 1, fmt.Sprintf("it is longer than %d bytes", MaxMessage))
 		return m
 	case !utf8.Valid(content):
 		m.wrong.add(Everything, 1, "it is not UTF-8")

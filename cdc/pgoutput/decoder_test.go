@@ -198,7 +198,12 @@ func thinned(t *testing.T, want *Decoder, data []byte, failed error) {
 		r := bufio.NewReaderSize(iotest.HalfReader(bytes.NewReader(data)), ThinBuffer)
 		thin, err := d.Thin(r, len(data), Interest{
 			Columns: func(*cdc.Relation) []bool { return reads },
-			Content: func(prefix string) bool { return prefix == "p" },
+			Content: func(prefix string) int {
+				if prefix == "p" {
+					return 1 << 30
+				}
+				return 0
+			},
 		})
 		require.NoError(t, err)
 		require.Zero(t, r.Buffered(), "the message is read in full")

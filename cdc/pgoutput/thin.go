@@ -14,16 +14,16 @@ type Interest struct {
 	// Columns returns which columns of a table are read, in the order of Relation.Columns; nil
 	// means all of them.
 	Columns func(rel *cdc.Relation) []bool
-	// Content reports whether the content of logical messages with the prefix is read.
-	Content func(prefix string) bool
+	// Content returns how many bytes of the content of logical messages with the prefix are read.
+	Content func(prefix string) int
 }
 
 // ThinBuffer is the least size of the buffer of a reader that is given to Thin.
 const ThinBuffer = 64 << 10
 
 // Thin reads a message of n bytes from r and returns the bytes to give to Decode. Values of columns
-// that are not read are left out, and become cdc.Unchanged; so is the content of a logical message
-// that is not read, and what of a prefix exceeds ThinBuffer. So the memory needed depends on what
+// that are not read are left out, and become cdc.Unchanged; so is what of the content of a logical
+// message is not read, and what of a prefix exceeds ThinBuffer. So the memory needed depends on what
 // is read only. Parts that do not follow the protocol are returned as they are, so that Decode
 // reports them. The error is that of the reader.
 func (d *Decoder) Thin(r *bufio.Reader, n int, in Interest) ([]byte, error) {
@@ -148,9 +148,8 @@ func (t *thinner) image(columns int, reads []bool) bool {
 	return true
 }
 
-// logical takes over flags, LSN and prefix of a logical message, and leaves out its content where
-// it is not read.
-func (t *thinner) logical(read func(prefix string) bool) {
+// logical takes over flags, LSN and prefix of a logical message, and as much of its content as is read.
+func (t *thinner) logical(read func(prefix string) int) {
 	flags, ok := t.number(1)
 	if !ok || t.left < 8 {
 		return
@@ -161,11 +160,17 @@ func (t *thinner) logical(read func(prefix string) bool) {
 		return
 	}
 	size, ok := t.peek(4)
-	if !ok || int(size) != t.left-4 || flags&1 != 0 && read(prefix) {
+	if !ok || int(size) != t.left-4 {
 		return
 	}
-	t.out = append(t.out, 0, 0, 0, 0)
-	t.skip(4 + int(size))
+	keep := 0
+	if flags&1 != 0 {
+		keep = min(read(prefix), int(size))
+	}
+	t.out = binary.BigEndian.AppendUint32(t.out, uint32(keep))
+	t.skip(4)
+	t.copy(keep)
+	t.skip(t.left)
 }
 
 // prefix takes over a string and its closing zero, and cuts it after ThinBuffer bytes.

@@ -81,6 +81,7 @@ func TestThinHoldsOnlyWhatIsRead(t *testing.T) {
 	}{
 		"content that is read":                 {1, "p", 1 << 20, 1 << 20},
 		"content that is not read":             {1, "q", size, 0},
+		"the beginning of content":             {1, "cut", size, 7},
 		"content outside of transactions":      {0, "p", size, 0},
 		"a prefix that is larger than any one": {1, strings.Repeat("p", 3*ThinBuffer+5), 3, 0},
 	} {
@@ -88,7 +89,7 @@ func TestThinHoldsOnlyWhatIsRead(t *testing.T) {
 			head := binary.BigEndian.AppendUint32(msg('M', c.transactional, uint64(1), c.prefix), uint32(c.content))
 			in := io.MultiReader(bytes.NewReader(head), io.LimitReader(zeros{}, int64(c.content)))
 			d := NewDecoder()
-			thin, err := d.Thin(bufio.NewReaderSize(in, ThinBuffer), len(head)+c.content, Interest{Content: func(p string) bool { return p == "p" }})
+			thin, err := d.Thin(bufio.NewReaderSize(in, ThinBuffer), len(head)+c.content, Interest{Content: func(p string) int { return map[string]int{"p": 1 << 30, "cut": 7}[p] }})
 			require.NoError(t, err)
 			_, err = d.Decode(thin)
 			require.NoError(t, err)

@@ -22,6 +22,7 @@ var (
 
 	namedSynchronous = condition.Text{Level: slog.LevelWarn, On: "synchronous_standby_names can name this connection, which is no standby: reporting no flush position, so that no commit depends on it", Off: "synchronous_standby_names cannot name this connection any more"}
 
+	ignoredOwn      = condition.Text{Level: slog.LevelWarn, On: "a transaction has more or larger messages with walpurge's own prefixes than walpurge writes, ignoring them: a role of this database writes them"}
 	undecoded       = condition.Text{Level: slog.LevelWarn, On: "the server cannot decode a transaction that has not ended; what is in the log by now is read once it has ended"}
 	unconvertible   = condition.Text{Level: slog.LevelWarn, On: "the server cannot convert a value to UTF-8; in what is in the log by now, values with characters beyond ASCII are unknown to rules"}
 	noHistory       = condition.Text{Level: slog.LevelWarn, On: "the server cannot tell where its timeline began"}

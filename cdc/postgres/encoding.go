@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"unicode"
 
+	"github.com/jackc/pgx/v5"
+
 	"github.com/walpurge/walpurge/cdc"
 	"github.com/walpurge/walpurge/cdc/pgoutput"
 	"github.com/walpurge/walpurge/cdc/watermark"
@@ -120,17 +122,15 @@ func ascii(b []byte) bool {
 	return true
 }
 
-// toUTF8 has the server convert from the encoding of the database, on a connection of its own:
-// there is hardly ever anything to convert. It blocks while it asks.
-func (r *Reader) toUTF8(ctx context.Context, content []byte) ([]byte, error) {
-	conn, err := r.cfg.Connect(ctx)
-	if err != nil {
-		return nil, err
-	}
-	defer conn.Close(context.WithoutCancel(ctx))
-	var out string
-	if err := conn.QueryRow(ctx, "SELECT convert_from($1::bytea, getdatabaseencoding())", content).Scan(&out); err != nil {
-		return nil, fmt.Errorf("convert a message to UTF-8: %w", err)
-	}
-	return []byte(out), nil
+// toUTF8 has the server convert from the encoding of the database. It blocks while it asks.
+func (r *Reader) toUTF8(ctx context.Context, content []byte) (converted []byte, err error) {
+	err = r.questions.ask(ctx, func(conn *pgx.Conn) error {
+		var out string
+		if err := conn.QueryRow(ctx, "SELECT convert_from($1::bytea, getdatabaseencoding())", content).Scan(&out); err != nil {
+			return fmt.Errorf("convert a message to UTF-8: %w", err)
+		}
+		converted = []byte(out)
+		return nil
+	})
+	return converted, err
 }

@@ -15,10 +15,10 @@ type Handler interface {
 	Start(ctx context.Context, s cdc.Session) error
 	// Reads returns which columns of a table the next Change will look at, in the order of
 	// Relation.Columns; nil means all of them. Large values of others are not kept, and are
-	// Unchanged in the change. Hears reports the same of the content of messages with a prefix,
-	// which is empty otherwise. Only what arrives in a large message is asked for.
+	// Unchanged in the change. Hears returns how much of the content of messages with
+	// a prefix is read, in bytes; more is left out. Only what arrives in a large message is asked for.
 	Reads(tx *cdc.Txn, rel *cdc.Relation) []bool
-	Hears(tx *cdc.Txn, prefix string) bool
+	Hears(tx *cdc.Txn, prefix string) int
 	// Change hands over a row event or a TRUNCATE of one table. Transaction and
 	// change are valid during the call only. Changes of streamed transactions come in
 	// blocks, between whole transactions.

@@ -1,9 +1,12 @@
 package postgres
 
 import (
+	"bytes"
 	"context"
+	"crypto/rand"
 	"errors"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -19,6 +22,9 @@ import (
 // they arrive between a Begin and a Commit like a change does, and move every
 // watermark through the whole pipeline even when the tables are quiet.
 const heartbeatPrefix = "walpurge.heartbeat"
+
+// maxMicros is the number of digits of the largest time in a heartbeat.
+const maxMicros = 19
 
 // lookPause is the time between two looks at the server's log position.
 const lookPause = time.Second
@@ -38,6 +44,8 @@ type heartbeat struct {
 	compare func(ctx context.Context, conn *pgx.Conn) error
 	// poke holds one request for a message before its time, asked one for a comparison.
 	poke, asked chan struct{}
+	// nonce is in the heartbeats that this process writes.
+	nonce string
 
 	mu       sync.Mutex
 	lastSeen time.Time
@@ -53,7 +61,7 @@ const comparePause = 4
 const pokePause = 200 * time.Millisecond
 
 func newHeartbeat(cfg Config, board *watermark.Board, conditions *condition.Log, names *syncNames, compare func(context.Context, *pgx.Conn) error) *heartbeat {
-	return &heartbeat{cfg: cfg, board: board, conditions: conditions, names: names, compare: compare, poke: make(chan struct{}, 1), asked: make(chan struct{}, 1)}
+	return &heartbeat{cfg: cfg, board: board, conditions: conditions, names: names, compare: compare, nonce: rand.Text(), poke: make(chan struct{}, 1), asked: make(chan struct{}, 1)}
 }
 
 // soon asks for a message now. It does not block; requests that come together
@@ -74,9 +82,21 @@ func (h *heartbeat) compareSoon() {
 	}
 }
 
+// beatContent is the content of a heartbeat: when it was written, in Unix microseconds, and the nonce.
+func (h *heartbeat) beatContent(at time.Time) string {
+	return strconv.FormatInt(at.UnixMicro(), 10) + " " + h.nonce
+}
+
+// wrote reports whether a heartbeat is one that this process has written.
+func (h *heartbeat) wrote(content []byte) bool {
+	micros, nonce, _ := bytes.Cut(content, []byte(" "))
+	return len(micros) <= maxMicros && string(nonce) == h.nonce
+}
+
 // returned notes that a heartbeat came back through the stream.
 func (h *heartbeat) returned(content []byte) {
-	micros, err := strconv.ParseInt(string(content), 10, 64)
+	text, _, _ := strings.Cut(string(content), " ")
+	micros, err := strconv.ParseInt(text, 10, 64)
 	if err != nil {
 		return
 	}
@@ -178,7 +198,7 @@ func (h *heartbeat) beat(ctx context.Context, conn *pgx.Conn) error {
 	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()
 	_, err := conn.Exec(ctx, "SELECT pg_logical_emit_message(true, $1::text, $2::text)",
-		heartbeatPrefix, strconv.FormatInt(time.Now().UnixMicro(), 10))
+		heartbeatPrefix, h.beatContent(time.Now()))
 	if err != nil {
 		return err
 	}

@@ -62,6 +62,8 @@ func (s *session) handOverLarge(ctx context.Context, l *large) error {
 		return err
 	}
 	defer s.decoder.Release()
+	s.large = true
+	defer func() { s.large = false }()
 	return s.wal(ctx, data)
 }
 
@@ -83,8 +85,11 @@ func (s *session) thin(l *large) ([]byte, error) {
 	}
 	return s.decoder.Thin(r, n-header, pgoutput.Interest{
 		Columns: s.reads,
-		Content: func(prefix string) bool {
-			return prefix == heartbeatPrefix || prefix == tablesPrefix || s.handler.Hears(&s.tx, prefix)
+		Content: func(prefix string) int {
+			if isOwn(prefix) {
+				return 0
+			}
+			return s.handler.Hears(&s.tx, prefix)
 		},
 	})
 }

@@ -81,7 +81,7 @@ func TestLargeValuesThatNoRuleReads(t *testing.T) {
 // deaf is a handler that reads no message.
 type deaf struct{ calls }
 
-func (*deaf) Hears(*cdc.Txn, string) bool { return false }
+func (*deaf) Hears(*cdc.Txn, string) int { return 0 }
 
 // TestLargeMessagesThatNoRuleReads: nor does the content of a message that no rule carries out.
 func TestLargeMessagesThatNoRuleReads(t *testing.T) {

@@ -68,7 +68,10 @@ type Reader struct {
 	// what the session knows of encodings.
 	unconverted whole
 	text        text
-	state       atomic.Pointer[State]
+	// questions belongs to the session.
+	questions questions
+	ignored   ignoredMessages
+	state     atomic.Pointer[State]
 	// widening is held by whoever changes the publication.
 	widening sync.Mutex
 	watching watching
@@ -102,6 +105,7 @@ func NewReader(cfg Config, opts Options) *Reader {
 	r := &Reader{cfg: cfg, opts: opts, leaps: newLeaps(), staysUnpublished: staysUnpublished, conditions: condition.NewLog(opts.Logger)}
 	r.syncNames, r.confirm = newSyncNames(r.conditions), usualConfirmation
 	r.watching.passing, r.watching.renamed = make(map[uint32]uint32), make(map[uint32]bool)
+	r.questions.connect, r.ignored.conditions = cfg.Connect, r.conditions
 	r.beat = newHeartbeat(cfg, opts.Board, r.conditions, r.syncNames, r.look)
 	r.enter(Connecting, nil)
 	return r
@@ -302,10 +306,11 @@ func (r *Reader) session(ctx context.Context, h Handler, streamed *bool) error {
 // confirmed. Run makes sessions of the real thing, tests of a simulated server.
 func (r *Reader) Follow(ctx context.Context, conn net.Conn, in io.Reader, start cdc.Session, newestXID uint64, h Handler) error {
 	defer conn.Close()
+	defer r.questions.close(ctx)
 	r.opts.Board.Advance(watermark.Mark{Stage: watermark.Received}, start.Start)
 	s := &session{
 		start: start, conn: conn, board: r.opts.Board, handler: h, beat: r.beat,
-		urgent: make(chan struct{}, 1), decoder: pgoutput.NewDecoder(), xids: widener{newest: newestXID}, gap: r.tableGap, described: r.described, text: &r.text, types: newSessionTypes(r.cfg.Connect),
+		urgent: make(chan struct{}, 1), decoder: pgoutput.NewDecoder(), xids: widener{newest: newestXID}, gap: r.tableGap, publication: r.cfg.Publication, nonce: r.watching.ownNonce, ignored: &r.ignored, questions: &r.questions, described: r.described, text: &r.text, types: newSessionTypes(r.cfg.Connect),
 		aliases: aliases{now: r.kin.Load},
 		streams: make(map[uint64]*streamed), renamed: make(map[uint32]cdc.Table), former: make(map[*cdc.Relation]*cdc.Relation),
 	}

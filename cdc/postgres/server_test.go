@@ -130,7 +130,7 @@ func (h *sinkhole) Reads(_ *cdc.Txn, rel *cdc.Relation) []bool {
 	return h.reads(rel)
 }
 
-func (h *sinkhole) Hears(*cdc.Txn, string) bool { return true }
+func (h *sinkhole) Hears(*cdc.Txn, string) int { return 1 << 30 }
 
 func (h *sinkhole) Change(_ context.Context, _ *cdc.Txn, c *cdc.Change) error {
 	if h.hold != nil {

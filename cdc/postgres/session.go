@@ -36,8 +36,16 @@ type session struct {
 	renamed map[uint32]cdc.Table
 	// former are those tables under the name that rules watch.
 	former map[*cdc.Relation]*cdc.Relation
-	// gap reads an announcement of tables.
-	gap func(ctx context.Context, tx *cdc.Txn, content []byte) (cdc.TableGap, error)
+	// gap says which tables an announcement concerns.
+	gap func(ctx context.Context, tx *cdc.Txn, a announcement) (cdc.TableGap, error)
+	// publication is the one that is read, nonce returns that of the reader's announcements, empty
+	// if it has written none.
+	publication string
+	nonce       func() string
+	ignored     *ignoredMessages
+	questions   *questions
+	// own are walpurge's own messages of the whole transaction that is open.
+	own ownMessages
 
 	// turn confirms the slot where the status updates must not, as often as confirm says.
 	turn    *turn
@@ -49,9 +57,11 @@ type session struct {
 	types   *sessionTypes
 	aliases aliases
 	decoder *pgoutput.Decoder
-	xids    widener
-	tx      cdc.Txn
-	open    bool
+	// large is set while the message at hand is one that was not received as a whole.
+	large bool
+	xids  widener
+	tx    cdc.Txn
+	open  bool
 	// moves are those of the whole transaction that is open.
 	moves moves
 	// streams are the streamed transactions that have not ended.
@@ -119,6 +129,7 @@ func (s *session) handOver(ctx context.Context, b []byte) error {
 
 // pause notes how far the line has been handed over, and rests.
 func (s *session) pause(ctx context.Context) error {
+	s.questions.close(ctx)
 	if s.text.over(s.board) {
 		return errConvertible
 	}
@@ -234,6 +245,7 @@ func (s *session) wal(ctx context.Context, data []byte) error {
 		s.rest.Idle = 0
 		s.tx = cdc.Txn{XID: s.xids.widen(b.XID), Commit: b.Commit, Time: b.Time}
 		s.moves.reset()
+		s.own = ownMessages{}
 	case pgoutput.CommitType:
 		return s.commit(ctx)
 	case pgoutput.TypeType:
@@ -250,20 +262,19 @@ func (s *session) wal(ctx context.Context, data []byte) error {
 			}
 		}
 	case pgoutput.LogicalType:
-		// The others come at once, whatever becomes of their transaction.
 		m := &s.decoder.Logical
-		if !m.Transactional {
-			return nil
-		}
-		if m.Content, err = s.text.content(ctx, m.Content); err != nil {
-			return err
-		}
 		switch {
-		case m.Prefix == heartbeatPrefix || m.Prefix == tablesPrefix:
-			return s.own(ctx, m.Prefix, m.Content)
-		default:
-			return s.handler.Message(ctx, &s.tx, m.Prefix, m.Content)
+		case isOwn(m.Prefix):
+			s.ownMessage(m, s.large)
+			return nil
+		case !m.Transactional:
+			return nil // it comes at once, whatever becomes of its transaction
+		case len(m.Content) > 0 && s.handler.Hears(&s.tx, m.Prefix) > 0:
+			if m.Content, err = s.text.content(ctx, m.Content); err != nil {
+				return err
+			}
 		}
+		return s.handler.Message(ctx, &s.tx, m.Prefix, m.Content)
 	}
 	return nil
 }
@@ -352,27 +363,13 @@ func (s *session) watchedAs(rel *cdc.Relation) *cdc.Relation {
 func (s *session) commit(ctx context.Context) error {
 	s.tx.End = s.decoder.Commit.End
 	s.open = false
+	if err := s.ownCommitted(ctx, &s.own); err != nil {
+		return err
+	}
+	s.own = ownMessages{}
 	s.end, s.last = s.tx.End, s.tx.End
 	if s.first.IsZero() || s.tx.Time.Before(s.first) {
 		s.first = s.tx.Time
 	}
 	return s.handler.Commit(ctx, &s.tx)
-}
-
-// own carries out a message of the reader's own. In a transaction that may yet be rolled
-// back it waits for the end.
-func (s *session) own(ctx context.Context, prefix string, content []byte) error {
-	if s.tx.Streamed && s.open {
-		s.streams[s.tx.XID].keep(s.tx.Sub, prefix, content)
-		return nil
-	}
-	if prefix == heartbeatPrefix {
-		s.beat.returned(content)
-		return nil
-	}
-	gap, err := s.gap(ctx, &s.tx, content)
-	if err != nil || len(gap.Tables) == 0 {
-		return err
-	}
-	return s.handler.TableGap(ctx, &s.tx, gap)
 }

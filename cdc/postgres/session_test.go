@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"math"
 	"net"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -29,7 +30,7 @@ type calls struct {
 
 func (c *calls) Start(context.Context, cdc.Session) error { return nil }
 func (c *calls) Reads(*cdc.Txn, *cdc.Relation) []bool     { return nil }
-func (c *calls) Hears(*cdc.Txn, string) bool              { return true }
+func (c *calls) Hears(*cdc.Txn, string) int               { return 1 << 30 }
 func (c *calls) Change(context.Context, *cdc.Txn, *cdc.Change) error {
 	c.said = append(c.said, "change")
 	return nil
@@ -60,7 +61,9 @@ func newSession(h Handler) *session {
 	return &session{
 		text:  &text{},
 		start: cdc.Session{Start: cdc.Position{SystemID: "1", Timeline: 1, LSN: 100}}, board: board, handler: h,
-		beat: &heartbeat{board: board, conditions: condition.NewLog(slog.New(slog.DiscardHandler))}, urgent: make(chan struct{}, 1), decoder: pgoutput.NewDecoder(),
+		publication: "p", nonce: func() string { return "secret" }, questions: &questions{},
+		ignored: &ignoredMessages{conditions: condition.NewLog(slog.New(slog.DiscardHandler))},
+		beat:    &heartbeat{nonce: "secret", board: board, conditions: condition.NewLog(slog.New(slog.DiscardHandler))}, urgent: make(chan struct{}, 1), decoder: pgoutput.NewDecoder(),
 		streams: make(map[uint64]*streamed), described: func(context.Context, *cdc.Relation, *cdc.Relation) (cdc.Table, bool, error) {
 			return cdc.Table{}, false, nil
 		}, turn: &turn{rep: &reporter{board: board, names: newSyncNames(nil)}},
@@ -124,7 +127,7 @@ func TestGulp(t *testing.T) {
 		{"keepalive before the commit's end", join(begin(190, 7), commit(190), keepalive(195, 0)), []string{"commit"}, 0, 200, false},
 		{"keepalive inside", join(begin(190, 7), keepalive(300, 1)), nil, 0, 0, true},
 		{"keepalive, then a transaction that does not end", join(keepalive(180, 0), begin(190, 7)), nil, 0, 0, false},
-		{"messages outside of transactions", join(message(0, heartbeatPrefix, "5"), message(0, "cache.purge", "{}")), nil, 0, 0, false},
+		{"messages outside of transactions", join(message(0, heartbeatPrefix, "5 secret"), message(0, "cache.purge", "{}")), nil, 0, 0, false},
 		{"a message outside of a transaction, though one is open", join(begin(190, 7), message(0, "cache.purge", "{}")), nil, 0, 0, false},
 		{"messages in their place", join(begin(190, 7), message(1, "cache.purge", "{}"), message(1, "", ""), commit(190)), []string{"message cache.purge {} in 7", "message   in 7", "commit"}, 0, 200, false},
 	} {
@@ -142,10 +145,12 @@ func TestGulp(t *testing.T) {
 
 func TestHeartbeatReturns(t *testing.T) {
 	s := newSession(&calls{})
-	require.NoError(t, s.gulp(t.Context(), join(begin(190, 7), message(1, heartbeatPrefix, "1700000000000000"), commit(190))))
+	require.NoError(t, s.gulp(t.Context(), join(begin(190, 7), message(1, heartbeatPrefix, "1700000000000000 secret"), commit(190))))
 	require.Equal(t, int64(1700000000000000), s.beat.lastSeen.UnixMicro())
-	require.NoError(t, s.gulp(t.Context(), join(begin(290, 8), message(1, heartbeatPrefix, "not a number"), message(1, "other", "9"), commit(290))))
-	require.Equal(t, int64(1700000000000000), s.beat.lastSeen.UnixMicro())
+	for _, forged := range []string{"not a number secret", "", " ", " secret", "1800000000000000", "1800000000000000 guess", "1800000000000000  secret", strings.Repeat("9", 100) + " secret", "\xff\x00 secret"} {
+		require.NoError(t, s.gulp(t.Context(), join(begin(290, 8), message(1, heartbeatPrefix, forged), message(1, "other", "9"), commit(290))))
+		require.Equal(t, int64(1700000000000000), s.beat.lastSeen.UnixMicro(), forged)
+	}
 }
 
 // TestAnnouncementsAreNoMessages: what the reader writes into the log itself is not
@@ -153,19 +158,17 @@ func TestHeartbeatReturns(t *testing.T) {
 func TestAnnouncementsAreNoMessages(t *testing.T) {
 	h := &calls{}
 	s := newSession(h)
-	var read []string
-	s.gap = func(_ context.Context, _ *cdc.Txn, content []byte) (cdc.TableGap, error) {
-		read = append(read, string(content))
-		if string(content) == "other" {
-			return cdc.TableGap{}, nil
-		}
-		return cdc.TableGap{Tables: []cdc.Table{{Schema: "public", Name: string(content)}}}, nil
+	var read []announcement
+	s.gap = func(_ context.Context, _ *cdc.Txn, a announcement) (cdc.TableGap, error) {
+		read = append(read, a)
+		return cdc.TableGap{Tables: a.Tables}, nil
 	}
+	ours := announcement{Publication: "p", Tables: []cdc.Table{{Schema: "public", Name: "t"}}, Nonce: "secret"}
 	require.NoError(t, s.gulp(t.Context(), join(
-		message(0, tablesPrefix, "rolled_back"),
-		begin(190, 7), message(1, tablesPrefix, "t"), message(1, "cache.purge", "{}"), message(1, heartbeatPrefix, "5"), message(1, tablesPrefix, "other"), commit(190))))
-	require.Equal(t, []string{"t", "other"}, read)
-	require.Equal(t, []string{"gap of [public.t] in 7", "message cache.purge {} in 7", "commit"}, h.said)
+		message(0, tablesPrefix, encode(ours)),
+		begin(190, 7), message(1, tablesPrefix, encode(ours)), message(1, "cache.purge", "{}"), message(1, heartbeatPrefix, "5 secret"), message(1, tablesPrefix, "other"), commit(190))))
+	require.Equal(t, []announcement{ours}, read)
+	require.Equal(t, []string{"message cache.purge {} in 7", "gap of [public.t] in 7", "commit"}, h.said)
 }
 
 // TestUndecodable: a message that is not understood is a change that may be

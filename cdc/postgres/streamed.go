@@ -23,38 +23,7 @@ type streamed struct {
 	// began is when its first block arrived.
 	began time.Time
 	moves moves
-	// kept are the reader's own messages, which count once it commits.
-	kept []keptMessage
-	has  map[keptMessage]struct{}
-}
-
-type keptMessage struct {
-	sub             uint64
-	prefix, content string
-}
-
-// keep takes a message; the same one again says nothing new.
-func (t *streamed) keep(sub uint64, prefix string, content []byte) {
-	m := keptMessage{sub, prefix, string(content)}
-	if _, dup := t.has[m]; dup {
-		return
-	}
-	if t.has == nil {
-		t.has = make(map[keptMessage]struct{})
-	}
-	t.has[m] = struct{}{}
-	t.kept = append(t.kept, m)
-}
-
-// abort forgets what a subtransaction had.
-func (t *streamed) abort(sub uint64) {
-	kept := t.kept[:0]
-	for _, m := range t.kept {
-		if m.sub != sub {
-			kept = append(kept, m)
-		}
-	}
-	t.kept = kept
+	own   ownMessages
 }
 
 // stream takes what frames blocks and ends their transactions.
@@ -74,7 +43,7 @@ func (s *session) stream(ctx context.Context, typ pgoutput.Type) error {
 		if tx.Sub == tx.XID {
 			delete(s.streams, tx.XID)
 		} else if t := s.streams[tx.XID]; t != nil {
-			t.abort(tx.Sub)
+			t.own.abort(tx.Sub)
 		}
 		return s.handler.Abort(ctx, &tx)
 	case pgoutput.StreamCommitType:
@@ -82,11 +51,7 @@ func (s *session) stream(ctx context.Context, typ pgoutput.Type) error {
 		s.tx = cdc.Txn{XID: xid, Sub: xid, Streamed: true, Commit: d.Commit.Commit, Time: d.Commit.Time}
 		if t := s.streams[xid]; t != nil {
 			delete(s.streams, xid)
-			for _, m := range t.kept {
-				if err := s.own(ctx, m.prefix, []byte(m.content)); err != nil {
-					return err
-				}
-			}
+			s.own = t.own
 		}
 		return s.commit(ctx)
 	}

@@ -38,6 +38,7 @@ func blockMessage(sub uint32, prefix, content string) []byte {
 }
 
 func TestBlocks(t *testing.T) {
+	announced := encode(announcement{Publication: "p", Tables: []cdc.Table{{Schema: "public", Name: "t"}}, Nonce: "secret"})
 	for _, c := range []struct {
 		name     string
 		gulp     []byte
@@ -53,18 +54,18 @@ func TestBlocks(t *testing.T) {
 		{"a whole one between two blocks", join(blockStart(7), blockStop(), begin(150, 8), commit(150), blockStart(7), blockMessage(7, "p", ""), blockStop(), streamCommit(7, 190)),
 			[]string{"commit", "message p  in 7", "commit"}, 0, 200, false},
 		{"rolled back", join(blockStart(7), blockStop(), rollback(7, 9), rollback(7, 7)), []string{"abort 9 in 7", "abort 7 in 7"}, 0, 0, false},
-		{"our messages wait for the end", join(blockStart(7), blockMessage(7, heartbeatPrefix, "5"), blockMessage(7, tablesPrefix, "t"), blockMessage(7, tablesPrefix, "t"), blockStop()), nil, 0, 0, false},
-		{"and then count, each once", join(blockStart(7), blockMessage(7, heartbeatPrefix, "5"), blockMessage(7, tablesPrefix, "t"), blockMessage(7, tablesPrefix, "t"), blockStop(), streamCommit(7, 190)),
+		{"our messages wait for the end", join(blockStart(7), blockMessage(7, heartbeatPrefix, "5 secret"), blockMessage(7, tablesPrefix, announced), blockMessage(7, tablesPrefix, announced), blockStop()), nil, 0, 0, false},
+		{"and then count, each once", join(blockStart(7), blockMessage(7, heartbeatPrefix, "5 secret"), blockMessage(7, tablesPrefix, announced), blockMessage(7, tablesPrefix, announced), blockStop(), streamCommit(7, 190)),
 			[]string{"gap of [public.t] in 7", "commit"}, 0, 200, true},
-		{"but not what was rolled back", join(blockStart(7), blockMessage(9, tablesPrefix, "t"), blockMessage(9, heartbeatPrefix, "5"), blockStop(), rollback(7, 9), streamCommit(7, 190)),
+		{"but not what was rolled back", join(blockStart(7), blockMessage(9, tablesPrefix, announced), blockMessage(9, heartbeatPrefix, "5 secret"), blockStop(), rollback(7, 9), streamCommit(7, 190)),
 			[]string{"abort 9 in 7", "commit"}, 0, 200, false},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			h := &calls{}
 			s := newSession(h)
-			s.gap = func(_ context.Context, tx *cdc.Txn, content []byte) (cdc.TableGap, error) {
+			s.gap = func(_ context.Context, tx *cdc.Txn, a announcement) (cdc.TableGap, error) {
 				require.Equal(t, cdc.LSN(190), tx.Commit)
-				return cdc.TableGap{Tables: []cdc.Table{{Schema: "public", Name: string(content)}}}, nil
+				return cdc.TableGap{Tables: a.Tables}, nil
 			}
 			require.NoError(t, s.gulp(t.Context(), c.gulp))
 			require.Equal(t, c.said, h.said)

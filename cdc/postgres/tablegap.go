@@ -2,7 +2,6 @@ package postgres
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"slices"
 	"strconv"
@@ -13,21 +12,19 @@ import (
 	"github.com/walpurge/walpurge/cdc"
 )
 
-// tableGap reads an announcement that came through the slot. It blocks while it
-// asks the database; an error ends the session, and the announcement comes again
-// with the next one.
-func (r *Reader) tableGap(ctx context.Context, tx *cdc.Txn, content []byte) (cdc.TableGap, error) {
-	var a announcement
-	if json.Unmarshal(content, &a) != nil || a.Publication != r.cfg.Publication {
-		return cdc.TableGap{}, nil // another pipeline's, or nobody's
-	}
+// tableGap returns the tables that an announcement concerns, which came through the slot. It blocks while
+// it asks the database; an error ends the session, and the announcement comes again with the next one.
+func (r *Reader) tableGap(ctx context.Context, tx *cdc.Txn, a announcement) (gap cdc.TableGap, err error) {
 	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()
-	conn, err := r.cfg.Connect(ctx)
-	if err != nil {
-		return cdc.TableGap{}, err
-	}
-	defer conn.Close(context.WithoutCancel(ctx))
+	err = r.questions.ask(ctx, func(conn *pgx.Conn) error {
+		gap, err = r.tableGapOf(ctx, conn, tx, a)
+		return err
+	})
+	return gap, err
+}
+
+func (r *Reader) tableGapOf(ctx context.Context, conn *pgx.Conn, tx *cdc.Txn, a announcement) (cdc.TableGap, error) {
 	gap := cdc.TableGap{}
 	if err := visible(ctx, conn, tx.XID); err != nil {
 		return gap, err
@@ -50,6 +47,9 @@ func (r *Reader) tableGap(ctx context.Context, tx *cdc.Txn, content []byte) (cdc
 	}
 	if r.watching.wrote(a.Nonce) {
 		gap.Tables, gap.Causes = a.Tables, a.Causes // those that are gone, too
+	}
+	if len(gap.Tables) == 0 {
+		return gap, nil // everyone can write such a message
 	}
 	// What was published may be a child of a table that rules watch.
 	kin, err := r.readKin(ctx, conn)

@@ -83,6 +83,13 @@ func (w *watching) wrote(nonce string) bool {
 	return nonce != "" && nonce == w.nonce
 }
 
+// ownNonce is the nonce of this reader's announcements, empty if it has written none.
+func (w *watching) ownNonce() string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.nonce
+}
+
 // errPublicationGone ends a session: the slot that it reads cannot see a
 // publication that is made later.
 var errPublicationGone = errors.New("the publication was dropped")
@@ -318,7 +325,7 @@ func (r *Reader) announceTables(ctx context.Context, conn *pgx.Conn, changes []t
 	return r.announceMessage(ctx, conn, a)
 }
 
-// announceMessage writes an announcement with the reader's nonce.
+// announceMessage writes an announcement with the reader's nonce, in several messages where it is long.
 func (r *Reader) announceMessage(ctx context.Context, conn *pgx.Conn, a announcement) error {
 	r.watching.mu.Lock()
 	if r.watching.nonce == "" {
@@ -326,8 +333,10 @@ func (r *Reader) announceMessage(ctx context.Context, conn *pgx.Conn, a announce
 	}
 	a.Nonce = r.watching.nonce
 	r.watching.mu.Unlock()
-	if _, err := conn.Exec(ctx, "SELECT pg_logical_emit_message(true, $1::text, $2::text)", tablesPrefix, encode(a)); err != nil {
-		return fmt.Errorf("announce tables whose rows are in doubt: %w", err)
+	for _, part := range a.parts() {
+		if _, err := conn.Exec(ctx, "SELECT pg_logical_emit_message(true, $1::text, $2::text)", tablesPrefix, encode(part)); err != nil {
+			return fmt.Errorf("announce tables whose rows are in doubt: %w", err)
+		}
 	}
 	return nil
 }

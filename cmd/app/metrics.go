@@ -36,6 +36,7 @@ var (
 	fresh         = desc("fresh", "1 if every change older than 10 seconds is purged, nothing is parked, no problem is open and no sink fails: what the status says.")
 	ruleProblems  = desc("rule_problems", "Problems of tables, columns and publication that leave what a rule purges stale until a person acts.", "rule")
 	pubProblems   = desc("publication_problems", "Watched tables that are not published, and other faults of the publication that a person must correct.")
+	ignored       = desc("ignored_messages_total", "Messages in the log with walpurge's own prefixes that were ignored, because another role or pipeline wrote them.", "reason")
 	nearMisses    = desc("pattern_near_misses", "Tables that match a pattern of the rules only nearly, so that they are not watched.")
 	replicasAway  = desc("replicas_away", "Read replicas that kept purges waiting for too long, so that they do not wait for them.")
 	leader        = desc("leader", "1 if this process streams from the slot.")
@@ -156,6 +157,9 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 	gauge(leader, bit(s.Reader.Streams()))
 	gauge(pubProblems, float64(len(a.unpublished())))
 	gauge(nearMisses, float64(a.reader.NearMisses()))
+	for reason, n := range a.reader.IgnoredMessages() {
+		ch <- prometheus.MustNewConstMetric(ignored, prometheus.CounterValue, float64(n), reason)
+	}
 	for reason, d := range a.publisher.BlockedFor() {
 		ch <- prometheus.MustNewConstMetric(readerBlocked, prometheus.CounterValue, d.Seconds(), reason)
 	}

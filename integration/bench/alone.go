@@ -64,7 +64,7 @@ type idle struct{ board *watermark.Board }
 func (idle) Start(context.Context, cdc.Session) error                { return nil }
 func (idle) Change(context.Context, *cdc.Txn, *cdc.Change) error     { return nil }
 func (idle) Reads(*cdc.Txn, *cdc.Relation) []bool                    { return nil }
-func (idle) Hears(*cdc.Txn, string) bool                             { return true }
+func (idle) Hears(*cdc.Txn, string) int                              { return 1 << 30 }
 func (idle) TableGap(context.Context, *cdc.Txn, cdc.TableGap) error  { return nil }
 func (idle) Message(context.Context, *cdc.Txn, string, []byte) error { return nil }
 func (idle) Abort(context.Context, *cdc.Txn) error                   { return nil }
