@@ -74,7 +74,7 @@ func Root(version string) *cobra.Command {
 	})
 	root.AddCommand(runCommand(version), checkCommand(), setupCommand(), rulesCommand(), demoCommand(version), versionCommand(version),
 		statusCommand(), waitCommand(), tailCommand(), purgeCommand(), replayCommand(), parkedCommand(), skipCommand(), benchCommand(version),
-		reloadCommand(),
+		reloadCommand(), schemaCommand(),
 		pauseCommand("pause", "Hold a lane: its invalidations wait",
 			"Hold a sink's lane: what is in flight is finished, the rest waits. Manual purges go on. A restart of\nthe daemon resumes it."),
 		pauseCommand("resume", "Let a lane go on", "End a pause."))

@@ -1,12 +1,15 @@
 package cli
 
 import (
+	"encoding/json"
 	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/walpurge/walpurge/cmd/config"
 	"github.com/walpurge/walpurge/rules"
+	"github.com/walpurge/walpurge/rules/rulestest"
 )
 
 func TestRulesSchema(t *testing.T) {
@@ -17,6 +20,19 @@ func TestRulesSchema(t *testing.T) {
 	code, _, stderr = call("", "rules", "schema", "--jsn")
 	require.Equal(t, 2, code)
 	require.Equal(t, "walpurge: unknown flag: --jsn; see walpurge rules schema --help\n", stderr)
+}
+
+func TestSchemaCommand(t *testing.T) {
+	for name, want := range map[string]string{"config": config.Schema(), "rules": rules.Schema, "tests": rulestest.Schema} {
+		code, stdout, stderr := call("", "schema", name)
+		require.Zero(t, code)
+		require.Empty(t, stderr)
+		require.Equal(t, want, stdout)
+		require.True(t, json.Valid([]byte(stdout)))
+	}
+	code, _, stderr := call("", "schema", "rule")
+	require.Equal(t, 2, code)
+	require.Contains(t, stderr, "rule")
 }
 
 // Every command below rules shows how it is called.

@@ -8,31 +8,47 @@ import (
 	"github.com/santhosh-tekuri/jsonschema/v6"
 	"github.com/stretchr/testify/require"
 
+	"github.com/walpurge/walpurge/cmd/config"
 	"github.com/walpurge/walpurge/rules"
+	"github.com/walpurge/walpurge/rules/rulestest"
 )
 
-// Every good rules file of the repository, and every one in a document, is one to
-// the schema that editors use.
-func TestSchemaTakesAllRules(t *testing.T) {
-	doc, err := jsonschema.UnmarshalJSON(strings.NewReader(rules.Schema))
-	require.NoError(t, err)
-	c := jsonschema.NewCompiler()
-	require.NoError(t, c.AddResource("rules.json", doc))
-	schema, err := c.Compile("rules.json")
-	require.NoError(t, err)
-	seen := 0
+// Every good file of the repository, and every one in a document, is one to the schema that editors use.
+func TestSchemasTakeAllFiles(t *testing.T) {
+	schemas := map[string]*jsonschema.Schema{}
+	for name, text := range map[string]string{"config": config.Schema(), "rules": rules.Schema, "tests": rulestest.Schema} {
+		doc, err := jsonschema.UnmarshalJSON(strings.NewReader(text))
+		require.NoError(t, err)
+		c := jsonschema.NewCompiler()
+		require.NoError(t, c.AddResource(name+".json", doc))
+		schemas[name], err = c.Compile(name + ".json")
+		require.NoError(t, err)
+	}
+	seen := map[string]int{}
 	check := func(where, text string) {
 		var v any
-		if yaml.Unmarshal([]byte(text), &v) != nil || !isRules(v) {
+		if yaml.Unmarshal([]byte(text), &v) != nil {
 			return
 		}
-		seen++
-		if err := schema.Validate(v); err != nil {
-			t.Errorf("%s: the schema in rules/schema.json refuses it:\n%v", where, err)
+		kind := ""
+		top, _ := v.(map[string]any)
+		switch {
+		case top["pipeline"] != nil && top["sinks"] != nil:
+			kind = "config"
+		case top["tests"] != nil && top["rules"] != nil:
+			kind = "tests"
+		case isRules(v):
+			kind = "rules"
+		default:
+			return
+		}
+		seen[kind]++
+		if err := schemas[kind].Validate(v); err != nil {
+			t.Errorf("%s: walpurge schema %s refuses it:\n%v", where, kind, err)
 		}
 	}
 	for _, name := range files(t, ".yaml") {
-		if !strings.Contains(name, "/testdata/bad") {
+		if !strings.Contains(name, "/testdata/") || strings.Contains(name, "/testdata/good") {
 			check(name, read(t, name))
 		}
 	}
@@ -44,7 +60,9 @@ func TestSchemaTakesAllRules(t *testing.T) {
 			}
 		}
 	}
-	require.Greater(t, seen, 12)
+	require.Greater(t, seen["rules"], 12)
+	require.Greater(t, seen["config"], 8)
+	require.Greater(t, seen["tests"], 4)
 }
 
 // isRules tells a rules file from a configuration or a test file, which name

@@ -63,7 +63,9 @@ type Result struct {
 	LeftOut int
 }
 
-const header = "# A first draft by `walpurge rules init`, from primary and foreign keys. Read it before you run it:\n"
+const header = "# yaml-language-server: $schema=walpurge-rules.schema.json\n" +
+	"# (walpurge schema rules > walpurge-rules.schema.json makes that file, for your editor.)\n" +
+	"# A first draft by `walpurge rules init`, from primary and foreign keys. Read it before you run it:\n"
 
 const keysHeader = `# - keys are a guess at what the application calls the entries of its cache. Rename them to what it really
 #   writes, byte for byte, and take out what it does not cache.
