@@ -126,12 +126,14 @@ func (w *watching) passed(now map[uint32]*description, different map[uint32][]sh
 
 // factsQuery tells which nodes were created as partitions, or as children, of their parents. ATTACH
 // and INHERIT write new rows for the columns of the node, even in the transaction that created it,
-// but none for its system columns.
+// but none for its system columns. cmin and cmax share one field of a row, so cmin is read only where
+// no later transaction, not even one that was rolled back, has updated the row: xmax is 0 there.
 const factsQuery = `
 SELECT c.oid FROM pg_catalog.pg_class c WHERE c.oid = ANY ($1) AND EXISTS (
   SELECT FROM pg_catalog.pg_attribute a JOIN pg_catalog.pg_attribute s ON s.attrelid = a.attrelid AND s.attnum = -1
   WHERE a.attrelid = c.oid AND a.attnum > 0 AND a.attinhcount > 0 AND NOT a.attisdropped
-  AND a.xmin = s.xmin AND a.cmin::pg_catalog.text = s.cmin::pg_catalog.text)`
+  AND a.xmin = s.xmin AND a.cmin::pg_catalog.text = s.cmin::pg_catalog.text
+  AND a.xmax::pg_catalog.text = '0' AND s.xmax::pg_catalog.text = '0')`
 
 // factsOf reads what a comparison needs to know of new nodes. The size of a partition is asked only
 // where rows may have been loaded before it was attached. The server locks it for that, in

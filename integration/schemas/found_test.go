@@ -26,6 +26,9 @@ var found = []struct {
 	{parts, "parts", []step{statements("ALTER TABLE parts DETACH PARTITION parts_0 CONCURRENTLY")}},
 	{parts, "parts", []step{statements("BEGIN; ALTER TABLE parts DETACH PARTITION parts_0; DELETE FROM parts_0; ALTER TABLE parts ATTACH PARTITION parts_0 FOR VALUES FROM (0) TO (10); COMMIT")}},
 	{parts, "parts", []step{statements("CREATE TABLE parts_2 (LIKE parts INCLUDING ALL); INSERT INTO parts_2 VALUES (21, 'c'); ALTER TABLE parts ATTACH PARTITION parts_2 FOR VALUES FROM (20) TO (30)")}},
+	// The rollback leaves the number of its command where the number of ATTACH's command was.
+	{parts, "parts", []step{statements("CREATE TABLE parts_2 (LIKE parts INCLUDING ALL); INSERT INTO parts_2 VALUES (21, 'c'); ALTER TABLE parts ATTACH PARTITION parts_2 DEFAULT",
+		"BEGIN; ALTER TABLE parts RENAME note TO gone; ALTER TABLE parts RENAME gone TO note; ROLLBACK")}},
 	{parts, "parts", []step{statements("ALTER TABLE parts_0 SET UNLOGGED"), statements("DELETE FROM parts")}},
 	{parts, "parts", []step{{kind: stop}, statements("TRUNCATE parts_0"), {kind: start}}},
 	{items, "items", []step{statements("ALTER TABLE items ADD COLUMN more int DEFAULT 7")}},
