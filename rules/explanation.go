@@ -52,7 +52,7 @@ type Term struct {
 type ColumnValue struct {
 	Image  string
 	Column string
-	// State is "value", "null", or why there is none: "not carried", "no such
+	// State is "value", "null", or why it has none: "not carried", "no such
 	// row", "no such column".
 	State string
 	Value string

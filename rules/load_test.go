@@ -90,7 +90,7 @@ func TestBad(t *testing.T) {
 		"collapse_not_taken":     "7:39: rule \"x\": `collapse.generations`: none of the sinks that this rule's own values go to (cache, edge) takes a generation",
 		"collapse_other_sink":    "5:32: rule \"x\": `collapse.tags`: none of the sinks that this rule's own values go to (keysonly) takes a tag",
 		"collapse_over_zero":     "6:22: rule \"x\": `collapse`: over: 0; write a number from 1 to 1000000",
-		"collapse_own":           "6:32: rule \"x\": `collapse`: tag \"p-{id}\" is one of the rule's own values, so it stands for no more than one; name something that many rows share",
+		"collapse_own":           "6:32: rule \"x\": `collapse`: tag \"p-{id}\" is one of the rule's own values, so it covers no more than one; name something that many rows share",
 		"collapse_template":      "6:40: rule \"x\": `collapse`: tag \"m-{lowr(m)}\": unknown function \"lowr\"; did you mean \"lower\"?",
 		"collapse_unknown_key":   "6:16: unknown key \"ovr\"; did you mean \"over\"?",
 		"every_long":             "6:12: rule \"x\": `every`: 25h0m0s; write a time above 0 and up to 24h, like 30s",

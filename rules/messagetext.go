@@ -115,7 +115,7 @@ func (m *message) member(d *json.Decoder, n int) error {
 	lists := messageKinds()
 	i := slices.IndexFunc(lists, func(l rawList) bool { return l.key == name })
 	if i < 0 {
-		m.wrong.add(Everything, 1, fmt.Sprintf("member %d is none of keys, tags, urls, url_prefixes, key_prefixes and generations", n))
+		m.wrong.add(Everything, 1, fmt.Sprintf("member %d is not one of keys, tags, urls, url_prefixes, key_prefixes and generations", n))
 		return nil
 	}
 	elements := json.NewDecoder(bytes.NewReader(raw))

@@ -106,7 +106,7 @@ func slotsLeft(ctx context.Context, conn *pgx.Conn) error {
 	}
 	if used >= limit {
 		return &Fault{fmt.Errorf("all %d replication slots of the server are taken", limit),
-			"drop one that nobody reads (SELECT slot_name, active FROM pg_replication_slots), or ALTER SYSTEM SET max_replication_slots and restart PostgreSQL"}
+			"drop one that no client reads (SELECT slot_name, active FROM pg_replication_slots), or ALTER SYSTEM SET max_replication_slots and restart PostgreSQL"}
 	}
 	return nil
 }

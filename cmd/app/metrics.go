@@ -18,7 +18,7 @@ var (
 	lagSeconds    = desc("lag_seconds", "Age of the oldest committed change that may not have passed the stage; an upper bound.", "stage", "target")
 	lagBytes      = desc("lag_bytes", "Log between the stage and the newest position known.", "stage", "target")
 	watermarkLSN  = desc("watermark_lsn", "Position of the stage in the log, as a byte offset.", "stage", "target")
-	oldest        = desc("oldest_unpurged_seconds", "Age of the oldest commit that a lane holds and has not purged or has parked, 0 if there is none.", "sink")
+	oldest        = desc("oldest_unpurged_seconds", "Age of the oldest commit that a lane holds and has not purged or has parked; 0 without one.", "sink")
 	backlog       = desc("backlog", "Messages of the stream that a lane has not acknowledged.", "sink")
 	parked        = desc("parked", "Messages with invalidations that a sink refused for good.", "sink")
 	streamBytes   = desc("stream_bytes", "Size of the stream.")

@@ -179,7 +179,7 @@ func (c *checker) compared(set *rules.Set, catalog *rules.Catalog, collations fu
 // tell.
 func (c *checker) tooLong(set *rules.Set, catalog *rules.Catalog) {
 	for _, t := range set.TooLong(catalog) {
-		after := fmt.Sprintf("one item is then parked at %s, until somebody has purged what the template names", t.Sink)
+		after := fmt.Sprintf("one item is then parked at %s, until an operator has purged what the template names", t.Sink)
 		if !t.Fallback.Parked() {
 			after = fmt.Sprintf("%s is then purged there, at most once a minute", t.Fallback.Value)
 		}

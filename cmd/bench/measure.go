@@ -19,7 +19,7 @@ import (
 )
 
 // measure runs the pipeline twice: once to begin, so that the backlog is written while
-// nobody reads and is no gap, and once to drain it.
+// no process reads and is no gap, and once to drain it.
 func (c Config) measure(ctx context.Context, own *config.Config, conn *pgx.Conn) (*Report, error) {
 	d, err := c.start(ctx, own)
 	if err != nil {

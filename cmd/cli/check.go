@@ -20,7 +20,7 @@ func checkCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "check",
 		Short: "Find what is wrong before it is: files, database, stream, sinks",
-		Long: "Print one line per finding with its fix. Exit 0 if there is none, 1 for what would lose purges\n" +
+		Long: "Print one line per finding with its fix. Exit 0 without findings, 1 for what would lose purges\n" +
 			"or cannot be reached, 2 for input that cannot be used. Notes do not change the exit code: one says\n" +
 			"when the running daemon does not have these files yet, others which values may become too long,\n" +
 			"or what of a sink is not proven. Nothing is created or changed, except by --probe: at sinks whose\n" +

@@ -27,7 +27,7 @@ func statusCommand() *cobra.Command {
 		Args:    cobra.NoArgs,
 	}
 	flags := addDaemonFlags(cmd)
-	watch := cmd.Flags().Bool("watch", false, "print anew every second until Ctrl-C")
+	watch := cmd.Flags().Bool("watch", false, "print again every second until Ctrl-C")
 	asJSON := cmd.Flags().Bool("json", false, "print the document that the daemon gave")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		c, err := flags.client(cmd)

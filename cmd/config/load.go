@@ -238,7 +238,7 @@ func (l *loader) nats(cfg *Config, raw *rawNATS) {
 		l.failf(raw.URL.Pos(), "nats.token_file is for nats.listen; with url write credentials")
 	}
 	if !raw.URL.Given() && (raw.Credentials != "" || raw.TLS != rawTLS{}) {
-		l.missing("nats.credentials and nats.tls are for nats.url, and there is none")
+		l.missing("nats.credentials and nats.tls are for nats.url, which is not set")
 	}
 	if raw.Listen != "" && raw.TokenFile == "" && !raw.URL.Given() {
 		l.missing("nats.listen needs nats.token_file, the token of those who listen for purges")

@@ -339,7 +339,7 @@ install_prometheus() {
   local tmp rc=0 program
   tmp=$(mktemp -d "${TMPDIR:-/tmp}/walpurge-prometheus.XXXXXX")
   mkdir -p "$(prometheus_dir)"
-  # Moved at the end, so that nobody ever sees half of it.
+  # Moved at the end, so that no process sees half of it.
   (cd "$tmp" && apt-get -q download prometheus prometheus-alertmanager >>"$apt_log" 2>&1 &&
     dpkg-deb --fsys-tarfile prometheus_*.deb | tar -xf - ./usr/bin/promtool ./usr/bin/prometheus &&
     dpkg-deb --fsys-tarfile prometheus-alertmanager_*.deb | tar -xf - ./usr/bin/amtool &&

@@ -44,7 +44,7 @@ unpack() {
     chmod -R a+rX "$2"
 }
 
-# fetch VERSION INTEGRITY WORK: moved into its place at the end, so that nobody sees half.
+# fetch VERSION INTEGRITY WORK: moved into its place at the end, so that no process sees half.
 fetch() {
   local version=$1 integrity=$2 work=$3 tarball got
   if ! tarball=$(cd "$work" && npm pack --silent --ignore-scripts "$package@$version"); then

@@ -117,17 +117,6 @@ func TestNoInit(t *testing.T) {
 	}
 }
 
-// A file is a room: past this many lines it is an attic.
-const longest = 500
-
-func TestFilesAreShort(t *testing.T) {
-	for _, name := range files(t, ".go") {
-		if n := strings.Count(read(t, name), "\n"); n > longest {
-			t.Errorf("%s has %d lines; split it by idea, at most %d", name, n, longest)
-		}
-	}
-}
-
 // A missing server fails a test; nothing is left open in the code.
 func TestNothingSkippedOrLeftOpen(t *testing.T) {
 	// Written so that this file does not find itself.

@@ -127,7 +127,7 @@ func (s *Stream) Overflowed(ctx context.Context, c *Consumer, formerly string) (
 			continue
 		}
 		if err != nil {
-			return 0, fmt.Errorf("read the flush that stands for a backlog: %w", err)
+			return 0, fmt.Errorf("read the flush that replaces a backlog: %w", err)
 		}
 		if b, err := Decode(m.Data); err == nil && m.Subject == purgeSubject(s.cfg.Pipeline, sink) && b.Flush && b.Reason == rules.FlushOverflow {
 			newest = max(newest, seq)

@@ -64,7 +64,7 @@ func (a answer) verdict(now time.Time) error {
 	case a.status >= 300 && a.status < 400:
 		return sinks.LaneError(a.errorf("a redirect, which is not followed; write the final address into base_url"))
 	case !a.readable:
-		return a.errorf("the answer is none of the API's; a proxy may have given it")
+		return a.errorf("the answer is not from the API; a proxy may have given it")
 	case a.status == http.StatusBadRequest, a.status == http.StatusRequestEntityTooLarge,
 		a.status == http.StatusUnprocessableEntity, a.has(requestCodes):
 		return sinks.ItemError(a.errorf("the API refuses what the request holds"))

@@ -110,7 +110,7 @@ func (r refused) verdict() error {
 	case r.status == http.StatusRequestEntityTooLarge && r.code != "":
 		return sinks.ItemError(r.errorf("CloudFront refuses what the request holds"))
 	}
-	return r.errorf("the answer is none of CloudFront's; a proxy may have given it")
+	return r.errorf("the answer is not from CloudFront; a proxy may have given it")
 }
 
 // unanswered redacts an error without an answer: the SDK and the credentials'

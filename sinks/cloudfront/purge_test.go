@@ -108,7 +108,7 @@ func TestPathsAsBrowsersSendThem(t *testing.T) {
 		a.fill(entries)
 		err := s.Purge(t.Context(), batchOf(rules.URL, url))
 		if cached == nil {
-			require.ErrorContains(t, err, "a URL", url)
+			require.ErrorContains(t, err, "not a valid URL", url)
 			continue
 		}
 		require.NoError(t, err, url)

@@ -97,7 +97,7 @@ func (l *Lane) trade(seq uint64) {
 
 // errStoodFor says that a flush may stand for a message now, so that it need not
 // wait for its gates.
-var errStoodFor = errors.New("a flush stands for the backlog")
+var errStoodFor = errors.New("a flush replaces the backlog")
 
 // trades tells those who wait for a gate of the next trade.
 type trades struct {

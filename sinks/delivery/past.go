@@ -10,7 +10,7 @@ import (
 
 // ErrPutOff is what a gate's Brief returns where it is held shut by nothing but
 // purges that another lane has put off, because of a rule's period.
-var ErrPutOff = errors.New("the purges that the gate waits for are put off")
+var ErrPutOff = errors.New("the purges that the gate waits for are deferred")
 
 // Past blocks until this lane has purged what the stream holds before a message
 // of a lane that waits for it, and returns nil; or the context's cause. floor

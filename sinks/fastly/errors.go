@@ -43,7 +43,7 @@ func (a answer) verdict(now time.Time) error {
 	case a.status >= 300 && a.status < 400:
 		return sinks.LaneError(a.errorf("a redirect, which is not followed; write the final address into base_url"))
 	case !a.ours:
-		return a.errorf("the answer is none of the API's; a proxy may have given it")
+		return a.errorf("the answer is not from the API; a proxy may have given it")
 	case a.status == http.StatusNotFound && a.kind == rules.URL:
 		return sinks.ItemError(a.errorf("Fastly knows no service for the URL's host"))
 	case a.status == http.StatusNotFound:

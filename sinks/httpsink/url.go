@@ -21,7 +21,7 @@ func IsHost(text string) bool { return hostForm.MatchString(text) }
 func ParseURL(text string) (url.URL, error) {
 	u, err := url.Parse(text)
 	if err != nil || u.Scheme != "https" && u.Scheme != "http" || !IsHost(u.Host) || u.User != nil {
-		return url.URL{}, errors.New("a URL that is none; write it like https://shop.example/p/{slug}")
+		return url.URL{}, errors.New("not a valid URL; write it like https://shop.example/p/{slug}")
 	}
 	_, sent, _ := strings.Cut(text, "://")
 	sent = sent[len(u.Host):]

@@ -46,7 +46,7 @@ func hostileValues() []string {
 }
 
 // canary is the entry that no hostile value names.
-const canary = "canary-that-nobody-named"
+const canary = "canary-that-is-not-named"
 
 func (s Subject) hostile(t *testing.T) {
 	w := s.start(t)
@@ -75,7 +75,7 @@ func (w *watch) judge(t *testing.T, values []string) {
 	t.Helper()
 	w.Fill(t, append([]string{canary}, values...))
 	err := w.purge(t, t.Context(), w.batch(values))
-	require.True(t, w.Held(t, canary), "%q purged an entry that nobody named", values)
+	require.True(t, w.Held(t, canary), "%q purged an entry that was not named", values)
 
 	failed := map[int]error{}
 	if err != nil {

@@ -40,7 +40,7 @@ func (s Subject) purges(t *testing.T) {
 	require.NoError(t, w.purge(t, t.Context(), s.batch(asked)))
 	w.requireGone(t, asked)
 	for _, v := range others {
-		require.True(t, w.Held(t, v), "an entry that nobody named was purged")
+		require.True(t, w.Held(t, v), "an entry that was not named was purged")
 	}
 
 	absent := s.values(n+5, 3)

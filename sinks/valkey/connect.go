@@ -195,7 +195,7 @@ var (
 	errNoSlotTable = sinks.LaneError(errors.New(
 		"valkey: the server is a cluster, and the user may not read its slot table; grant +cluster|slots +cluster|shards"))
 	errNoCluster = sinks.LaneError(errors.New(
-		"valkey: mode is cluster, and the server is none, or the user may not read its slot table; write mode: auto, or grant +cluster|slots +cluster|shards"))
+		"valkey: mode is cluster, and the server is not a cluster node, or the user may not read its slot table; write mode: auto, or grant +cluster|slots +cluster|shards"))
 )
 
 func (s *Sink) options(life context.Context) valkey.ClientOption {

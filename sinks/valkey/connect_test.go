@@ -167,7 +167,7 @@ func TestSeveralHostsMustBeACluster(t *testing.T) {
 func TestModeThatIsNot(t *testing.T) {
 	srv := startServer(t)
 	s := openSink(t, "valkey://"+srv.addr, nil, func(c *Config) { c.Mode = "cluster" })
-	requireLane(t, s.Purge(t.Context(), keysOf("a")), "mode is cluster, and the server is none")
+	requireLane(t, s.Purge(t.Context(), keysOf("a")), "mode is cluster, and the server is not a cluster node")
 	s = openSink(t, "valkey://"+srv.addr, nil, func(c *Config) { c.Mode = "standalone" })
 	require.NoError(t, s.Purge(t.Context(), keysOf("a")))
 }

@@ -20,7 +20,7 @@ import (
 const lacking = "the user lacks a permission"
 
 // errKeyDenied stands for a server's refusal of a key's name.
-var errKeyDenied = errors.New("the user may not touch this key; allow its pattern with ACL SETUSER <user> ~<pattern>, or mend the rule that names it")
+var errKeyDenied = errors.New("the user may not touch this key; allow its pattern with ACL SETUSER <user> ~<pattern>, or correct the rule that names it")
 
 // verdict is what a server's error code means to a lane.
 type verdict struct {
@@ -35,7 +35,7 @@ var codes = map[string]verdict{
 	"WRONGPASS":   {sinks.Lane, "the server refused the user name or the password; check username and password_file"},
 	"NOPERM":      {sinks.Lane, lacking},
 	"READONLY":    {sinks.Lane, "the server is a read-only replica; point url at the primary"},
-	"MISCONF":     {sinks.Lane, "the server refuses writes because it cannot save its data; free its disk or mend its persistence"},
+	"MISCONF":     {sinks.Lane, "the server refuses writes because it cannot save its data; free its disk or repair its persistence"},
 	"DENIED":      {sinks.Lane, "the server is in protected mode; give its user a password or bind it to an address"},
 	"MOVED":       {sinks.Lane, "the key lives on another node and the server did not let us read the slot table; grant +cluster|slots +cluster|shards"},
 	"CROSSSLOT":   {sinks.Lane, "the server is a cluster and did not let us read the slot table; grant +cluster|slots +cluster|shards"},
@@ -56,10 +56,10 @@ const unknownCommand = "the server does not know the command"
 // phrases are parts of replies whose code is only ERR, in lower case.
 var phrases = map[string]verdict{
 	"unknown command":            {sinks.Lane, unknownCommand + "; Valkey or Redis 6 or newer is needed, with its commands not renamed"},
-	"db index is out of range":   {sinks.Lane, "the server has no database of that number; mend the url"},
+	"db index is out of range":   {sinks.Lane, "the server has no database of that number; correct the url"},
 	"select is not allowed":      {sinks.Lane, "a cluster has only database 0; take the database out of the url"},
 	"without any password":       {sinks.Lane, "the server's default user has no password; remove password_file, or name a user"},
-	"cluster support disabled":   {sinks.Lane, "several hosts are nodes of one cluster, and the server is none; name one host in url"},
+	"cluster support disabled":   {sinks.Lane, "several hosts are nodes of one cluster, and the server is not a cluster node; name one host in url"},
 	"unknown command 'sentinel'": {sinks.Lane, "url names a server that is no sentinel; name the sentinels"},
 	"acl failure in script":      {sinks.Lane, lacking},
 	"executing the script":       {sinks.Lane, lacking},

@@ -44,7 +44,7 @@ func dead(t *tagSet) bool { return t.dead }
 var (
 	// errNoSet is the fault of the one tag: its key is somebody else's.
 	errNoSet = sinks.ItemError(errors.New(
-		"valkey: purging a tag: the key of its set holds another type; mend tag_sets, or delete the key"))
+		"valkey: purging a tag: the key of its set holds another type; correct tag_sets, or delete the key"))
 	// errPacked is the fault of the tag's set: which entries it means cannot be read.
 	errPacked = sinks.ItemError(errors.New(
 		"valkey: purging a tag: its set has members that are compressed, or serialized in a form that is not known; " +

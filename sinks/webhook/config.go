@@ -71,7 +71,7 @@ func (c Config) Validate() error {
 		lower := strings.ToLower(name)
 		switch {
 		case !headerForm.MatchString(name):
-			errs = append(errs, errors.New("headers: a name that is none; write it like x-api-key"))
+			errs = append(errs, errors.New("headers: not a valid header name; write it like x-api-key"))
 		case own.MatchString(name):
 			errs = append(errs, fmt.Errorf("headers: %s is written by the sink itself; take it out", lower))
 		case names[lower]:

@@ -172,7 +172,7 @@ func TestValidateNamesTheKeyAndRepeatsNothing(t *testing.T) {
 		"url: a fragment":                     func(c *Config) { c.URL = "https://hunter2/#" },
 		"url: http:// to another machine":     func(c *Config) { c.URL = "http://hunter2/" },
 		"method: write one of POST":           func(c *Config) { c.Method = "hunter2" },
-		"headers: a name that is none":        func(c *Config) { c.Headers = map[string]string{"a b": "hunter2"} },
+		"headers: not a valid header name":    func(c *Config) { c.Headers = map[string]string{"a b": "hunter2"} },
 		"headers: host is written by":         func(c *Config) { c.Headers = map[string]string{"Host": "hunter2"} },
 		"headers: x-walpurge-signature is":    func(c *Config) { c.Headers = map[string]string{"X-Walpurge-Signature": "hunter2"} },
 		"headers: a is there twice":           func(c *Config) { c.Headers = map[string]string{"A": "hunter2", "a": "hunter2"} },
