@@ -23,6 +23,14 @@ const (
 	GapStreamBehind GapReason = "stream_behind"
 	// GapSystemChanged: the claim in the stream is from another database cluster.
 	GapSystemChanged GapReason = "system_changed"
+	// GapDatabaseChanged: the claim in the stream is from another database of the same cluster.
+	GapDatabaseChanged GapReason = "database_changed"
+	// GapRenamed: this is the first start of a pipeline, and another pipeline left a slot for the same
+	// tables that nobody reads.
+	GapRenamed GapReason = "pipeline_renamed"
+	// GapPublicationChanged: the slot lies before a publication that replaced another one, which it cannot
+	// see there, and was moved to the end.
+	GapPublicationChanged GapReason = "publication_changed"
 	// GapTimelineForked: the newest claim lies beyond the place where the server's
 	// timeline left that of the claim. Commits that readers have seen, and caches may
 	// hold, were undone by a promotion.
@@ -41,7 +49,7 @@ const (
 
 // GapReasons lists the causes, for metrics.
 func GapReasons() []GapReason {
-	return []GapReason{GapSlotLost, GapStreamBehind, GapSystemChanged, GapTimelineForked, GapSkipped, GapRetained, GapUndecodable, GapTable}
+	return []GapReason{GapSlotLost, GapStreamBehind, GapSystemChanged, GapDatabaseChanged, GapRenamed, GapPublicationChanged, GapTimelineForked, GapSkipped, GapRetained, GapUndecodable, GapTable}
 }
 
 // String says the gap in one line.

@@ -5,11 +5,16 @@ type Session struct {
 	// Start is the slot's confirmed position on the server's present timeline:
 	// everything committed after it is about to be sent.
 	Start Position
+	// Database is the OID of the database, which one that is created again under its name does not keep.
+	Database uint32
 	// SlotCreated reports that this very start made the slot, so that nothing
 	// was ever confirmed through it.
 	SlotCreated bool
 	// SlotUnread reports that nobody has read the slot since it was made.
 	SlotUnread bool
+	// Inactive are slots that other pipelines left, with a table of this one published, and that nobody
+	// reads. They are read for a slot that is new or unread.
+	Inactive []string
 	// Open are the transactions that were running when this start looked: those of
 	// them that the log has as committed before Start are not visible to others yet.
 	Open []uint64
@@ -21,6 +26,9 @@ type Session struct {
 	// History are the timelines that the present one descends from.
 	History []Ancestor
 }
+
+// Owner is the database that the session streams from.
+func (s Session) Owner() Owner { return Owner{SystemID: s.Start.SystemID, Database: s.Database} }
 
 // Ancestor is a timeline that the server's present one came from, directly or not.
 type Ancestor struct {

@@ -1,6 +1,9 @@
 package cdc
 
-import "time"
+import (
+	"strconv"
+	"time"
+)
 
 // Stamp says which transactions a batch of invalidations comes from. Gates and
 // watermarks are judged by it; caches never see it.
@@ -27,10 +30,34 @@ type Stamp struct {
 // Position is in the stream in messages before this one.
 type Claim struct {
 	Epoch uint64
+	// Database is the OID of the database in its cluster; claims of older versions have 0.
+	Database uint32
 	// Counter counts the progress messages of one epoch from 1 without a hole.
 	Counter  uint64
 	Position Position
 	// CommitTime is the commit time of the newest transaction claimed, or the
 	// time the server told its log position while idle.
 	CommitTime time.Time
+}
+
+// Owner is the database that the claim is of.
+func (c Claim) Owner() Owner { return Owner{SystemID: c.Position.SystemID, Database: c.Database} }
+
+// Owner names a database: its cluster, and its OID there, 0 if that is not known.
+type Owner struct {
+	SystemID string
+	Database uint32
+}
+
+// String returns the form in which a configuration names an owner.
+func (o Owner) String() string {
+	if o.Database == 0 {
+		return o.SystemID
+	}
+	return o.SystemID + "/" + strconv.FormatUint(uint64(o.Database), 10)
+}
+
+// Is reports whether both name the same database, as far as is known.
+func (o Owner) Is(other Owner) bool {
+	return o.SystemID == other.SystemID && (o.Database == other.Database || o.Database == 0 || other.Database == 0)
 }

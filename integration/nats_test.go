@@ -143,11 +143,9 @@ func TestStreamOfAnotherDatabase(t *testing.T) {
 	production := stream.NewPublisher(theirs, watermark.NewBoard(), slog.New(slog.DiscardHandler))
 	done := make(chan error, 1)
 	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
 	go func() { done <- production.Run(ctx) }()
-	require.NoError(t, production.Begin(t.Context(), 1, cdc.Position{SystemID: "7430112233445566778", Timeline: 1, LSN: 100}, 0))
-	cancel()
-	require.NoError(t, <-done)
-
+	require.NoError(t, production.Begin(t.Context(), cdc.Claim{Epoch: 1, Position: cdc.Position{SystemID: "7430112233445566778", Timeline: 1, LSN: 100}}, 0))
 	const refused = "belongs to the database cluster with the system identifier 7430112233445566778"
 	r.config(freeAddr(t))
 	o := r.call("check")
@@ -161,8 +159,20 @@ func TestStreamOfAnotherDatabase(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, uint64(1), claim.Epoch, "nothing was taken over")
 
+	// Another database of the same cluster, such as that of staging.
+	var system string
+	require.NoError(t, r.db.QueryRow(t.Context(), "SELECT system_identifier::text FROM pg_control_system()").Scan(&system))
+	_, seq, _, err := theirs.LastClaim(t.Context())
+	require.NoError(t, err)
+	require.NoError(t, production.Begin(t.Context(), cdc.Claim{Epoch: 2, Position: cdc.Position{SystemID: system, Timeline: 1, LSN: 100}, Database: 1}, seq))
+	cancel()
+	require.NoError(t, <-done)
+	o = r.call("run")
+	require.Equal(t, 1, o.code)
+	require.Contains(t, o.stderr, "belongs to the database with the OID 1, and postgres.url is that with the OID ")
+
 	r.fill([]string{"product:77"})
-	yaml("postgres:", "postgres:\n  formerly: '7430112233445566778'")(r)
+	yaml("postgres:", "postgres:\n  formerly: "+system+"/1")(r)
 	d := r.spawn(freeAddr(t), r.path("walpurge.yaml"), nil)
 	eventually(t, 60*time.Second, func() bool { return len(r.held("product:77")) == 0 }, "the sinks are flushed")
 	d.term()

@@ -126,8 +126,8 @@ func (w *witness) Claim(_ context.Context, at cdc.Position, _ time.Time) error {
 	return nil
 }
 
-func (w *witness) Begin(context.Context, uint64, cdc.Position, uint64) error { return nil }
-func (w *witness) Flushed(context.Context) error                             { return nil }
+func (w *witness) Begin(context.Context, cdc.Claim, uint64) error { return nil }
+func (w *witness) Flushed(context.Context) error                  { return nil }
 func (w *witness) LastClaim(context.Context) (cdc.Claim, uint64, bool, error) {
 	return cdc.Claim{}, 0, false, nil
 }

@@ -15,6 +15,9 @@ func findGap(last cdc.Claim, found bool, s cdc.Session) (cdc.Gap, bool) {
 	switch {
 	case s.Leapt != "":
 		gap.Reason = s.Leapt
+	case (s.SlotCreated || s.SlotUnread) && !found && len(s.Inactive) > 0:
+		// Caches may hold what the other pipeline has not purged.
+		gap.Reason = cdc.GapRenamed
 	case (s.SlotCreated || s.SlotUnread) && !found:
 		// A first start: nothing was ever promised.
 		return cdc.Gap{}, false
@@ -24,6 +27,8 @@ func findGap(last cdc.Claim, found bool, s cdc.Session) (cdc.Gap, bool) {
 		gap.Reason = cdc.GapStreamBehind
 	case last.Position.SystemID != s.Start.SystemID:
 		gap.Reason = cdc.GapSystemChanged
+	case !last.Owner().Is(s.Owner()):
+		gap.Reason = cdc.GapDatabaseChanged
 	case last.Position.Timeline == s.Start.Timeline && last.Position.LSN < s.Start.LSN:
 		gap.Reason = cdc.GapStreamBehind
 	case last.Position.Timeline < s.Start.Timeline && !s.Has(last.Position):
@@ -37,16 +42,21 @@ func findGap(last cdc.Claim, found bool, s cdc.Session) (cdc.Gap, bool) {
 	return gap, true
 }
 
-// Foreign refuses a stream, shared by several processes, whose newest claim is of another database cluster than
-// the pipeline's, unless that is the one which the database has replaced: two pipelines of one name would take the
-// stream from each other, and each would purge the caches of the other.
-func Foreign(pipeline string, last cdc.Position, system, formerly string) error {
-	if last.SystemID == system || last.SystemID == formerly {
+// Foreign refuses a stream, shared by several processes, whose newest claim is of another database than the
+// pipeline's, unless formerly names that one: two pipelines of one name would take the stream from each other, and
+// each would purge the caches of the other. formerly is a system identifier, or that and the OID of a database.
+func Foreign(pipeline string, last, now cdc.Owner, formerly string) error {
+	switch {
+	case last.Is(now), formerly == last.SystemID, formerly == last.String():
 		return nil
+	case last.SystemID == now.SystemID:
+		return fmt.Errorf("the stream of pipeline %[1]q on this NATS server belongs to the database with the OID %[2]d, and postgres.url is that with the OID %[3]d of the same cluster; "+
+			"give one of the two pipelines another name, or NATS servers of their own; or, if this database replaced the other, "+
+			"write `formerly: \"%[4]s\"` under `postgres`, which flushes every sink once", pipeline, last.Database, now.Database, last)
 	}
 	return fmt.Errorf("the stream of pipeline %[1]q on this NATS server belongs to the database cluster with the system identifier %[2]s, and postgres.url is that with %[3]s; "+
 		"give one of the two pipelines another name, or NATS servers of their own; or, if this database replaced the other, "+
-		"write `formerly: \"%[2]s\"` under `postgres`, which flushes every sink once", pipeline, last.SystemID, system)
+		"write `formerly: \"%[2]s\"` under `postgres`, which flushes every sink once", pipeline, last.SystemID, now.SystemID)
 }
 
 // former refuses a server whose log has less than was streamed from the cluster already,

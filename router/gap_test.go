@@ -102,13 +102,71 @@ func TestFormerStates(t *testing.T) {
 	}
 }
 
-// A stream that others may use belongs to one database cluster.
+// A stream that others may use belongs to one database.
 func TestForeign(t *testing.T) {
-	require.NoError(t, Foreign("shop", position("7", 1, 50), "7", ""))
-	require.NoError(t, Foreign("shop", position("7", 1, 50), "8", "7"))
-	for _, formerly := range []string{"", "8", "9"} {
-		err := Foreign("shop", position("7", 1, 50), "8", formerly)
-		require.ErrorContains(t, err, `the stream of pipeline "shop" on this NATS server belongs to the database cluster with the system identifier 7, and postgres.url is that with 8`)
-		require.ErrorContains(t, err, "write `formerly: \"7\"` under `postgres`")
+	seven := cdc.Owner{SystemID: "7", Database: 16384}
+	unknown := cdc.Owner{SystemID: "7"} // of a claim from before claims named the database
+	for _, c := range []struct {
+		name      string
+		last, now cdc.Owner
+		formerly  string
+		want      string
+	}{
+		{"its own", seven, seven, "", ""},
+		{"its own, by an older version", unknown, seven, "", ""},
+		{"another cluster that replaced it", seven, cdc.Owner{SystemID: "8", Database: 16384}, "7", ""},
+		{"a database that replaced it", seven, cdc.Owner{SystemID: "7", Database: 16999}, "7/16384", ""},
+		{"another cluster", seven, cdc.Owner{SystemID: "8", Database: 16384}, "",
+			`belongs to the database cluster with the system identifier 7, and postgres.url is that with 8`},
+		{"another cluster, and the present one as the former", seven, cdc.Owner{SystemID: "8", Database: 5}, "8", "write `formerly: \"7\"` under `postgres`"},
+		{"another cluster, and a third as the former", seven, cdc.Owner{SystemID: "8", Database: 5}, "9/5", "write `formerly: \"7\"` under `postgres`"},
+		{"another database", seven, cdc.Owner{SystemID: "7", Database: 16999}, "",
+			`belongs to the database with the OID 16384, and postgres.url is that with the OID 16999 of the same cluster`},
+		{"another database, and a third as the former", seven, cdc.Owner{SystemID: "7", Database: 16999}, "7/5", "write `formerly: \"7/16384\"` under `postgres`"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			err := Foreign("shop", c.last, c.now, c.formerly)
+			if c.want == "" {
+				require.NoError(t, err)
+				return
+			}
+			require.ErrorContains(t, err, `the stream of pipeline "shop" on this NATS server `)
+			require.ErrorContains(t, err, c.want)
+		})
+	}
+}
+
+// Another database of the same cluster, and a first start beside what another pipeline left.
+func TestGapOfAnotherOwner(t *testing.T) {
+	last := cdc.Claim{Position: position("a", 1, 50), Database: 16384}
+	gap, broken := findGap(last, true, cdc.Session{Start: position("a", 1, 10), Database: 16999})
+	require.True(t, broken)
+	require.Equal(t, cdc.GapDatabaseChanged, gap.Reason)
+	_, broken = findGap(last, true, cdc.Session{Start: position("a", 1, 10), Database: 16384})
+	require.False(t, broken)
+	last.Database = 0
+	_, broken = findGap(last, true, cdc.Session{Start: position("a", 1, 10), Database: 16384})
+	require.False(t, broken, "a claim from before claims named the database")
+
+	left := []string{"walpurge_old"}
+	for _, s := range []cdc.Session{{SlotCreated: true}, {SlotUnread: true}} {
+		s.Start, s.Inactive = position("a", 1, 10), left
+		gap, broken = findGap(cdc.Claim{}, false, s)
+		require.True(t, broken)
+		require.Equal(t, cdc.GapRenamed, gap.Reason)
+	}
+	_, broken = findGap(cdc.Claim{Position: position("a", 1, 50)}, true, cdc.Session{Start: position("a", 1, 10), SlotUnread: true, Inactive: left})
+	require.False(t, broken, "the stream goes on")
+}
+
+// What an epoch begins with names the database, also over a gap.
+func TestEpochsNameTheDatabase(t *testing.T) {
+	for _, f := range []*fake{
+		{found: true, last: cdc.Claim{Epoch: 1, Position: position("a", 1, 10), Database: 16384}},
+		{found: true, last: cdc.Claim{Epoch: 1, Position: position("a", 1, 10), Database: 16999}},
+	} {
+		r, _ := newRouter(t, f, productRules)
+		require.NoError(t, r.Start(t.Context(), cdc.Session{Start: position("a", 1, 10), End: 100, Database: 16384}))
+		require.Equal(t, uint32(16384), f.begun.Database)
 	}
 }

@@ -41,6 +41,7 @@ type fake struct {
 	calls   []string
 	batches []*rules.Batch
 	claims  []cdc.Claim
+	begun   cdc.Claim
 	last    cdc.Claim
 	seq     uint64
 	found   bool
@@ -64,8 +65,9 @@ func (f *fake) Claim(_ context.Context, at cdc.Position, committed time.Time) er
 	return f.call("claim", " "+at.LSN.String())
 }
 
-func (f *fake) Begin(_ context.Context, epoch uint64, at cdc.Position, after uint64) error {
-	return f.call("begin", fmt.Sprintf(" %d %s after %d", epoch, at, after))
+func (f *fake) Begin(_ context.Context, first cdc.Claim, after uint64) error {
+	f.begun = first
+	return f.call("begin", fmt.Sprintf(" %d %s after %d", first.Epoch, first.Position, after))
 }
 
 func (f *fake) Flushed(context.Context) error {

@@ -23,7 +23,7 @@ type Publisher interface {
 	// everything committed up to the position is in the stream.
 	Claim(ctx context.Context, at cdc.Position, committed time.Time) error
 	// Begin opens an epoch; see Ledger.
-	Begin(ctx context.Context, epoch uint64, at cdc.Position, after uint64) error
+	Begin(ctx context.Context, first cdc.Claim, after uint64) error
 	// Flushed blocks until everything published and claimed is durable.
 	Flushed(ctx context.Context) error
 }
@@ -40,7 +40,7 @@ type Config struct {
 	Publisher Publisher
 	Ledger    Ledger
 	// Pipeline names the stream where it is shared with other processes, and is empty otherwise;
-	// Formerly is the system identifier of the database cluster that it may be taken over from.
+	// Formerly names the database that it may be taken over from; see Foreign.
 	Pipeline, Formerly string
 	// StopOnGap ends the daemon at a gap instead of flushing.
 	StopOnGap bool
@@ -200,7 +200,7 @@ func (r *Router) Start(ctx context.Context, s cdc.Session) error {
 			return err
 		}
 		if r.cfg.Pipeline != "" {
-			if err := Foreign(r.cfg.Pipeline, last.Position, s.Start.SystemID, r.cfg.Formerly); err != nil {
+			if err := Foreign(r.cfg.Pipeline, last.Owner(), s.Owner(), r.cfg.Formerly); err != nil {
 				return &cdc.Halt{Err: err}
 			}
 		}
@@ -208,12 +208,12 @@ func (r *Router) Start(ctx context.Context, s cdc.Session) error {
 	at := s.Start
 	gap, broken := findGap(last, found, s)
 	if broken {
-		err = r.bridge(ctx, gap, s.Open, last, seq)
+		err = r.bridge(ctx, gap, s, last, seq)
 	} else {
 		if found && at.Before(last.Position) {
 			at = last.Position
 		}
-		err = r.cfg.Publisher.Begin(ctx, last.Epoch+1, at, seq)
+		err = r.cfg.Publisher.Begin(ctx, cdc.Claim{Epoch: last.Epoch + 1, Position: at, Database: s.Database}, seq)
 	}
 	// The newest claim in the stream must never fall behind what is confirmed,
 	// so what comes again below it is not claimed again.
@@ -224,7 +224,7 @@ func (r *Router) Start(ctx context.Context, s cdc.Session) error {
 // bridge carries the line over a gap: a flush for every sink, durable before
 // the claim that lies beyond the gap. Visible only later may be what is open: the
 // flush waits for that.
-func (r *Router) bridge(ctx context.Context, gap cdc.Gap, open []uint64, last cdc.Claim, seq uint64) error {
+func (r *Router) bridge(ctx context.Context, gap cdc.Gap, s cdc.Session, last cdc.Claim, seq uint64) error {
 	if r.cfg.StopOnGap && gap.Reason != cdc.GapSkipped {
 		return &cdc.Halt{Err: fmt.Errorf("gap: %s; changes in it may never be purged, and postgres.on_gap is stop; "+
 			"purge every sink with `walpurge purge --all`, then start with on_gap: flush", gap)}
@@ -238,14 +238,14 @@ func (r *Router) bridge(ctx context.Context, gap cdc.Gap, open []uint64, last cd
 	if opened.SystemID != gap.To.SystemID {
 		opened = cdc.Position{SystemID: gap.To.SystemID, Timeline: gap.To.Timeline}
 	}
-	if err := r.cfg.Publisher.Begin(ctx, last.Epoch+1, opened, seq); err != nil {
+	if err := r.cfg.Publisher.Begin(ctx, cdc.Claim{Epoch: last.Epoch + 1, Position: opened, Database: s.Database}, seq); err != nil {
 		return err
 	}
 	now := time.Now()
 	for _, sink := range r.cfg.Sinks {
 		err := r.cfg.Publisher.Publish(ctx, &rules.Batch{
 			Sink: sink, Origin: rules.FromGap, Flush: true, Reason: string(gap.Reason),
-			Stamp: cdc.Stamp{Position: gap.To, XIDs: open, FirstCommit: now, LastCommit: now},
+			Stamp: cdc.Stamp{Position: gap.To, XIDs: s.Open, FirstCommit: now, LastCommit: now},
 		})
 		if err != nil {
 			return err

@@ -22,19 +22,21 @@ var (
 
 	namedSynchronous = condition.Text{Level: slog.LevelWarn, On: "synchronous_standby_names can name this connection, which is no standby: reporting no flush position, so that no commit depends on it", Off: "synchronous_standby_names cannot name this connection any more"}
 
-	ignoredOwn      = condition.Text{Level: slog.LevelWarn, On: "a transaction has more or larger messages with walpurge's own prefixes than walpurge writes, ignoring them: a role of this database writes them"}
-	undecoded       = condition.Text{Level: slog.LevelWarn, On: "the server cannot decode a transaction that has not ended; what is in the log by now is read once it has ended"}
-	unconvertible   = condition.Text{Level: slog.LevelWarn, On: "the server cannot convert a value to UTF-8; in what is in the log by now, values with characters beyond ASCII are unknown to rules"}
-	noHistory       = condition.Text{Level: slog.LevelWarn, On: "the server cannot tell where its timeline began"}
-	slotLostAgain   = condition.Text{Level: slog.LevelError, On: "the server has invalidated the slot: changes are lost, making a new one"}
-	tablesGone      = condition.Text{Level: slog.LevelError, On: "rules watch tables that are gone, going on without them"}
-	unpublishable   = condition.Text{Level: slog.LevelError, On: "rules watch tables that cannot be published, going on without them"}
-	nearMiss        = condition.Text{Level: slog.LevelWarn, On: "tables that nearly match a pattern of the rules are not watched", Off: "no table nearly matches a pattern of the rules any more"}
-	changedByOthers = condition.Text{Level: slog.LevelWarn, On: "tables entered or left the publication without this daemon, what is derived from them is purged"}
-	changedShape    = condition.Text{Level: slog.LevelWarn, On: "tables changed without row events, what is derived from them is purged"}
-	publishedMore   = condition.Text{Level: slog.LevelInfo, On: "published what rules read"}
-	slotMoved       = condition.Text{Level: slog.LevelWarn, On: "the slot was moved past what was not read"}
-	passedOver      = condition.Text{Level: slog.LevelError, On: "the server cannot decode a transaction, moving the slot past it, every sink is flushed; if a value is too large, leave its column out of the publication (postgres.column_lists)"}
+	ignoredOwn          = condition.Text{Level: slog.LevelWarn, On: "a transaction has more or larger messages with walpurge's own prefixes than walpurge writes, ignoring them: a role of this database writes them"}
+	undecoded           = condition.Text{Level: slog.LevelWarn, On: "the server cannot decode a transaction that has not ended; what is in the log by now is read once it has ended"}
+	unconvertible       = condition.Text{Level: slog.LevelWarn, On: "the server cannot convert a value to UTF-8; in what is in the log by now, values with characters beyond ASCII are unknown to rules"}
+	noHistory           = condition.Text{Level: slog.LevelWarn, On: "the server cannot tell where its timeline began"}
+	slotLostAgain       = condition.Text{Level: slog.LevelError, On: "the server has invalidated the slot: changes are lost, making a new one"}
+	tablesGone          = condition.Text{Level: slog.LevelError, On: "rules watch tables that are gone, going on without them"}
+	unpublishable       = condition.Text{Level: slog.LevelError, On: "rules watch tables that cannot be published, going on without them"}
+	nearMiss            = condition.Text{Level: slog.LevelWarn, On: "tables that nearly match a pattern of the rules are not watched", Off: "no table nearly matches a pattern of the rules any more"}
+	changedByOthers     = condition.Text{Level: slog.LevelWarn, On: "tables entered or left the publication without this daemon, what is derived from them is purged"}
+	changedShape        = condition.Text{Level: slog.LevelWarn, On: "tables changed without row events, what is derived from them is purged"}
+	publishedMore       = condition.Text{Level: slog.LevelInfo, On: "published what rules read"}
+	slotMoved           = condition.Text{Level: slog.LevelWarn, On: "the slot was moved past what was not read"}
+	passedOver          = condition.Text{Level: slog.LevelError, On: "the server cannot decode a transaction, moving the slot past it, every sink is flushed; if a value is too large, leave its column out of the publication (postgres.column_lists)"}
+	leftSlot            = condition.Text{Level: slog.LevelWarn, On: "another pipeline left a slot for the same tables that nobody reads; if this pipeline was renamed, drop that slot"}
+	publicationReplaced = condition.Text{Level: slog.LevelWarn, On: "the slot lies before the publication was created, and cannot see it there: moving the slot, every sink is flushed"}
 )
 
 // streams logs that a session has begun.

@@ -50,6 +50,8 @@ type heartbeat struct {
 	mu       sync.Mutex
 	lastSeen time.Time
 	slot     *slotInfo
+	// inactive are those that others left, as of the newest message.
+	inactive []InactiveSlot
 }
 
 // comparePause is the least time between two comparisons that were asked for, as a
@@ -202,6 +204,13 @@ func (h *heartbeat) beat(ctx context.Context, conn *pgx.Conn) error {
 	if err != nil {
 		return err
 	}
+	inactive, err := h.cfg.InactiveSlots(ctx, conn)
+	if err != nil {
+		return err
+	}
+	h.mu.Lock()
+	h.inactive = inactive
+	h.mu.Unlock()
 	return h.compareNow(ctx, conn)
 }
 

@@ -57,16 +57,62 @@ func (r *Reader) prepare(ctx context.Context, streamed bool) (cdc.Session, uint6
 	if err != nil {
 		return cdc.Session{}, 0, err
 	}
+	var inactive []string
+	if done.slot || unread {
+		if inactive, err = r.sharing(ctx, conn); err != nil {
+			return cdc.Session{}, 0, err
+		}
+	}
+	if err := r.replaced(done.slot); err != nil {
+		return cdc.Session{}, 0, err
+	}
 	if err := r.leap(ctx, conn, slot); err != nil {
 		return cdc.Session{}, 0, err
 	}
 	var next uint64
 	var open []uint64
-	if err := conn.QueryRow(ctx, `SELECT pg_snapshot_xmax(s)::text::numeric, ARRAY(SELECT x::text::numeric FROM pg_snapshot_xip(s) x)
-		FROM pg_current_snapshot() s`).Scan(&next, &open); err != nil {
+	var database uint32
+	if err := conn.QueryRow(ctx, `SELECT pg_snapshot_xmax(s)::text::numeric, ARRAY(SELECT x::text::numeric FROM pg_snapshot_xip(s) x), oid
+		FROM pg_current_snapshot() s, pg_database WHERE datname = current_database()`).Scan(&next, &open, &database); err != nil {
 		return cdc.Session{}, 0, fmt.Errorf("read the running transactions: %w", err)
 	}
-	return cdc.Session{Start: cdc.Position{LSN: slot.Confirmed}, SlotCreated: done.slot, SlotUnread: unread, Open: open, Leapt: r.leapt}, next, nil
+	return cdc.Session{Start: cdc.Position{LSN: slot.Confirmed}, Database: database, Inactive: inactive, SlotCreated: done.slot, SlotUnread: unread, Open: open, Leapt: r.leapt}, next, nil
+}
+
+// replaced asks for a slot advance where the publication replaced another one: a slot sees publications as of its
+// position. PostgreSQL 18 then leaves out what was committed before the publication existed, and older versions fail.
+// A slot that was created after the publication needs nothing.
+func (r *Reader) replaced(created bool) error {
+	r.watching.mu.Lock()
+	defer r.watching.mu.Unlock()
+	was, missed := r.watching.formerly, r.unseen
+	r.unseen = false
+	switch {
+	case created:
+		r.watching.formerly = ""
+		return nil
+	case was == "" && !missed:
+		return nil
+	case !r.opts.BridgeGaps:
+		return &Fault{fmt.Errorf("slot %q lies before publication %q was created, and cannot see it there", r.cfg.Slot, r.cfg.Publication),
+			"write the former name into postgres.publication, or postgres.on_gap: flush, which moves the slot and flushes every sink"}
+	}
+	r.conditions.At(publicationReplaced).Observe("publication", r.cfg.Publication, "formerly", was)
+	r.leaps.ask(cdc.GapPublicationChanged, 0)
+	r.watching.formerly = "" // a crash before that is saved repeats the advance
+	return nil
+}
+
+// sharing names the inactive slots whose pipelines watched a table of this one, and logs them.
+func (r *Reader) sharing(ctx context.Context, conn *pgx.Conn) (names []string, err error) {
+	slots, err := r.cfg.InactiveSlots(ctx, conn)
+	for _, s := range slots {
+		if s.Shares {
+			names = append(names, s.Name)
+			r.conditions.At(leftSlot, "slot", s.Name).Observe("retained_bytes", s.Retained)
+		}
+	}
+	return names, err
 }
 
 // slotLost is the wal_status of a slot whose log the server has removed.

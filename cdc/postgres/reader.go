@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"net"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -64,6 +65,8 @@ type Reader struct {
 	staysUnpublished func(version int) bool
 	// failures belong to the session.
 	failures failures
+	// unseen reports that the session before ended because the publication did not exist at its position.
+	unseen bool
 	// unconverted says for how long sessions go without conversion to UTF-8, text is
 	// what the session knows of encodings.
 	unconverted whole
@@ -154,6 +157,13 @@ func (r *Reader) Slot() (Slot, bool) {
 		return Slot{Name: r.cfg.Slot, Heartbeat: beat}, false
 	}
 	return Slot{Name: r.cfg.Slot, Status: info.Status, Retained: info.Retained, Safe: info.Safe, RestartLag: info.RestartLag, Heartbeat: beat}, true
+}
+
+// InactiveSlots returns the slots that other pipelines left in the database, as of the newest heartbeat.
+func (r *Reader) InactiveSlots() []InactiveSlot {
+	r.beat.mu.Lock()
+	defer r.beat.mu.Unlock()
+	return r.beat.inactive
 }
 
 // Run streams to the handler until the context ends, then hands over what was
@@ -283,6 +293,8 @@ func (r *Reader) session(ctx context.Context, h Handler, streamed *bool) error {
 	case cfg.Streaming && patienceWith(err) > 0:
 		r.whole.next = true
 		r.conditions.At(undecoded).Observe("err", err, "times", condition.Sum(1))
+	case sqlState(err) == codeUndefinedObject && strings.Contains(err.Error(), r.cfg.Publication):
+		r.unseen = true
 	default:
 		skip := r.failures.failed(err, prepared)
 		switch {

@@ -7,6 +7,8 @@ import (
 	"strconv"
 
 	"github.com/jackc/pgx/v5"
+
+	"github.com/walpurge/walpurge/cdc"
 )
 
 // ReadReplica returns the configuration for a read replica at a URL. What the URL leaves
@@ -44,14 +46,15 @@ func (s ReadReplica) Connect(ctx context.Context) (*pgx.Conn, error) {
 	return conn, nil
 }
 
-// SystemID asks the primary for the identifier of its cluster.
-func (c Config) SystemID(ctx context.Context) (string, error) {
+// Owner asks the primary which database a stream of it belongs to.
+func (c Config) Owner(ctx context.Context) (cdc.Owner, error) {
 	conn, err := c.Connect(ctx)
 	if err != nil {
-		return "", err
+		return cdc.Owner{}, err
 	}
 	defer conn.Close(context.WithoutCancel(ctx))
-	var id string
-	err = conn.QueryRow(ctx, "SELECT system_identifier::text FROM pg_control_system()").Scan(&id)
-	return id, err
+	var o cdc.Owner
+	err = conn.QueryRow(ctx, "SELECT system_identifier::text, oid FROM pg_control_system(), pg_database WHERE datname = current_database()").
+		Scan(&o.SystemID, &o.Database)
+	return o, err
 }

@@ -23,9 +23,11 @@ type Memory interface {
 
 // seen is the form in which it is kept.
 type seen struct {
-	Publication string  `json:"publication"`
-	Options     string  `json:"options"`
-	Tables      []stays `json:"tables"`
+	Publication string `json:"publication"`
+	// Formerly is the publication that the slot's position was reached with, if it was another one.
+	Formerly string  `json:"formerly,omitempty"`
+	Options  string  `json:"options"`
+	Tables   []stays `json:"tables"`
 	// Unread are the tables of which rules could not read all that they purge by.
 	Unread []cdc.Table `json:"unread,omitempty"`
 	// Described is what the tables contained, as shape.Pack writes it. Older versions have none.
@@ -58,7 +60,11 @@ func (r *Reader) recall(ctx context.Context, conn *pgx.Conn) error {
 	}
 	var s seen
 	usable := func() bool { return raw != nil && json.Unmarshal(raw, &s) == nil && s.Publication == r.cfg.Publication }
+	formerly := ""
 	if !usable() {
+		if raw != nil {
+			formerly = s.Publication
+		}
 		slot, err := r.cfg.slot(ctx, conn)
 		if err != nil {
 			return err
@@ -74,8 +80,10 @@ func (r *Reader) recall(ctx context.Context, conn *pgx.Conn) error {
 	defer r.watching.mu.Unlock()
 	r.watching.recalled = true
 	if !usable() {
+		r.watching.formerly = formerly
 		return nil
 	}
+	r.watching.formerly = s.Formerly
 	r.watching.options, r.watching.saved, r.watching.unread = s.Options, string(raw), s.Unread
 	if s.Tables != nil {
 		r.watching.known = make(map[cdc.Table]published, len(s.Tables))
@@ -109,7 +117,7 @@ func (r *Reader) remember(ctx context.Context) error {
 	r.watching.saving.Lock()
 	defer r.watching.saving.Unlock()
 	r.watching.mu.Lock()
-	s := seen{Publication: r.cfg.Publication, Options: r.watching.options, Unread: r.watching.unread, Nonce: r.watching.nonce, Reconnect: r.reconnect.now().tables, Passing: maps.Clone(r.watching.passing)}
+	s := seen{Publication: r.cfg.Publication, Formerly: r.watching.formerly, Options: r.watching.options, Unread: r.watching.unread, Nonce: r.watching.nonce, Reconnect: r.reconnect.now().tables, Passing: maps.Clone(r.watching.passing)}
 	if r.watching.known != nil {
 		s.Tables = make([]stays, 0, len(r.watching.known))
 	}

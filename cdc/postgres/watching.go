@@ -47,6 +47,9 @@ type watching struct {
 	// nonce is in the announcements that this process wrote. The memory keeps it, since an
 	// announcement may come back in another process.
 	nonce string
+	// formerly is the publication that an earlier process read by, if it was another one and the slot has not
+	// been moved since.
+	formerly string
 	// recalled reports that the memory was read.
 	recalled bool
 	// problems are those that the last comparison found.

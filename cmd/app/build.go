@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"path/filepath"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -198,6 +199,14 @@ func hostsWithoutZone(s config.Sink, uses []rules.HostUse) []error {
 // is somebody else's.
 func connectNATS(cfg *config.Config, log *slog.Logger) (*embedded.Server, *nats.Conn, error) {
 	if cfg.NATS.Embedded() {
+		others, err := foreignStreams(cfg)
+		if err != nil {
+			return nil, nil, err
+		}
+		if len(others) > 0 {
+			log.Warn("data_dir also holds the stream of another pipeline, which nobody reads; once it is not needed, stop the daemon and delete its directories",
+				"pipeline", others[0], "directories", filepath.Join(cfg.DataDir, "jetstream", "*", "streams", "walpurge_"+others[0]+"*"))
+		}
 		server, err := embedded.Start(embedded.Config{
 			Dir: cfg.DataDir, Listen: cfg.NATS.Listen, TokenFile: cfg.NATS.TokenFile, Announced: stream.PurgedSubject(cfg.Pipeline, ">"),
 			MaxStore: stream.StoreBytes(cfg.Stream.MaxBytes),

@@ -175,6 +175,11 @@ func (c *checker) database(ctx context.Context, cfg *config.Config, set *rules.S
 	for _, err := range faults {
 		c.add(false, err)
 	}
+	inactive, err := cfg.Postgres.InactiveSlots(ctx, conn)
+	c.add(false, err)
+	for _, s := range inactive {
+		c.add(false, s.Fault())
+	}
 	note, err := cfg.Postgres.SyncNamesNote(ctx, conn)
 	c.add(false, err)
 	if note != "" {
@@ -222,6 +227,11 @@ func (c *checker) store(ctx context.Context, cfg *config.Config) {
 		defer nc.Close()
 		c.add(false, foreign(ctx, cfg, nc))
 		return
+	}
+	others, err := foreignStreams(cfg)
+	c.add(false, err)
+	if err == nil && len(others) > 0 {
+		c.note(fmt.Sprintf("data_dir %s also holds the stream of pipeline %q, which nobody reads", cfg.DataDir, others[0]))
 	}
 	dir := cfg.DataDir
 	for {

@@ -5,12 +5,7 @@ import (
 	"errors"
 	"time"
 
-	"github.com/nats-io/nats.go"
-
 	"github.com/walpurge/walpurge/cdc/beat"
-	"github.com/walpurge/walpurge/cmd/config"
-	"github.com/walpurge/walpurge/router"
-	"github.com/walpurge/walpurge/router/stream"
 )
 
 // errSuperseded says that another process has opened a newer epoch on the stream that
@@ -30,33 +25,6 @@ func (a *App) leads(ctx context.Context) bool {
 	case <-ctx.Done():
 		return false
 	}
-}
-
-// shared is the name of a pipeline whose stream other processes may use, and empty for an embedded one.
-func shared(cfg *config.Config) string {
-	if cfg.NATS.Embedded() {
-		return ""
-	}
-	return cfg.Pipeline
-}
-
-// foreign refuses a shared stream that belongs to another database, before anything of it is changed. A database
-// that does not answer is asked again when streaming begins.
-func foreign(ctx context.Context, cfg *config.Config, nc *nats.Conn) error {
-	if shared(cfg) == "" {
-		return nil
-	}
-	asking, cancel := context.WithTimeout(ctx, 5*time.Second)
-	defer cancel()
-	claim, found, err := stream.Newest(asking, nc, cfg.Pipeline)
-	if err != nil || !found {
-		return nil // which is for opening the stream to say
-	}
-	system, err := cfg.Postgres.SystemID(ctx)
-	if err != nil {
-		return nil
-	}
-	return router.Foreign(cfg.Pipeline, claim.Position, system, cfg.Formerly)
 }
 
 // watchStream returns an error that is stream.ErrGone when the streams or lanes that this process works are gone,

@@ -47,13 +47,13 @@ func (l awayLedger) Returned(ctx context.Context, name string) error {
 func replicaFaults(ctx context.Context, cfg *config.Config) []error {
 	ctx, cancel := context.WithTimeout(ctx, 15*time.Second)
 	defer cancel()
-	primary, err := cfg.Postgres.SystemID(ctx)
+	primary, err := cfg.Postgres.Owner(ctx)
 	if err != nil {
 		return nil // a finding by itself
 	}
 	var errs []error
 	for _, r := range replicasOf(cfg) {
-		if err := replicaFault(ctx, r, primary); err != nil {
+		if err := replicaFault(ctx, r, primary.SystemID); err != nil {
 			errs = append(errs, fmt.Errorf("postgres.replicas: %s: %w", r.Name, err))
 		}
 	}

@@ -90,6 +90,7 @@ func (a *App) read(ctx context.Context) reading {
 	}
 	s.Replicas = a.replicaStates()
 	slot, _ := a.reader.Slot()
+	s.InactiveSlots = a.reader.InactiveSlots()
 	s.Slot = status.Slot{Name: slot.Name, State: slot.Status, RetainedBytes: slot.Retained, SafeBytes: slot.Safe}
 	if u, err := a.stream.Usage(ctx); err == nil {
 		s.knowsUsage = true

@@ -95,7 +95,8 @@ func (c Config) own(dir string) (*config.Config, error) {
 	own.Pipeline, own.DataDir = "bench", filepath.Join(dir, "data")
 	own.NATS = config.NATS{Replicas: 1}
 	own.HTTP = config.HTTP{Listen: "127.0.0.1:0"}
-	own.Retired, own.Globs, own.StopOnGap = nil, nil, true
+	// A flush reaches the keys of the measurement only, see below.
+	own.Retired, own.Globs, own.StopOnGap = nil, nil, false
 	own.Postgres.Slot, own.Postgres.Publication, own.Postgres.Manage = name, name, true
 	own.Postgres.MaxRetained, own.Postgres.Failover = 0, false
 	own.Sinks = nil

@@ -89,6 +89,9 @@ func printStatus(out io.Writer, s *status.Status) {
 	if names := s.Reader.SynchronousStandbyNames; names != "" {
 		fmt.Fprintln(out, "note: "+postgres.SyncNamesText(names))
 	}
+	for _, slot := range s.InactiveSlots {
+		fmt.Fprintf(out, "note: %s\n", slot.Fault())
+	}
 	fmt.Fprintln(out)
 	w := tabwriter.NewWriter(out, 0, 4, 2, ' ', 0)
 	fmt.Fprintln(w, "STAGE\tTARGET\tLSN\tBEHIND\tLAG")

@@ -104,6 +104,9 @@ func (l *loader) oneOf(t strictyaml.Text, key string, words ...string) string {
 	return t.Value
 }
 
+// formerOwner is what cdc.Owner writes, or nothing.
+var formerOwner = regexp.MustCompile(`^([0-9]+(/[0-9]+)?)?$`)
+
 var pipelineForm = regexp.MustCompile(`^[a-z][a-z0-9_]{0,39}$`)
 
 func (l *loader) build(raw *rawFile) *Config {
@@ -181,8 +184,9 @@ func (l *loader) postgres(cfg *Config, raw *rawPostgres) {
 		pg.Failover = n.Text != "false"
 	}
 	cfg.StopOnGap = l.oneOf(raw.OnGap, "postgres.on_gap", "flush", "stop") == "stop"
-	if cfg.Formerly = raw.Formerly.Value; strings.Trim(cfg.Formerly, "0123456789") != "" {
-		l.failf(raw.Formerly.Pos(), "postgres.formerly: write the system identifier of the database cluster, a number such as \"7430112233445566778\"")
+	if cfg.Formerly = raw.Formerly.Value; !formerOwner.MatchString(cfg.Formerly) {
+		l.failf(raw.Formerly.Pos(), "postgres.formerly: write the system identifier of the database cluster, a number such as \"7430112233445566778\", "+
+			"or that and the OID of the database, \"7430112233445566778/16384\"")
 	}
 	cfg.Visible = raw.Visible
 	pg.ColumnLists = raw.ColumnLists

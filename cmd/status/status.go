@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"github.com/walpurge/walpurge/cdc"
+	"github.com/walpurge/walpurge/cdc/postgres"
 )
 
 // Status is the answer of /api/v1/status.
@@ -22,7 +23,9 @@ type Status struct {
 	Sinks      []Sink      `json:"sinks"`
 	Replicas   []Replica   `json:"replicas,omitempty"`
 	Slot       Slot        `json:"slot"`
-	Stream     Stream      `json:"stream"`
+	// InactiveSlots are what other pipelines left in the database.
+	InactiveSlots []postgres.InactiveSlot `json:"inactive_slots,omitempty"`
+	Stream        Stream                  `json:"stream"`
 	// ReloadError is why the newest reload failed, empty if it did not.
 	ReloadError string `json:"reload_error,omitempty"`
 	// ConfigDigest says what the files in service hold.

@@ -53,12 +53,12 @@ func (s *stream) Claim(_ context.Context, at cdc.Position, _ time.Time) error {
 	return nil
 }
 
-func (s *stream) Begin(_ context.Context, epoch uint64, at cdc.Position, _ uint64) error {
+func (s *stream) Begin(_ context.Context, first cdc.Claim, _ uint64) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.seq++
-	s.last, s.found = cdc.Claim{Epoch: epoch, Position: at}, true
-	s.board.Advance(watermark.Mark{Stage: watermark.Synced}, at)
+	s.last, s.found = first, true
+	s.board.Advance(watermark.Mark{Stage: watermark.Synced}, first.Position)
 	return nil
 }
 

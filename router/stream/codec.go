@@ -170,6 +170,7 @@ type progress struct {
 	Counter  uint64    `json:"counter"`
 	Claim    cdc.LSN   `json:"claim"`
 	SystemID string    `json:"system_id"`
+	Database uint32    `json:"database,omitempty"`
 	Timeline uint32    `json:"timeline"`
 	Time     time.Time `json:"committed_at"`
 }
@@ -177,7 +178,7 @@ type progress struct {
 func encodeClaim(c cdc.Claim) ([]byte, error) {
 	return json.Marshal(progress{
 		V: 1, Epoch: c.Epoch, Counter: c.Counter, Claim: c.Position.LSN,
-		SystemID: c.Position.SystemID, Timeline: c.Position.Timeline, Time: c.CommitTime.UTC(),
+		SystemID: c.Position.SystemID, Database: c.Database, Timeline: c.Position.Timeline, Time: c.CommitTime.UTC(),
 	})
 }
 
@@ -190,7 +191,7 @@ func decodeClaim(data []byte) (cdc.Claim, error) {
 		return cdc.Claim{}, fmt.Errorf("progress version %d, this program knows version 1", p.V)
 	}
 	return cdc.Claim{
-		Epoch: p.Epoch, Counter: p.Counter, CommitTime: p.Time,
+		Epoch: p.Epoch, Counter: p.Counter, CommitTime: p.Time, Database: p.Database,
 		Position: cdc.Position{SystemID: p.SystemID, Timeline: p.Timeline, LSN: p.Claim},
 	}, nil
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/stretchr/testify/require"
 
+	"github.com/walpurge/walpurge/cdc"
 	"github.com/walpurge/walpurge/rules"
 )
 
@@ -22,7 +23,7 @@ func filled(t *testing.T, n int) (*Stream, *Publisher) {
 	t.Helper()
 	s := open(t, Config{})
 	p, _ := publisher(t, s)
-	require.NoError(t, p.Begin(t.Context(), 1, at(100), 0))
+	require.NoError(t, p.Begin(t.Context(), cdc.Claim{Epoch: 1, Position: at(100)}, 0))
 	for i := range n {
 		require.NoError(t, p.Publish(t.Context(), keyed("cache", fmt.Sprint(i), 0)))
 		if i%2 == 1 {

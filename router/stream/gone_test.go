@@ -9,6 +9,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/stretchr/testify/require"
 
+	"github.com/walpurge/walpurge/cdc"
 	"github.com/walpurge/walpurge/cdc/watermark"
 )
 
@@ -33,7 +34,7 @@ func TestNoClaimInAnotherStream(t *testing.T) {
 	p := NewPublisher(s, board, quiet)
 	ended := make(chan error, 1)
 	go func() { ended <- p.Run(t.Context()) }()
-	require.NoError(t, p.Begin(t.Context(), 1, at(100), 0))
+	require.NoError(t, p.Begin(t.Context(), cdc.Claim{Epoch: 1, Position: at(100)}, 0))
 	require.NoError(t, p.Publish(t.Context(), keyed("cache", "lost", 0)))
 	require.NoError(t, p.Claim(t.Context(), at(200), noon))
 	require.NoError(t, p.Flushed(t.Context()))
@@ -56,7 +57,7 @@ func TestNoClaimInAnotherStream(t *testing.T) {
 func TestClaimsBehindOthers(t *testing.T) {
 	s := open(t, Config{})
 	p, board := publisher(t, s)
-	require.NoError(t, p.Begin(t.Context(), 1, at(100), 0))
+	require.NoError(t, p.Begin(t.Context(), cdc.Claim{Epoch: 1, Position: at(100)}, 0))
 	require.NoError(t, p.Flushed(t.Context()))
 	p.newest = 0 // as if it had not heard of its own claim
 	require.NoError(t, p.Claim(t.Context(), at(200), noon))
@@ -66,7 +67,7 @@ func TestClaimsBehindOthers(t *testing.T) {
 	_, seq, _, err := s.LastClaim(t.Context())
 	require.NoError(t, err)
 	other, _ := publisher(t, s)
-	require.NoError(t, other.Begin(t.Context(), 2, at(200), seq))
+	require.NoError(t, other.Begin(t.Context(), cdc.Claim{Epoch: 2, Position: at(200)}, seq))
 	require.NoError(t, p.Claim(t.Context(), at(300), noon))
 	require.NoError(t, other.Claim(t.Context(), at(400), noon))
 	require.NoError(t, other.Flushed(t.Context()))

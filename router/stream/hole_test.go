@@ -7,6 +7,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/stretchr/testify/require"
 
+	"github.com/walpurge/walpurge/cdc"
 	"github.com/walpurge/walpurge/rules"
 )
 
@@ -47,7 +48,7 @@ func TestALaneThatLostMessagesFlushes(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			s := open(t, Config{})
 			p, _ := publisher(t, s)
-			require.NoError(t, p.Begin(t.Context(), 1, at(100), 0))
+			require.NoError(t, p.Begin(t.Context(), cdc.Claim{Epoch: 1, Position: at(100)}, 0))
 			claimed(t, p, 5)
 			first := consumer(t, s, "cache")
 			for range 4 {
@@ -82,7 +83,7 @@ func TestALaneThatLostMessagesFlushes(t *testing.T) {
 func TestALaneFindsAHoleWhileItRuns(t *testing.T) {
 	s := open(t, Config{})
 	p, _ := publisher(t, s)
-	require.NoError(t, p.Begin(t.Context(), 1, at(100), 0))
+	require.NoError(t, p.Begin(t.Context(), cdc.Claim{Epoch: 1, Position: at(100)}, 0))
 	claimed(t, p, 1)
 	c := consumer(t, s, "cache")
 	reasons, _ := flushes(t, c, 3)
@@ -107,7 +108,7 @@ func TestALaneFindsAHoleWhileItRuns(t *testing.T) {
 func TestTrimmingAndEpochsAreNoHoles(t *testing.T) {
 	s := open(t, Config{})
 	p, _ := publisher(t, s)
-	require.NoError(t, p.Begin(t.Context(), 1, at(100), 0))
+	require.NoError(t, p.Begin(t.Context(), cdc.Claim{Epoch: 1, Position: at(100)}, 0))
 	claimed(t, p, 5)
 	c := consumer(t, s, "cache")
 	_, last := flushes(t, c, 11)
@@ -116,7 +117,7 @@ func TestTrimmingAndEpochsAreNoHoles(t *testing.T) {
 	require.NoError(t, s.stream.Purge(t.Context(), jetstream.WithPurgeSequence(9)))
 	_, seq, _, err := s.LastClaim(t.Context())
 	require.NoError(t, err)
-	require.NoError(t, p.Begin(t.Context(), 2, at(200), seq))
+	require.NoError(t, p.Begin(t.Context(), cdc.Claim{Epoch: 2, Position: at(200)}, seq))
 	claimed(t, p, 2)
 	c.drain(t.Context())
 	again := consumer(t, s, "cache")

@@ -6,6 +6,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/stretchr/testify/require"
 
+	"github.com/walpurge/walpurge/cdc"
 	"github.com/walpurge/walpurge/rules"
 )
 
@@ -15,7 +16,7 @@ func half(t *testing.T) (*Stream, *Publisher) {
 	t.Helper()
 	s := open(t, Config{})
 	p, _ := publisher(t, s)
-	require.NoError(t, p.Begin(t.Context(), 1, at(100), 0))
+	require.NoError(t, p.Begin(t.Context(), cdc.Claim{Epoch: 1, Position: at(100)}, 0))
 	claimed(t, p, 3)
 	c := consumer(t, s, "cache")
 	_, last := flushes(t, c, 3)

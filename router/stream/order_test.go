@@ -5,6 +5,8 @@ import (
 
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/stretchr/testify/require"
+
+	"github.com/walpurge/walpurge/cdc"
 )
 
 // order lists the keys of the batches in the stream, in their order.
@@ -27,7 +29,7 @@ func order(t *testing.T, s *Stream) []string {
 func TestARefusedBatchKeepsItsPlace(t *testing.T) {
 	s := open(t, Config{MaxBytes: 1 << 20})
 	p, _ := publisher(t, s)
-	require.NoError(t, p.Begin(t.Context(), 1, at(100), 0))
+	require.NoError(t, p.Begin(t.Context(), cdc.Claim{Epoch: 1, Position: at(100)}, 0))
 	_, err := s.js.Publish(t.Context(), purgeSubject("shop", "cache"), make([]byte, 1000<<10))
 	require.NoError(t, err)
 
@@ -49,7 +51,7 @@ func TestARefusedBatchKeepsItsPlace(t *testing.T) {
 func TestAgeTakesOnlyWhatIsAcknowledged(t *testing.T) {
 	s := open(t, Config{})
 	p, _ := publisher(t, s)
-	require.NoError(t, p.Begin(t.Context(), 1, at(100), 0))
+	require.NoError(t, p.Begin(t.Context(), cdc.Claim{Epoch: 1, Position: at(100)}, 0))
 	for _, key := range []string{"a", "b", "c", "d"} {
 		require.NoError(t, p.Publish(t.Context(), keyed("cache", key, 0)))
 	}

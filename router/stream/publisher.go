@@ -159,7 +159,7 @@ const repeatClaim = 16
 // Claim publishes a progress message once all batches before it are
 // acknowledged. It does not wait for that.
 func (p *Publisher) Claim(ctx context.Context, at cdc.Position, committed time.Time) error {
-	p.claimed, p.since = cdc.Claim{Epoch: p.epoch, Position: at, CommitTime: committed}, 0
+	p.claimed.Epoch, p.claimed.Position, p.claimed.CommitTime, p.since = p.epoch, at, committed, 0
 	c := p.claimed
 	return p.enqueue(ctx, pending{claim: &c, total: p.total})
 }
@@ -191,16 +191,17 @@ func (p *Publisher) enqueue(ctx context.Context, e pending) error {
 // called by any goroutine.
 func (p *Publisher) Epoch() uint64 { return p.opened.Load() }
 
-// Begin opens a new epoch with a claim of the given position. The claim is a
+// Begin opens a new epoch with its first claim, whose Counter and CommitTime Begin sets. The claim is a
 // compare-and-set against the newest one, of which after is the sequence (0 for
 // none): if another reader began in between, it fails, and this one must not
 // publish. Begin blocks until the claim is stored.
-func (p *Publisher) Begin(ctx context.Context, epoch uint64, at cdc.Position, after uint64) error {
+func (p *Publisher) Begin(ctx context.Context, first cdc.Claim, after uint64) error {
 	if err := p.Flushed(ctx); err != nil {
 		return err
 	}
-	p.opened.Store(epoch)
-	data, err := encodeClaim(cdc.Claim{Epoch: epoch, Counter: 1, Position: at, CommitTime: time.Now()})
+	p.opened.Store(first.Epoch)
+	first.Counter, first.CommitTime = 1, time.Now()
+	data, err := encodeClaim(first)
 	if err != nil {
 		return err
 	}
@@ -209,12 +210,12 @@ func (p *Publisher) Begin(ctx context.Context, epoch uint64, at cdc.Position, af
 		Header: nats.Header{jetstream.ExpectedLastSubjSeqHeader: {strconv.FormatUint(after, 10)}},
 	})
 	if err != nil {
-		return fmt.Errorf("begin epoch %d: %w", epoch, err)
+		return fmt.Errorf("begin epoch %d: %w", first.Epoch, err)
 	}
-	p.epoch, p.counter, p.newest = epoch, 1, ack.Sequence
+	p.epoch, p.counter, p.newest = first.Epoch, 1, ack.Sequence
 	p.stored.Store(p.total)
-	p.claimed, p.since = cdc.Claim{Epoch: epoch, Position: at, CommitTime: time.Now()}, 0
-	p.board.Advance(watermark.Mark{Stage: watermark.Published}, at)
+	p.claimed, p.since = first, 0
+	p.board.Advance(watermark.Mark{Stage: watermark.Published}, first.Position)
 	return nil
 }
 

@@ -22,9 +22,9 @@ func TestBeginIsACompareAndSet(t *testing.T) {
 	_, _, found, err := s.LastClaim(t.Context())
 	require.NoError(t, err)
 	require.False(t, found)
-	require.NoError(t, one.Begin(t.Context(), 1, at(100), 0))
+	require.NoError(t, one.Begin(t.Context(), cdc.Claim{Epoch: 1, Position: at(100)}, 0))
 	require.Equal(t, at(100), board.Get(published))
-	require.ErrorContains(t, two.Begin(t.Context(), 1, at(100), 0), "begin epoch 1", "another began first")
+	require.ErrorContains(t, two.Begin(t.Context(), cdc.Claim{Epoch: 1, Position: at(100)}, 0), "begin epoch 1", "another began first")
 
 	last, seq, found, err := s.LastClaim(t.Context())
 	require.NoError(t, err)
@@ -35,16 +35,16 @@ func TestBeginIsACompareAndSet(t *testing.T) {
 
 	require.NoError(t, one.Claim(t.Context(), at(200), noon))
 	require.NoError(t, one.Flushed(t.Context()))
-	require.Error(t, two.Begin(t.Context(), 2, at(100), seq), "a claim came in between")
+	require.Error(t, two.Begin(t.Context(), cdc.Claim{Epoch: 2, Position: at(100)}, seq), "a claim came in between")
 	_, seq, _, err = s.LastClaim(t.Context())
 	require.NoError(t, err)
-	require.NoError(t, two.Begin(t.Context(), 2, at(200), seq))
+	require.NoError(t, two.Begin(t.Context(), cdc.Claim{Epoch: 2, Position: at(200)}, seq))
 }
 
 func TestClaimsFollowTheirBatches(t *testing.T) {
 	s := open(t, Config{})
 	p, board := publisher(t, s)
-	require.NoError(t, p.Begin(t.Context(), 4, at(100), 0))
+	require.NoError(t, p.Begin(t.Context(), cdc.Claim{Epoch: 4, Position: at(100)}, 0))
 	c := consumer(t, s, "cache")
 	require.Equal(t, "claim 4.1 0/64", short(next(t, c)))
 	for i := range cdc.LSN(20) {
@@ -74,7 +74,7 @@ func TestClaimsFollowTheirBatches(t *testing.T) {
 func TestClaimsAreMerged(t *testing.T) {
 	s := open(t, Config{})
 	first, _ := publisher(t, s)
-	require.NoError(t, first.Begin(t.Context(), 1, at(1), 0))
+	require.NoError(t, first.Begin(t.Context(), cdc.Claim{Epoch: 1, Position: at(1)}, 0))
 	p := NewPublisher(s, watermark.NewBoard(), quiet)
 	p.epoch, p.counter = 1, 1
 	for i := range cdc.LSN(50) {
@@ -97,7 +97,7 @@ func TestClaimsAreMerged(t *testing.T) {
 func TestWhenEveryoneWaitsForRoomNothingIsLost(t *testing.T) {
 	s := open(t, Config{MaxBytes: 256 << 10})
 	p, board := publisher(t, s)
-	require.NoError(t, p.Begin(t.Context(), 1, at(100), 0))
+	require.NoError(t, p.Begin(t.Context(), cdc.Claim{Epoch: 1, Position: at(100)}, 0))
 	c := consumer(t, s, "cache")
 	const batches = 120 // of 10 KiB: several times what the stream holds
 	sent := make(chan error, 1)
@@ -139,7 +139,7 @@ func TestWhenEveryoneWaitsForRoomNothingIsLost(t *testing.T) {
 func TestWithoutAServerThePublisherWaits(t *testing.T) {
 	s := open(t, Config{})
 	p, _ := publisher(t, s)
-	require.NoError(t, p.Begin(t.Context(), 1, at(100), 0))
+	require.NoError(t, p.Begin(t.Context(), cdc.Claim{Epoch: 1, Position: at(100)}, 0))
 	c := consumer(t, s, "cache")
 	next(t, c)
 	require.NoError(t, s.js.DeleteStream(t.Context(), streamName("shop")))
@@ -158,7 +158,7 @@ func TestPublisherObeysItsContexts(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond) // short: expires on purpose
 	defer cancel()
 	require.ErrorIs(t, p.Flushed(ctx), context.DeadlineExceeded)
-	require.ErrorIs(t, p.Begin(ctx, 1, at(1), 0), context.DeadlineExceeded)
+	require.ErrorIs(t, p.Begin(ctx, cdc.Claim{Epoch: 1, Position: at(1)}, 0), context.DeadlineExceeded)
 	for range window {
 		_ = p.Claim(t.Context(), at(1), noon)
 		if len(p.queue) == window {

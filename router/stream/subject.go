@@ -1,5 +1,10 @@
 package stream
 
+import (
+	"slices"
+	"strings"
+)
+
 // Subjects and names are derived from pipeline and sink, which configuration
 // restricts to [a-z0-9_]; no data ever enters a subject.
 
@@ -37,4 +42,19 @@ func Permissions(pipeline string) (publish, subscribe []string) {
 			"$JS.API.CONSUMER.*."+name+".>", "$JS.API.CONSUMER.MSG.NEXT."+name+".>", "$JS.ACK."+name+".>")
 	}
 	return publish, []string{"_INBOX.>", PurgedSubject(pipeline, ">")}
+}
+
+// Pipelines returns the pipelines whose streams have the names, in their order.
+func Pipelines(streams []string) (pipelines []string) {
+	for _, name := range streams {
+		pipeline, ours := strings.CutPrefix(name, streamName(""))
+		beside := slices.ContainsFunc(streams, func(main string) bool {
+			main, _ = strings.CutPrefix(main, streamName(""))
+			return name == parkedName(main) || name == handName(main)
+		})
+		if ours && !beside {
+			pipelines = append(pipelines, pipeline)
+		}
+	}
+	return pipelines
 }

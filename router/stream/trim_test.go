@@ -25,7 +25,7 @@ func bounds(t *testing.T, s *Stream) (first, last uint64) {
 func TestTheHeadIsTrimmed(t *testing.T) {
 	s := open(t, Config{MaxBytes: 1 << 20})
 	p, _ := publisher(t, s)
-	require.NoError(t, p.Begin(t.Context(), 1, at(100), 0))
+	require.NoError(t, p.Begin(t.Context(), cdc.Claim{Epoch: 1, Position: at(100)}, 0))
 	floor := uint64(0)
 	trimmer := NewTrimmer(s, p, func() uint64 { return floor }, quiet)
 	publish := func(n int) {

@@ -18,8 +18,7 @@ const enlargement = 1 << 20
 // cannot be read is the server's to report.
 func (s *store) claimed() (bytes int64) {
 	root := os.DirFS(s.root)
-	streams, _ := fs.Glob(root, "*/streams/*") // fails for a bad pattern alone
-	for _, stream := range streams {
+	for _, stream := range streams(root) {
 		var reserved server.FileStreamInfo
 		if text, err := fs.ReadFile(root, path.Join(stream, server.JetStreamMetaFile)); err == nil {
 			_ = json.Unmarshal(text, &reserved)
@@ -34,4 +33,19 @@ func (s *store) claimed() (bytes int64) {
 		bytes += max(reserved.MaxBytes, held) + enlargement
 	}
 	return bytes
+}
+
+// streams are the directories of the streams in a store.
+func streams(root fs.FS) []string {
+	found, _ := fs.Glob(root, "*/streams/*") // fails for a bad pattern alone
+	return found
+}
+
+// Streams names the streams that a directory of a server holds, whether that runs or not. It is empty for a
+// directory that does not exist.
+func Streams(dir string) (names []string) {
+	for _, stream := range streams(os.DirFS(storeDir(dir))) {
+		names = append(names, path.Base(stream))
+	}
+	return names
 }

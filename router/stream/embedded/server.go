@@ -51,7 +51,7 @@ func Start(cfg Config, log *slog.Logger) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Server{cfg: cfg, lock: lock, store: newStore(filepath.Join(cfg.Dir, "jetstream")), conditions: condition.NewLog(log)}
+	s := &Server{cfg: cfg, lock: lock, store: newStore(storeDir(cfg.Dir)), conditions: condition.NewLog(log)}
 	if err = mend(s.store.root, log); err == nil {
 		err = s.start(log)
 	}
@@ -66,6 +66,9 @@ func Start(cfg Config, log *slog.Logger) (*Server, error) {
 	}
 	return s, nil
 }
+
+// storeDir is where a server keeps its streams.
+func storeDir(dir string) string { return filepath.Join(dir, "jetstream") }
 
 // listen opens the port for listeners.
 func (s *Server) listen(log *slog.Logger) error {
