@@ -35,6 +35,7 @@ func TestValkeyTakesMoreThanKeys(t *testing.T) {
     key_prefixes: ["page:{id}:"]
     generations: ["catalog:{id}"]
     tags: ["product-{id}"]
+    fields: [{key: products, field: "{id}"}]
     on_truncate: {generations: [catalog]}
 `})
 	addr := freeAddr(t)
@@ -64,6 +65,7 @@ func TestValkeyTakesMoreThanKeys(t *testing.T) {
 		r.fill([]string{"app:product:" + id, "app:page:" + id + ":en", "app:list:" + id})
 		r.do("SADD", "app:tag:product-"+id, "list:"+id)
 		r.do("SET", "app:catalog:"+id, "1")
+		r.do("HSET", "app:products", id, "x")
 	}
 	r.exec("UPDATE products SET name = 'x' WHERE id = 1")
 	d.wait(r.lsn(), 20*time.Second)
@@ -72,6 +74,12 @@ func TestValkeyTakesMoreThanKeys(t *testing.T) {
 	require.Equal(t, stays, r.held(stays...))
 	require.NotEqual(t, "1", r.do("GET", "app:catalog:1"), "raised")
 	require.Equal(t, "1", r.do("GET", "app:catalog:2"))
+	require.Equal(t, "0", r.do("HEXISTS", "app:products", "1"))
+	require.Equal(t, "1", r.do("HEXISTS", "app:products", "2"))
+
+	o = r.call("purge", "--sink", "cache", "--field", "products", "2", "--addr", "http://"+addr)
+	require.Zero(t, o.code, o.stderr)
+	eventually(t, 30*time.Second, func() bool { return r.do("EXISTS", "app:products") == "0" }, "the last field is gone")
 
 	r.exec("TRUNCATE products")
 	d.wait(r.lsn(), 20*time.Second)

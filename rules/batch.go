@@ -130,4 +130,7 @@ type Message struct {
 	Seq   uint64
 	Batch *Batch
 	Claim *cdc.Claim
+	// Unknown is set where the message names values of a kind that this version does not know:
+	// the batch lacks them, so the message is kept.
+	Unknown error
 }

@@ -87,6 +87,12 @@ func (f *Fallback) Parked() bool { return f.Value == "" }
 func (t *template) fallback(kind Kind, takes KindSet) Fallback {
 	f := Fallback{Template: t.source, Of: kind}
 	switch kind {
+	case Field:
+		if hash, fixed := t.hash().fixed(); fixed && takes.Has(Key) {
+			f.Kind, f.Value = Key, hash
+			break
+		}
+		fallthrough
 	case Key, KeyPrefix:
 		if glob, ok := t.reach(kind); ok && takes.Has(KeyPattern) && len(glob) <= MaxValue {
 			f.Kind, f.Value = KeyPattern, glob

@@ -139,7 +139,7 @@ func (l *ruleLoader) ops(ops []strictyaml.Text) {
 
 func (l *ruleLoader) pos() strictyaml.Pos { return strictyaml.Pos{Line: l.r.Line, Column: 1} }
 
-func (l *ruleLoader) templates(kind Kind, texts []strictyaml.Text) {
+func (l *ruleLoader) templates(kind Kind, texts []rawText) {
 	for _, text := range texts {
 		l.r.values[kind] = append(l.r.values[kind], l.compile(kind, text, "")...)
 	}
@@ -194,7 +194,7 @@ func (l *ruleLoader) literals(key string, node *strictyaml.Node, raw *rawValues)
 			for _, t := range l.compile(list.kind, text, "`"+key+"`: ") {
 				fixed, ok := t.fixed()
 				if !ok {
-					l.fail(text.Pos(), "`%s`: %s %q reads the row, but here only fixed values can be named", key, list.kind, text.Value)
+					l.fail(text.Pos(), "`%s`: %s %q reads the row, but here only fixed values can be named", key, list.kind, text.source())
 					break
 				}
 				out.given = true

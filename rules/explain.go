@@ -169,7 +169,7 @@ func (s *Set) explainTemplate(p *Plan, b *boundRule, t *boundTemplate) []Expansi
 		var notes []string
 		var without lacks
 		f := fanout{plan: p, template: t, seen: map[string]bool{}, notes: &notes, emit: func(v []byte) {
-			x.Values = append(x.Values, string(v))
+			x.Values = append(x.Values, t.kind.Text(string(v)))
 			notes = append(notes, s.tooLong(t, v, &without)...)
 		}}
 		f.image(row, view)
@@ -250,7 +250,7 @@ type purgeList struct {
 
 // Invalidate implements Output.
 func (l *purgeList) Invalidate(_, sink int, k Kind, value []byte) {
-	l.purges = append(l.purges, Purge{Sink: l.set.sinks[sink].Name, Kind: k, Value: string(value)})
+	l.purges = append(l.purges, Purge{Sink: l.set.sinks[sink].Name, Kind: k, Value: k.Text(string(value))})
 }
 
 // Fallback implements Output.

@@ -100,7 +100,7 @@ type StepExpansion struct {
 	Templates []Expansion
 }
 
-// Purge is one value for one sink. Withheld is set where a rollout keeps it back.
+// Purge is one value for one sink, as people read it; see Kind.Text. Withheld is set where a rollout keeps it back.
 type Purge struct {
 	Sink     string
 	Kind     Kind

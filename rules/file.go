@@ -51,19 +51,51 @@ type rawValues struct {
 	URLPrefixes []strictyaml.Text `yaml:"url_prefixes"`
 	KeyPrefixes []strictyaml.Text `yaml:"key_prefixes"`
 	Generations []strictyaml.Text `yaml:"generations"`
+	Fields      []rawField        `yaml:"fields"`
 }
 
 // rawList is one list of rawValues.
 type rawList struct {
 	kind  Kind
 	key   string
-	texts []strictyaml.Text
+	texts []rawText
+}
+
+// rawText is a value as written: a template; for a Field that of its key, with field beside it.
+type rawText struct {
+	strictyaml.Text
+	field strictyaml.Text
+}
+
+// source is the text as messages show it.
+func (t rawText) source() string {
+	if t.field.Given() {
+		return t.Value + " " + t.field.Value
+	}
+	return t.Value
 }
 
 func (v *rawValues) lists() []rawList {
+	plain := func(kind Kind, texts []strictyaml.Text) rawList {
+		l := rawList{kind: kind, key: kind.Plural()}
+		if texts != nil {
+			l.texts = make([]rawText, len(texts))
+		}
+		for i, t := range texts {
+			l.texts[i] = rawText{Text: t}
+		}
+		return l
+	}
+	fields := plain(Field, nil)
+	if v.Fields != nil {
+		fields.texts = make([]rawText, len(v.Fields))
+	}
+	for i := range v.Fields {
+		fields.texts[i] = rawText{Text: v.Fields[i].f.Key, field: v.Fields[i].f.Field}
+	}
 	return []rawList{
-		{Key, "keys", v.Keys}, {Tag, "tags", v.Tags}, {URL, "urls", v.URLs}, {URLPrefix, "url_prefixes", v.URLPrefixes},
-		{KeyPrefix, "key_prefixes", v.KeyPrefixes}, {Generation, "generations", v.Generations},
+		plain(Key, v.Keys), plain(Tag, v.Tags), plain(URL, v.URLs), plain(URLPrefix, v.URLPrefixes),
+		plain(KeyPrefix, v.KeyPrefixes), plain(Generation, v.Generations), fields,
 	}
 }
 

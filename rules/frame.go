@@ -18,6 +18,8 @@ func (t *template) frame(kind Kind) error {
 		return t.prefixFrame()
 	case KeyPrefix:
 		return t.keyPrefixFrame()
+	case Field:
+		return t.fieldFrame()
 	}
 	return nil
 }

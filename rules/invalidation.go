@@ -11,6 +11,7 @@ const (
 	URLPrefix              // host and path prefix, no scheme
 	KeyPrefix              // all keys that begin with it
 	Generation             // a counter that is raised
+	Field                  // a field of a hash, byte for byte; see JoinField
 	KeyPattern             // all keys that match a glob whose literal parts are escaped
 	Everything             // all that the sink holds; Value is empty
 	kinds
@@ -22,7 +23,7 @@ const NumKinds = int(kinds)
 // kindNames are the singular, as metrics and logs write it, and the plural, as files do.
 var kindNames = [...][2]string{
 	Key: {"key", "keys"}, Tag: {"tag", "tags"}, URL: {"url", "urls"}, URLPrefix: {"url_prefix", "url_prefixes"}, KeyPrefix: {"key_prefix", "key_prefixes"},
-	Generation: {"generation", "generations"}, KeyPattern: {"key_pattern", "key_patterns"}, Everything: {"everything", "everything"},
+	Generation: {"generation", "generations"}, Field: {"field", "fields"}, KeyPattern: {"key_pattern", "key_patterns"}, Everything: {"everything", "everything"},
 }
 
 // String names the kind in the singular, as metrics and logs write it.

@@ -31,7 +31,7 @@ const all = keysonly + 1
 
 func allOptions() Options {
 	opts := testOptions()
-	opts.Sinks = append(opts.Sinks, SinkSpec{Name: "all", Takes: Kinds(Key, Tag, URL, URLPrefix, KeyPrefix, Generation, KeyPattern, Everything)})
+	opts.Sinks = append(opts.Sinks, SinkSpec{Name: "all", Takes: Kinds(Key, Tag, URL, URLPrefix, KeyPrefix, Generation, Field, KeyPattern, Everything)})
 	return opts
 }
 

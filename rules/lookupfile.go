@@ -105,7 +105,7 @@ func (l *ruleLoader) argument(text strictyaml.Text, label string) *template {
 		l.fail(text.Pos(), "%sit has a list, but an argument has one value", label)
 		return nil
 	}
-	return t.choose(choices, count)[0]
+	return t.choose(Key, choices, count)[0]
 }
 
 var lookupColumn = regexp.MustCompile(`^(` + identifier + `)(?:\.(` + identifier + `)|\[(` + quoted + `)\])$`)

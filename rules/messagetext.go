@@ -115,7 +115,7 @@ func (m *message) member(d *json.Decoder, n int) error {
 	lists := messageKinds()
 	i := slices.IndexFunc(lists, func(l rawList) bool { return l.key == name })
 	if i < 0 {
-		m.wrong.add(Everything, 1, fmt.Sprintf("member %d is not one of keys, tags, urls, url_prefixes, key_prefixes and generations", n))
+		m.wrong.add(Everything, 1, fmt.Sprintf("member %d is not one of keys, tags, urls, url_prefixes, key_prefixes, generations and fields", n))
 		return nil
 	}
 	elements := json.NewDecoder(bytes.NewReader(raw))
@@ -142,20 +142,49 @@ func (m *message) element(list rawList, n int, raw json.RawMessage) {
 		m.wrong.add(Everything, 1, fmt.Sprintf("it has more than %d values", MaxMessageValues))
 		return
 	}
-	var text string
-	switch err := json.Unmarshal(raw, &text); {
-	case err != nil || raw[0] != '"':
-		m.wrong.add(list.kind, 1, at+"is not a text")
-		return
-	case strings.ContainsRune(text, utf8.RuneError) && !bytes.ContainsRune(raw, utf8.RuneError) && !strings.Contains(strings.ToLower(string(raw)), `\ufffd`):
-		m.wrong.add(list.kind, 1, at+"has half of a surrogate pair")
-		return
+	text, err := elementText(list.kind, raw)
+	if err == nil {
+		err = fits(list.kind, text)
 	}
-	if err := fits(list.kind, text); err != nil {
+	if err != nil {
 		m.wrong.add(list.kind, 1, at+err.Error())
 		return
 	}
 	m.values[list.kind] = append(m.values[list.kind], []byte(text))
+}
+
+// elementText is the value that an element of a list names: a text, or an object with the two
+// texts of a field.
+func elementText(kind Kind, raw json.RawMessage) (string, error) {
+	if kind != Field {
+		return jsonText(raw)
+	}
+	var parts map[string]json.RawMessage
+	if json.Unmarshal(raw, &parts) != nil || len(parts) != 2 || parts["key"] == nil || parts["field"] == nil {
+		return "", errors.New("is not an object with a key and a field")
+	}
+	key, err := jsonText(parts["key"])
+	if err != nil {
+		return "", err
+	}
+	field, err := jsonText(parts["field"])
+	if err != nil {
+		return "", err
+	}
+	if key == "" {
+		return "", errors.New("has an empty key")
+	}
+	return JoinField(key, field), nil
+}
+
+func jsonText(raw json.RawMessage) (text string, err error) {
+	switch err := json.Unmarshal(raw, &text); {
+	case err != nil || raw[0] != '"':
+		return "", errors.New("is not a text")
+	case strings.ContainsRune(text, utf8.RuneError) && !bytes.ContainsRune(raw, utf8.RuneError) && !strings.Contains(strings.ToLower(string(raw)), `\ufffd`):
+		return "", errors.New("has half of a surrogate pair")
+	}
+	return text, nil
 }
 
 // fits checks a value that nobody's template frames: it must be what the literal

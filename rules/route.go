@@ -84,7 +84,7 @@ func (l *ruleLoader) fits(f *rawFields) {
 				return
 			}
 			if err := s.tagFits(kind, []byte(value)); err != nil {
-				l.fail(at, "%s %q: %v", kind, value, err)
+				l.fail(at, "%s %q: %v", kind, kind.Text(value), err)
 				return
 			}
 		}

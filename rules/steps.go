@@ -77,10 +77,10 @@ func (l *ruleLoader) collapse(raw *rawCollapse) {
 			for _, text := range list.texts {
 				templates := l.compile(list.kind, text, "`collapse`: ")
 				if slices.ContainsFunc(templates, func(t *template) bool { return t.lookup != "" }) {
-					l.fail(text.Pos(), "`collapse`: %s %q reads a lookup, whose answer comes when the values are counted; name something that the row or nothing fills", list.kind, text.Value)
+					l.fail(text.Pos(), "`collapse`: %s %q reads a lookup, whose answer comes when the values are counted; name something that the row or nothing fills", list.kind, text.source())
 				}
 				if slices.ContainsFunc(templates, func(t *template) bool { return l.r.has(list.kind, t) }) {
-					l.fail(text.Pos(), "`collapse`: %s %q is one of the rule's own values, so it covers no more than one; name something that many rows share", list.kind, text.Value)
+					l.fail(text.Pos(), "`collapse`: %s %q is one of the rule's own values, so it covers no more than one; name something that many rows share", list.kind, text.source())
 				}
 				compiled.values[list.kind] = append(compiled.values[list.kind], templates...)
 			}

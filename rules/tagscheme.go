@@ -27,8 +27,11 @@ func appendTag(dst, text []byte) []byte {
 
 // appendFor escapes a value for the place that it lands in.
 func appendFor(kind Kind, dst, text []byte) []byte {
-	if kind == Tag {
+	switch kind {
+	case Tag:
 		return appendTag(dst, text)
+	case Field:
+		return appendField(dst, text)
 	}
 	return appendEscaped(dst, text)
 }

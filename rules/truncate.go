@@ -54,7 +54,8 @@ type kindValue struct {
 }
 
 // reach names all values that the rule's templates can give a sink: fixed ones
-// as they are, keys and key prefixes with columns as patterns. all is set when
+// as they are, keys and key prefixes with columns as patterns, and fields with
+// columns as their whole hashes. all is set when
 // that is not possible: another kind with a column, a sink without patterns, or
 // a pattern without literal text.
 func (r *Rule) reach(sink int) (values []kindValue, all bool) {
@@ -67,6 +68,10 @@ func (r *Rule) reach(sink int) (values []kindValue, all bool) {
 				values = append(values, kindValue{Kind(k), []byte(fixed)})
 				continue
 			}
+			if hash, ok := t.hash().fixed(); ok && Kind(k) == Field && slices.Contains(r.routes[Key], sink) {
+				values = append(values, kindValue{Key, []byte(hash)})
+				continue
+			}
 			glob, ok := t.reach(Kind(k))
 			if !ok || !slices.Contains(r.routes[KeyPattern], sink) {
 				return nil, true
@@ -77,9 +82,13 @@ func (r *Rule) reach(sink int) (values []kindValue, all bool) {
 	return values, false
 }
 
-// reach is the glob that matches every key that the template's values name; ok
+// reach is the glob that matches every key that the template's values name, or whose field they
+// name; ok
 // is false where there is none that matches nothing else.
 func (t *template) reach(kind Kind) (glob string, ok bool) {
+	if kind == Field {
+		return t.hash().pattern()
+	}
 	glob, literal := t.pattern()
 	switch kind {
 	case Key:
@@ -103,7 +112,7 @@ func (s *Set) FlushPatterns(sink int) (patterns []string, err error) {
 			return nil, fmt.Errorf("%s:%d: rule %q: messages %q may name any key, so no flush pattern follows from it; give sink %q a `flush:`",
 				r.File, r.Line, r.Name, r.Message, s.sinks[sink].Name)
 		}
-		for _, kind := range []Kind{Key, KeyPrefix, Generation} {
+		for _, kind := range []Kind{Key, KeyPrefix, Field, Generation} {
 			for _, t := range r.values[kind] {
 				if !slices.Contains(t.sinks, sink) {
 					continue

@@ -31,7 +31,7 @@ func (s *Set) Uncovered() []Uncovered {
 					}
 					u := Uncovered{Rule: r.Name, File: r.File, Line: t.line, Kind: Kind(k), Template: t.source, Sink: r.specs[sink].Name}
 					for _, v := range r.appendLiterals(nil, &r.unknown, sink) {
-						u.Names = append(u.Names, fmt.Sprintf("%s %s", v.kind, v.value))
+						u.Names = append(u.Names, fmt.Sprintf("%s %s", v.kind, v.kind.Text(string(v.value))))
 					}
 					if !slices.ContainsFunc(out, u.same) {
 						out = append(out, u)
@@ -56,7 +56,8 @@ func (r *Rule) namesUnknown(t *template) bool {
 
 // replaces reports whether what unknown: names at a sink can be taken for what the template names there.
 // Tags and generations can, since the application may give them to every entry that the template means; a
-// prefix can where the template's values begin with it; a key or URL of its own cannot.
+// prefix can where the template's values begin with it, and the key of a hash for its fields; a key or
+// URL of its own cannot.
 func (r *Rule) replaces(t *template, kind Kind, sink int) bool {
 	if _, fixed := t.fixed(); fixed || r.covers {
 		return true
@@ -69,8 +70,12 @@ func (r *Rule) replaces(t *template, kind Kind, sink int) bool {
 		switch v.kind {
 		case Tag, Generation:
 			return true
+		case Key:
+			if hash, fixed := t.hash().fixed(); kind == Field && fixed && hash == string(v.value) {
+				return true
+			}
 		case KeyPrefix:
-			if (kind == Key || kind == KeyPrefix) && strings.HasPrefix(head, string(v.value)) {
+			if (kind == Key || kind == KeyPrefix || kind == Field) && strings.HasPrefix(head, string(v.value)) {
 				return true
 			}
 		case URLPrefix:

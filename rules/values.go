@@ -2,6 +2,7 @@ package rules
 
 import (
 	"fmt"
+	"slices"
 
 	"github.com/walpurge/walpurge/rules/strictyaml"
 )
@@ -12,36 +13,68 @@ const MaxValues = 1000
 
 // compile reads a template and puts the file's vars in: a list makes several
 // templates. label begins every message. After a finding it returns nil.
-func (l *ruleLoader) compile(kind Kind, text strictyaml.Text, label string) []*template {
-	t, at, err := parseTemplate(text.Value)
-	if err != nil {
-		l.fail(text.At(at), "%s%s %q: %v", label, kind, text.Value, err)
-		return nil
-	}
-	t.line, t.column = text.Pos().Line, text.Pos().Column
-	for _, quoted := range t.quoted {
-		for _, shape := range l.shapes() {
-			if _, column := shape.Column(quoted); column {
-				l.fail(text.Pos(), "%s%s %q: {%q} is a text and not the column of %s; write {row[%q]} for the column%s", label, kind, text.Value, quoted, shape.Table, quoted, l.stale())
-				return nil
-			}
+func (l *ruleLoader) compile(kind Kind, text rawText, label string) []*template {
+	label = fmt.Sprintf("%s%s %q: ", label, kind, text.source())
+	t, choices, count, ok := l.parse(&template{}, text.Text, label)
+	if ok && kind == Field {
+		var more []*variable
+		var times int
+		head := t
+		if t, more, times, ok = l.parse(head, text.field, label); !ok {
+			return nil
 		}
+		if count *= times; count > MaxValues {
+			l.fail(text.Pos(), "%sits lists make more than %d values", label, MaxValues)
+			return nil
+		}
+		head.escapeLiterals()
+		t.escapeLiterals()
+		t.parts = slices.Concat(head.parts, []part{{literal: string([]byte{fieldSeparator})}}, t.parts)
+		choices = slices.Concat(choices, []*variable{nil}, more)
 	}
-	choices, count, ok := l.expressions(t, text, fmt.Sprintf("%s%s %q: ", label, kind, text.Value))
 	if !ok {
 		return nil
 	}
-	out := t.choose(choices, count)
+	t.source = text.source()
+	out := t.choose(kind, choices, count)
 	for _, t := range out {
-		if fixed, ok := t.fixed(); ok && !l.literal(kind, text, fixed) {
+		if fixed, ok := t.fixed(); ok && !l.literal(kind, text.Text, fixed) {
 			return nil
 		}
 		if err := t.frame(kind); err != nil {
-			l.fail(text.Pos(), "%s%s %q: %v", label, kind, text.Value, err)
+			l.fail(text.Pos(), "%s%v", label, err)
 			return nil
 		}
 	}
 	return out
+}
+
+// parse reads one text of a template, and finds the file's vars in it. The template is about
+// the same lookup as the one before it, where that has one.
+func (l *ruleLoader) parse(before *template, text strictyaml.Text, label string) (t *template, choices []*variable, count int, ok bool) {
+	t, at, err := parseTemplate(text.Value)
+	if err != nil {
+		l.fail(text.At(at), "%s%v", label, err)
+		return nil, nil, 0, false
+	}
+	t.line, t.column, t.lookup = text.Pos().Line, text.Pos().Column, before.lookup
+	for _, quoted := range t.quoted {
+		for _, shape := range l.shapes() {
+			if _, column := shape.Column(quoted); column {
+				l.fail(text.Pos(), "%s{%q} is a text and not the column of %s; write {row[%q]} for the column%s", label, quoted, shape.Table, quoted, l.stale())
+				return nil, nil, 0, false
+			}
+		}
+	}
+	choices, count, ok = l.expressions(t, text, label)
+	return t, choices, count, ok
+}
+
+// escapeLiterals escapes the literal text of a part of a Field.
+func (t *template) escapeLiterals() {
+	for i := range t.parts {
+		t.parts[i].literal = string(appendField(nil, []byte(t.parts[i].literal)))
+	}
 }
 
 // expressions compiles what stands between the braces of a template, and finds
@@ -85,7 +118,7 @@ func (l *ruleLoader) expressions(t *template, text strictyaml.Text, label string
 
 // choose makes a template of each choice of vars. Together they may have as many
 // values as one.
-func (t *template) choose(choices []*variable, count int) []*template {
+func (t *template) choose(kind Kind, choices []*variable, count int) []*template {
 	out := make([]*template, count)
 	for n := range out {
 		one := &template{source: t.source, line: t.line, column: t.column, limit: MaxValues / count, only: t.only, lookup: t.lookup}
@@ -93,6 +126,9 @@ func (t *template) choose(choices []*variable, count int) []*template {
 		for i, p := range t.parts {
 			if v := choices[i]; v != nil {
 				p = part{literal: v.values[rest%len(v.values)]}
+				if kind == Field {
+					p.literal = string(appendField(nil, []byte(p.literal)))
+				}
 				rest /= len(v.values)
 			}
 			one.add(p)

@@ -50,12 +50,19 @@ type PurgeRequest struct {
 	URLPrefixes []string `json:"url_prefixes,omitempty"`
 	KeyPrefixes []string `json:"key_prefixes,omitempty"`
 	Generations []string `json:"generations,omitempty"`
+	Fields      []Field  `json:"fields,omitempty"`
 	// All carries out the sink's flush plan.
 	All bool `json:"all,omitempty"`
 	// Supersede drops what waits in the lane: the caller vouches that the purge
 	// covers it.
 	Supersede bool `json:"supersede,omitempty"`
 	DryRun    bool `json:"dry_run,omitempty"`
+}
+
+// Field is a field of a hash.
+type Field struct {
+	Key   string `json:"key"`
+	Field string `json:"field"`
 }
 
 // PurgeReport says what a purge does.

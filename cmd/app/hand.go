@@ -54,6 +54,12 @@ func (a *App) Purge(ctx context.Context, r admin.PurgeRequest) (admin.PurgeRepor
 	values := &b.Items[0].Values
 	values[rules.Key], values[rules.Tag], values[rules.URL] = r.Keys, r.Tags, r.URLs
 	values[rules.URLPrefix], values[rules.KeyPrefix], values[rules.Generation] = r.URLPrefixes, r.KeyPrefixes, r.Generations
+	for _, f := range r.Fields {
+		if f.Key == "" {
+			return admin.PurgeReport{}, &admin.BadRequestError{Err: errors.New("a field has no key; name the hash")}
+		}
+		values[rules.Field] = append(values[rules.Field], rules.JoinField(f.Key, f.Field))
+	}
 	if err := l.takesAll(b); err != nil {
 		return admin.PurgeReport{}, &admin.BadRequestError{Err: err}
 	}
@@ -119,7 +125,7 @@ func (a *App) purgeReport(ctx context.Context, l *lane, b *rules.Batch) admin.Pu
 	if b.Flush {
 		for _, inv := range a.plan(l) {
 			all = append(all, inv)
-			r.Plan = append(r.Plan, admin.PlanStep{Kind: inv.Kind.String(), Value: inv.Value})
+			r.Plan = append(r.Plan, admin.PlanStep{Kind: inv.Kind.String(), Value: inv.Kind.Text(inv.Value)})
 			r.Everything = r.Everything || inv.Kind == rules.Everything || inv.Kind == rules.KeyPattern && inv.Value == "*"
 		}
 	}
@@ -244,8 +250,11 @@ func (a *App) Parked(ctx context.Context, sink string, limit int) ([]admin.Parke
 	var out []admin.Parked
 	err := a.stream.ListParked(ctx, sink, func(p stream.ParkedBatch) bool {
 		entry := admin.Parked{ID: p.ID, Sink: p.Batch.Sink, ParkedAt: p.At, LSN: p.Batch.Stamp.Position.LSN.String(), Error: p.Error}
+		if p.Unknown != nil {
+			entry.Error += "; " + p.Unknown.Error()
+		}
 		for _, inv := range p.Batch.Invalidations(nil) {
-			entry.Items = append(entry.Items, admin.Value{Rule: inv.Rule, Kind: inv.Kind.String(), Value: inv.Value})
+			entry.Items = append(entry.Items, admin.Value{Rule: inv.Rule, Kind: inv.Kind.String(), Value: inv.Kind.Text(inv.Value)})
 		}
 		for _, item := range p.Batch.Items {
 			for _, u := range item.Unbuilt {
@@ -283,14 +292,15 @@ func (a *App) Unpark(ctx context.Context, r admin.UnparkRequest) (int, error) {
 	}
 	done := 0
 	for _, id := range ids {
+		var unknown *stream.UnknownKindError
 		switch err := do(ctx, id); {
 		case err == nil:
 			done++
-		case len(r.IDs) == 0 && (errors.Is(err, stream.ErrNoParked) || errors.Is(err, stream.ErrNoValues)):
-			// Dropped, or counted up, since it was listed; or there is nothing to retry.
+		case len(r.IDs) == 0 && (errors.Is(err, stream.ErrNoParked) || errors.Is(err, stream.ErrNoValues) || errors.As(err, &unknown)):
+			// Dropped, or counted up, since it was listed; or there is nothing to retry, or nothing that this version knows.
 		case errors.Is(err, stream.ErrNoParked):
 			return done, &admin.NotFoundError{What: fmt.Sprintf("parked message %d", id)}
-		case errors.Is(err, stream.ErrNoValues):
+		case errors.Is(err, stream.ErrNoValues), errors.As(err, &unknown):
 			return done, &admin.BadRequestError{Err: err}
 		default:
 			return done, err

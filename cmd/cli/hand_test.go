@@ -81,6 +81,8 @@ func TestWhatCommandsAsk(t *testing.T) {
 	}{
 		{[]string{"purge", "--sink", "edge", "--tag", "a", "--tag", "b,c", "--supersede", "--token-file", token},
 			`POST /api/v1/purge localhost Bearer s3cret {"sink":"edge","tags":["a","b,c"],"supersede":true}`},
+		{[]string{"purge", "--sink", "cache", "--field", "products", "7", "--field", "a b", "", "--field", "h", "--", "-5"},
+			`POST /api/v1/purge localhost  {"sink":"cache","fields":[{"key":"products","field":"7"},{"key":"a b","field":""},{"key":"h","field":"-5"}]}`},
 		{[]string{"replay", "--from", "0/1"}, `POST /api/v1/replay localhost  {"from":"0/1"}`},
 		{[]string{"pause", "--sink", "edge"}, `POST /api/v1/pause localhost  {"sink":"edge"}`},
 		{[]string{"parked", "retry", "17", "18"}, `POST /api/v1/parked localhost  {"action":"retry","ids":[17,18]}`},
@@ -116,7 +118,7 @@ func TestNoDaemon(t *testing.T) {
 
 func TestWrongCalls(t *testing.T) {
 	for _, args := range [][]string{
-		{"wait"}, {"wait", "nonsense"}, {"purge"}, {"pause"}, {"replay"}, {"replay", "--since", "1h", "--from", "0/1"},
+		{"wait"}, {"wait", "nonsense"}, {"purge"}, {"purge", "--sink", "cache", "--field", "products"}, {"purge", "--sink", "cache", "products"}, {"pause"}, {"replay"}, {"replay", "--since", "1h", "--from", "0/1"},
 		{"parked", "retry"}, {"parked", "retry", "x"}, {"parked", "drop", "1", "--all"}, {"parked", "nonsense"},
 		{"status", "--config", filepath.Join(t.TempDir(), "missing.yaml")},
 	} {

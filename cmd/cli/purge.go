@@ -17,16 +17,18 @@ import (
 
 func purgeCommand() *cobra.Command {
 	cmd := &cobra.Command{
-		Use:   "purge --sink NAME",
+		Use:   "purge --sink NAME [--field KEY FIELD]",
 		Short: "Purge values of your choice, or everything, ahead of the queue",
 		Long: "Store a manual purge for a sink. It is durable when the command ends, and is carried out ahead of the\n" +
 			"sink's queue, as soon as the sink takes it. --all carries out the sink's flush plan, which may be a purge\n" +
 			"of EVERYTHING: look at its --dry-run first. --all asks for the pipeline's name, unless --yes is given.\n" +
-			"--supersede also drops what is waiting in the queue: you vouch that the purge covers it.",
+			"--supersede also drops what is waiting in the queue: you vouch that the purge covers it.\n" +
+			"--field takes the key of a hash and a field of it.",
 		Example: "  walpurge purge --sink cache --key product:7 --key product:8\n" +
+			"  walpurge purge --sink cache --field products 7\n" +
 			"  walpurge purge --sink edge --tag products --supersede\n" +
 			"  walpurge purge --sink edge --all --dry-run",
-		Args: cobra.NoArgs,
+		Args: cobra.ArbitraryArgs,
 	}
 	flags := addDaemonFlags(cmd)
 	var r admin.PurgeRequest
@@ -38,12 +40,20 @@ func purgeCommand() *cobra.Command {
 	f.StringArrayVar(&r.URLPrefixes, "url-prefix", nil, "host and beginning of the path")
 	f.StringArrayVar(&r.KeyPrefixes, "key-prefix", nil, "all keys that begin with this")
 	f.StringArrayVar(&r.Generations, "generation", nil, "a counter to raise")
+	hashes := f.StringArray("field", nil, "the key of a hash; its field is the next argument")
 	f.BoolVar(&r.All, "all", false, "everything that the sink's flush plan names")
 	f.BoolVar(&r.Supersede, "supersede", false, "drop what is waiting in the sink's queue")
 	f.BoolVar(&r.DryRun, "dry-run", false, "say what would be purged, where, in how many requests, and how long it takes; purge nothing")
 	yes := f.Bool("yes", false, "with --all: do not ask for the pipeline's name")
 	asJSON := f.Bool("json", false, "print the daemon's answer")
-	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		if len(args) != len(*hashes) {
+			return usage(fmt.Errorf("--field is given %d times with %s beside it; write --field KEY FIELD for each field of a hash, like --field products 7",
+				len(*hashes), plural.Count(len(args), "argument")))
+		}
+		for i, key := range *hashes {
+			r.Fields = append(r.Fields, admin.Field{Key: key, Field: args[i]})
+		}
 		if r.Sink == "" {
 			return usage(errors.New("--sink is missing: name the sink to purge; see walpurge status"))
 		}

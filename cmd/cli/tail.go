@@ -16,6 +16,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/walpurge/walpurge/router/stream"
+	"github.com/walpurge/walpurge/rules"
 )
 
 func tailCommand() *cobra.Command {
@@ -72,10 +73,19 @@ func noEOF(err error) error {
 	return err
 }
 
+// quoted is a value as a word that no terminal takes for a command. A field of a hash is two words.
+func quoted(kind rules.Kind, value string) string {
+	if kind == rules.Field {
+		key, field := rules.SplitField(value)
+		return strconv.Quote(key) + " " + strconv.Quote(field)
+	}
+	return strconv.Quote(value)
+}
+
 // printPurged writes one line for each invalidation of a payload.
 func printPurged(out io.Writer, payload []byte) error {
 	b, err := stream.Decode(payload)
-	if err != nil {
+	if b == nil {
 		return fmt.Errorf("read a purged batch: %w", err)
 	}
 	head := time.Now().Format("15:04:05.000") + "  " + b.Sink
@@ -84,7 +94,10 @@ func printPurged(out io.Writer, payload []byte) error {
 		fmt.Fprintf(&text, "%s  flush (%s)\n", head, b.Reason)
 	}
 	for _, inv := range b.Invalidations(nil) {
-		fmt.Fprintf(&text, "%s  %s %s  %s\n", head, inv.Kind, strconv.Quote(inv.Value), inv.Rule)
+		fmt.Fprintf(&text, "%s  %s %s  %s\n", head, inv.Kind, quoted(inv.Kind, inv.Value), inv.Rule)
+	}
+	if err != nil {
+		fmt.Fprintf(&text, "%s  more: %v\n", head, err)
 	}
 	_, err = io.WriteString(out, text.String())
 	return err

@@ -53,7 +53,7 @@ func TestYAMLBlocks(t *testing.T) {
 	}
 	// The language is larger than what the sinks take so far.
 	every := []rules.SinkSpec{
-		{Name: "cache", Takes: rules.Kinds(rules.Key, rules.KeyPrefix, rules.Generation, rules.KeyPattern)},
+		{Name: "cache", Takes: rules.Kinds(rules.Key, rules.KeyPrefix, rules.Generation, rules.Field, rules.KeyPattern)},
 		{Name: "edge", Takes: rules.Kinds(rules.Tag, rules.URL, rules.URLPrefix, rules.Everything)},
 	}
 	seen := 0

@@ -19,6 +19,7 @@ type coarser struct {
 	URLPrefixes []string            `json:"url_prefixes,omitempty"`
 	KeyPrefixes []string            `json:"key_prefixes,omitempty"`
 	Generations []string            `json:"generations,omitempty"`
+	Fields      []field             `json:"fields,omitempty"`
 	Base64      map[string][]string `json:"base64,omitempty"`
 }
 
@@ -46,6 +47,10 @@ func encodeCoarser(steps []rules.CoarserValues) []coarser {
 		c := coarser{Over: steps[i].Over}
 		for k, values := range steps[i].Values {
 			kind := rules.Kind(k)
+			if kind == rules.Field {
+				c.Fields = encodeFields(values)
+				continue
+			}
 			list := c.list(kind)
 			if list == nil {
 				continue // no step has patterns, or everything
@@ -72,6 +77,13 @@ func decodeCoarser(steps []coarser) ([]rules.CoarserValues, error) {
 		c := rules.CoarserValues{Over: steps[i].Over}
 		for k := range c.Values {
 			kind := rules.Kind(k)
+			if kind == rules.Field {
+				var err error
+				if c.Values[k], err = decodeFields(steps[i].Fields); err != nil {
+					return nil, err
+				}
+				continue
+			}
 			list := steps[i].list(kind)
 			if list == nil {
 				continue

@@ -1,17 +1,24 @@
 package stream
 
 import (
+	"bytes"
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
+	"maps"
+	"reflect"
+	"slices"
+	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/walpurge/walpurge/cdc"
 	"github.com/walpurge/walpurge/rules"
 )
 
-// payload is the JSON form of a batch, version 1. Readers must ignore members
-// they do not know.
+// payload is the JSON form of a batch: version 1, or version 2 where it names fields of hashes,
+// which readers of version 1 would take for nothing. Readers must ignore members that they do
+// not know, but not those of an item: they may be values.
 type payload struct {
 	V        int       `json:"v"`
 	Pipeline string    `json:"pipeline"`
@@ -42,11 +49,53 @@ type item struct {
 	KeyPrefixes []string            `json:"key_prefixes"`
 	Generations []string            `json:"generations"`
 	KeyPatterns []string            `json:"key_patterns,omitempty"`
+	Fields      []field             `json:"fields,omitempty"`
 	Everything  bool                `json:"everything,omitempty"`
 	Base64      map[string][]string `json:"base64,omitempty"`
 	Collapse    []coarser           `json:"collapse,omitempty"`
 	Every       string              `json:"every,omitempty"`
 	Unbuilt     []unbuilt           `json:"unbuilt,omitempty"`
+}
+
+// field is the JSON form of a Field: its key and its field, both in base64 where one of them is
+// not UTF-8.
+type field struct {
+	Key    string `json:"key"`
+	Field  string `json:"field"`
+	Base64 bool   `json:"base64,omitempty"`
+}
+
+func encodeFields(values []string) []field {
+	var out []field
+	for _, v := range values {
+		f := field{}
+		f.Key, f.Field = rules.SplitField(v)
+		if f.Base64 = !utf8.ValidString(v); f.Base64 {
+			f.Key = base64.StdEncoding.EncodeToString([]byte(f.Key))
+			f.Field = base64.StdEncoding.EncodeToString([]byte(f.Field))
+		}
+		out = append(out, f)
+	}
+	return out
+}
+
+func decodeFields(all []field) ([]string, error) {
+	var out []string
+	for _, f := range all {
+		if f.Base64 {
+			key, err := base64.StdEncoding.DecodeString(f.Key)
+			if err != nil {
+				return nil, fmt.Errorf("base64 key: %w", err)
+			}
+			name, err := base64.StdEncoding.DecodeString(f.Field)
+			if err != nil {
+				return nil, fmt.Errorf("base64 field: %w", err)
+			}
+			f.Key, f.Field = string(key), string(name)
+		}
+		out = append(out, rules.JoinField(f.Key, f.Field))
+	}
+	return out, nil
 }
 
 // unbuilt is the JSON form of a template whose values could not be built.
@@ -109,6 +158,13 @@ func decodeItem(in *item) (rules.Item, error) {
 			}
 			continue
 		}
+		if kind == rules.Field {
+			var err error
+			if out.Values[k], err = decodeFields(in.Fields); err != nil {
+				return out, err
+			}
+			continue
+		}
 		out.Values[k] = *in.list(kind)
 		for _, s := range in.Base64[kind.String()] {
 			b, err := base64.StdEncoding.DecodeString(s)
@@ -127,18 +183,117 @@ func decodeItem(in *item) (rules.Item, error) {
 	return out, err
 }
 
-// Decode reads the payload of a message.
+// UnknownKindError says that a message names values of a kind that this version does not know: a
+// newer version wrote it.
+type UnknownKindError struct{ Member string }
+
+// Error names the member of the message.
+func (e *UnknownKindError) Error() string {
+	return fmt.Sprintf("it names %q, which this version of walpurge does not know; run the version that wrote it, or a newer one", e.Member)
+}
+
+// newest is the version of payloads that this program writes at most.
+const newest = 2
+
+// Decode reads the payload of a message. With an *UnknownKindError, the batch is there as far as
+// it is known.
 func Decode(data []byte) (*rules.Batch, error) {
 	var p payload
+	var unknown error
 	if !readOwn(data, &p) {
 		p = payload{}
 		if err := json.Unmarshal(data, &p); err != nil {
 			return nil, err
 		}
+		unknown = unknownMember(data)
 	}
-	if p.V != 1 {
-		return nil, fmt.Errorf("payload version %d, this program knows version 1", p.V)
+	if p.V < 1 || p.V > newest {
+		return nil, fmt.Errorf("payload version %d, this program knows versions up to %d", p.V, newest)
 	}
+	b, err := p.batch()
+	if err != nil {
+		return nil, err
+	}
+	return b, unknown
+}
+
+// unknownMember finds what an item of a payload has, or what stands for its values, that this
+// version does not know, and that is not empty. What is beside the items may be unknown.
+func unknownMember(data []byte) error {
+	type members = map[string]json.RawMessage
+	var p struct{ Items []members }
+	if err := json.Unmarshal(data, &p); err != nil {
+		return err
+	}
+	check := func(m members, of any) error {
+		for _, name := range slices.Sorted(maps.Keys(m)) {
+			if name == "base64" {
+				var byKind map[string][]string
+				if err := json.Unmarshal(m[name], &byKind); err != nil {
+					return err
+				}
+				if kind := unknownKind(byKind); kind != "" {
+					return &UnknownKindError{kind}
+				}
+			}
+			if !hasMember(of, name) && !emptyJSON(m[name]) {
+				return &UnknownKindError{name}
+			}
+		}
+		return nil
+	}
+	for _, i := range p.Items {
+		if err := check(i, item{}); err != nil {
+			return err
+		}
+		var steps []members
+		if raw, given := i["collapse"]; given {
+			if err := json.Unmarshal(raw, &steps); err != nil {
+				return err
+			}
+		}
+		for _, step := range steps {
+			if err := check(step, coarser{}); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// hasMember reports whether a struct has a member of that name, which the JSON library compares
+// without regard to case.
+func hasMember(of any, name string) bool {
+	t := reflect.TypeOf(of)
+	for i := range t.NumField() {
+		known, _, _ := strings.Cut(t.Field(i).Tag.Get("json"), ",")
+		if strings.EqualFold(known, name) {
+			return true
+		}
+	}
+	return false
+}
+
+// emptyJSON reports whether a value asks for nothing.
+func emptyJSON(raw json.RawMessage) bool {
+	return slices.Contains([]string{"null", "[]", "{}", "false", "0", `""`}, string(bytes.Join(bytes.Fields(raw), nil)))
+}
+
+// unknownKind is a kind of values in base64 that this version does not know, empty if there is none.
+func unknownKind(byKind map[string][]string) string {
+	for _, name := range slices.Sorted(maps.Keys(byKind)) {
+		known := false
+		for k := range rules.Everything {
+			known = known || k != rules.Field && k.String() == name
+		}
+		if !known && len(byKind[name]) > 0 {
+			return name
+		}
+	}
+	return ""
+}
+
+func (p *payload) batch() (*rules.Batch, error) {
 	b := &rules.Batch{
 		Sink: p.Sink, Origin: rules.Origin(p.Origin), Flush: p.Flush, Reason: p.Reason, Supersedes: p.Supersedes,
 		Stamp: cdc.Stamp{

@@ -1,7 +1,9 @@
 package stream
 
 import (
+	"bytes"
 	"encoding/json"
+	"strings"
 	"testing"
 	"time"
 
@@ -77,6 +79,8 @@ func drawBatch(t *rapid.T) *rules.Batch {
 		item := rules.Item{Rule: rapid.String().Draw(t, "rule")}
 		for k := range item.Values {
 			switch {
+			case rules.Kind(k) == rules.Field:
+				item.Values[k] = rapid.SliceOfN(fieldOf(value), 0, 3).Draw(t, "fields")
 			case rules.Kind(k) != rules.Everything:
 				item.Values[k] = rapid.SliceOfN(value, 0, 3).Draw(t, "values")
 			case rapid.Bool().Draw(t, "everything"):
@@ -129,7 +133,7 @@ func TestClaimsSurviveTheStream(t *testing.T) {
 }
 
 func TestUnreadablePayloads(t *testing.T) {
-	for _, bad := range []string{"", "null", "{}", "[]", `{"v":2}`, `{"v":1,"lsn":"x"}`, `{"v":1,"items":[{"base64":{"key":["?"]}}]}`, `{"v":1,"xids":[1.5]}`, `{"v":1,"committed_at":"noon"}`} {
+	for _, bad := range []string{"", "null", "{}", "[]", `{"v":3}`, `{"v":1,"lsn":"x"}`, `{"v":1,"items":[{"base64":{"key":["?"]}}]}`, `{"v":1,"xids":[1.5]}`, `{"v":1,"committed_at":"noon"}`} {
 		_, err := Decode([]byte(bad))
 		require.Error(t, err, "%s", bad)
 	}
@@ -137,9 +141,58 @@ func TestUnreadablePayloads(t *testing.T) {
 		_, err := decodeClaim([]byte(bad))
 		require.Error(t, err, "%s", bad)
 	}
-	b, err := Decode([]byte(`{"v":1,"of_a_later_version":true,"items":[{"rule":"r","keys":["a"],"colours":["red"]}]}`))
-	require.NoError(t, err, "unknown members are none of ours")
+	b, err := Decode([]byte(`{"v":1,"of_a_later_version":true,"items":[{"rule":"r","keys":["a"],"colours":[ ],"shade":null}]}`))
+	require.NoError(t, err, "a member beside the items, or an empty one, asks for nothing")
 	require.Equal(t, []rules.Invalidation{{Kind: rules.Key, Value: "a", Rule: "r"}}, b.Invalidations(nil))
+}
+
+// What an item names beside the kinds that this version knows may be values of a newer kind.
+func TestUnknownKinds(t *testing.T) {
+	own, err := encode("shop", manyKeys(1))
+	require.NoError(t, err)
+	for unknown, items := range map[string]string{
+		"colours": `{"rule":"r","keys":["a"],"colours":["red"]}`,
+		"hues":    `{"rule":"r","keys":["a"],"collapse":[{"over":7,"hues":["red"]}]}`,
+		"shade":   `{"rule":"r","keys":["a"],"base64":{"shade":["/w=="]}}`,
+		"tint":    `{"rule":"r","keys":["a"],"collapse":[{"over":7,"base64":{"tint":["/w=="]}}]}`,
+		"wash":    `{"rule":"r","keys":["a"],"wash":true}`,
+	} {
+		for _, payload := range []string{
+			`{"v":1,"items":[{"rule":"s"},` + items + `]}`,
+			string(bytes.Replace(own, []byte(`"items":[`), []byte(`"items":[`+items+`,`), 1)),
+			string(bytes.Replace(own, []byte(`"generations":[]`), []byte(`"generations":[]`+strings.TrimSuffix(strings.TrimPrefix(items, `{"rule":"r","keys":["a"]`), "}")), 1)),
+		} {
+			b, err := Decode([]byte(payload))
+			var u *UnknownKindError
+			require.ErrorAs(t, err, &u, payload)
+			require.Equal(t, unknown, u.Member)
+			require.NotEmpty(t, b.Invalidations(nil), "what is known of it is there")
+		}
+	}
+}
+
+// A program of version 1 would take a message with fields for one without values, and acknowledge
+// it. So such a message says that it is of version 2, which that program flushes the sink for.
+func TestPayloadOfFields(t *testing.T) {
+	b := &rules.Batch{Sink: "cache", Origin: rules.FromWAL, Items: []rules.Item{{Rule: "product"}}, Stamp: cdc.Stamp{FirstCommit: noon, LastCommit: noon}}
+	b.Items[0].Values[rules.Field] = []string{rules.JoinField("products", "7"), rules.JoinField("a\x00b", "\xff")}
+	data, err := encode("shop", b)
+	require.NoError(t, err)
+	require.Contains(t, string(data), `{"v":2,"pipeline":"shop"`)
+	require.Contains(t, string(data), `"generations":[],"fields":[{"key":"products","field":"7"},{"key":"YQBi","field":"/w==","base64":true}]}]`)
+	require.True(t, readOwn(data, new(payload)))
+
+	b.Items[0].Coarser = []rules.CoarserValues{{Over: 5}}
+	b.Items[0].Coarser[0].Values[rules.Field], b.Items[0].Values[rules.Field] = b.Items[0].Values[rules.Field], nil
+	data, err = encode("shop", b)
+	require.NoError(t, err)
+	require.Contains(t, string(data), `{"v":2,`)
+	got, err := Decode(data)
+	require.NoError(t, err)
+	require.Equal(t, b.Items[0].Coarser, got.Items[0].Coarser)
+
+	_, err = Decode([]byte(`{"v":2,"items":[{"fields":[{"key":"?","field":"","base64":true}]}]}`))
+	require.Error(t, err)
 }
 
 func FuzzDecode(f *testing.F) {

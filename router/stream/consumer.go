@@ -276,9 +276,9 @@ func (c *Consumer) decode(msg jetstream.Msg, meta *jetstream.MsgMetadata) (m rul
 			m.Claim = &claim
 			return m, nil
 		}
-	} else if b, err := Decode(msg.Data()); err == nil {
+	} else if b, err := Decode(msg.Data()); b != nil {
 		b.Stamp.Trace = msg.Headers().Get(traceHeader)
-		m.Batch = b
+		m.Batch, m.Unknown = b, err
 		return m, msg.Data()
 	}
 	c.log.At(unreadable).Observe("seq", m.Seq, "messages", condition.Sum(1))

@@ -16,7 +16,8 @@ import (
 // for every batch, and most of a batch are values that need no escape.
 func encode(pipeline string, b *rules.Batch) ([]byte, error) {
 	out := make([]byte, 0, roomFor(pipeline, b))
-	out = append(out, `{"v":1,"pipeline":`...)
+	out = strconv.AppendInt(append(out, `{"v":`...), int64(versionOf(b)), 10)
+	out = append(out, `,"pipeline":`...)
 	out = appendText(out, pipeline)
 	out = appendText(append(out, `,"sink":`...), b.Sink)
 	out = appendText(append(out, `,"origin":`...), string(b.Origin))
@@ -60,6 +61,21 @@ func encode(pipeline string, b *rules.Batch) ([]byte, error) {
 	return append(out, '}'), nil
 }
 
+// versionOf is the lowest version whose readers carry out all that the batch names.
+func versionOf(b *rules.Batch) int {
+	for i := range b.Items {
+		if len(b.Items[i].Values[rules.Field]) > 0 {
+			return 2
+		}
+		for n := range b.Items[i].Coarser {
+			if len(b.Items[i].Coarser[n].Values[rules.Field]) > 0 {
+				return 2
+			}
+		}
+	}
+	return 1
+}
+
 // roomFor is about what a batch takes, rather more.
 func roomFor(pipeline string, b *rules.Batch) int {
 	room := 400 + len(pipeline) + len(b.Sink) + len(b.Reason) + 3*len(b.Stamp.XIDs)
@@ -98,6 +114,18 @@ func appendItem(out []byte, item *rules.Item) ([]byte, error) {
 		if strange += left; left == len(patterns) {
 			out = out[:mark]
 		}
+	}
+	for i, f := range encodeFields(item.Values[rules.Field]) {
+		out = append(out, [...]string{`,"fields":[`, `,`}[min(i, 1)]...)
+		out = appendText(append(out, `{"key":`...), f.Key)
+		out = appendText(append(out, `,"field":`...), f.Field)
+		if f.Base64 {
+			out = append(out, `,"base64":true`...)
+		}
+		out = append(out, '}')
+	}
+	if len(item.Values[rules.Field]) > 0 {
+		out = append(out, ']')
 	}
 	if len(item.Values[rules.Everything]) > 0 {
 		out = append(out, `,"everything":true`...)
@@ -151,7 +179,7 @@ func inBase64(all *[rules.NumKinds][]string) map[string][]string {
 	out := make(map[string][]string)
 	for k, values := range all {
 		kind := rules.Kind(k)
-		if kind == rules.Everything {
+		if kind == rules.Everything || kind == rules.Field {
 			continue
 		}
 		for _, v := range values {

@@ -20,6 +20,11 @@ func genValue() *rapid.Generator[string] {
 	}))
 }
 
+// fieldOf makes fields of hashes whose key and field are drawn from g.
+func fieldOf(g *rapid.Generator[string]) *rapid.Generator[string] {
+	return rapid.Custom(func(t *rapid.T) string { return rules.JoinField(g.Draw(t, "key"), g.Draw(t, "field")) })
+}
+
 func genBatch(t *rapid.T) *rules.Batch {
 	b := &rules.Batch{
 		Sink: rapid.SampledFrom([]string{"cache", "edge-1", "<é>"}).Draw(t, "sink"), Origin: rules.FromWAL,
@@ -37,7 +42,11 @@ func genBatch(t *rapid.T) *rules.Batch {
 	for i := range rapid.IntRange(0, 3).Draw(t, "items") {
 		item := rules.Item{Rule: fmt.Sprint("rule-", i), Every: time.Duration(rapid.IntRange(0, 2).Draw(t, "every")) * time.Minute}
 		for k := range rules.NumKinds {
-			item.Values[k] = rapid.SliceOfN(genValue(), 0, 4).Draw(t, rules.Kind(k).String())
+			value := genValue()
+			if rules.Kind(k) == rules.Field {
+				value = fieldOf(value)
+			}
+			item.Values[k] = rapid.SliceOfN(value, 0, 4).Draw(t, rules.Kind(k).String())
 		}
 		if len(item.Values[rules.Everything]) > 0 {
 			item.Values[rules.Everything] = []string{""}
@@ -45,6 +54,7 @@ func genBatch(t *rapid.T) *rules.Batch {
 		if rapid.Bool().Draw(t, "collapse") {
 			c := rules.CoarserValues{Over: 7}
 			c.Values[rules.Tag] = rapid.SliceOfN(genValue(), 1, 2).Draw(t, "coarser")
+			c.Values[rules.Field] = rapid.SliceOfN(fieldOf(genValue()), 0, 2).Draw(t, "coarser fields")
 			item.Coarser = []rules.CoarserValues{c}
 		}
 		b.Items = append(b.Items, item)

@@ -176,12 +176,21 @@ func (s *Stream) adoptManual(ctx context.Context, sink, formerly string) error {
 			return fmt.Errorf("adopt the manual purges of %s: %w", formerly, err)
 		}
 		b, err := Decode(m.Data)
-		if err != nil {
+		switch {
+		case b != nil && err != nil: // kept as it is, for a version that knows it
+			err = s.publishNumbered(ctx, sink, m.Data)
+			if err == nil {
+				err = s.sync()
+			}
+			if err != nil {
+				return fmt.Errorf("adopt the manual purges of %s: %w", formerly, err)
+			}
+		case err != nil:
 			// It may have asked for anything.
 			if _, err := s.Flush(ctx, sink, rules.FlushUnreadable); err != nil {
 				return err
 			}
-		} else {
+		default:
 			b.Sink = sink
 			if err := s.PublishManual(ctx, b); err != nil {
 				return err

@@ -78,12 +78,19 @@ func (r *own) item(i *item) {
 	if r.has(`,"key_patterns":`) {
 		i.KeyPatterns = list(r, (*own).text)
 	}
+	if r.has(`,"fields":`) {
+		i.Fields = list(r, (*own).field)
+	}
 	i.Everything = r.has(`,"everything":true`)
 	if r.has(`,"base64":`) {
 		r.any(&i.Base64)
+		r.strange = r.strange || unknownKind(i.Base64) != ""
 	}
 	if r.has(`,"collapse":`) {
 		r.any(&i.Collapse)
+		for _, step := range i.Collapse {
+			r.strange = r.strange || unknownKind(step.Base64) != ""
+		}
 	}
 	if r.has(`,"every":`) {
 		i.Every = r.text()
@@ -151,6 +158,17 @@ func (r *own) escaped() (out string) {
 	return out
 }
 
+// field takes a field of a hash.
+func (r *own) field() (f field) {
+	r.must(`{"key":`)
+	f.Key = r.text()
+	r.must(`,"field":`)
+	f.Field = r.text()
+	f.Base64 = r.has(`,"base64":true`)
+	r.must(`}`)
+	return f
+}
+
 // list takes a list of what one element is read by.
 func list[T any](r *own, element func(*own) T) []T {
 	r.must(`[`)
@@ -214,9 +232,10 @@ func (r *own) time() time.Time {
 	return at
 }
 
-// any takes a member that is rare.
+// any takes a member that is rare. What this version does not know in it is not in our form.
 func (r *own) any(into any) {
 	d := json.NewDecoder(strings.NewReader(r.rest))
+	d.DisallowUnknownFields()
 	if d.Decode(into) != nil {
 		r.strange = true
 		return

@@ -19,7 +19,9 @@ type ParkedBatch struct {
 	ID    uint64
 	At    time.Time
 	Error string
-	Batch *rules.Batch
+	// Batch lacks the values of kinds that this version does not know; Unknown then says so.
+	Batch   *rules.Batch
+	Unknown error
 }
 
 // ErrNoParked says that there is no parked message of that id (any more).
@@ -53,10 +55,10 @@ func decodeParked(m *jetstream.RawStreamMsg) (ParkedBatch, error) {
 		return ParkedBatch{}, fmt.Errorf("parked message %d: %w", m.Sequence, err)
 	}
 	b, err := Decode(p.Batch)
-	if err != nil {
+	if b == nil {
 		return ParkedBatch{}, fmt.Errorf("parked message %d: %w", m.Sequence, err)
 	}
-	return ParkedBatch{ID: m.Sequence, At: p.ParkedAt, Error: p.Error, Batch: b}, nil
+	return ParkedBatch{ID: m.Sequence, At: p.ParkedAt, Error: p.Error, Batch: b, Unknown: err}, nil
 }
 
 // RetryParked makes a manual purge of a parked message, and then deletes the message. What
@@ -69,6 +71,9 @@ func (s *Stream) RetryParked(ctx context.Context, id uint64) error {
 	p, err := decodeParked(m)
 	if err != nil {
 		return err
+	}
+	if p.Unknown != nil {
+		return fmt.Errorf("retry parked %d: %w", id, p.Unknown)
 	}
 	if p.Batch.Unbuilt() {
 		return fmt.Errorf("retry parked %d: %w", id, ErrNoValues)

@@ -97,6 +97,18 @@ func (l *loader) kinds(n *strictyaml.Node, out *values, sinks []string) {
 			if all {
 				out.add(rules.Everything, "", "")
 			}
+		case rules.Kind(k) == rules.Field:
+			out.mention(rules.Field)
+			if p.Value.Kind != strictyaml.Sequence {
+				l.errs = append(l.errs, p.Value.Errorf("expect: %s is not a list of fields; write it like [{key: products, field: \"7\"}]", p.Value))
+			}
+			for _, n := range p.Value.Items {
+				value, err := rules.ParseField(n)
+				l.errs.Add(l.file, n.Pos, err)
+				if err == nil {
+					out.add(rules.Field, value, "")
+				}
+			}
 		default:
 			out.mention(rules.Kind(k))
 			var texts []strictyaml.Text

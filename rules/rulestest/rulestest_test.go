@@ -172,6 +172,36 @@ func TestParseChange(t *testing.T) {
 }
 
 // Every kind of the rules has its word here.
+// Fields of hashes are written in tests as in rules, and shown as a key and a field.
+func TestFieldsInTests(t *testing.T) {
+	dir := t.TempDir()
+	write := func(name, text string) string {
+		path := filepath.Join(dir, name)
+		require.NoError(t, os.WriteFile(path, []byte(text), 0o600))
+		return path
+	}
+	write("rules.yaml", "rules: [{name: x, table: public.t, sinks: [cache], fields: [{key: products, field: '{id}'}]}]")
+	const test = "rules: [rules.yaml]\ntests:\n  - name: one\n    table: public.t\n    insert: {id: 7}\n    expect: "
+	for expect, want := range map[string]string{
+		`{fields: [{key: products, field: 7}]}`:            "",
+		`{cache: {fields: [{key: products, field: "7"}]}}`: "",
+		`{fields: [{key: "my hash", field: "7"}]}`:         "fields:\n  - \"my hash\" 7\n  + products 7  (rule x)\n",
+	} {
+		s, err := Load(write("a_test.yaml", test+expect), Options{})
+		require.NoError(t, err)
+		text, _ := report(t, s)
+		if want == "" {
+			require.Empty(t, text, expect)
+			continue
+		}
+		require.Contains(t, text, want)
+	}
+	for _, bad := range []string{`{fields: [products]}`, `{fields: {key: products}}`, `{fields: [{key: products}]}`} {
+		_, err := Load(write("b_test.yaml", test+bad), Options{})
+		require.ErrorContains(t, err, "field", bad)
+	}
+}
+
 func TestKindWords(t *testing.T) {
 	require.Len(t, kindWords(), rules.NumKinds+1)
 	require.Equal(t, "parked", kindWords()[parked])

@@ -124,7 +124,7 @@ func (s *Suite) compare(t *test, got bySink) []string {
 			want = &values{}
 		}
 		for k, word := range kindWords() {
-			lines := difference(want[k], s.counting(t, sink, k, got))
+			lines := difference(rules.Kind(k), want[k], s.counting(t, sink, k, got))
 			if len(lines) == 0 {
 				continue
 			}
@@ -162,7 +162,7 @@ func (s *Suite) expects(sink string, kind int) bool {
 	return slices.ContainsFunc(s.tests, func(t test) bool { return t.expect[sink] != nil && t.expect[sink][kind] != nil })
 }
 
-func difference(want, have map[string]string) []string {
+func difference(kind rules.Kind, want, have map[string]string) []string {
 	var out []string
 	add := func(sign string, from, others map[string]string) {
 		more := 0
@@ -173,7 +173,7 @@ func difference(want, have map[string]string) []string {
 			if more++; more > shown {
 				continue
 			}
-			line := "  " + sign + " " + Printable(value)
+			line := "  " + sign + " " + Printable(kind.Text(value))
 			if rule := from[value]; rule != "" {
 				line += "  (rule " + rule + ")"
 			}

@@ -18,6 +18,7 @@ var (
 	ackFails    = condition.Text{Level: slog.LevelWarn, On: "acknowledgement failed, the purges will be repeated after a restart", Off: "acknowledgements are sent again"}
 	manualAck   = condition.Text{Level: slog.LevelWarn, On: "acknowledgement failed, the manual purge will be repeated after a restart", Off: "acknowledgements of manual purges are sent again"}
 	overShare   = condition.Text{Level: slog.LevelWarn, On: "the lane is past its share of the stream, and a flush in place of its backlog cannot be stored yet", Off: "the flush in place of the backlog is stored"}
+	unknownKind = condition.Text{Level: slog.LevelError, On: "a message names a kind of value that this version does not know, it is kept and not purged", Off: "the message is replaced by a purge that covers it"}
 	stopped     = condition.Text{Level: slog.LevelError, On: "the lane has stopped", Off: "the lane was resumed"}
 
 	flushes   = condition.Text{Level: slog.LevelInfo, On: "flushing the sink"}

@@ -46,6 +46,12 @@ func (l *Lane) keepHand(ctx context.Context) {
 		if again || m.Batch == nil {
 			continue
 		}
+		if m.Unknown != nil {
+			// It is never acknowledged: a version that knows it carries it out.
+			l.conditions.At(unknownKind).Observe("err", m.Unknown, "seq", m.Seq, "messages", condition.Sum(1))
+			l.setUnknown(m.Unknown)
+			continue
+		}
 		l.urge(ctx, &handJob{msg: m, entry: e, left: l.valuesByHand(m.Batch), pause: minPause})
 	}
 }

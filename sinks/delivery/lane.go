@@ -46,6 +46,9 @@ type Lane struct {
 	speed speed
 	// halted is why the lane stopped by itself, until it is resumed.
 	halted error
+	// unknown says which kind of value this version does not know, while a message that names
+	// one is kept.
+	unknown error
 	// flushing: a flush is owed.
 	flushing bool
 
@@ -60,8 +63,11 @@ type Lane struct {
 	trades trades
 	begun  atomic.Uint64
 	newest uint64
-	group  uint64        // counts what carryOut was called with
-	nudge  chan struct{} // paused has changed
+	group  uint64 // counts what carryOut was called with
+	// kept is the message of the queue that names a kind of value that this version does not
+	// know. It belongs to the lane's goroutine.
+	kept  *ready
+	nudge chan struct{} // paused has changed
 }
 
 // Status is a lane's condition for status pages.
@@ -152,6 +158,9 @@ func (l *Lane) show() {
 			s = Gated
 		}
 	}
+	if (s == OK || s == Gated) && l.unknown != nil {
+		s, l.status.Err = Blocked, l.unknown.Error()
+	}
 	if l.status.State != s {
 		if l.status.State == Throttled {
 			l.throttled += time.Since(l.status.Since)
@@ -227,11 +236,18 @@ func (l *Lane) Run(intake, work context.Context) error {
 	for intake.Err() == nil {
 		due.Reset(l.wake())
 		next, putOff := turn, due.C
+		if l.kept != nil {
+			next = nil
+		}
 		if l.held() {
 			putOff = nil
 			if l.begun.Load() >= l.traded.Load() {
 				next = nil
 			}
+		}
+		if l.kept != nil && l.replaced(l.kept.msg) {
+			l.carryOut(intake, work, []ready{l.release()})
+			continue
 		}
 		select {
 		case j := <-l.urgent:
@@ -239,6 +255,10 @@ func (l *Lane) Run(intake, work context.Context) error {
 		case r := <-next:
 			group := gather(r, turn)
 			l.queue.release(group)
+			if last := group[len(group)-1]; last.msg.Unknown != nil && !l.replaced(last.msg) {
+				l.keepUnknown(last)
+				group = group[:len(group)-1]
+			}
 			l.carryOut(intake, work, group)
 			l.absorb(group, turn)
 			l.flushOn(intake, work)
@@ -268,11 +288,11 @@ func (l *Lane) wake() time.Duration {
 	return wake
 }
 
-// gather takes what else is ready, so that it goes together.
+// gather takes what else is ready, so that it goes together. A message that is to be kept ends it.
 func gather(first ready, turn <-chan ready) []ready {
 	group := []ready{first}
 	values := size(first)
-	for len(group) < maxGroup && values < maxValues {
+	for len(group) < maxGroup && values < maxValues && group[len(group)-1].msg.Unknown == nil {
 		select {
 		case r := <-turn:
 			group = append(group, r)
@@ -337,7 +357,7 @@ func (l *Lane) keep(ctx context.Context, turn chan<- ready) {
 		}
 		r := ready{entry: e, msg: m, final: true}
 		asked := time.Now()
-		err = l.gates(ctx, m, true)
+		err = l.gates(ctx, m, m.Unknown == nil)
 		l.span(m, "gates", asked)
 		if err == nil || errors.Is(err, errStoodFor) {
 			l.pass(ctx, turn, r)

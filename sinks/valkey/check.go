@@ -86,6 +86,9 @@ func (s *Sink) probes(client valkey.Client) []probe {
 			// A script that nobody has: what counts is that it is looked for.
 			probe{"EVALSHA", b.Evalsha().Sha1(strings.Repeat("0", 40)).Numkeys(1).Key(key).Build()})
 	}
+	if s.cfg.uses(rules.Field) {
+		out = append(out, probe{"HDEL", b.Hdel().Key(key).Field(checkKey).Build()})
+	}
 	if s.cfg.uses(rules.Tag) {
 		for _, l := range s.layouts {
 			out = append(out,

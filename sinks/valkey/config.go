@@ -33,7 +33,7 @@ type Config struct {
 	// PasswordFile is read again at every connect; white space at its end is
 	// dropped.
 	PasswordFile string `yaml:"password_file"`
-	// KeyPrefix is put before every key, counter and tag set as it is, and before
+	// KeyPrefix is put before every key, hash, counter and tag set as it is, and before
 	// every pattern with its glob characters escaped.
 	KeyPrefix string `yaml:"key_prefix"`
 	// TagSets say how the application keeps the keys of a tag. With none the sink
@@ -117,7 +117,7 @@ func (c Config) Where() string {
 
 // Kinds returns what the sink carries out.
 func (c Config) Kinds() rules.KindSet {
-	kinds := rules.Kinds(rules.Key, rules.KeyPattern, rules.Generation)
+	kinds := rules.Kinds(rules.Key, rules.Field, rules.KeyPattern, rules.Generation)
 	if c.Scan.Enabled {
 		kinds |= rules.Kinds(rules.KeyPrefix)
 	}

@@ -36,6 +36,8 @@ type form struct {
 	// entry is where the entry of a value lies, and index what Fill adds to it.
 	entry func(value string) string
 	index func(b valkey.Builder, value string) valkey.Completed
+	// hash: the entry of a value is a field of a hash.
+	hash bool
 	// commands are what a purge is made of.
 	commands []string
 	// backend brings up a server and a proxy before it.
@@ -70,9 +72,14 @@ func forms(t *testing.T) map[string]form {
 	// An entry that was stored under a generation is served until the counter has
 	// another number.
 	raised.kind, raised.commands = rules.Generation, []string{"EVALSHA", "EVAL"}
+
+	hashed := keys
+	hashed.kind, hashed.commands, hashed.hash, hashed.config.KeyPrefix = rules.Field, []string{"HDEL"}, true, "a[p]*:"
+	clusterHashed := clustered
+	clusterHashed.kind, clusterHashed.commands, clusterHashed.hash = rules.Field, []string{"HDEL"}, true
 	return map[string]form{
 		"keys": keys, "keys, prefix that looks like a glob": prefixed, "keys, cluster": clustered, "keys, sentinel": watched,
-		"tags": tagged, "generations": raised,
+		"tags": tagged, "generations": raised, "fields": hashed, "fields, cluster": clusterHashed,
 	}
 }
 
@@ -148,6 +155,11 @@ func startRig(t *testing.T, env sinktest.Env, f form) sinktest.Rig {
 		Fill: func(t *testing.T, values []string) {
 			var cmds valkey.Commands
 			for _, v := range values {
+				if f.hash {
+					key, field := rules.SplitField(v)
+					cmds = append(cmds, srv.admin.B().Hset().Key(prefix+key).FieldValue().FieldValue(field, "1").Build())
+					continue
+				}
 				cmds = append(cmds, srv.admin.B().Set().Key(prefix+f.entry(v)).Value("1").Build())
 				if f.index != nil {
 					cmds = append(cmds, f.index(srv.admin.B(), v))
@@ -159,6 +171,12 @@ func startRig(t *testing.T, env sinktest.Env, f form) sinktest.Rig {
 		},
 		Rest: untilRested,
 		Held: func(t *testing.T, value string) bool {
+			if f.hash {
+				key, field := rules.SplitField(value)
+				held, err := srv.admin.Do(t.Context(), srv.admin.B().Hexists().Key(prefix+key).Field(field).Build()).AsBool()
+				require.NoError(t, err)
+				return held
+			}
 			got, err := srv.admin.Do(t.Context(), srv.admin.B().Get().Key(prefix+f.entry(value)).Build()).ToString()
 			if valkey.IsValkeyNil(err) {
 				return false

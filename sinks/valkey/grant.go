@@ -56,6 +56,9 @@ func (c Config) commands(clustered bool) []string {
 	if c.uses(rules.Generation) {
 		words = append(words, "+eval", "+evalsha", "+get", "+set", "+time")
 	}
+	if c.uses(rules.Field) {
+		words = append(words, "+hdel")
+	}
 	if c.uses(rules.Tag) {
 		words = append(words, "+renamenx")
 		for _, t := range c.TagSets {

@@ -27,6 +27,10 @@ var features = map[string]struct {
 		func(c *Config) { c.Scan.Enabled, c.Uses = true, rules.Kinds(rules.KeyPrefix) },
 		ofKind(rules.KeyPrefix, "a:"),
 	},
+	"fields": {
+		func(c *Config) { c.Uses = rules.Kinds(rules.Field) },
+		ofKind(rules.Field, rules.JoinField("h", "1"), rules.JoinField("i", "1")),
+	},
 	"generations": {
 		func(c *Config) { c.Uses = rules.Kinds(rules.Generation) },
 		ofKind(rules.Generation, "g", "h"),
@@ -41,7 +45,7 @@ var features = map[string]struct {
 	},
 	"all": {
 		func(c *Config) { c.Scan.Enabled, c.TagSets = true, []TagSet{{Layout: "symfony"}, {Layout: "laravel"}} },
-		slices.Concat(ofKind(rules.Key, "a"), ofKind(rules.Generation, "g"), ofKind(rules.Tag, "red"), ofKind(rules.KeyPrefix, "a:")),
+		slices.Concat(ofKind(rules.Key, "a"), ofKind(rules.Field, rules.JoinField("h", "1")), ofKind(rules.Generation, "g"), ofKind(rules.Tag, "red"), ofKind(rules.KeyPrefix, "a:")),
 	},
 }
 

@@ -85,7 +85,7 @@ func newSink(cfg Config, p patience, logger *slog.Logger) (*Sink, error) {
 	return s, nil
 }
 
-// Purge carries out, in this order: keys, by UNLINK in pipelines; generations, by
+// Purge carries out, in this order: keys, by UNLINK in pipelines; fields of hashes, by HDEL; generations, by
 // raising their counters; tags, by unlinking the members of their sets; and in one
 // walk over the key space all key prefixes and patterns, which takes (number of
 // keys / scan.keys_per_second). It blocks until the server has answered for all,
@@ -105,12 +105,15 @@ func (s *Sink) Purge(ctx context.Context, batch []rules.Invalidation) error {
 
 	failed := failures{}
 	var keys byRule
+	var hashes byHash
 	var counters, tags work
 	var patterns []glob
 	for i, inv := range batch {
 		switch {
 		case inv.Kind == rules.Key:
 			keys.add(inv.Rule, i, s.cfg.KeyPrefix+inv.Value)
+		case inv.Kind == rules.Field:
+			hashes.add(i, s.cfg.KeyPrefix, inv)
 		case inv.Kind == rules.Generation:
 			counters.add(i, s.cfg.KeyPrefix+inv.Value)
 		case inv.Kind == rules.Tag && len(s.layouts) > 0:
@@ -126,6 +129,13 @@ func (s *Sink) Purge(ctx context.Context, batch []rules.Invalidation) error {
 		}
 	}
 	broken := s.unlink(ctx, l, keys.lists, failed)
+	if broken == nil {
+		broken = s.deleteFields(ctx, l, hashes.lists, failed)
+	} else {
+		for _, h := range hashes.lists {
+			failed.all(h.names, broken)
+		}
+	}
 	if broken == nil {
 		broken = s.raise(ctx, l, counters, failed)
 	} else {
@@ -165,7 +175,7 @@ func (s *Sink) cannot(inv rules.Invalidation) error {
 	}
 	why := s.cfg.Hints()[inv.Kind]
 	if why == "" {
-		why = "send keys, generations or key patterns"
+		why = "send keys, fields, generations or key patterns"
 	}
 	return sinks.ItemError(fmt.Errorf("valkey: cannot purge by %s; %s", inv.Kind, why))
 }

@@ -133,7 +133,7 @@ func (c Config) Where() string {
 // Kinds returns what the sink hands on: every kind that rules have, and
 // everything.
 func (c Config) Kinds() rules.KindSet {
-	return rules.Kinds(rules.Key, rules.Tag, rules.URL, rules.URLPrefix, rules.KeyPrefix, rules.Generation, rules.Everything)
+	return rules.Kinds(rules.Key, rules.Tag, rules.URL, rules.URLPrefix, rules.KeyPrefix, rules.Generation, rules.Field, rules.Everything)
 }
 
 // Caps returns how long values may be: as long as the stream can carry. What the service takes is

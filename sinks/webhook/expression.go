@@ -70,7 +70,11 @@ func compile(text string) (*expression, []Finding) {
 		cel.ParserRecursionLimit(100),
 	}
 	for k := range lists {
-		options = append(options, cel.Variable(rules.Kind(k).Plural(), cel.ListType(cel.StringType)))
+		element := cel.StringType
+		if rules.Kind(k) == rules.Field {
+			element = cel.MapType(cel.StringType, cel.StringType)
+		}
+		options = append(options, cel.Variable(rules.Kind(k).Plural(), cel.ListType(element)))
 	}
 	env, err := cel.NewEnv(options...)
 	if err != nil {
@@ -120,9 +124,15 @@ func offset(text string, at common.Location) int {
 func (x *expression) body(ctx context.Context, batch []rules.Invalidation) ([]byte, error) {
 	vars := map[string]any{"everything": false}
 	var values [lists][]string
+	fields := []map[string]string{}
 	for _, inv := range batch {
 		if inv.Kind == rules.Everything {
 			vars["everything"] = true
+			continue
+		}
+		if inv.Kind == rules.Field {
+			key, field := rules.SplitField(inv.Value)
+			fields = append(fields, map[string]string{"key": key, "field": field})
 			continue
 		}
 		values[inv.Kind] = append(values[inv.Kind], inv.Value)
@@ -130,6 +140,7 @@ func (x *expression) body(ctx context.Context, batch []rules.Invalidation) ([]by
 	for k := range lists {
 		vars[rules.Kind(k).Plural()] = values[k]
 	}
+	vars[rules.Field.Plural()] = fields
 	out, _, err := x.program.ContextEval(ctx, vars)
 	if err != nil {
 		return nil, evalError(err)

@@ -17,6 +17,23 @@ type payload struct {
 	Everything bool   `json:"everything"`
 }
 
+// field is a field of a hash: its key and its field, both in base64 where one of them is not UTF-8.
+type field struct {
+	Key    string `json:"key"`
+	Field  string `json:"field"`
+	Base64 bool   `json:"base64,omitempty"`
+}
+
+func newField(value string) field {
+	f := field{}
+	f.Key, f.Field = rules.SplitField(value)
+	if f.Base64 = !utf8.ValidString(value); f.Base64 {
+		f.Key = base64.StdEncoding.EncodeToString([]byte(f.Key))
+		f.Field = base64.StdEncoding.EncodeToString([]byte(f.Field))
+	}
+	return f
+}
+
 // item holds the values that one rule asked for. Values that are not UTF-8
 // travel in base64, by the kind's name in the singular.
 type item struct {
@@ -27,6 +44,7 @@ type item struct {
 	URLPrefixes []string            `json:"url_prefixes"`
 	KeyPrefixes []string            `json:"key_prefixes"`
 	Generations []string            `json:"generations"`
+	Fields      []field             `json:"fields,omitempty"`
 	Base64      map[string][]string `json:"base64,omitempty"`
 }
 
@@ -56,6 +74,10 @@ func encode(batch []rules.Invalidation) ([]byte, error) {
 			})
 		}
 		it := &p.Items[n]
+		if inv.Kind == rules.Field {
+			it.Fields = append(it.Fields, newField(inv.Value))
+			continue
+		}
 		if utf8.ValidString(inv.Value) {
 			list := it.list(inv.Kind)
 			*list = append(*list, inv.Value)

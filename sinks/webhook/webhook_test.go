@@ -30,7 +30,8 @@ func start(t *testing.T, change func(*Config)) (*service, *Sink) {
 var every = []rules.Invalidation{
 	{Kind: rules.Key, Value: "product:7", Rule: "product"}, {Kind: rules.Tag, Value: `a"b<&>`, Rule: "product"}, {Kind: rules.URL, Value: "https://shop.example/p/7", Rule: "page"},
 	{Kind: rules.URLPrefix, Value: "shop.example/m/", Rule: "page"}, {Kind: rules.KeyPrefix, Value: "p:", Rule: "product"}, {Kind: rules.Generation, Value: "catalog", Rule: "product"},
-	{Kind: rules.Key, Value: "\xff", Rule: "product"},
+	{Kind: rules.Field, Value: rules.JoinField("products", "7"), Rule: "product"},
+	{Kind: rules.Key, Value: "\xff", Rule: "product"}, {Kind: rules.Field, Value: rules.JoinField("h", "\xff"), Rule: "product"},
 }
 
 func TestTheFixedForm(t *testing.T) {
@@ -41,7 +42,7 @@ func TestTheFixedForm(t *testing.T) {
 	require.NoError(t, s.Purge(t.Context(), []rules.Invalidation{{Kind: rules.Everything, Rule: "flush"}}))
 	bodies, heads := svc.seen()
 	require.Equal(t, `{"v":1,"items":[`+
-		`{"rule":"product","keys":["product:7"],"tags":["a\"b\u003c\u0026\u003e"],"urls":[],"url_prefixes":[],"key_prefixes":["p:"],"generations":["catalog"],"base64":{"key":["/w=="]}},`+
+		`{"rule":"product","keys":["product:7"],"tags":["a\"b\u003c\u0026\u003e"],"urls":[],"url_prefixes":[],"key_prefixes":["p:"],"generations":["catalog"],"fields":[{"key":"products","field":"7"},{"key":"aA==","field":"/w==","base64":true}],"base64":{"key":["/w=="]}},`+
 		`{"rule":"page","keys":[],"tags":[],"urls":["https://shop.example/p/7"],"url_prefixes":["shop.example/m/"],"key_prefixes":[],"generations":[]}],"everything":false}`, bodies[0])
 	require.Equal(t, `{"v":1,"items":[],"everything":true}`, bodies[1])
 	require.Equal(t, []string{"k"}, heads[0]["X-Api-Key"])
@@ -54,6 +55,7 @@ func TestExpressions(t *testing.T) {
 	for text, want := range map[string]string{
 		`{"tags": tags, "expire": 0}`:                                                       `{"expire":0,"tags":["a\"b\u003c\u0026\u003e"]}`,
 		`keys + urls + url_prefixes + key_prefixes + generations`:                           `["product:7","https://shop.example/p/7","shop.example/m/","p:","catalog"]`,
+		`fields.map(f, f.key + "/" + f.field)`:                                              `["products/7"]`,
 		`everything ? dyn({"purge": "all"}) : dyn({"purge": keys.map(k, {"id": k})})`:       `{"purge":[{"id":"product:7"}]}`,
 		`tags.map(t, t.upperAscii()).join(" ")`:                                             `"A\"B\u003c\u0026\u003e"`,
 		`{"n": keys.size(), "big": 1795176000123, "f": 0.5, "null": null, "b": everything}`: `{"b":false,"big":1795176000123,"f":0.5,"n":1,"null":null}`,
@@ -62,7 +64,7 @@ func TestExpressions(t *testing.T) {
 		require.Empty(t, CheckJSON(text), text)
 		x, found := compile(text)
 		require.Empty(t, found)
-		body, err := x.body(t.Context(), every[:6])
+		body, err := x.body(t.Context(), every[:7])
 		require.NoError(t, err, text)
 		require.Equal(t, want, string(body), text)
 	}
