@@ -31,7 +31,7 @@ func TestDiskFull(t *testing.T) {
 	require.ErrorIs(t, os.WriteFile(filler, make([]byte, 64<<20), 0o600), syscall.ENOSPC)
 	r.fill([]string{"product:1", "product:3000", "stays"}, "/product-1")
 	r.exec("UPDATE products SET ver = ver + 1")
-	for _, says := range []string{"make room on its disk", "create stream walpurge_app"} {
+	for started := range 2 {
 		select {
 		case <-d.done:
 		case <-time.After(30 * time.Second):
@@ -39,8 +39,8 @@ func TestDiskFull(t *testing.T) {
 		}
 		require.Error(t, d.err)
 		require.Contains(t, d.logs.String(), "no space left on device")
-		require.Contains(t, d.logs.String(), says)
-		if says == "create stream walpurge_app" {
+		require.Contains(t, d.logs.String(), "make room on its disk")
+		if started > 0 {
 			require.NoError(t, os.Remove(filler))
 		}
 		d = r.onDisk(holder)

@@ -30,9 +30,16 @@ func TestTablesChangeWithoutRowEvents(t *testing.T) {
 	r.fill(keys)
 	done := func(statement string, held ...string) {
 		t.Helper()
+		connected := d.status().Reader.Since
 		r.exec(statement)
 		d.wait(r.lsn(), 20*time.Second)
-		require.Equal(t, held, r.held(keys...), statement)
+		left := r.held(keys...)
+		if d.status().Reader.Since.Equal(connected) {
+			require.Equal(t, held, left, statement)
+		} else {
+			// After a lost connection the purges before are repeated: more may be gone.
+			require.Subset(t, held, left, statement)
+		}
 		r.fill(keys)
 	}
 	for _, statement := range []string{

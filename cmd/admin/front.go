@@ -34,8 +34,13 @@ func NewFront(first *Server) *Front {
 }
 
 // Exchange lets another server answer from now on. Requests that the old one answers
-// go on; who follows its events is dismissed, and asks the new one.
-func (f *Front) Exchange(next *Server) { f.behind.Swap(next).watchers.dismiss() }
+// go on, waits go on at the new one, and clients that follow events are disconnected and ask the new one.
+func (f *Front) Exchange(next *Server) {
+	old := f.behind.Swap(next)
+	old.next = next
+	close(old.replaced)
+	old.watchers.dismiss()
+}
 
 // Run serves the listener until the context ends, gives requests in flight a
 // second, and returns nil.

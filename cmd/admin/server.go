@@ -94,11 +94,14 @@ type Server struct {
 	cfg      Config
 	handler  http.Handler
 	watchers *watchers
+	// next is the server that answers in the place of this one once replaced is closed.
+	next     *Server
+	replaced chan struct{}
 }
 
 // New returns a server that answers once it stands behind a Front.
 func New(cfg Config) *Server {
-	s := &Server{cfg: cfg, watchers: newWatchers(cfg.Status)}
+	s := &Server{cfg: cfg, watchers: newWatchers(cfg.Status), replaced: make(chan struct{})}
 	s.handler = s.routes()
 	return s
 }
@@ -141,8 +144,13 @@ func (s *Server) reload(w http.ResponseWriter, r *http.Request) {
 	reply(w, http.StatusOK, map[string]bool{"reloaded": true})
 }
 
+// waitRetry is the pause after a wait that failed before its time was up, for example because the
+// database closed the connection over which tables are compared.
+const waitRetry = 200 * time.Millisecond
+
 // wait answers 200 when the purge has passed, 409 when a problem or parked items leave
-// something unpurged below, 504 when the time is up before that is known.
+// something unpurged below, 504 when the time is up before that is known. If another server
+// replaces this one meanwhile, that one answers within the same time.
 func (s *Server) wait(w http.ResponseWriter, r *http.Request) {
 	q := r.URL.Query()
 	lsn, err := cdc.ParseLSN(q.Get("lsn"))
@@ -159,21 +167,45 @@ func (s *Server) wait(w http.ResponseWriter, r *http.Request) {
 	}
 	ctx, cancel := context.WithTimeout(r.Context(), timeout)
 	defer cancel()
+	here, leave := context.WithCancel(ctx)
+	defer leave()
+	go func() {
+		select {
+		case <-s.replaced:
+			leave()
+		case <-here.Done():
+		}
+	}()
 	var missing *NotFoundError
 	var parked *ParkedError
 	var problem *ProblemError
 	var unknown *ParkedUnknownError
-	switch err := s.cfg.Wait(ctx, lsn, q.Get("sink")); {
-	case err == nil:
-		reply(w, http.StatusOK, map[string]any{"purged": true, "lsn": lsn})
-	case errors.As(err, &missing):
-		fail(w, http.StatusNotFound, err)
-	case errors.As(err, &parked), errors.As(err, &problem):
-		fail(w, http.StatusConflict, err)
-	case errors.As(err, &unknown):
-		fail(w, http.StatusGatewayTimeout, fmt.Errorf("purged up to %s, but %w", lsn, err))
-	default:
-		fail(w, http.StatusGatewayTimeout, fmt.Errorf("not purged up to %s within %s", lsn, timeout))
+	for {
+		err := s.cfg.Wait(here, lsn, q.Get("sink"))
+		switch {
+		case err == nil:
+			reply(w, http.StatusOK, map[string]any{"purged": true, "lsn": lsn})
+			return
+		case errors.As(err, &missing):
+			fail(w, http.StatusNotFound, err)
+			return
+		case errors.As(err, &parked), errors.As(err, &problem):
+			fail(w, http.StatusConflict, err)
+			return
+		}
+		select {
+		case <-ctx.Done():
+			if errors.As(err, &unknown) {
+				fail(w, http.StatusGatewayTimeout, fmt.Errorf("purged up to %s, but %w", lsn, err))
+			} else {
+				fail(w, http.StatusGatewayTimeout, fmt.Errorf("not purged up to %s within %s", lsn, timeout))
+			}
+			return
+		case <-s.replaced:
+			s.next.wait(w, r.WithContext(ctx))
+			return
+		case <-time.After(waitRetry):
+		}
 	}
 }
 

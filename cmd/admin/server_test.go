@@ -267,6 +267,48 @@ func TestAWaitOutlivesTheReadTimeout(t *testing.T) {
 	require.Equal(t, 200, resp.StatusCode, "%s", body)
 }
 
+// A wait that a reload overtakes goes on at the pipeline of the new configuration, since the old one
+// never gets there. What the old one says while it stops is no answer.
+func TestAWaitGoesOnAtTheNextServer(t *testing.T) {
+	for name, stopping := range map[string]error{"the old one stops": context.Canceled, "it cannot read what is parked": &ParkedUnknownError{Err: io.EOF}} {
+		t.Run(name, func(t *testing.T) {
+			began, stop := make(chan struct{}, 100), make(chan struct{})
+			old := &daemon{wait: func(ctx context.Context, _ cdc.LSN, _ string) error {
+				began <- struct{}{}
+				select {
+				case <-stop:
+				case <-ctx.Done():
+				}
+				return stopping
+			}}
+			asked := make(chan cdc.LSN, 1)
+			next := &daemon{wait: func(_ context.Context, lsn cdc.LSN, _ string) error {
+				asked <- lsn
+				return nil
+			}}
+			f := NewFront(old.server())
+			url, end := runFront(t, f)
+			defer end()
+			code := make(chan int, 1)
+			go func() {
+				resp, err := http.Get(url + "/api/v1/wait?lsn=0/7&timeout=4m")
+				if err != nil {
+					code <- 0
+					return
+				}
+				resp.Body.Close()
+				code <- resp.StatusCode
+			}()
+			<-began
+			close(stop)
+			<-began // it is asked again, since its time is not up
+			f.Exchange(next.server())
+			require.Equal(t, cdc.LSN(7), <-asked)
+			require.Equal(t, http.StatusOK, <-code)
+		})
+	}
+}
+
 func TestRunEndsAndCutsWhatHangs(t *testing.T) {
 	began := make(chan struct{})
 	d := &daemon{wait: func(ctx context.Context, _ cdc.LSN, _ string) error {

@@ -2,8 +2,11 @@ package app
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
+	"strings"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -101,6 +104,10 @@ func New(ctx context.Context, opts Options, reload func(context.Context) error) 
 	a.working = prometheus.WrapRegistererWith(prometheus.Labels{"pipeline": opts.Config.Pipeline}, a.worked)
 	if err := a.open(ctx, reload); err != nil {
 		a.close()
+		// The embedded server passes on what the system said as text, from whatever it wrote.
+		if a.cfg.NATS.Embedded() && strings.Contains(err.Error(), syscall.ENOSPC.Error()) {
+			err = fmt.Errorf("%w; make room on its disk, and start again", err)
+		}
 		return nil, err
 	}
 	return a, nil
