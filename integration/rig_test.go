@@ -71,6 +71,7 @@ const catalog = `rules:
 type rigOptions struct {
 	binaries harness.Binaries
 	postgres map[string]string
+	valkey   []string // arguments
 	origin   http.Handler
 	schema   string
 	catalog  string
@@ -89,7 +90,7 @@ func newRig(t *testing.T, o rigOptions) *rig {
 	r.pg, err = harness.StartPostgres(ctx, harness.PostgresConfig{Dir: filepath.Join(r.dir, "pg"), Binaries: o.binaries, Settings: o.postgres})
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, r.pg.Close()) })
-	r.vk, err = harness.StartValkey(ctx, harness.ValkeyConfig{Dir: filepath.Join(r.dir, "valkey")})
+	r.vk, err = harness.StartValkey(ctx, harness.ValkeyConfig{Dir: filepath.Join(r.dir, "valkey"), Args: o.valkey})
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, r.vk.Close()) })
 	if o.origin == nil {

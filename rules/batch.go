@@ -37,11 +37,20 @@ const (
 	FlushTruncate FlushReason = "truncate"
 	// FlushManual: an operator asked for it.
 	FlushManual FlushReason = "by_hand"
+	// The sink's cache may hold again what was purged from it: another node is the primary, the
+	// process was started again, it has loaded a snapshot, another server answers at the address, or
+	// the configuration names another cache.
+	FlushFailover  FlushReason = "failover"
+	FlushRestarted FlushReason = "restarted"
+	FlushReloaded  FlushReason = "reloaded"
+	FlushReplaced  FlushReason = "replaced"
+	FlushNewTarget FlushReason = "new_target"
 )
 
 // FlushReasons lists all reasons, for metrics.
 func FlushReasons() []FlushReason {
-	out := []FlushReason{FlushUnreadable, FlushHole, FlushHead, FlushOverflow, FlushReplica, FlushTruncate, FlushManual}
+	out := []FlushReason{FlushUnreadable, FlushHole, FlushHead, FlushOverflow, FlushReplica, FlushTruncate, FlushManual,
+		FlushFailover, FlushRestarted, FlushReloaded, FlushReplaced, FlushNewTarget}
 	for _, reason := range cdc.GapReasons() {
 		out = append(out, string(reason))
 	}

@@ -74,6 +74,7 @@ type App struct {
 	stream    *stream.Stream
 	publisher *stream.Publisher
 	lanes     []*lane
+	caches    *caches
 	gate      *visible.Gate
 	replicas  *replica.Gate // nil: there are none
 	lookups   *lookup.Resolver

@@ -10,6 +10,7 @@ import (
 
 	"github.com/nats-io/nats.go"
 
+	"github.com/walpurge/walpurge/cdc"
 	"github.com/walpurge/walpurge/cdc/condition"
 	"github.com/walpurge/walpurge/cdc/watermark"
 	"github.com/walpurge/walpurge/cmd/config"
@@ -22,6 +23,7 @@ import (
 	"github.com/walpurge/walpurge/sinks/cloudfront"
 	"github.com/walpurge/walpurge/sinks/delivery"
 	"github.com/walpurge/walpurge/sinks/fastly"
+	"github.com/walpurge/walpurge/sinks/history"
 	"github.com/walpurge/walpurge/sinks/valkey"
 	"github.com/walpurge/walpurge/sinks/varnish"
 	"github.com/walpurge/walpurge/sinks/webhook"
@@ -40,6 +42,9 @@ type target struct {
 	// probe proves it by entries of its own; nil if nothing can.
 	probe func(ctx context.Context) error
 	close func()
+	// identity says which cache it is, and nodes asks that for its history; nil if it cannot tell.
+	identity history.Target
+	nodes    func(ctx context.Context) ([]history.Node, error)
 	// where names the cache for an operator: servers, zone, service.
 	where string
 	// walkTime is how long a purge of patterns takes, which the sink carries out by a walk
@@ -61,8 +66,8 @@ func newTarget(spec config.Sink, log *slog.Logger) (target, error) {
 			return t, fmt.Errorf("sink %s: %w", spec.Name, err)
 		}
 		t.sink, t.check, t.close, t.limits = s, s.Check, s.Close, spec.Valkey.Limits()
-		t.where = spec.Valkey.Where()
-		t.walkTime = s.WalkTime
+		t.where, t.identity = spec.Valkey.Where(), spec.Valkey.Target()
+		t.walkTime, t.nodes = s.WalkTime, s.Nodes
 		if spec.Valkey.UsesTags() {
 			t.unproven, t.probe = "that a purge by tag finds the tag's sets and their entries", s.Probe
 		}
@@ -72,7 +77,7 @@ func newTarget(spec config.Sink, log *slog.Logger) (target, error) {
 			return t, fmt.Errorf("sink %s: %w", spec.Name, err)
 		}
 		t.sink, t.check, t.close, t.limits = s, s.Check, s.Close, spec.Cloudflare.Limits()
-		t.where = spec.Cloudflare.Where()
+		t.where, t.identity = spec.Cloudflare.Where(), spec.Cloudflare.Target()
 		t.budgets = spec.Cloudflare.Budgets()
 	case spec.Fastly != nil:
 		s, err := fastly.New(*spec.Fastly, log)
@@ -80,7 +85,7 @@ func newTarget(spec config.Sink, log *slog.Logger) (target, error) {
 			return t, fmt.Errorf("sink %s: %w", spec.Name, err)
 		}
 		t.sink, t.check, t.close, t.limits = s, s.Check, s.Close, spec.Fastly.Limits()
-		t.where = spec.Fastly.Where()
+		t.where, t.identity = spec.Fastly.Where(), spec.Fastly.Target()
 		t.budgets = spec.Fastly.Budgets()
 	case spec.CloudFront != nil:
 		s, err := cloudfront.New(*spec.CloudFront, log)
@@ -88,7 +93,7 @@ func newTarget(spec config.Sink, log *slog.Logger) (target, error) {
 			return t, fmt.Errorf("sink %s: %w", spec.Name, err)
 		}
 		t.sink, t.check, t.close, t.limits = s, s.Check, s.Close, spec.CloudFront.Limits()
-		t.where = spec.CloudFront.Where()
+		t.where, t.identity = spec.CloudFront.Where(), spec.CloudFront.Target()
 		t.billed = s.Paths
 	case spec.Varnish != nil:
 		s, err := varnish.New(*spec.Varnish, log)
@@ -96,7 +101,7 @@ func newTarget(spec config.Sink, log *slog.Logger) (target, error) {
 			return t, fmt.Errorf("sink %s: %w", spec.Name, err)
 		}
 		t.sink, t.check, t.close, t.limits = s, s.Check, s.Close, spec.Varnish.Limits()
-		t.where = spec.Varnish.Where()
+		t.where, t.identity = spec.Varnish.Where(), spec.Varnish.Target()
 		t.unproven, t.probe = "that the VCL of each node purges what it says that it does", s.Probe
 	case spec.Webhook != nil:
 		s, err := webhook.New(*spec.Webhook, log)
@@ -104,7 +109,7 @@ func newTarget(spec config.Sink, log *slog.Logger) (target, error) {
 			return t, fmt.Errorf("sink %s: %w", spec.Name, err)
 		}
 		t.sink, t.check, t.close, t.limits = s, s.Check, s.Close, spec.Webhook.Limits()
-		t.where = spec.Webhook.Where()
+		t.where, t.identity = spec.Webhook.Where(), spec.Webhook.Target()
 		t.unproven = "that the receiver purges what it says that it does; only the receiver can tell"
 	default:
 		return t, fmt.Errorf("sink %s: %w", spec.Name, errNoConstructor)
@@ -269,6 +274,7 @@ type lane struct {
 	consumer *stream.Consumer
 	// manual is where its manual purges are stored.
 	manual *stream.ManualConsumer
+	cache  *cache
 }
 
 // parks is what stores what a sink does not take. In shadow mode nothing is purged, so what could not
@@ -307,6 +313,7 @@ func (a *App) newLanes(ctx context.Context) error {
 		}
 		consumers[t.spec.Name] = c
 	}
+	a.caches = newCaches(a)
 	buckets := delivery.NewBuckets()
 	lanes := make(map[string]*delivery.Lane, len(a.targets))
 	for i, t := range a.targets {
@@ -315,9 +322,13 @@ func (a *App) newLanes(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
+		purged := (*cdc.Claim)(nil)
 		if found && consumer.Floor() >= seq && overflow.Owed == 0 {
-			a.board.Advance(watermark.Mark{Stage: watermark.Purged, Target: t.spec.Name}, claim.Position)
-			a.board.Advance(watermark.Mark{Stage: watermark.Settled, Target: t.spec.Name}, claim.Position)
+			purged = &claim
+		}
+		_, recorded, err := a.caches.recorded(ctx, t.spec.Name)
+		if err != nil {
+			return err
 		}
 		pace := buckets.Pace(t.budgets...)
 		manual, err := a.stream.ManualConsumer(ctx, t.spec.Name, log)
@@ -329,12 +340,15 @@ func (a *App) newLanes(ctx context.Context) error {
 			Gates: a.gates(t.spec, consumers, lanes), MaxWait: t.spec.MaxWait, SecondPurge: t.spec.SecondPurge,
 			FlushPace: t.spec.FlushPace, FlushAtMost: t.spec.FlushAtMost,
 			MaxPutOff: maxPutOff(a.stream.MaxBytes(), t.spec.MaxBacklog), Overflow: overflow,
-			Flush: func() []rules.Invalidation { return (*a.plans.Load())[i] },
-			Park:  a.parks(t.spec, log), Board: a.board, Metrics: metrics, Logger: log, Tracer: a.opts.Tracer,
+			Flush:  func() []rules.Invalidation { return (*a.plans.Load())[i] },
+			Purged: purged, Distrusted: recorded && !t.spec.Shadow,
+			Park: a.parks(t.spec, log), Board: a.board, Metrics: metrics, Logger: log, Tracer: a.opts.Tracer,
 			Collapsed: func(rule string, values int) { a.routing.Collapsed(rule, t.spec.Name, values) },
 			Flushing:  func(reason string) { a.incidents.add("flush", t.spec.Name, reason) },
 		})
-		a.lanes = append(a.lanes, &lane{target: t, consumer: consumer, manual: manual, Lane: lanes[t.spec.Name]})
+		l := &lane{target: t, consumer: consumer, manual: manual, Lane: lanes[t.spec.Name]}
+		a.lanes = append(a.lanes, l)
+		a.caches.add(l, log)
 	}
 	return nil
 }

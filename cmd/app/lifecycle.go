@@ -51,7 +51,7 @@ func (a *App) Run(ctx context.Context) error {
 			if !a.leads(intake) {
 				return nil
 			}
-			return l.Run(intake, work)
+			return a.caches.run(intake, work, l)
 		})
 	}
 	if !a.cfg.NATS.Embedded() {

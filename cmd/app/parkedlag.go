@@ -8,7 +8,7 @@ import (
 )
 
 // parkedCounts is what sinks have refused: how many messages, and since when the
-// oldest of a sink was due.
+// oldest of a sink was due. What a cache may hold again is due as well.
 type parkedCounts struct {
 	counts map[string]uint64
 	since  map[string]time.Time
@@ -25,10 +25,16 @@ func (a *App) parkedNow(ctx context.Context) (parkedCounts, error) {
 			continue
 		}
 		if at, err := a.stream.OldestParked(ctx, sink); err == nil && !at.IsZero() {
-			p.since[sink] = at
+			p.due(sink, at)
 		}
 	}
 	return p, nil
+}
+
+func (p parkedCounts) due(sink string, since time.Time) {
+	if at, some := p.since[sink]; !some || since.Before(at) {
+		p.since[sink] = since
+	}
 }
 
 // lag is the lag of a mark, counting what is parked as not purged, and not smaller

@@ -1,6 +1,7 @@
 package app
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -48,6 +49,11 @@ func (a *App) read(ctx context.Context) reading {
 	if s.refused, s.knowsParked = refused, err == nil; err != nil {
 		a.log.Debug("read parked", "err", err)
 	}
+	for _, l := range a.lanes {
+		if r, some := l.Restoring(); some {
+			s.refused.due(l.spec.Name, r.Since)
+		}
+	}
 	for _, r := range a.board.Snapshot() {
 		w := status.Watermark{
 			Stage: string(r.Stage), Target: r.Target, LSN: r.Position.LSN, Timeline: r.Position.Timeline,
@@ -75,8 +81,14 @@ func (a *App) read(ctx context.Context) reading {
 		own := a.board.Lag(mark, now)
 		sink := status.Sink{
 			Name: l.spec.Name, Kind: l.spec.Kind(), State: string(st.State), Error: st.Err, Class: st.Class, Gates: st.Gates, Backlog: backlog,
-			Parked: refused.counts[l.spec.Name], LagSeconds: seconds(refused.lag(mark, own, now)), QueueLag: seconds(own),
+			Parked: refused.counts[l.spec.Name], LagSeconds: seconds(s.refused.lag(mark, own, now)), QueueLag: seconds(own),
 			Coarse: status.CoarseFlags(plans[i]), Work: worked.sinks[l.spec.Name],
+		}
+		if r, some := l.Restoring(); some {
+			sink.Restoring = cmp.Or(r.Reason, status.RestoringUnknown)
+		}
+		if why := l.cache.untold.Load(); why != nil {
+			sink.Untold = *why
 		}
 		if d, known := l.Drain(backlog); known && err == nil {
 			sink.DrainSeconds, sink.RequestsPerSecond = seconds(d.Time), d.PerSecond

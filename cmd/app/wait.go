@@ -78,13 +78,16 @@ func (a *App) problemAt(sink string) error {
 	return nil
 }
 
-// waitFor blocks until the sink, or every sink, has purged up to p.
+// waitFor blocks until the sink, or every sink, has purged up to p, and again what its cache may hold again.
 func (a *App) waitFor(ctx context.Context, p cdc.Position, sink string) error {
 	for _, l := range a.lanes {
 		if sink != "" && sink != l.spec.Name {
 			continue
 		}
 		if err := a.board.Wait(ctx, watermark.Mark{Stage: watermark.Purged, Target: l.spec.Name}, p); err != nil {
+			return err
+		}
+		if err := l.Restored(ctx); err != nil {
 			return err
 		}
 	}

@@ -96,6 +96,11 @@ type Sink struct {
 	Backlog    uint64   `json:"backlog"`
 	Parked     uint64   `json:"parked"`
 	LagSeconds *float64 `json:"lag_seconds"`
+	// Restoring is why the sink purges again what its cache may hold again, RestoringUnknown while it is not
+	// known whether there is anything.
+	Restoring string `json:"restoring,omitempty"`
+	// Untold is why it would go unnoticed if the cache came back with what was purged.
+	Untold string `json:"untold,omitempty"`
 	// DrainSeconds estimates what the backlog takes at RequestsPerSecond; null if it
 	// cannot be estimated.
 	DrainSeconds      *float64 `json:"drain_seconds"`
@@ -107,6 +112,9 @@ type Sink struct {
 	// Coarse are the flags of a purge that covers everything.
 	Coarse string `json:"-"`
 }
+
+// RestoringUnknown: the cache has not been asked yet since the start, or does not answer.
+const RestoringUnknown = "unknown"
 
 // Work counts what a sink has done since the start.
 type Work struct {

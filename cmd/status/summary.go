@@ -43,7 +43,7 @@ func Summarize(s *Status) (fresh bool, sentence string) {
 		}
 		clauses = append(clauses, fmt.Sprintf("FRESH: every sink within %.1f s", worst))
 	}
-	for _, c := range []string{slotInDanger(&s.Slot), diskInDanger(&s.Stream), flushedLately(s), notReloaded(s)} {
+	for _, c := range []string{slotInDanger(&s.Slot), diskInDanger(&s.Stream), flushedLately(s), untold(s), notReloaded(s)} {
 		if c != "" {
 			clauses = append(clauses, c)
 		}
@@ -53,6 +53,20 @@ func Summarize(s *Status) (fresh bool, sentence string) {
 
 // try ends a clause with what to type next.
 func try(clause, command string) string { return clause + ". Try: " + command }
+
+// untold names the caches whose return with what was purged would go unnoticed.
+func untold(s *Status) string {
+	var names []string
+	for i := range s.Sinks {
+		if s.Sinks[i].Untold != "" {
+			names = append(names, s.Sinks[i].Name)
+		}
+	}
+	if len(names) == 0 {
+		return ""
+	}
+	return try("it would go unnoticed if "+list(names)+" came back with what was purged", "walpurge check")
+}
 
 // maxProblems is how many problems the sentence names.
 const maxProblems = 3
@@ -202,20 +216,24 @@ func replicaIsAway(r *Replica) string {
 func stale(st *Status, s *Sink) (clause, next string) {
 	state := delivery.State(s.State)
 	reads := st.Reader.Streams() && st.Reader.Blocked == ""
-	if !reads && s.Backlog == 0 && (state == "" || state == delivery.OK) && s.Parked == 0 {
+	if !reads && s.Backlog == 0 && (state == "" || state == delivery.OK) && s.Parked == 0 && s.Restoring == "" {
 		return "", ""
 	}
 	failed := state == delivery.Blocked || state == delivery.Throttled && s.Backlog > 0
 	switch {
-	case s.QueueLag == nil:
+	case s.QueueLag == nil && (s.Restoring == "" || failed || state == delivery.Flushing):
 		return "UNKNOWN at " + s.Name + ": nothing has been purged since the start" + because(s, ", "), command(st, s)
-	case late(*s.QueueLag), failed, state == delivery.Flushing:
+	case s.QueueLag != nil && late(*s.QueueLag), failed, state == delivery.Flushing:
 		lag := time.Duration(*s.QueueLag * float64(time.Second)).Round(time.Second)
 		c := "STALE " + duration(lag) + " at " + s.Name + because(s, ": ")
 		if s.Backlog > 0 {
 			c += ", " + count(s.Backlog, "message") + " waiting"
 		}
 		return c + howLong(s), command(st, s)
+	case s.Restoring == RestoringUnknown:
+		return "UNKNOWN at " + s.Name + ": whether the cache holds again what was purged, it has not answered since the start", command(st, s)
+	case s.Restoring != "":
+		return "STALE at " + s.Name + ": what was purged may have come back (" + s.Restoring + ") and is purged again", command(st, s)
 	case s.Parked > 0:
 		return "STALE at " + s.Name + ": " + count(s.Parked, "message") + " parked and not purged", "walpurge parked list --sink " + s.Name
 	}

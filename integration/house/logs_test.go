@@ -36,6 +36,7 @@ var single = map[string]string{
 	"stopped before the start was complete":                                            "a stop",
 	"tracing transactions with OpenTelemetry":                                          "a start",
 	"the last traces were not sent":                                                    "a stop",
+	"valkey does not tell its history":                                                 "a check",
 	"valkey user may purge some keys only; make sure that they are those of the rules": "a check",
 }
 

@@ -45,6 +45,9 @@ func (s *Stream) CloseLane(ctx context.Context, sink string) error {
 	if err := s.dropAllManual(ctx, sink); err != nil {
 		return err
 	}
+	if err := s.hand.Purge(ctx, jetstream.WithPurgeSubject(historySubject(s.cfg.Pipeline, sink))); err != nil {
+		return fmt.Errorf("close lane %s: %w", sink, err)
+	}
 	for _, from := range []jetstream.Stream{s.stream, s.hand} {
 		if err := from.DeleteConsumer(ctx, sink); err != nil && !errors.Is(err, jetstream.ErrConsumerNotFound) {
 			return fmt.Errorf("close lane %s: %w", sink, err)
@@ -123,8 +126,16 @@ func (s *Stream) adopt(ctx context.Context, sink, formerly string, log *slog.Log
 	return s.CloseLane(ctx, formerly)
 }
 
-// adoptNotes has the lane of the new name answer for the same losses as that of the old one.
+// adoptNotes has the lane of the new name answer for the same losses as that of the old one, and know its
+// cache.
 func (s *Stream) adoptNotes(ctx context.Context, sink, formerly string) error {
+	record, err := s.History(ctx, formerly)
+	if err == nil && record != nil {
+		err = s.StoreHistory(ctx, sink, record)
+	}
+	if err != nil {
+		return err
+	}
 	for _, what := range []string{"head", "hole"} {
 		seq, err := s.readNote(ctx, acceptedSubject(s.cfg.Pipeline, what, formerly))
 		if err != nil {

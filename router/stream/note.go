@@ -68,7 +68,11 @@ func (s *Stream) raiseNote(ctx context.Context, subject string, seq uint64) erro
 }
 
 func (s *Stream) noteIn(ctx context.Context, in jetstream.Stream, subject string, seq uint64, opts ...jetstream.PublishOpt) error {
-	m := &nats.Msg{Subject: subject, Data: strconv.AppendUint(nil, seq, 10)}
+	return s.noteData(ctx, in, subject, strconv.AppendUint(nil, seq, 10), opts...)
+}
+
+func (s *Stream) noteData(ctx context.Context, in jetstream.Stream, subject string, data []byte, opts ...jetstream.PublishOpt) error {
+	m := &nats.Msg{Subject: subject, Data: data}
 	if _, err := s.squeezeIn(ctx, in, m, opts...); err != nil {
 		return fmt.Errorf("note a place in the stream: %w", err)
 	}

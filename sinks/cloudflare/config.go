@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/walpurge/walpurge/rules"
+	"github.com/walpurge/walpurge/sinks/history"
 	"github.com/walpurge/walpurge/sinks/httpsink"
 )
 
@@ -116,6 +117,14 @@ func (c Config) Where() string {
 		zones = append(zones, fmt.Sprintf("zone %s of %s", c.Zones[host], host))
 	}
 	return strings.Join(zones, ", ")
+}
+
+// Target is the zones by host. The address of the API says nothing of them.
+func (c Config) Target() history.Target {
+	if len(c.Zones) == 0 {
+		return history.Target{Kind: "cloudflare", Parts: map[string]string{"": c.ZoneID}}
+	}
+	return history.Target{Kind: "cloudflare", Parts: maps.Clone(c.Zones)}
 }
 
 // Kinds returns what the sink carries out.

@@ -10,6 +10,7 @@ import (
 
 	"github.com/walpurge/walpurge/rules"
 	"github.com/walpurge/walpurge/sinks"
+	"github.com/walpurge/walpurge/sinks/history"
 	"github.com/walpurge/walpurge/sinks/httpsink"
 )
 
@@ -82,6 +83,11 @@ func (c Config) checkBaseURL() error {
 
 // Where names the distribution.
 func (c Config) Where() string { return "distribution " + c.DistributionID }
+
+// Target is the distribution.
+func (c Config) Target() history.Target {
+	return history.Target{Kind: "cloudfront", Parts: map[string]string{"": c.DistributionID}}
+}
 
 // Kinds returns what the sink carries out.
 func (c Config) Kinds() rules.KindSet {

@@ -51,6 +51,8 @@ type Lane struct {
 	unknown error
 	// flushing: a flush is owed.
 	flushing bool
+	// restoring is what is purged again, nil for nothing.
+	restoring *restoration
 
 	// Manual purges; superseded belongs to the lane's goroutine.
 	hand       tracker
@@ -108,6 +110,14 @@ func New(cfg Config) *Lane {
 	}
 	if seq := cfg.Overflow.Owed; seq > 0 {
 		l.trade(seq)
+	}
+	if cfg.Purged != nil {
+		l.tracker.frontClaim, l.tracker.claim = cfg.Purged, cfg.Purged
+	}
+	if cfg.Distrusted {
+		l.Distrust(Restoration{Since: time.Now()})
+	} else {
+		l.trust()
 	}
 	l.enter(OK, nil)
 	return l

@@ -36,6 +36,8 @@ type tracker struct {
 	held              uint64
 	lifted            chan struct{}
 	frontClaim, claim *cdc.Claim
+	// distrusted: the sink may hold again what was purged, so claims are held back.
+	distrusted bool
 	// stuck are the messages that were purged, or put off, behind one that was not; stuckValues is the number of their values, stuckBytes about
 	// what they take in the stream.
 	stuck, stuckValues int
@@ -113,7 +115,7 @@ func (t *tracker) purge(entries ...*entry) (claim *cdc.Claim) {
 		t.passed = e.seq
 		t.front++
 	}
-	if t.held == 0 {
+	if t.held == 0 && !t.distrusted {
 		claim, t.frontClaim = t.frontClaim, nil
 	}
 	return claim
@@ -141,7 +143,7 @@ func (t *tracker) finish(entries ...*entry) (floor uint64, claim *cdc.Claim) {
 	t.queue = t.queue[n:]
 	t.front -= n
 	t.acks -= n
-	if t.held == 0 {
+	if t.held == 0 && !t.distrusted {
 		claim, t.claim = t.claim, nil
 	}
 	return floor, claim

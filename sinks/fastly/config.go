@@ -8,6 +8,7 @@ import (
 
 	"github.com/walpurge/walpurge/rules"
 	"github.com/walpurge/walpurge/sinks"
+	"github.com/walpurge/walpurge/sinks/history"
 	"github.com/walpurge/walpurge/sinks/httpsink"
 )
 
@@ -93,6 +94,11 @@ const defaultBaseURL = "https://api.fastly.com"
 
 // Where names the service.
 func (c Config) Where() string { return "service " + c.ServiceID }
+
+// Target is the service.
+func (c Config) Target() history.Target {
+	return history.Target{Kind: "fastly", Parts: map[string]string{"": c.ServiceID}}
+}
 
 // Kinds returns what the sink carries out.
 func (c Config) Kinds() rules.KindSet {

@@ -2,12 +2,14 @@ package valkey
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 
 	"github.com/valkey-io/valkey-go"
 
 	"github.com/walpurge/walpurge/rules"
+	"github.com/walpurge/walpurge/sinks"
 )
 
 // checkKey cannot be a key of an application: nobody names keys with a NUL.
@@ -44,6 +46,11 @@ func (s *Sink) check(ctx context.Context, client valkey.Client) error {
 	for _, node := range t.nodes {
 		if err := s.ping(ctx, node); err != nil {
 			return err
+		}
+		if _, err := s.describe(ctx, node); isDenied(err) {
+			return err
+		} else if errors.Is(err, ErrNotTold) {
+			s.log.Warn("valkey does not tell its history", "err", err)
 		}
 		if !walks {
 			continue
@@ -98,6 +105,12 @@ func (s *Sink) probes(client valkey.Client) []probe {
 		}
 	}
 	return out
+}
+
+// isDenied tells a refusal that a grant would end.
+func isDenied(err error) bool {
+	class, _ := sinks.ClassOf(err)
+	return errors.Is(err, ErrNotTold) && class == sinks.Lane && strings.Contains(err.Error(), lacking)
 }
 
 func isNoScript(err error) bool {

@@ -7,6 +7,7 @@ import (
 
 	"github.com/walpurge/walpurge/rules"
 	"github.com/walpurge/walpurge/sinks"
+	"github.com/walpurge/walpurge/sinks/history"
 )
 
 // Config is the `valkey:` block of a sink.
@@ -113,6 +114,23 @@ func (c Config) Where() string {
 		where += fmt.Sprintf(", key prefix %q", c.KeyPrefix)
 	}
 	return where
+}
+
+// Target names the database and the part of it that is purged, and the addresses that lead there. Which server
+// that is, its history tells.
+func (c Config) Target() history.Target {
+	ep, err := c.endpoint()
+	if err != nil {
+		return history.Target{}
+	}
+	t := history.Target{Kind: "valkey", Scope: fmt.Sprintf("%d %s", ep.database, c.KeyPrefix), Parts: make(map[string]string)}
+	for _, addr := range ep.addrs {
+		if c.SentinelMaster != "" {
+			addr = c.SentinelMaster + "@" + addr
+		}
+		t.Parts[addr] = addr
+	}
+	return t
 }
 
 // Kinds returns what the sink carries out.

@@ -49,7 +49,7 @@ func (c Config) uses(k rules.Kind) bool {
 func (c Config) UsesTags() bool { return c.Kinds().Has(rules.Tag) && c.uses(rules.Tag) }
 
 func (c Config) commands(clustered bool) []string {
-	words := []string{"+ping", "+unlink"}
+	words := []string{"+info", "+ping", "+unlink"}
 	if c.uses(rules.KeyPattern) || c.uses(rules.KeyPrefix) || c.uses(rules.Everything) {
 		words = append(words, "+scan")
 	}

@@ -110,7 +110,7 @@ func TestGrantIsEnoughAndNoMore(t *testing.T) {
 func TestGrantOfOtherUsers(t *testing.T) {
 	cfg := DefaultConfig()
 	cfg.Uses = rules.Kinds(rules.Key)
-	require.Equal(t, "ACL SETUSER default ~* +ping +unlink", cfg.grant(false))
+	require.Equal(t, "ACL SETUSER default ~* +info +ping +unlink", cfg.grant(false))
 	cfg.URL, cfg.KeyPrefix = "valkey://bob:hunter2@c", "a *"
-	require.Equal(t, `ACL SETUSER bob on '>the password' "~a \\**" +ping +unlink`, cfg.grant(false))
+	require.Equal(t, `ACL SETUSER bob on '>the password' "~a \\**" +info +ping +unlink`, cfg.grant(false))
 }

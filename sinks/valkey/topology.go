@@ -15,6 +15,7 @@ import (
 // topology is who holds which keys at one moment.
 type topology struct {
 	nodes []valkey.Client // one per primary
+	ids   []string        // of the nodes, as the cluster names them; none without a cluster
 	slots string          // slot ranges and the ids of their primaries
 }
 
@@ -48,7 +49,7 @@ func (s *Sink) primaries(ctx context.Context, client valkey.Client) (topology, e
 		if node == nil {
 			return topology{}, fmt.Errorf("valkey: the cluster names a primary at %s:%d that the client has not met yet; try again", sr.host, sr.port)
 		}
-		t.nodes = append(t.nodes, node)
+		t.nodes, t.ids = append(t.nodes, node), append(t.ids, sr.id)
 	}
 	slices.Sort(lines)
 	t.slots = strings.Join(lines, "\n")

@@ -8,6 +8,7 @@ import (
 
 	"github.com/walpurge/walpurge/rules"
 	"github.com/walpurge/walpurge/sinks"
+	"github.com/walpurge/walpurge/sinks/history"
 	"github.com/walpurge/walpurge/sinks/httpsink"
 )
 
@@ -77,6 +78,15 @@ func (c Config) Validate() error {
 
 // Where names the nodes.
 func (c Config) Where() string { return strings.Join(c.Nodes, ", ") }
+
+// Target is the nodes. As long as one of them stays, they are the same caches.
+func (c Config) Target() history.Target {
+	t := history.Target{Kind: "varnish", Parts: make(map[string]string)}
+	for _, node := range c.Nodes {
+		t.Parts[node] = node
+	}
+	return t
+}
 
 // Kinds returns what the sink carries out.
 func (c Config) Kinds() rules.KindSet {

@@ -12,6 +12,7 @@ import (
 
 	"github.com/walpurge/walpurge/rules"
 	"github.com/walpurge/walpurge/sinks"
+	"github.com/walpurge/walpurge/sinks/history"
 	"github.com/walpurge/walpurge/sinks/httpsink"
 )
 
@@ -128,6 +129,11 @@ func (c Config) Where() string {
 		return ""
 	}
 	return u.Scheme + "://" + u.Host
+}
+
+// Target is the service that is called, whatever the path.
+func (c Config) Target() history.Target {
+	return history.Target{Kind: "webhook", Parts: map[string]string{c.Where(): c.Where()}}
 }
 
 // Kinds returns what the sink hands on: every kind that rules have, and
