@@ -26,7 +26,7 @@ const (
 	// GapDatabaseChanged: the claim in the stream is from another database of the same cluster.
 	GapDatabaseChanged GapReason = "database_changed"
 	// GapRenamed: this is the first start of a pipeline, and another pipeline left a slot for the same
-	// tables that nobody reads.
+	// tables that no process reads.
 	GapRenamed GapReason = "pipeline_renamed"
 	// GapPublicationChanged: the slot lies before a publication that replaced another one, which it cannot
 	// see there, and was moved to the end.

@@ -12,7 +12,7 @@ type Session struct {
 	SlotCreated bool
 	// SlotUnread reports that nobody has read the slot since it was made.
 	SlotUnread bool
-	// Inactive are slots that other pipelines left, with a table of this one published, and that nobody
+	// Inactive are slots that other pipelines left, with a table of this one published, and that no process
 	// reads. They are read for a slot that is new or unread.
 	Inactive []string
 	// Open are the transactions that were running when this start looked: those of

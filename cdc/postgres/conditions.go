@@ -35,7 +35,7 @@ var (
 	publishedMore       = condition.Text{Level: slog.LevelInfo, On: "published what rules read"}
 	slotMoved           = condition.Text{Level: slog.LevelWarn, On: "the slot was moved past what was not read"}
 	passedOver          = condition.Text{Level: slog.LevelError, On: "the server cannot decode a transaction, moving the slot past it, every sink is flushed; if a value is too large, leave its column out of the publication (postgres.column_lists)"}
-	leftSlot            = condition.Text{Level: slog.LevelWarn, On: "another pipeline left a slot for the same tables that nobody reads; if this pipeline was renamed, drop that slot"}
+	leftSlot            = condition.Text{Level: slog.LevelWarn, On: "another pipeline left a slot for the same tables that no process reads; if this pipeline was renamed, drop that slot"}
 	publicationReplaced = condition.Text{Level: slog.LevelWarn, On: "the slot lies before the publication was created, and cannot see it there: moving the slot, every sink is flushed"}
 )
 

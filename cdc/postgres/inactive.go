@@ -7,7 +7,7 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// InactiveSlot is a slot that another pipeline left in the database: it was read once, and nobody reads it now.
+// InactiveSlot is a slot that another pipeline left in the database: it was read once, and no process reads it now.
 // Either the pipeline is down, or it was renamed or removed, and then the slot holds back the log for ever.
 type InactiveSlot struct {
 	Name string `json:"name"`

@@ -62,7 +62,7 @@ func TestWhatAnotherPipelineLeft(t *testing.T) {
 	again.end(t)
 	eventually(t, 30*time.Second, func() bool { return s.walsender() == 0 }, "the slot is free")
 
-	// Another publication that is there already: the slot cannot see it for what lies before it. Whoever made it, the
+	// Another publication that is there already: the slot cannot see it for what lies before it. The
 	// slot is moved, and that is a gap.
 	s.exec("INSERT INTO items VALUES (1)")
 	s.exec("CREATE PUBLICATION renamed FOR TABLE items WITH (publish_via_partition_root = true)")

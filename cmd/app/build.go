@@ -209,7 +209,7 @@ func connectNATS(cfg *config.Config, log *slog.Logger) (*embedded.Server, *nats.
 			return nil, nil, err
 		}
 		if len(others) > 0 {
-			log.Warn("data_dir also holds the stream of another pipeline, which nobody reads; once it is not needed, stop the daemon and delete its directories",
+			log.Warn("data_dir also holds the stream of another pipeline, which no process reads; once it is not needed, stop the daemon and delete its directories",
 				"pipeline", others[0], "directories", filepath.Join(cfg.DataDir, "jetstream", "*", "streams", "walpurge_"+others[0]+"*"))
 		}
 		server, err := embedded.Start(embedded.Config{

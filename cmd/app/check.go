@@ -231,7 +231,7 @@ func (c *checker) store(ctx context.Context, cfg *config.Config) {
 	others, err := foreignStreams(cfg)
 	c.add(false, err)
 	if err == nil && len(others) > 0 {
-		c.note(fmt.Sprintf("data_dir %s also holds the stream of pipeline %q, which nobody reads", cfg.DataDir, others[0]))
+		c.note(fmt.Sprintf("data_dir %s also holds the stream of pipeline %q, which no process reads", cfg.DataDir, others[0]))
 	}
 	dir := cfg.DataDir
 	for {
