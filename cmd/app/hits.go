@@ -12,8 +12,9 @@ import (
 // hits count what sinks that can tell say about purged keys: a template that
 // never meets a key is a wrong one.
 type hits struct {
-	vec   *prometheus.CounterVec
-	rules atomic.Pointer[map[string]ruleHits]
+	vec       *prometheus.CounterVec
+	published *prometheus.CounterVec
+	rules     atomic.Pointer[map[string]ruleHits]
 }
 
 type ruleHits struct{ existed, absent prometheus.Counter }
@@ -21,8 +22,10 @@ type ruleHits struct{ existed, absent prometheus.Counter }
 func newHits(reg prometheus.Registerer) *hits {
 	h := &hits{vec: prometheus.NewCounterVec(prometheus.CounterOpts{
 		Namespace: "walpurge", Name: "purge_hits_total", Help: "Purged keys that existed, and that did not, where the sink can tell.",
-	}, []string{"rule", "result"})}
-	reg.MustRegister(h.vec)
+	}, []string{"rule", "result"}), published: prometheus.NewCounterVec(prometheus.CounterOpts{
+		Namespace: "walpurge", Name: "published_total", Help: "Messages about purges for the channel of the sink, which the server took or which are lost.",
+	}, []string{"sink", "result"})}
+	reg.MustRegister(h.vec, h.published)
 	return h
 }
 
@@ -50,6 +53,16 @@ func (h *hits) counting(s config.Sink) config.Sink {
 	if s.Valkey != nil {
 		v := *s.Valkey
 		v.Hits = h.count
+		if v.Publish.Channel != "" {
+			ok, lost := h.published.WithLabelValues(s.Name, "ok"), h.published.WithLabelValues(s.Name, "lost")
+			v.Published = func(took bool) {
+				if took {
+					ok.Inc()
+				} else {
+					lost.Inc()
+				}
+			}
+		}
 		s.Valkey = &v
 	}
 	return s

@@ -65,6 +65,8 @@ func (s *Sink) check(ctx context.Context, client valkey.Client) error {
 		switch {
 		case err == nil || isNoKey(err) && p.name == "RENAMENX":
 		case isNoScript(err):
+		case isKeyDenied(err) && p.name == publishing:
+			s.log.Warn("valkey user may publish to some channels only; make sure that the sink's channel is one of them", "channel", s.cfg.Publish.Channel)
 		case isKeyDenied(err):
 			limited = true
 		default:
@@ -76,6 +78,10 @@ func (s *Sink) check(ctx context.Context, client valkey.Client) error {
 	}
 	return nil
 }
+
+// publishing is the name of the probe that publishes: to a channel that nobody listens to, since
+// those who listen to the sink's would take it for a purge.
+const publishing = "PUBLISH"
 
 type probe struct {
 	name    string
@@ -92,6 +98,9 @@ func (s *Sink) probes(client valkey.Client) []probe {
 			probe{"EVAL", b.Eval().Script(probeScript).Numkeys(1).Key(key).Build()},
 			// A script that nobody has: what counts is that it is looked for.
 			probe{"EVALSHA", b.Evalsha().Sha1(strings.Repeat("0", 40)).Numkeys(1).Key(key).Build()})
+	}
+	if s.cfg.Publish.Channel != "" {
+		out = append(out, probe{publishing, b.Publish().Channel(checkKey).Message("").Build()})
 	}
 	if s.cfg.uses(rules.Field) {
 		out = append(out, probe{"HDEL", b.Hdel().Key(key).Field(checkKey).Build()})

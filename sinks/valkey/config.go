@@ -41,13 +41,18 @@ type Config struct {
 	// takes no tags.
 	TagSets []TagSet   `yaml:"tag_sets"`
 	Scan    ScanConfig `yaml:"scan"`
-	TLS     TLSConfig  `yaml:"tls"`
+	// Publish has the values of each purge published.
+	Publish PublishConfig `yaml:"publish"`
+	TLS     TLSConfig     `yaml:"tls"`
 	// Uses are the kinds that Check makes sure of; 0 stands for all of Kinds. It
 	// follows from the rules, not from the file.
 	Uses rules.KindSet `yaml:"-"`
 	// Hits, where it is not nil, is told how many of the keys that a rule had
 	// purged existed and how many did not. It is called while Purge runs.
 	Hits func(rule string, existed, absent int) `yaml:"-"`
+	// Published, where it is not nil, is told of each message whether the server took it. It is
+	// called from any goroutine.
+	Published func(ok bool) `yaml:"-"`
 }
 
 // ScanConfig bounds what walking the key space may cost the server.

@@ -93,6 +93,7 @@ func (s *Sink) drop(l *link) {
 // a second on a server that does not answer. The client library may keep one
 // sleeping goroutine for another second when the server is a cluster.
 func (s *Sink) Close() {
+	s.publisher.close()
 	s.conditions.Close()
 	s.lock <- struct{}{}
 	l := s.link

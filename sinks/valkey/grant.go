@@ -16,7 +16,11 @@ func (c Config) grant(clustered bool) string {
 	if c.user() != defaultUser {
 		words = append(words, "on", "'>the password'")
 	}
-	return strings.Join(append(append(words, c.keyPattern()), c.commands(clustered)...), " ")
+	words = append(words, c.keyPattern())
+	if c.Publish.Channel != "" {
+		words = append(words, quotedWord("&"+escapeGlob(c.Publish.Channel)))
+	}
+	return strings.Join(append(words, c.commands(clustered)...), " ")
 }
 
 // defaultUser is whom the server takes a connection without a user name for.
@@ -30,7 +34,10 @@ func (c Config) user() string {
 // keyPattern allows all keys of the sink. With a space in it, it is quoted for
 // the command line of the server's own client.
 func (c Config) keyPattern() string {
-	pattern := "~" + escapeGlob(c.KeyPrefix) + "*"
+	return quotedWord("~" + escapeGlob(c.KeyPrefix) + "*")
+}
+
+func quotedWord(pattern string) string {
 	if strings.ContainsAny(pattern, " \t\n\"'\\") {
 		return `"` + strings.NewReplacer(`\`, `\\`, `"`, `\"`, "\n", `\n`, "\t", `\t`).Replace(pattern) + `"`
 	}
@@ -58,6 +65,9 @@ func (c Config) commands(clustered bool) []string {
 	}
 	if c.uses(rules.Field) {
 		words = append(words, "+hdel")
+	}
+	if c.Publish.Channel != "" {
+		words = append(words, "+publish")
 	}
 	if c.uses(rules.Tag) {
 		words = append(words, "+renamenx")

@@ -39,6 +39,7 @@ type Sink struct {
 	layouts    []layout      // of tag sets
 	asides     asides
 	raiseSHA   string // of raiseScript
+	publisher  *publisher
 
 	// lock is a mutex that a context can stop waiting for; it guards link and
 	// closed.
@@ -78,6 +79,7 @@ func newSink(cfg Config, p patience, logger *slog.Logger) (*Sink, error) {
 		raiseSHA:   digest(raiseScript),
 		lock:       make(chan struct{}, 1),
 	}
+	s.publisher = newPublisher(s)
 	for _, t := range cfg.TagSets {
 		l, _ := t.kind() // validated
 		s.layouts = append(s.layouts, l.forms()...)
@@ -90,6 +92,9 @@ func newSink(cfg Config, p patience, logger *slog.Logger) (*Sink, error) {
 // walk over the key space all key prefixes and patterns, which takes (number of
 // keys / scan.keys_per_second). It blocks until the server has answered for all,
 // ctx is over, or the server is silent for some seconds.
+//
+// Then the values that were purged are published, if the configuration names a channel: without
+// waiting, and at most once.
 //
 // Everything is carried out as the pattern key_prefix*; without a key_prefix
 // it is a lane error, because the server may hold what is not ours. So is a key
@@ -155,6 +160,7 @@ func (s *Sink) Purge(ctx context.Context, batch []rules.Invalidation) error {
 		}
 	}
 
+	s.publisher.publish(l, batch, failed)
 	err = failed.result(len(batch))
 	if freshMayHelp(err) {
 		s.drop(l)

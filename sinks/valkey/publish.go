@@ -1,0 +1,185 @@
+package valkey
+
+import (
+	"context"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"log/slog"
+	"sync"
+	"unicode/utf8"
+
+	"github.com/valkey-io/valkey-go"
+
+	"github.com/walpurge/walpurge/cdc/condition"
+	"github.com/walpurge/walpurge/rules"
+)
+
+// PublishConfig says where the values of each purge are published.
+type PublishConfig struct {
+	// Channel is the Pub/Sub channel; empty publishes nothing.
+	Channel string `yaml:"channel"`
+}
+
+const (
+	// valuesPerMessage and bytesPerMessage bound a message; one value always fits.
+	valuesPerMessage = 500
+	bytesPerMessage  = 256 << 10
+	// messagesWaiting bounds what waits for the server. What comes on top of it is dropped.
+	messagesWaiting = 1024
+)
+
+// purged is the JSON form of a message, version 1. Kinds without values are left out.
+type purged struct {
+	V           int                 `json:"v"`
+	Keys        []string            `json:"keys,omitempty"`
+	Fields      []purgedField       `json:"fields,omitempty"`
+	Tags        []string            `json:"tags,omitempty"`
+	Generations []string            `json:"generations,omitempty"`
+	KeyPrefixes []string            `json:"key_prefixes,omitempty"`
+	KeyPatterns []string            `json:"key_patterns,omitempty"`
+	Everything  bool                `json:"everything,omitempty"`
+	Base64      map[string][]string `json:"base64,omitempty"`
+}
+
+// purgedField is a field of a hash: both texts in base64 where one of them is not UTF-8.
+type purgedField struct {
+	Key    string `json:"key"`
+	Field  string `json:"field"`
+	Base64 bool   `json:"base64,omitempty"`
+}
+
+func (p *purged) add(inv rules.Invalidation) {
+	encode := base64.StdEncoding.EncodeToString
+	if inv.Kind == rules.Field {
+		f := purgedField{}
+		f.Key, f.Field = rules.SplitField(inv.Value)
+		if f.Base64 = !utf8.ValidString(inv.Value); f.Base64 {
+			f.Key, f.Field = encode([]byte(f.Key)), encode([]byte(f.Field))
+		}
+		p.Fields = append(p.Fields, f)
+		return
+	}
+	list := map[rules.Kind]*[]string{
+		rules.Key: &p.Keys, rules.Tag: &p.Tags, rules.Generation: &p.Generations,
+		rules.KeyPrefix: &p.KeyPrefixes, rules.KeyPattern: &p.KeyPatterns,
+	}[inv.Kind]
+	switch {
+	case list == nil:
+		p.Everything = true
+	case utf8.ValidString(inv.Value):
+		*list = append(*list, inv.Value)
+	default:
+		if p.Base64 == nil {
+			p.Base64 = make(map[string][]string)
+		}
+		p.Base64[inv.Kind.String()] = append(p.Base64[inv.Kind.String()], encode([]byte(inv.Value)))
+	}
+}
+
+// messages are those of a batch, without the values that failed.
+func messages(batch []rules.Invalidation, failed failures) [][]byte {
+	var out [][]byte
+	p, values, bytes := purged{V: 1}, 0, 0
+	end := func() {
+		if values > 0 {
+			data, _ := json.Marshal(&p) // texts never fail
+			out = append(out, data)
+		}
+		p, values, bytes = purged{V: 1}, 0, 0
+	}
+	for i, inv := range batch {
+		if failed[i] != nil {
+			continue
+		}
+		if values >= valuesPerMessage || bytes+len(inv.Value) > bytesPerMessage {
+			end()
+		}
+		p.add(inv)
+		values++
+		bytes += len(inv.Value)
+	}
+	end()
+	return out
+}
+
+// publisher sends messages in their order, at most once each, so that no purge waits for one.
+type publisher struct {
+	s     *Sink
+	start sync.Once
+	queue chan outgoing
+	stop  context.CancelFunc
+	done  chan struct{}
+	life  context.Context
+}
+
+// outgoing is a message and the connection whose purge it tells of.
+type outgoing struct {
+	client  valkey.Client
+	payload []byte
+}
+
+func newPublisher(s *Sink) *publisher {
+	life, stop := context.WithCancel(context.Background())
+	return &publisher{s: s, queue: make(chan outgoing, messagesWaiting), life: life, stop: stop, done: make(chan struct{})}
+}
+
+var notPublished = condition.Text{Level: slog.LevelWarn, On: "messages about purges cannot be published, they are lost", Off: "messages about purges are published again"}
+
+var errTooMany = errors.New("too many messages wait for the server")
+
+// publish hands over the messages of a purge, and never blocks.
+func (p *publisher) publish(client valkey.Client, batch []rules.Invalidation, failed failures) {
+	if p.s.cfg.Publish.Channel == "" {
+		return
+	}
+	p.start.Do(func() { go p.run() })
+	for _, payload := range messages(batch, failed) {
+		select {
+		case p.queue <- outgoing{client, payload}:
+		default:
+			p.told(errTooMany)
+		}
+	}
+}
+
+func (p *publisher) run() {
+	defer close(p.done)
+	for {
+		select {
+		case m := <-p.queue:
+			ctx, cancel := context.WithTimeout(p.life, p.s.patience.reply)
+			// Not again: a message that is sent twice tells of a purge that was not.
+			cmd := m.client.B().Publish().Channel(p.s.cfg.Publish.Channel).Message(string(m.payload)).Build()
+			err := m.client.Do(ctx, cmd).Error()
+			cancel()
+			if p.life.Err() == nil {
+				p.told(err)
+			}
+		case <-p.life.Done():
+			return
+		}
+	}
+}
+
+// told counts a message, and logs that they fail.
+func (p *publisher) told(err error) {
+	if p.s.cfg.Published != nil {
+		p.s.cfg.Published(err == nil)
+	}
+	if err == nil {
+		p.s.conditions.At(notPublished).End()
+		return
+	}
+	if !errors.Is(err, errTooMany) {
+		err = p.s.classify(publishing, err)
+	}
+	p.s.conditions.At(notPublished).Observe("err", err, "messages", condition.Sum(1))
+}
+
+// close drops what was not sent.
+func (p *publisher) close() {
+	p.stop()
+	p.start.Do(func() { close(p.done) })
+	<-p.done
+}
