@@ -135,6 +135,9 @@ func (d *Daemon) reload(ctx context.Context) error {
 	if err := a.apply(ctx, next); err != nil {
 		return &externalError{err: err}
 	}
+	for _, l := range a.lanes {
+		l.Hasten()
+	}
 	return nil
 }
 

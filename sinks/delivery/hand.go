@@ -118,7 +118,7 @@ func (l *Lane) byHand(intake, work context.Context, j *handJob) {
 			wait := max(after, j.pause/2+rand.N(j.pause/2))
 			j.pause = min(2*j.pause, maxPause)
 			l.retries.Go(func() {
-				if sleep(intake, wait) {
+				if l.sleepUnlessHastened(intake, wait) {
 					l.urge(intake, j)
 				}
 			})
@@ -219,6 +219,7 @@ func (l *Lane) nap(intake, work context.Context, d time.Duration) bool {
 	t := time.NewTimer(d)
 	defer t.Stop()
 	traded := l.traded.Load()
+	hastened := l.untilHastened()
 	for {
 		if l.traded.Load() != traded {
 			return true // it may be spared
@@ -227,6 +228,8 @@ func (l *Lane) nap(intake, work context.Context, d time.Duration) bool {
 		case j := <-l.urgent:
 			l.byHand(intake, work, j)
 		case <-l.nudge:
+		case <-hastened:
+			return true
 		case <-t.C:
 			return true
 		case <-intake.Done():
@@ -261,8 +264,40 @@ func (l *Lane) Paused() bool {
 	return l.paused
 }
 
-// Resume ends a Pause.
-func (l *Lane) Resume() { l.hold(false) }
+// Resume ends a Pause, and the wait before a retry.
+func (l *Lane) Resume() {
+	l.hold(false)
+	l.Hasten()
+}
+
+// Hasten ends the waits before retries, also those that a provider asked for.
+func (l *Lane) Hasten() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	close(l.hastened)
+	l.hastened = make(chan struct{})
+}
+
+// untilHastened is closed by the next Hasten.
+func (l *Lane) untilHastened() <-chan struct{} {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.hastened
+}
+
+// sleepUnlessHastened waits, at most until Hasten, and reports whether the context lived through it.
+func (l *Lane) sleepUnlessHastened(ctx context.Context, d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-l.untilHastened():
+		return true
+	case <-t.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
 
 func (l *Lane) hold(paused bool) {
 	l.mu.Lock()

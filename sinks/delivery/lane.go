@@ -69,7 +69,9 @@ type Lane struct {
 	// kept is the message of the queue that names a kind of value that this version does not
 	// know. It belongs to the lane's goroutine.
 	kept  *ready
-	nudge chan struct{} // paused has changed
+	nudge chan struct{} // paused or retries has changed
+	// hastened is closed when an operator ends the waits before retries, and replaced by another.
+	hastened chan struct{}
 }
 
 // Status is a lane's condition for status pages.
@@ -106,7 +108,7 @@ func New(cfg Config) *Lane {
 		cfg: cfg, pacer: newPacer(), queue: newQueue(), again: newAgain(cfg),
 		flusher: &flusher{pace: cfg.FlushPace, atMost: cfg.FlushAtMost}, metrics: cfg.Metrics.lane(cfg.Name, cfg.Gates), shut: make([]time.Time, len(cfg.Gates)),
 		conditions: condition.NewLog(cfg.Logger), early: make([]map[uint64]struct{}, len(cfg.Gates)), slow: make([]int, len(cfg.Gates)),
-		urgent: make(chan *handJob, maxJobs), nudge: make(chan struct{}, 1),
+		urgent: make(chan *handJob, maxJobs), nudge: make(chan struct{}, 1), hastened: make(chan struct{}),
 	}
 	if seq := cfg.Overflow.Owed; seq > 0 {
 		l.trade(seq)

@@ -43,6 +43,32 @@ func TestTransientFailuresBackOff(t *testing.T) {
 	})
 }
 
+// An operator who knows better than Retry-After ends the wait.
+func TestOperatorEndsALongWait(t *testing.T) {
+	for name, end := range map[string]func(*Lane){"resume": (*Lane).Resume, "reload": (*Lane).Hasten} {
+		t.Run(name, func(t *testing.T) {
+			inBubble(t, func(t *testing.T, w *world) {
+				w.sink.answers(failing(2, sinks.ThrottledError(errors.New("429"), time.Hour)))
+				w.run()
+				defer w.halt()
+				w.src.push(batch(1, "a"))
+				after(time.Minute)
+				require.Len(t, w.sink.values(), 1)
+				end(w.lane)
+				after(time.Second)
+				require.Len(t, w.sink.values(), 2, "asked again, and refused again")
+				require.Equal(t, Throttled, w.lane.Status().State)
+				after(59 * time.Minute)
+				require.Len(t, w.sink.values(), 2)
+				end(w.lane)
+				after(time.Second)
+				require.Equal(t, uint64(1), w.src.newest())
+				require.Equal(t, OK, w.lane.Status().State)
+			})
+		})
+	}
+}
+
 func TestThrottledWaitsAsLongAsItWasAsked(t *testing.T) {
 	inBubble(t, func(t *testing.T, w *world) {
 		w.sink.answers(failing(1, sinks.ThrottledError(errors.New("429"), 90*time.Second)))
