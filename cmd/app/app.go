@@ -65,24 +65,26 @@ type App struct {
 	incidents incidents
 	started   time.Time
 
-	board     *watermark.Board
-	set       atomic.Pointer[rules.Set]
-	plans     atomic.Pointer[[][]rules.Invalidation]
-	targets   []target
-	server    *embedded.Server
-	nc        *nats.Conn
-	stream    *stream.Stream
-	publisher *stream.Publisher
-	lanes     []*lane
-	caches    *caches
-	gate      *visible.Gate
-	replicas  *replica.Gate // nil: there are none
-	lookups   *lookup.Resolver
-	reader    *postgres.Reader
-	router    *router.Router
-	pulse     *pulse
-	routing   *router.Metrics
-	admin     *admin.Server
+	board   *watermark.Board
+	set     atomic.Pointer[rules.Set]
+	plans   atomic.Pointer[[][]rules.Invalidation]
+	targets []target
+	server  *embedded.Server
+	nc      *nats.Conn
+	// natsErrors are what nc reports by itself.
+	natsErrors *natsErrors
+	stream     *stream.Stream
+	publisher  *stream.Publisher
+	lanes      []*lane
+	caches     *caches
+	gate       *visible.Gate
+	replicas   *replica.Gate // nil: there are none
+	lookups    *lookup.Resolver
+	reader     *postgres.Reader
+	router     *router.Router
+	pulse      *pulse
+	routing    *router.Metrics
+	admin      *admin.Server
 
 	hits    *hits
 	reloads reloadMetrics
@@ -147,7 +149,8 @@ func (a *App) open(ctx context.Context, reload func(context.Context) error) erro
 
 func (a *App) openStream(ctx context.Context) error {
 	var err error
-	if a.server, a.nc, err = connectNATS(a.cfg, a.log.With("component", "nats")); err != nil {
+	a.natsErrors = newNATSErrors(a.log.With("component", "nats"))
+	if a.server, a.nc, err = connectNATS(a.cfg, a.log.With("component", "nats"), a.natsErrors); err != nil {
 		return err
 	}
 	sync := (func() error)(nil)
@@ -156,11 +159,12 @@ func (a *App) openStream(ctx context.Context) error {
 		sync = a.server.Sync
 	}
 	a.onClose(a.nc.Close)
+	a.onClose(a.natsErrors.conditions.Close)
 	if err := foreign(ctx, a.cfg, a.nc); err != nil {
 		return err
 	}
 	a.stream, err = stream.Open(ctx, a.nc, stream.Config{
-		Pipeline: a.cfg.Pipeline, MaxAge: a.cfg.Stream.MaxAge, MaxBytes: a.cfg.Stream.MaxBytes,
+		Pipeline: a.cfg.Pipeline, Domain: a.cfg.NATS.Domain, MaxAge: a.cfg.Stream.MaxAge, MaxBytes: a.cfg.Stream.MaxBytes,
 		Replicas: a.cfg.NATS.Replicas, Sync: sync, Shared: !a.cfg.NATS.Embedded(), Tracer: a.opts.Tracer,
 	})
 	if err != nil {

@@ -2,10 +2,14 @@ package app
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
+	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -202,7 +206,7 @@ func hostsWithoutZone(s config.Sink, uses []rules.HostUse) []error {
 
 // connectNATS opens the server that holds the stream. The server is nil when it
 // is somebody else's.
-func connectNATS(cfg *config.Config, log *slog.Logger) (*embedded.Server, *nats.Conn, error) {
+func connectNATS(cfg *config.Config, log *slog.Logger, reported *natsErrors) (*embedded.Server, *nats.Conn, error) {
 	if cfg.NATS.Embedded() {
 		others, err := foreignStreams(cfg)
 		if err != nil {
@@ -226,9 +230,16 @@ func connectNATS(cfg *config.Config, log *slog.Logger) (*embedded.Server, *nats.
 		}
 		return server, nc, nil
 	}
-	opts := []nats.Option{nats.Name("walpurge " + cfg.Pipeline), nats.MaxReconnects(-1), nats.Timeout(10 * time.Second)}
+	opts := append(reported.options(), nats.Name("walpurge "+cfg.Pipeline), nats.MaxReconnects(-1), nats.Timeout(10*time.Second))
 	if cfg.NATS.Credentials != "" {
 		opts = append(opts, nats.UserCredentials(cfg.NATS.Credentials))
+	}
+	if cfg.NATS.NkeyFile != "" {
+		nkey, err := nats.NkeyOptionFromSeed(cfg.NATS.NkeyFile)
+		if err != nil {
+			return nil, nil, fmt.Errorf("nats.nkey_file: %w; it must hold the seed of the user's nkey, a line that begins with SU", err)
+		}
+		opts = append(opts, nkey)
 	}
 	if cfg.NATS.CAFile != "" {
 		opts = append(opts, nats.RootCAs(cfg.NATS.CAFile))
@@ -236,11 +247,35 @@ func connectNATS(cfg *config.Config, log *slog.Logger) (*embedded.Server, *nats.
 	if cfg.NATS.CertFile != "" {
 		opts = append(opts, nats.ClientCert(cfg.NATS.CertFile, cfg.NATS.KeyFile))
 	}
+	if cfg.NATS.HandshakeFirst {
+		opts = append(opts, nats.TLSHandshakeFirst())
+	}
 	nc, err := nats.Connect(cfg.NATS.URL, opts...)
 	if err != nil {
-		return nil, nil, fmt.Errorf("nats.url: %w; start the server, or leave `nats` out to use the embedded one", err)
+		return nil, nil, fmt.Errorf("nats.url: %w; %s", err, natsAdvice(cfg.NATS, err))
 	}
 	return nil, nc, nil
+}
+
+// natsAdvice says what to do about a connection that was not made.
+func natsAdvice(cfg config.NATS, err error) string {
+	var cert *tls.CertificateVerificationError
+	var record tls.RecordHeaderError
+	switch text := err.Error(); {
+	case errors.Is(err, nats.ErrAuthorization), errors.Is(err, nats.ErrAuthExpired), errors.Is(err, nats.ErrAuthRevoked), strings.Contains(strings.ToLower(text), "authorization violation"):
+		return "the server refused the user: check nats.credentials, nats.nkey_file, or the user and password in nats.url"
+	case errors.As(err, &cert):
+		return "set nats.tls.ca_file to the certificate of the server's authority"
+	case cfg.HandshakeFirst && (errors.As(err, &record) || strings.Contains(text, "does not look like a TLS handshake")):
+		return "the server does not begin with TLS: take out nats.tls.handshake_first"
+	case !cfg.HandshakeFirst && (errors.Is(err, io.EOF) || os.IsTimeout(err) || strings.Contains(text, "EOF") || strings.Contains(text, "i/o timeout")):
+		return "the server says nothing: if its TLS block has handshake_first, set nats.tls.handshake_first: true"
+	case errors.Is(err, nats.ErrSecureConnRequired), strings.Contains(text, "secure connection required"):
+		return "the server wants TLS: write tls:// in nats.url"
+	case errors.Is(err, nats.ErrSecureConnWanted):
+		return "the server has no TLS: write nats:// in nats.url, and take out nats.tls"
+	}
+	return "start the server, or leave `nats` out to use the embedded one"
 }
 
 // gates are what a sink's purges wait for: visibility, read replicas, then the inner sinks.

@@ -128,7 +128,7 @@ func TestSpoolLiesInDataDir(t *testing.T) {
 	dir := t.TempDir()
 	blocked := filepath.Join(dir, "file")
 	require.NoError(t, os.WriteFile(blocked, nil, 0o600))
-	for data, want := range map[string]string{filepath.Join(dir, "data"): filepath.Join(dir, "data", "spool"), blocked: os.TempDir()} {
+	for data, want := range map[string]string{dir: filepath.Join(dir, "spool"), blocked: os.TempDir(), filepath.Join(dir, "absent"): os.TempDir()} {
 		require.Equal(t, want, spoolDir(&config.Config{DataDir: data, NATS: config.NATS{URL: "nats://127.0.0.1:1"}}))
 	}
 }

@@ -17,6 +17,7 @@ import (
 	"github.com/walpurge/walpurge/cdc"
 	"github.com/walpurge/walpurge/cdc/postgres"
 	"github.com/walpurge/walpurge/cmd/config"
+	"github.com/walpurge/walpurge/router/stream"
 	"github.com/walpurge/walpurge/rules"
 )
 
@@ -38,7 +39,8 @@ type CheckOptions struct {
 	Probe bool
 }
 
-// Check finds what can be wrong before it is. Without Probe it creates and removes nothing.
+// Check finds what can be wrong before it is. Without Probe it creates nothing that it does not remove: a scratch stream
+// on an external NATS server.
 func Check(ctx context.Context, cfg *config.Config, opts CheckOptions) []Finding {
 	c := checker{probe: opts.Probe}
 	lock, err := Locked(cfg)
@@ -219,12 +221,18 @@ func (c *checker) unpublished(cfg postgres.Config, set *rules.Set, live *rules.C
 // store makes sure that the stream has a place.
 func (c *checker) store(ctx context.Context, cfg *config.Config) {
 	if !cfg.NATS.Embedded() {
-		_, nc, err := connectNATS(cfg, slog.New(slog.DiscardHandler))
+		reported := newNATSErrors(slog.New(slog.DiscardHandler))
+		defer reported.conditions.Close()
+		_, nc, err := connectNATS(cfg, slog.New(slog.DiscardHandler), reported)
 		if err != nil {
 			c.add(false, err)
 			return
 		}
 		defer nc.Close()
+		trial := stream.Config{Pipeline: cfg.Pipeline, Domain: cfg.NATS.Domain, MaxBytes: cfg.Stream.MaxBytes, Replicas: cfg.NATS.Replicas}
+		for _, err := range stream.Trial(ctx, nc, trial, reported.denied) {
+			c.add(false, err)
+		}
 		c.add(false, foreign(ctx, cfg, nc))
 		return
 	}

@@ -30,7 +30,7 @@ func foreign(ctx context.Context, cfg *config.Config, nc *nats.Conn) error {
 	}
 	asking, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
-	claim, found, err := stream.Newest(asking, nc, cfg.Pipeline)
+	claim, found, err := stream.Newest(asking, nc, cfg.NATS.Domain, cfg.Pipeline)
 	if err != nil || !found {
 		return nil // which is for opening the stream to say
 	}

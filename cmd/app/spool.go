@@ -13,11 +13,14 @@ import (
 // maxSpool bounds what large transactions that have not ended come to, on disk, in bytes.
 const maxSpool = 1 << 30
 
-// spoolDir is below data_dir. A daemon whose stream is elsewhere may have no directory of its own: it takes the one for
-// temporary files.
+// spoolDir is below data_dir. A daemon whose stream is elsewhere needs no data_dir: where there is none, or it cannot be
+// written, the spool is in the directory for temporary files.
 func spoolDir(cfg *config.Config) string {
 	dir := filepath.Join(cfg.DataDir, "spool")
-	if !cfg.NATS.Embedded() && os.MkdirAll(dir, 0o700) != nil {
+	if cfg.NATS.Embedded() {
+		return dir
+	}
+	if _, err := os.Stat(cfg.DataDir); err != nil || os.MkdirAll(dir, 0o700) != nil {
 		return os.TempDir()
 	}
 	return dir

@@ -108,6 +108,7 @@ func (a *App) read(ctx context.Context) reading {
 		s.knowsUsage = true
 		s.Stream = status.Stream{Bytes: u.Bytes, LimitBytes: u.Limit, Messages: u.Messages, ReplayHorizonSeconds: u.Horizon.Seconds()}
 	}
+	s.Stream.Denied = a.natsErrors.denial()
 	if free, known := a.diskFree(); known {
 		s.Stream.DiskFreeBytes = &free
 	}

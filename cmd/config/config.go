@@ -55,10 +55,16 @@ type Config struct {
 type NATS struct {
 	URL         string
 	Credentials string
-	Replicas    int
-	CAFile      string
-	CertFile    string
-	KeyFile     string
+	// NkeyFile has the seed of a user's nkey.
+	NkeyFile string
+	// Domain is the JetStream domain, empty for that of the server.
+	Domain   string
+	Replicas int
+	CAFile   string
+	CertFile string
+	KeyFile  string
+	// HandshakeFirst begins the connection with TLS.
+	HandshakeFirst bool
 	// Listen and TokenFile are for the embedded server.
 	Listen    string
 	TokenFile string

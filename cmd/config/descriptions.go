@@ -2,6 +2,9 @@ package config
 
 // descriptions are what editors show for each key, by its path in Schema. Keep them short; docs/config.md has the details.
 var descriptions = map[string]string{
+	"nats.domain":                            "The JetStream domain of an external server, for connections through leaf nodes.",
+	"nats.nkey_file":                         "The seed of the user's nkey, instead of credentials.",
+	"nats.tls.handshake_first":               "Begin with TLS, for servers whose tls block has handshake_first. Default: false.",
 	"data_dir":                               "The embedded stream, and the spool of large transactions. Default: /var/lib/walpurge.",
 	"drain_timeout":                          "How long a stop may take. Default: 20s.",
 	"http":                                   "The listener for health, status, metrics and commands.",

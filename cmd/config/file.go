@@ -47,6 +47,8 @@ type rawNATS struct {
 	Listen      string                  `yaml:"listen"`
 	TokenFile   string                  `yaml:"token_file"`
 	Credentials string                  `yaml:"credentials"`
+	NkeyFile    string                  `yaml:"nkey_file"`
+	Domain      strictyaml.Text         `yaml:"domain"`
 	Replicas    strictyaml.Located[int] `yaml:"replicas"`
 	TLS         rawTLS                  `yaml:"tls"`
 }
@@ -55,6 +57,8 @@ type rawTLS struct {
 	CAFile   string `yaml:"ca_file"`
 	CertFile string `yaml:"cert_file"`
 	KeyFile  string `yaml:"key_file"`
+	// HandshakeFirst is for servers that begin with TLS instead of with their INFO.
+	HandshakeFirst bool `yaml:"handshake_first"`
 }
 
 type rawStream struct {

@@ -234,6 +234,13 @@ func (l *loader) nats(cfg *Config, raw *rawNATS) {
 	cfg.NATS = NATS{
 		URL: raw.URL.Value, Credentials: raw.Credentials, Replicas: 1, Listen: raw.Listen, TokenFile: raw.TokenFile,
 		CAFile: raw.TLS.CAFile, CertFile: raw.TLS.CertFile, KeyFile: raw.TLS.KeyFile,
+		HandshakeFirst: raw.TLS.HandshakeFirst, NkeyFile: raw.NkeyFile, Domain: raw.Domain.Value,
+	}
+	if raw.Domain.Given() && strings.ContainsAny(cfg.NATS.Domain, " .*>\t") {
+		l.failf(raw.Domain.Pos(), "nats.domain: %s; write the domain of the servers with JetStream, one word without dots", raw.Domain)
+	}
+	if raw.Credentials != "" && raw.NkeyFile != "" {
+		l.missing("nats: both credentials and nkey_file; keep the one that the server knows the user by")
 	}
 	if raw.URL.Given() && raw.URL.Value == "" {
 		l.failf(raw.URL.Pos(), "nats.url is empty; name the servers, or take it out for the embedded one")
@@ -243,6 +250,9 @@ func (l *loader) nats(cfg *Config, raw *rawNATS) {
 	}
 	if !raw.URL.Given() && (raw.Credentials != "" || raw.TLS != rawTLS{}) {
 		l.missing("nats.credentials and nats.tls are for nats.url, which is not set")
+	}
+	if !raw.URL.Given() && (raw.NkeyFile != "" || raw.Domain.Given()) {
+		l.missing("nats.nkey_file and nats.domain are for nats.url, and there is none")
 	}
 	if raw.Listen != "" && raw.TokenFile == "" && !raw.URL.Given() {
 		l.missing("nats.listen needs nats.token_file, the token of those who listen for purges")

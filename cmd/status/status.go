@@ -159,6 +159,8 @@ type Stream struct {
 	LimitBytes           int64   `json:"limit_bytes"`
 	Messages             uint64  `json:"messages"`
 	ReplayHorizonSeconds float64 `json:"replay_horizon_seconds"`
+	// Denied says which subject the NATS server refuses the daemon's user, empty if none.
+	Denied string `json:"denied,omitempty"`
 	// DiskFreeBytes is what the disk of the embedded stream has left.
 	DiskFreeBytes *int64 `json:"disk_free_bytes,omitempty"`
 }

@@ -30,6 +30,9 @@ func Summarize(s *Status) (fresh bool, sentence string) {
 	case !s.Reader.Compared:
 		clauses = append(clauses, try("UNKNOWN: tables and rules have not been compared yet", "walpurge status --watch"))
 	}
+	if s.Stream.Denied != "" {
+		clauses = append(clauses, try("STALE: the NATS server refuses what the daemon needs: "+s.Stream.Denied, "walpurge check"))
+	}
 	clauses = append(clauses, causes(s)...)
 	for i := range s.Replicas {
 		if r := &s.Replicas[i]; r.Away {

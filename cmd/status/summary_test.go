@@ -127,6 +127,11 @@ func TestSummarize(t *testing.T) {
 			"STALE 10m0s at cache: x, 7 messages waiting; edge waits for it; nothing is read, because the stream is full (2,048 MiB) of what waits for edge. Try: walpurge check"},
 		{"stream full of nothing", reader(Reader{State: "streaming", Blocked: "stream_full"}, sink("cache", 600)), false,
 			"STALE: nothing is read, because the stream is full (2,048 MiB). Try: walpurge status --watch"},
+		{"denied acknowledgements", func() Status {
+			s := reader(Reader{State: "streaming", Compared: true}, sink("cache", 0))
+			s.Stream.Denied = "the user may not publish to $JS.ACK.x"
+			return s
+		}(), false, "STALE: the NATS server refuses what the daemon needs: the user may not publish to $JS.ACK.x. Try: walpurge check"},
 		{"stream out of reach", reader(Reader{State: "streaming", Blocked: "nats_unreachable"}, sink("cache", 60)), false,
 			"STALE: the reader waits, nats_unreachable. Try: walpurge check"},
 		{"a replica is away", with(streaming(cache), func(s *Status) {

@@ -22,6 +22,8 @@ type Config struct {
 	// lane has acknowledged, for replays.
 	MaxAge   time.Duration
 	MaxBytes int64
+	// Domain is the JetStream domain, empty for that of the server.
+	Domain string
 	// Replicas is 1 for an embedded server.
 	Replicas int
 	// Sync makes what was acknowledged durable and returns when it is. Nil if
@@ -80,11 +82,27 @@ func Open(ctx context.Context, nc *nats.Conn, cfg Config) (*Stream, error) {
 	if err := supported(nc); err != nil {
 		return nil, err
 	}
-	js, err := jetstream.New(nc, jetstream.WithPublishAsyncMaxPending(4*window), jetstream.WithPublishAsyncTimeout(askFor))
+	js, err := connect(nc, cfg.Domain)
+	if err != nil {
+		return nil, err
+	}
+	return OpenOn(ctx, js, cfg)
+}
+
+// connect returns the JetStream of a domain.
+func connect(nc *nats.Conn, domain string) (jetstream.JetStream, error) {
+	opts := []jetstream.JetStreamOpt{jetstream.WithPublishAsyncMaxPending(4 * window), jetstream.WithPublishAsyncTimeout(askFor)}
+	var js jetstream.JetStream
+	var err error
+	if domain == "" {
+		js, err = jetstream.New(nc, opts...)
+	} else {
+		js, err = jetstream.NewWithDomain(nc, domain, opts...)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("open JetStream: %w", err)
 	}
-	return OpenOn(ctx, js, cfg)
+	return js, nil
 }
 
 // OpenOn does what Open does, on whatever keeps the streams: a server that Open has
@@ -149,6 +167,9 @@ func (s *Stream) aside(ctx context.Context, name string, subjects ...string) (je
 // no message until what is there fits. Where the server refuses another MaxBytes, a stream
 // that is as it must be otherwise goes on with the one that it has; see Refused.
 func (s *Stream) openStream(ctx context.Context, cfg jetstream.StreamConfig) (jetstream.Stream, error) {
+	if old, err := s.js.Stream(ctx, cfg.Name); err == nil {
+		keepOperators(&cfg, old.CachedInfo().Config)
+	}
 	st, err := s.js.CreateOrUpdateStream(ctx, cfg)
 	if api := (*jetstream.APIError)(nil); errors.As(err, &api) {
 		st, err = s.openRefused(ctx, cfg, err)
@@ -163,6 +184,11 @@ func (s *Stream) openStream(ctx context.Context, cfg jetstream.StreamConfig) (je
 	s.created[cfg.Name] = info.Created
 	s.sizes[cfg.Name] = size{limit: info.Config.MaxBytes, held: int64(info.State.Bytes)}
 	return askedStream{st}, nil
+}
+
+// keepOperators keeps what an operator may set on a stream and no lane depends on.
+func keepOperators(cfg *jetstream.StreamConfig, old jetstream.StreamConfig) {
+	cfg.Description, cfg.Metadata, cfg.Placement, cfg.Compression = old.Description, old.Metadata, old.Placement, old.Compression
 }
 
 // openRefused opens a stream whose update was refused with the size that it has, or returns
@@ -220,10 +246,10 @@ func StoreBytes(maxBytes int64) int64 { return maxBytes + 2*asideBytes(maxBytes)
 
 // Newest returns the newest claim of a pipeline's stream, or false where there is no stream or no claim. It
 // creates and changes nothing.
-func Newest(ctx context.Context, nc *nats.Conn, pipeline string) (cdc.Claim, bool, error) {
-	js, err := jetstream.New(nc)
+func Newest(ctx context.Context, nc *nats.Conn, domain, pipeline string) (cdc.Claim, bool, error) {
+	js, err := connect(nc, domain)
 	if err != nil {
-		return cdc.Claim{}, false, fmt.Errorf("open JetStream: %w", err)
+		return cdc.Claim{}, false, err
 	}
 	st, err := js.Stream(ctx, streamName(pipeline))
 	if errors.Is(err, jetstream.ErrStreamNotFound) {

@@ -33,11 +33,15 @@ func streamName(pipeline string) string { return "walpurge_" + pipeline }
 func parkedName(pipeline string) string { return "walpurge_" + pipeline + "_parked" }
 func handName(pipeline string) string   { return "walpurge_" + pipeline + "_hand" }
 
+// checkName is the scratch stream of a Trial.
+func checkName(pipeline string) string    { return "walpurge_" + pipeline + "_check" }
+func checkSubject(pipeline string) string { return "walpurge." + pipeline + ".check" }
+
 // Permissions are the subjects that the daemon's user needs to publish and to subscribe to on a NATS server
 // that is not embedded. A listener needs to subscribe to the last of them, and nothing else.
 func Permissions(pipeline string) (publish, subscribe []string) {
 	publish = []string{"walpurge." + pipeline + ".>"}
-	for _, name := range []string{streamName(pipeline), parkedName(pipeline), handName(pipeline)} {
+	for _, name := range []string{streamName(pipeline), parkedName(pipeline), handName(pipeline), checkName(pipeline)} {
 		publish = append(publish, "$JS.API.STREAM.*."+name, "$JS.API.STREAM.MSG.*."+name, "$JS.API.CONSUMER.*."+name,
 			"$JS.API.CONSUMER.*."+name+".>", "$JS.API.CONSUMER.MSG.NEXT."+name+".>", "$JS.ACK."+name+".>")
 	}
