@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"maps"
+	"math"
 	"slices"
 
 	"github.com/jackc/pgx/v5"
@@ -79,6 +80,9 @@ type published struct {
 	// where the publication holds whole schemas, or everything.
 	Relation, Entry uint32
 }
+
+// notPublished is the Entry of a table that the publication does not hold.
+const notPublished = math.MaxUint32
 
 // listQuery has every table that could be published: permanent, and no partition,
 // because rules watch the root. It is one pass over pg_class with index lookups.

@@ -25,7 +25,8 @@ type watching struct {
 	mu     sync.Mutex
 	// near is how many tables patterns match only nearly.
 	near int
-	// known has the watched tables that are published; nil before the first look.
+	// known has the watched tables that exist; nil before the first comparison. Those that are not published
+	// have the Entry notPublished: once they are gone, or published, what is derived from them is purged.
 	known map[cdc.Table]published
 	// options changes with every change of the publication's own options.
 	options string
@@ -146,6 +147,7 @@ func (r *Reader) look(ctx context.Context, conn *pgx.Conn) error {
 	}
 	found.problems = append(found.problems, failed...)
 	maps.Copy(found.known, added)
+	maps.DeleteFunc(found.away, func(t cdc.Table, _ published) bool { _, entered := added[t]; return entered })
 	unfit, err := r.unfit(ctx, conn, watch, found, tables, options)
 	if err != nil {
 		return err
@@ -160,6 +162,7 @@ func (r *Reader) look(ctx context.Context, conn *pgx.Conn) error {
 	if err := r.announce(ctx, conn, found.changes, len(added) > 0); err != nil {
 		return err
 	}
+	maps.Copy(found.known, found.away)
 	r.watching.mu.Lock()
 	r.watching.known, r.watching.options, r.watching.last, r.watching.unread = found.known, options, watch, unread
 	r.watching.describe(described)
@@ -180,7 +183,9 @@ func (r *Reader) look(ctx context.Context, conn *pgx.Conn) error {
 
 // comparison is what a look found.
 type comparison struct {
-	known    map[cdc.Table]published
+	known map[cdc.Table]published
+	// away has the tables that exist and are not published.
+	away     map[cdc.Table]published
 	changes  []tableChange
 	missing  []cdc.Table
 	problems []Problem
@@ -222,7 +227,7 @@ func (r *Reader) compare(watch Watch, tables []listed, options string, different
 	w := &r.watching
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	c := comparison{known: make(map[cdc.Table]published, len(tables)), renamed: slices.Collect(maps.Keys(w.renamed))}
+	c := comparison{known: make(map[cdc.Table]published, len(tables)), away: make(map[cdc.Table]published), renamed: slices.Collect(maps.Keys(w.renamed))}
 	there := make(map[cdc.Table]bool, len(tables))
 	for i := range tables {
 		t := &tables[i]
@@ -231,8 +236,10 @@ func (r *Reader) compare(watch Watch, tables []listed, options string, different
 		switch fault := r.cfg.unpublishable(t); {
 		case fault != nil:
 			c.problems = append(c.problems, problemOf(fault, watch.concerned(t.Table)...))
+			c.away[t.Table] = published{t.Relation, notPublished}
 		case !t.Member:
 			c.missing = append(c.missing, t.Table)
+			c.away[t.Table] = published{t.Relation, notPublished}
 		default:
 			if t.Lacking != "" {
 				c.problems = append(c.problems, problemOf((&TableInfo{Table: t.Table, Lacking: t.Lacking, publication: r.cfg.Publication}).IdentityFault(), watch.concerned(t.Table)...))

@@ -148,6 +148,13 @@ func TestTablesThatStayOut(t *testing.T) {
 	s.exec("ALTER TABLE items DROP CONSTRAINT items_pkey")
 	eventually(t, 20*time.Second, func() bool { return len(r.problems()) == 1 }, "a published table that lost its key is a problem")
 
+	// Nothing was seen of these, and readers may hold what they contained.
+	s.settle("tenant_short", "")
+	eventually(t, 20*time.Second, func() bool { return len(r.problems()) == 2 }, "another table without a key is a problem")
+	s.exec("DROP TABLE tenant_short.orders")
+	gap, _ = r.gap(t, 2)
+	require.Equal(t, []cdc.Table{tenant("short")}, gap.Tables, "a table is gone that was never published")
+
 	// A VACUUM of a table must keep no other out.
 	other, err := pgx.Connect(t.Context(), s.cfg.URL)
 	require.NoError(t, err)
@@ -159,7 +166,7 @@ func TestTablesThatStayOut(t *testing.T) {
 	_, err = other.Exec(t.Context(), "BEGIN; LOCK TABLE tenant_busy.orders IN SHARE UPDATE EXCLUSIVE MODE")
 	require.NoError(t, err)
 	names := map[cdc.Table]bool{}
-	for n := 2; !names[tenant("free")]; n++ {
+	for n := 3; !names[tenant("free")]; n++ {
 		gap, _ = r.gap(t, n)
 		for _, t := range gap.Tables {
 			names[t] = true
@@ -172,6 +179,18 @@ func TestTablesThatStayOut(t *testing.T) {
 		defer r.mu.Unlock()
 		return strings.Contains(fmt.Sprint(r.gaps), "tenant_busy")
 	}, "and it follows")
+
+	// One that was taken out, and that a lock keeps out, is dropped before it could be put back.
+	_, err = other.Exec(t.Context(), "BEGIN; LOCK TABLE tenant_free.orders IN SHARE UPDATE EXCLUSIVE MODE; ALTER PUBLICATION walpurge_test DROP TABLE tenant_free.orders; COMMIT; BEGIN; LOCK TABLE tenant_free.orders IN SHARE UPDATE EXCLUSIVE MODE")
+	require.NoError(t, err)
+	eventually(t, 20*time.Second, func() bool { return strings.Contains(strings.Join(r.problems(), " "), "tenant_free") }, "a table that cannot be put back is a problem")
+	r.mu.Lock()
+	told := len(r.gaps)
+	r.mu.Unlock()
+	_, err = other.Exec(t.Context(), "DROP TABLE tenant_free.orders; COMMIT")
+	require.NoError(t, err)
+	gap, _ = r.gap(t, told)
+	require.Equal(t, []cdc.Table{tenant("free")}, gap.Tables)
 }
 
 // TestUnmanaged only tells, and believes who runs what it says.

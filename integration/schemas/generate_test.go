@@ -372,7 +372,7 @@ func (g *generator) watch(t *table) {
 			}
 		case 4:
 			if t.column("note") != nil {
-				add(watch{yaml: "    when: changed(note)\n    keys: ['RULE:{id}']\n", key: "t.id", reads: []string{"note"}}, "id")
+				add(watch{yaml: "    when: changed(id, note)\n    keys: ['RULE:{id}']\n", key: "t.id", reads: []string{"note"}}, "id")
 			}
 		case 5:
 			add(watch{yaml: "    keys: ['RULE:{region}:{id}']\n", key: "t.region || ':' || t.id"}, "region", "id")
