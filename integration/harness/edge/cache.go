@@ -2,6 +2,7 @@ package edge
 
 import (
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -14,26 +15,45 @@ type object struct {
 	body   []byte
 	tags   []string
 	stored time.Time
+	// forever: it stays until it is purged, and life says nothing.
+	forever bool
+	life    lifetime
+	// variant is that of its URL.
+	variant string
 }
 
-// cache holds objects by URL, and an index of their tags.
+func (o *object) id() string { return o.key.String() + o.variant }
+
+// cache holds objects by URL and variant, and an index of their URLs and tags.
 type cache struct {
 	mu      sync.Mutex
 	max     int
 	objects map[string]*object
-	byTag   map[string]map[*object]struct{}
+	byURL   map[string]map[*object]struct{}
+	// vary has for a URL the request headers that its newest response was chosen by.
+	vary  map[string][]string
+	byTag map[string]map[*object]struct{}
 	// purges counts those that took effect.
 	purges uint64
 }
 
 func newCache(maxObjects int) *cache {
-	return &cache{max: maxObjects, objects: map[string]*object{}, byTag: map[string]map[*object]struct{}{}}
+	return &cache{max: maxObjects, objects: map[string]*object{}, byURL: map[string]map[*object]struct{}{}, vary: map[string][]string{}, byTag: map[string]map[*object]struct{}{}}
 }
 
-func (c *cache) get(key string) *object {
+// get finds the response for a request; id names it, whether it is there or not.
+func (c *cache) get(key string, request http.Header) (o *object, id string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.objects[key]
+	id = key + variant(c.vary[key], request)
+	return c.objects[id], id
+}
+
+// holds reports whether there is a response for the URL.
+func (c *cache) holds(key string) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return len(c.byURL[key]) > 0
 }
 
 func (c *cache) len() int {
@@ -49,22 +69,37 @@ func (c *cache) mark() uint64 {
 	return c.purges
 }
 
-// put stores an object, in place of an older one. With unless it stores it only
+// put stores an object, in place of an older one of its variant; vary is what tells variants
+// apart. With unless it stores it only
 // if mark still returns that.
-func (c *cache) put(o *object, unless *uint64) {
+func (c *cache) put(o *object, vary []string, unless *uint64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if unless != nil && *unless != c.purges {
 		return
 	}
-	c.drop(c.objects[o.key.String()])
+	if !slices.Equal(c.vary[o.key.String()], vary) {
+		// The others cannot be told apart any more.
+		for other := range c.byURL[o.key.String()] {
+			c.drop(other)
+		}
+	}
+	c.drop(c.objects[o.id()])
 	if len(c.objects) >= c.max {
 		for _, any := range c.objects {
 			c.drop(any)
 			break
 		}
 	}
-	c.objects[o.key.String()] = o
+	c.objects[o.id()] = o
+	url := o.key.String()
+	if c.byURL[url] == nil {
+		c.byURL[url] = map[*object]struct{}{}
+	}
+	c.byURL[url][o] = struct{}{}
+	if c.vary[url] = vary; len(vary) == 0 {
+		delete(c.vary, url)
+	}
 	for _, tag := range o.tags {
 		if c.byTag[tag] == nil {
 			c.byTag[tag] = map[*object]struct{}{}
@@ -77,7 +112,13 @@ func (c *cache) drop(o *object) {
 	if o == nil {
 		return
 	}
-	delete(c.objects, o.key.String())
+	delete(c.objects, o.id())
+	url := o.key.String()
+	delete(c.byURL[url], o)
+	if len(c.byURL[url]) == 0 {
+		delete(c.byURL, url)
+		delete(c.vary, url)
+	}
 	for _, tag := range o.tags {
 		delete(c.byTag[tag], o)
 		if len(c.byTag[tag]) == 0 {
@@ -106,7 +147,9 @@ func (c *cache) purge(p purge, zone Zone) {
 	case Files:
 		for _, file := range p.values {
 			if key, err := keyOfURL(file); err == nil {
-				dropIf(c.objects[key.String()])
+				for o := range c.byURL[key.String()] {
+					dropIf(o)
+				}
 			}
 		}
 	default:

@@ -29,6 +29,11 @@ type Config struct {
 	// DropLateFetches keeps a response out of the cache when any purge took
 	// effect since its fetch began. The real edge stores it, stale as it may be.
 	DropLateFetches bool
+	// ObeyCacheControl keeps a response no longer than its Cache-Control says (s-maxage, max-age,
+	// stale-while-revalidate), apart for each variant that its Vary tells apart, and sends one of
+	// several concurrent requests for it to the origin. Without it a response stays until it is
+	// purged, so that a missed purge shows.
+	ObeyCacheControl bool
 	// Clock is the time that limits and the log go by; nil: time.Now. PurgeDelay
 	// goes by real time.
 	Clock func() time.Time

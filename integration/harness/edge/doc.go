@@ -4,8 +4,9 @@
 //
 // It owns its cache and the log of the requests to its API. A stored response
 // stays until it is purged or crowded out, whatever its Cache-Control says about
-// age, so that a missed purge shows. It never revalidates, never varies by a
-// request header, and never merges concurrent fetches.
+// age, so that a missed purge shows. With ObeyCacheControl it goes by s-maxage, max-age,
+// stale-while-revalidate, Age and Vary as a shared cache does, and sends one of several concurrent
+// requests for a response to the origin. It never asks the origin with conditions.
 //
 // What is imitated, and how far it is known (November 2026):
 //

@@ -19,6 +19,8 @@ type Edge struct {
 	limits *apiLimiter
 	faults faultQueue
 	log    *requestLog
+	// flights are the fetches of responses that may be stored.
+	flights flights
 
 	mu      sync.Mutex
 	closed  chan struct{}
@@ -119,10 +121,10 @@ func (e *Edge) later(seq uint64, p purge, zone Zone) {
 // Objects is the number of responses stored.
 func (e *Edge) Objects() int { return e.cache.len() }
 
-// Stored reports whether the response for an absolute URL is in the cache.
+// Stored reports whether a response for an absolute URL is in the cache, whatever its age and variant.
 func (e *Edge) Stored(url string) bool {
 	key, err := keyOfURL(url)
-	return err == nil && e.cache.get(key.String()) != nil
+	return err == nil && e.cache.holds(key.String())
 }
 
 // Requests returns the logged requests to the API with a Seq above after, in

@@ -2,6 +2,7 @@ package edge
 
 import (
 	"bytes"
+	"context"
 	"io"
 	"log/slog"
 	"maps"
@@ -9,7 +10,6 @@ import (
 	"net/http/httputil"
 	"net/url"
 	"strconv"
-	"strings"
 )
 
 // statusHeader tells visitors how a response came about.
@@ -22,20 +22,64 @@ const maxBody = 8 << 20
 func (e *Edge) serveSite(w http.ResponseWriter, r *http.Request) {
 	cached := r.Method == http.MethodGet || r.Method == http.MethodHead
 	key := e.keyOf(r)
+	f := fetch{edge: e, key: key, status: "DYNAMIC"}
+	f.store = r.Method == http.MethodGet && r.Header.Get("Authorization") == ""
 	if cached {
-		if o := e.cache.get(key.String()); o != nil {
-			e.serveObject(w, r, o)
-			return
+		for waited := false; ; waited = true {
+			o, id := e.cache.get(key.String(), r.Header)
+			f.status = "MISS"
+			if o != nil {
+				switch o.state(e.cfg.Clock()) {
+				case fresh:
+					e.serveObject(w, r, o, "HIT")
+					return
+				case serveStale:
+					e.refresh(f, id, r)
+					e.serveObject(w, r, o, "UPDATING")
+					return
+				}
+				f.status = "EXPIRED"
+			}
+			if !e.cfg.ObeyCacheControl || !f.store || waited {
+				break
+			}
+			end, other := e.flights.begin(id)
+			if other == nil {
+				defer end()
+				break
+			}
+			select {
+			case <-other:
+			case <-r.Context().Done():
+				return
+			}
 		}
 	}
-	f := fetch{edge: e, key: key, mark: e.cache.mark(), status: "DYNAMIC"}
-	if cached {
-		f.status = "MISS"
+	f.mark = e.cache.mark()
+	f.send(w, r)
+}
+
+// refresh fetches a response in the background, unless that is going on.
+func (e *Edge) refresh(f fetch, id string, r *http.Request) {
+	end, other := e.flights.begin(id)
+	if other != nil {
+		return
 	}
-	f.store = r.Method == http.MethodGet && r.Header.Get("Authorization") == ""
+	f.mark, f.store = e.cache.mark(), true
+	r = r.Clone(context.WithoutCancel(r.Context()))
+	r.Method, r.Body = http.MethodGet, http.NoBody
+	go func() {
+		defer end()
+		f.send(&answer{header: http.Header{}}, r)
+	}()
+}
+
+// send asks the origin, and has the visitor answered.
+func (f fetch) send(w http.ResponseWriter, r *http.Request) {
+	f.asked = r.Header
 	proxy := httputil.ReverseProxy{
 		Rewrite:        f.rewrite,
-		Transport:      e.origin,
+		Transport:      f.edge.origin,
 		ModifyResponse: f.response,
 		ErrorHandler:   badGateway,
 		// The status tells the visitor; there is nobody else to tell.
@@ -50,10 +94,10 @@ func badGateway(w http.ResponseWriter, _ *http.Request, _ error) {
 	_, _ = io.WriteString(w, "the origin did not answer\n")
 }
 
-func (e *Edge) serveObject(w http.ResponseWriter, r *http.Request, o *object) {
+func (e *Edge) serveObject(w http.ResponseWriter, r *http.Request, o *object, status string) {
 	maps.Copy(w.Header(), o.header)
-	w.Header().Set(statusHeader, "HIT")
-	w.Header().Set("Age", strconv.Itoa(int(e.cfg.Clock().Sub(o.stored).Seconds())))
+	w.Header().Set(statusHeader, status)
+	w.Header().Set("Age", strconv.Itoa(int(o.age(e.cfg.Clock()).Seconds())))
 	w.Header().Set("Content-Length", strconv.Itoa(len(o.body)))
 	w.WriteHeader(http.StatusOK)
 	if r.Method == http.MethodGet {
@@ -69,6 +113,8 @@ type fetch struct {
 	mark   uint64
 	store  bool
 	status string
+	// asked are the headers of the visitor's request.
+	asked http.Header
 }
 
 func (f fetch) rewrite(r *httputil.ProxyRequest) {
@@ -95,6 +141,16 @@ func (f fetch) response(resp *http.Response) error {
 	tags := tagsOf(resp.Header)
 	resp.Header.Del("Cache-Tag")
 	resp.Header.Set(statusHeader, f.status)
+	o := &object{key: f.key, tags: tags, stored: f.edge.cfg.Clock(), forever: !f.edge.cfg.ObeyCacheControl}
+	var vary []string
+	if f.edge.cfg.ObeyCacheControl {
+		var any bool
+		o.life = lifetimeOf(resp.Header)
+		vary, any = varyOf(resp.Header)
+		o.variant = variant(vary, f.asked)
+		_, asks := directives(resp.Header)["no-cache"]
+		f.store = f.store && !any && !asks && o.life.age < o.life.fresh
+	}
 	if !f.store || !storable(resp) {
 		return nil
 	}
@@ -119,7 +175,8 @@ func (f fetch) response(resp *http.Response) error {
 	if f.edge.cfg.DropLateFetches {
 		unless = &f.mark
 	}
-	f.edge.cache.put(&object{key: f.key, header: header, body: body, tags: tags, stored: f.edge.cfg.Clock()}, unless)
+	o.header, o.body = header, body
+	f.edge.cache.put(o, vary, unless)
 	return nil
 }
 
@@ -127,9 +184,8 @@ func storable(resp *http.Response) bool {
 	if resp.StatusCode != http.StatusOK || resp.Header.Get("Set-Cookie") != "" {
 		return false
 	}
-	for directive := range strings.SplitSeq(strings.Join(resp.Header.Values("Cache-Control"), ","), ",") {
-		switch strings.ToLower(strings.TrimSpace(directive)) {
-		case "no-store", "private":
+	for _, forbids := range []string{"no-store", "private"} {
+		if _, given := directives(resp.Header)[forbids]; given {
 			return false
 		}
 	}
