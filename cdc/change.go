@@ -63,7 +63,8 @@ type Tuple []Value
 // Old is nil where PostgreSQL sent no old row: always for Insert, and for an
 // Update that left the replica identity's columns as they were. Under identity
 // DEFAULT or USING INDEX an old row carries identity columns only; the others
-// are Absent. New is nil for Delete and Truncate.
+// are Absent. New is nil for Delete and Truncate, and for an Update that may have moved the row to a
+// partition that is a foreign table.
 type Change struct {
 	Op  Op
 	Rel *Relation

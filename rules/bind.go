@@ -36,8 +36,11 @@ type Plan struct {
 	newBuf, oldBuf   []byte
 	rawBuf           []byte // a text before it is escaped
 	oldView, newView rowView
-	viewed           bool // the views show the change at hand
-	vars             activation
+	// elsewhere reports that the new row has moved to where the log has no row: p.new is nil, and what is
+	// asked of the new row is unknown.
+	elsewhere bool
+	viewed    bool // the views show the change at hand
+	vars      activation
 	// lacks are the values of the rule at hand that could not be built.
 	lacks lacks
 	// The same for the expressions of templates.

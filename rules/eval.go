@@ -138,6 +138,8 @@ func (p *Plan) columnOf(part *boundPart, row cdc.Tuple) (v *cdc.Value, is outcom
 		from = p.new
 	}
 	switch {
+	case from == nil && part.image == newImage && p.elsewhere:
+		return nil, isUnknown
 	case from == nil:
 		return nil, isNothing
 	case part.missing:

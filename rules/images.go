@@ -9,18 +9,19 @@ import (
 // change, for the columns that rules read.
 func (p *Plan) images(c *cdc.Change) {
 	p.old, p.new, p.viewed, p.filled = nil, nil, false, false
-	switch c.Op {
-	case cdc.Insert:
+	p.elsewhere = c.Op == cdc.Update && c.New == nil
+	switch {
+	case c.Op == cdc.Insert:
 		p.new = p.newRow
 		for _, i := range p.used {
 			p.new[i] = at(c.New, i)
 		}
-	case cdc.Delete:
+	case c.New == nil: // the row is deleted, or has moved to where the log has no row
 		p.old = p.oldTuple
 		for _, i := range p.used {
 			p.old[i] = at(c.Old, i)
 		}
-	case cdc.Update:
+	default:
 		p.update(c)
 	}
 }

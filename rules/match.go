@@ -33,7 +33,9 @@ func (p *Plan) match(c *condition, op cdc.Op) (match, unknown, failed bool) {
 // be tried with: the new and the old one, or one of them.
 func (p *Plan) view(e *expression, op cdc.Op) (first, second *rowView) {
 	if !p.viewed {
-		p.newView.reset(p.new)
+		if p.newView.reset(p.new); p.elsewhere {
+			p.newView.reset(make(cdc.Tuple, len(p.newRow)))
+		}
 		p.oldView.reset(p.old)
 		p.viewed = true
 	}

@@ -199,3 +199,23 @@ func TestWhenPanicIsUnknown(t *testing.T) {
 	c := cdc.Change{Op: cdc.Insert, Rel: relation(cdc.IdentityFull, "*id"), New: row("7")}
 	require.Equal(t, "failed", outcomeOf(t, s, c))
 }
+
+// An UPDATE without a new row has moved the row to where the log has none: what is asked of the old row
+// is known, and what is asked of the new one is not.
+func TestMovedToAForeignPartition(t *testing.T) {
+	rel := relation(cdc.IdentityDefault, "*id:int", "*day:int", "note")
+	moved := cdc.Change{Op: cdc.Update, Rel: rel, Old: row("7", "1", "ABSENT")}
+	for when, want := range map[string]string{
+		`op == "update"`: "match", `op == "delete"`: "no", `id == 7`: "match", `id == 8`: "no", `day == 2`: "no",
+		`changed(day)`: "unknown", `new.day == 2`: "unknown", `old.day == 1`: "match", `note == "x"`: "unknown",
+	} {
+		require.Equal(t, want, outcomeOf(t, whenRule(t, when), moved), when)
+	}
+	out := eval(t, oneRule(t, "ops: [update]\nkeys: ['{id}', '{old.day}']"), moved)
+	require.Equal(t, append(keys("7"), keys("1")...), out.values)
+	require.Equal(t, []string{"0 matched"}, out.verdicts, "nothing that cannot be built")
+	out = eval(t, oneRule(t, "ops: [update]\nkeys: ['{old.day}-{new.day}']\nunknown: {keys: [all]}"), moved)
+	require.Equal(t, keys("all"), out.values)
+	out = eval(t, oneRule(t, "ops: [delete]\nkeys: ['{id}']"), moved)
+	require.Empty(t, out.values)
+}

@@ -17,6 +17,8 @@ type description struct {
 	shape.Table
 	// digest changes with everything in Table.
 	digest string
+	// foreign is HasForeign of the table.
+	foreign bool
 	// unlogged names a partition or child that is not logged, empty without one.
 	unlogged string
 }
@@ -119,6 +121,7 @@ func describe(ctx context.Context, conn *pgx.Conn, tables []uint32, known map[ui
 			return err
 		}
 		one.Nodes, err = parseNodes(nodes)
+		one.foreign = one.HasForeign()
 		out[d.OID] = &one
 		return err
 	})

@@ -64,6 +64,21 @@ func TestMovedRowsAreUpdatesToo(t *testing.T) {
 	after("DELETE FROM m WHERE id = 1; INSERT INTO items VALUES (10, 'x')", "delete m old id=1 day=3 note=?", "insert items new id=10 note=x")
 	after("INSERT INTO m VALUES (5, 1)", "insert m new id=5 day=1 note=NULL")
 
+	// A row that moves to a foreign partition is only deleted in the log.
+	s.exec(`CREATE EXTENSION postgres_fdw; CREATE TABLE far (id int, day int, note text);
+		CREATE TABLE f (id int, day int, note text) PARTITION BY LIST (day); CREATE TABLE f_1 PARTITION OF f FOR VALUES IN (1); ALTER TABLE f_1 ADD PRIMARY KEY (id);
+		DO $$ BEGIN EXECUTE format('CREATE SERVER loopback FOREIGN DATA WRAPPER postgres_fdw OPTIONS (host ''127.0.0.1'', port %L, dbname ''postgres'')', current_setting('port')); END $$;
+		CREATE USER MAPPING FOR CURRENT_USER SERVER loopback OPTIONS (user 'postgres', password_required 'false');
+		CREATE FOREIGN TABLE f_2 PARTITION OF f FOR VALUES IN (2) SERVER loopback OPTIONS (table_name 'far');
+		INSERT INTO f VALUES (1, 1, 'a'), (2, 1, 'b')`)
+	run.end(t)
+	s.watches.Tables = append(s.watches.Tables, cdc.Table{Schema: "public", Name: "f"})
+	run = s.run(run.sinkhole, Streaming)
+	run.compared(t)
+	after("UPDATE f SET day = 2, note = 'c' WHERE day = 1 AND id = 1", "delete f old id=1 day=? note=?", "update f old id=1 day=? note=?")
+	after("DELETE FROM f WHERE id = 2", "delete f old id=2 day=? note=?", "update f old id=2 day=? note=?")
+	after("UPDATE f SET note = 'd'; DELETE FROM f")
+
 	// In blocks, the halves of some moves in different ones.
 	var want []string
 	mu.Lock()
@@ -93,7 +108,7 @@ func (idle) Change(context.Context, *cdc.Txn, *cdc.Change) error { return nil }
 
 // A row costs no memory unless it is handed over as a row of another table too.
 func TestRowsAreHandedOverInPlace(t *testing.T) {
-	s := session{handler: idle{}, aliases: aliases{now: func() *kin { return nil }}}
+	s := session{handler: idle{}, aliases: aliases{now: func() *kin { return nil }}, notNulls: notNulls{now: func() *map[uint32][]string { return nil }}}
 	row := cdc.Tuple{{Kind: cdc.Text, Data: []byte("1")}}
 	for _, partitioned := range []bool{false, true} {
 		rel := &cdc.Relation{OID: 7, Schema: "public", Name: "t", Partitioned: partitioned, Columns: []cdc.Column{{Name: "id"}}}

@@ -219,3 +219,37 @@ func TestRowsOfAttachedTables(t *testing.T) {
 		return false
 	}, "rows of the attached table come")
 }
+
+// An old row with a NULL in a column that is NOT NULL is not whole, whatever the message says.
+func TestOldRowsThatCannotBeWhole(t *testing.T) {
+	now := &map[uint32][]string{7: {"id", "gone", "code"}}
+	n := notNulls{now: func() *map[uint32][]string { return now }}
+	rel := &cdc.Relation{OID: 7, Identity: cdc.IdentityFull, Columns: []cdc.Column{{Name: "id"}, {Name: "note"}, {Name: "code"}}}
+	one := cdc.Value{Kind: cdc.Text, Data: []byte("1")}
+	null, absent := cdc.Value{Kind: cdc.Null}, cdc.Value{}
+	check := func(rel *cdc.Relation, old, want cdc.Tuple) {
+		t.Helper()
+		n.check(&cdc.Change{Op: cdc.Delete, Rel: rel, Old: old})
+		require.Equal(t, want, old)
+	}
+	check(rel, cdc.Tuple{one, null, null}, cdc.Tuple{one, absent, absent})
+	check(rel, cdc.Tuple{one, null, one}, cdc.Tuple{one, null, one})
+	check(rel, nil, nil)
+	keyed := *rel
+	keyed.Identity = cdc.IdentityDefault
+	check(&keyed, cdc.Tuple{one, null, null}, cdc.Tuple{one, null, null})
+	now = &map[uint32][]string{7: {"id"}}
+	check(rel, cdc.Tuple{one, null, null}, cdc.Tuple{one, null, null})
+	now = nil
+	check(rel, cdc.Tuple{null, null, null}, cdc.Tuple{null, null, null})
+
+	// What the reader knows of a table of the server.
+	s := newServer(t)
+	s.exec("ALTER TABLE items ALTER note SET NOT NULL; ALTER TABLE items REPLICA IDENTITY FULL")
+	s.watches = Watch{Tables: []cdc.Table{items}, Unfit: noteNeeded}
+	r := s.run(&sinkhole{}, Streaming)
+	r.compared(t)
+	var oid uint32
+	require.NoError(t, s.conn.QueryRow(t.Context(), "SELECT 'items'::regclass::oid").Scan(&oid))
+	require.Equal(t, map[uint32][]string{oid: {"id", "note"}}, *r.notNull.Load())
+}

@@ -193,10 +193,26 @@ func (r *Reader) unfit(ctx context.Context, conn *pgx.Conn, watch Watch, found c
 		return nil, err
 	}
 	maps.Copy(infos, read)
+	if len(read) > 0 {
+		r.notNull.Store(notNullOf(infos, found.known))
+	}
 	w.mu.Lock()
 	w.infos, w.shapes = infos, shapes
 	w.mu.Unlock()
 	return watch.Unfit(infos), nil
+}
+
+// notNullOf lists the columns that cannot be NULL.
+func notNullOf(infos map[cdc.Table]*TableInfo, known map[cdc.Table]published) *map[uint32][]string {
+	out := make(map[uint32][]string, len(infos))
+	for t, info := range infos {
+		for i := range info.Columns {
+			if info.Columns[i].NotNull {
+				out[known[t].Relation] = append(out[known[t].Relation], info.Columns[i].Name)
+			}
+		}
+	}
+	return &out
 }
 
 // unread lists the published tables of which rules cannot read all that they purge by,

@@ -80,6 +80,8 @@ type Reader struct {
 	watching watching
 	// kin is which tables inherit from which, as last read.
 	kin atomic.Pointer[kin]
+	// notNull has the columns of published tables that cannot be NULL, by the table's OID.
+	notNull atomic.Pointer[map[uint32][]string]
 }
 
 // Phase says what the reader is doing.
@@ -322,8 +324,8 @@ func (r *Reader) Follow(ctx context.Context, conn net.Conn, in io.Reader, start 
 	r.opts.Board.Advance(watermark.Mark{Stage: watermark.Received}, start.Start)
 	s := &session{
 		start: start, conn: conn, board: r.opts.Board, handler: h, beat: r.beat,
-		urgent: make(chan struct{}, 1), decoder: pgoutput.NewDecoder(), xids: widener{newest: newestXID}, gap: r.tableGap, publication: r.cfg.Publication, nonce: r.watching.ownNonce, ignored: &r.ignored, questions: &r.questions, described: r.described, text: &r.text, types: newSessionTypes(r.cfg.Connect),
-		aliases: aliases{now: r.kin.Load},
+		urgent: make(chan struct{}, 1), decoder: pgoutput.NewDecoder(), xids: widener{newest: newestXID}, gap: r.tableGap, publication: r.cfg.Publication, nonce: r.watching.ownNonce, ignored: &r.ignored, questions: &r.questions, described: r.described, foreign: r.watching.hasForeign, text: &r.text, types: newSessionTypes(r.cfg.Connect),
+		aliases: aliases{now: r.kin.Load}, notNulls: notNulls{now: r.notNull.Load},
 		streams: make(map[uint64]*streamed), renamed: make(map[uint32]cdc.Table), former: make(map[*cdc.Relation]*cdc.Relation),
 	}
 	return r.stream(ctx, s, newReceiver(conn, in))

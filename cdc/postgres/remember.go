@@ -102,7 +102,7 @@ func (r *Reader) recall(ctx context.Context, conn *pgx.Conn) error {
 	described, _ := shape.Unpack(s.Described)
 	r.watching.described = make(map[uint32]*description, len(described))
 	for _, t := range described {
-		r.watching.described[t.OID] = &description{Table: t}
+		r.watching.described[t.OID] = &description{Table: t, foreign: t.HasForeign()}
 	}
 	r.watching.packed = s.Described
 	return nil

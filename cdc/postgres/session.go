@@ -30,6 +30,9 @@ type session struct {
 	// described is called with each table that the server describes, and the one that it described
 	// just before, nil if another message came between. It returns the name that rules watch the table by.
 	described func(ctx context.Context, rel, before *cdc.Relation) (watched cdc.Table, is bool, err error)
+	// foreign reports that a partition of the table is a foreign table.
+	foreign  func(oid uint32) bool
+	notNulls notNulls
 	// latest is the table that the newest message described, nil if that message is of another kind.
 	latest *cdc.Relation
 	// renamed are tables that are described under another name than the one that rules watch.
@@ -295,8 +298,10 @@ func (s *session) relation(ctx context.Context, rel *cdc.Relation) error {
 }
 
 // change hands over a row event, and before an INSERT that may complete the move of a row to
-// another partition, the UPDATE that moved it.
+// another partition, the UPDATE that moved it. A row that an UPDATE moves to a foreign partition is
+// deleted here and inserted elsewhere, so a DELETE is handed over as such an UPDATE besides.
 func (s *session) change(ctx context.Context, c *cdc.Change) error {
+	s.notNulls.check(c)
 	if c.Rel.Partitioned {
 		moves := &s.moves
 		if s.tx.Streamed {
@@ -308,7 +313,10 @@ func (s *session) change(ctx context.Context, c *cdc.Change) error {
 			}
 		}
 	}
-	return s.handOverRow(ctx, c)
+	if err := s.handOverRow(ctx, c); err != nil || !c.Rel.Partitioned || c.Op != cdc.Delete || !s.foreign(c.Rel.OID) {
+		return err
+	}
+	return s.handOverRow(ctx, &cdc.Change{Op: cdc.Update, Rel: c.Rel, Old: c.Old})
 }
 
 // handOverRow hands over a change as one of its table, as one of each table that this inherits

@@ -25,6 +25,14 @@ func (w *watching) describe(now map[uint32]*description) {
 	}
 }
 
+// hasForeign reports that a partition of the table is a foreign table, as of the newest description.
+func (w *watching) hasForeign(oid uint32) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	d := w.described[oid]
+	return d != nil && d.foreign
+}
+
 // describeFirst describes the tables that were never described, and saves that. It is called before the
 // slot is created and before new rules are in service: from then on all that changes is found.
 func (r *Reader) describeFirst(ctx context.Context, conn *pgx.Conn, watch Watch) error {

@@ -29,10 +29,11 @@ type Table struct {
 	Nodes []Node
 }
 
-// PartitionedKind is the relkind of partitioned tables, and Logged the relpersistence of tables
+// PartitionedKind is the relkind of partitioned tables, ForeignKind that of foreign tables, and Logged the relpersistence of tables
 // whose changes are in the log.
 const (
 	PartitionedKind = 'p'
+	ForeignKind     = 'f'
 	Logged          = 'p'
 )
 
@@ -76,6 +77,11 @@ type Label struct {
 	// Written is the xmin of the label's row in pg_enum, which tells a label that was renamed and
 	// renamed back.
 	Written uint32
+}
+
+// HasForeign reports whether a table below it is a foreign table.
+func (t *Table) HasForeign() bool {
+	return slices.ContainsFunc(t.Nodes, func(n Node) bool { return n.Kind == ForeignKind })
 }
 
 // Has reports whether the table has a node with this OID.

@@ -157,7 +157,7 @@ func (c *checker) database(ctx context.Context, cfg *config.Config, set *rules.S
 	}
 	for _, t := range cat.tables {
 		if info := cat.infos[t]; info != nil && info.ForeignLeaf != "" {
-			c.note(fmt.Sprintf("partition %s of %s is a foreign table: changes of its rows are not in the log, also when they are made through %s", info.ForeignLeaf, t, t))
+			c.note(fmt.Sprintf("partition %s of %s is a foreign table: changes of its rows are not in the log, even when they are made through %s; an UPDATE that moves a row to it is in the log as a DELETE, and rules see it as an UPDATE without a new row, too", info.ForeignLeaf, t, t))
 		}
 	}
 	c.unpublished(cfg.Postgres, set, live, cat.infos)
