@@ -26,11 +26,7 @@ import (
 // birthNote is the step that writes the position, the tables and their descriptions into the comment.
 // It follows the slot's creation. The descriptions are from before that, so that they miss nothing.
 func (c Config) birthNote(ctx context.Context, conn *pgx.Conn, w Watch) (Step, error) {
-	tables, _, err := c.list(ctx, conn, w)
-	if err != nil {
-		return Step{}, err
-	}
-	described, err := describe(ctx, conn, oidsOf(tables), nil)
+	_, described, _, err := c.list(ctx, conn, w, nil)
 	if err != nil {
 		return Step{}, err
 	}

@@ -69,8 +69,8 @@ type listed struct {
 	// Lacking names the table itself or the partition whose rows cannot be
 	// identified, empty if there is none.
 	Lacking string
-	// Shape changes with the table's columns, its replica identity and its column list.
-	Shape string
+	// Digest is that of the description.
+	Digest string
 }
 
 // published identifies one stay of a table in the publication. Whoever takes the
@@ -84,60 +84,60 @@ type published struct {
 // notPublished is the Entry of a table that the publication does not hold.
 const notPublished = math.MaxUint32
 
-// listQuery has every table that could be published: permanent, and no partition,
-// because rules watch the root. It is one pass over pg_class with index lookups.
-var listQuery = `
-WITH p AS (SELECT oid, pubname FROM pg_publication WHERE pubname = $1),
-member AS MATERIALIZED (SELECT g.relid FROM p, LATERAL pg_get_publication_tables(p.pubname) g)
-SELECT n.nspname, c.relname, c.oid, coalesce((SELECT r.oid FROM pg_publication_rel r, p WHERE r.prrelid = c.oid AND r.prpubid = p.oid), 0),
-       c.oid IN (SELECT relid FROM member), pg_has_role(c.relowner, 'USAGE'), c.relkind = 'r' AND c.relhassubclass, ` + lackingExpr("$1") + `,
-       md5(concat_ws('|', c.relreplident::text, array_to_string(leaves.oids, ','),
-         (SELECT string_agg(DISTINCT l.relreplident::text, '') FROM pg_class l WHERE l.oid = ANY (leaves.oids)),
-         (SELECT string_agg(concat(i.indexrelid, ':', i.indkey), ',' ORDER BY i.indexrelid) FROM pg_class l JOIN pg_index i ON i.indrelid = l.oid AND ` + identityIndex + `
-          WHERE l.oid = ANY (leaves.oids) AND (l.relreplident = 'i' OR NOT EXISTS (SELECT FROM pg_index r WHERE r.indrelid = c.oid AND r.indisprimary))),
-         (SELECT string_agg(concat(a.attname, a.attgenerated), ',' ORDER BY a.attnum) FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped),
-         (SELECT string_agg(concat(i.indexrelid, ':', i.indkey, i.indisreplident, i.indisprimary), ',' ORDER BY i.indexrelid) FROM pg_index i
-          WHERE i.indrelid = c.oid AND (i.indisprimary OR i.indisreplident)),
-         (SELECT to_jsonb(r)->>'prattrs' FROM pg_publication_rel r, p WHERE r.prrelid = c.oid AND r.prpubid = p.oid)))
-FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace, ` + leavesLateral + `
+// namesQuery has every table that could be published, in one pass over pg_class; exactQuery looks up those with
+// the names in its parameters.
+const (
+	namesQuery = `SELECT c.oid, n.nspname, c.relname FROM pg_catalog.pg_namespace n JOIN pg_catalog.pg_class c ON c.relnamespace = n.oid` + publishable
+	exactQuery = `SELECT c.oid, n.nspname, c.relname FROM ROWS FROM (pg_catalog.unnest($1::pg_catalog.name[]), pg_catalog.unnest($2::pg_catalog.name[])) w (schema, name)
+JOIN pg_catalog.pg_namespace n ON n.nspname = w.schema JOIN pg_catalog.pg_class c ON c.relnamespace = n.oid AND c.relname = w.name` + publishable
+)
+
+// manyNames is how many names are looked up one by one. For more, one pass takes less time.
+const manyNames = 200
+
+// publishable says so of the table c in the schema n.
+const publishable = `
 WHERE c.relkind IN ('r', 'p') AND c.relpersistence = 'p' AND NOT c.relispartition
   AND n.nspname <> 'information_schema' AND n.nspname !~ '^pg_'`
 
-// list reads the tables that are watched, or could be, and those that patterns miss nearly.
-func (c Config) list(ctx context.Context, conn *pgx.Conn, w Watch) ([]listed, []NearMiss, error) {
-	// Planned anew each time: a plan for any parameters was measured to be ten
-	// times slower.
-	query, args := listQuery, []any{pgx.QueryExecModeExec, c.Publication}
+// list reads the tables that are watched, or could be, with their descriptions, and those that patterns
+// miss nearly. Descriptions that are as known has them are the same.
+func (c Config) list(ctx context.Context, conn *pgx.Conn, w Watch, known map[uint32]*description) ([]listed, map[uint32]*description, []NearMiss, error) {
+	query, args := namesQuery, []any{pgx.QueryExecModeExec}
 	exact := make(map[cdc.Table]bool, len(w.Tables))
 	for _, t := range slices.Concat(w.Tables, w.heirs()) {
 		exact[t] = true
 	}
-	if w.Matches == nil {
+	if w.Matches == nil && len(exact) <= manyNames {
 		schemas, names := split(slices.Collect(maps.Keys(exact)))
-		query += " AND (n.nspname, c.relname) IN (SELECT * FROM unnest($2::text[], $3::text[]))"
-		args = append(args, schemas, names)
+		query, args = exactQuery, append(args, schemas, names)
 	}
+	watched := func(t cdc.Table) bool { return exact[t] || w.Matches != nil && w.Matches(t) }
 	rows, err := conn.Query(ctx, query, args...)
 	if err != nil {
-		return nil, nil, fmt.Errorf("list the tables: %w", err)
+		return nil, nil, nil, fmt.Errorf("list the tables: %w", err)
 	}
-	var out []listed
+	var oids []uint32
 	var near []NearMiss
-	var l listed
-	_, err = pgx.ForEachRow(rows, []any{&l.Schema, &l.Name, &l.Relation, &l.Entry, &l.Member, &l.Owned, &l.Inherited, &l.Lacking, &l.Shape}, func() error {
-		if exact[l.Table] || w.Matches != nil && w.Matches(l.Table) {
-			out = append(out, l)
+	var oid uint32
+	var t cdc.Table
+	_, err = pgx.ForEachRow(rows, []any{&oid, &t.Schema, &t.Name}, func() error {
+		if watched(t) {
+			oids = append(oids, oid)
 		} else if w.Nearly != nil {
-			if pattern := w.Nearly(l.Table); pattern != "" {
-				near = append(near, NearMiss{l.Table, pattern})
+			if pattern := w.Nearly(t); pattern != "" {
+				near = append(near, NearMiss{t, pattern})
 			}
 		}
 		return nil
 	})
 	if err != nil {
-		return nil, nil, fmt.Errorf("list the tables: %w", err)
+		return nil, nil, nil, fmt.Errorf("list the tables: %w", err)
 	}
-	return out, near, nil
+	tables, described, err := c.describe(ctx, conn, oids, known)
+	// What was renamed in between is not watched any more.
+	tables = slices.DeleteFunc(tables, func(l listed) bool { return !watched(l.Table) })
+	return tables, described, near, err
 }
 
 // split makes parameters of table names.
@@ -154,7 +154,7 @@ func (c Config) NearMisses(ctx context.Context, conn *pgx.Conn, w Watch) ([]Near
 	if w.Nearly == nil {
 		return nil, nil
 	}
-	_, near, err := c.list(ctx, conn, w)
+	_, _, near, err := c.list(ctx, conn, w, nil)
 	return near, err
 }
 
@@ -184,7 +184,7 @@ func (c Config) resolve(ctx context.Context, conn *pgx.Conn, w Watch, unpublisha
 	if w.Matches == nil && len(w.heirs()) == 0 {
 		return tables, nil, nil
 	}
-	all, _, err := c.list(ctx, conn, w)
+	all, _, _, err := c.list(ctx, conn, w, nil)
 	if err != nil {
 		return nil, nil, err
 	}

@@ -173,7 +173,7 @@ func (r *Reader) unfit(ctx context.Context, conn *pgx.Conn, watch Watch, found c
 	}
 	w := &r.watching
 	w.mu.Lock()
-	infos, shapes := make(map[cdc.Table]*TableInfo, len(tables)), make(map[cdc.Table]string, len(tables))
+	infos, digests := make(map[cdc.Table]*TableInfo, len(tables)), make(map[cdc.Table]string, len(tables))
 	var altered []cdc.Table
 	for i := range tables {
 		t := &tables[i]
@@ -182,10 +182,10 @@ func (r *Reader) unfit(ctx context.Context, conn *pgx.Conn, watch Watch, found c
 			continue
 		}
 		info := w.infos[t.Table]
-		if info == nil || w.shapes[t.Table] != t.Shape || w.options != options || w.known[t.Table] != now {
+		if info == nil || w.digests[t.Table] != t.Digest || w.options != options || w.known[t.Table] != now {
 			altered = append(altered, t.Table)
 		}
-		infos[t.Table], shapes[t.Table] = info, t.Shape
+		infos[t.Table], digests[t.Table] = info, t.Digest
 	}
 	w.mu.Unlock()
 	read, err := Inspect(ctx, conn, r.cfg.Publication, altered)
@@ -197,7 +197,7 @@ func (r *Reader) unfit(ctx context.Context, conn *pgx.Conn, watch Watch, found c
 		r.notNull.Store(notNullOf(infos, found.known))
 	}
 	w.mu.Lock()
-	w.infos, w.shapes = infos, shapes
+	w.infos, w.digests = infos, digests
 	w.mu.Unlock()
 	return watch.Unfit(infos), nil
 }

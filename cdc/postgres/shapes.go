@@ -39,53 +39,33 @@ func (r *Reader) describeFirst(ctx context.Context, conn *pgx.Conn, watch Watch)
 	if err := r.recall(ctx, conn); err != nil {
 		return err
 	}
-	tables, _, err := r.cfg.list(ctx, conn, watch)
-	if err != nil {
-		return err
-	}
 	r.watching.mu.Lock()
 	known := r.watching.described
 	r.watching.mu.Unlock()
+	_, described, _, err := r.cfg.list(ctx, conn, watch, known)
+	if err != nil {
+		return err
+	}
 	var fresh []uint32
-	for i := range tables {
-		if known[tables[i].Relation] == nil {
-			fresh = append(fresh, tables[i].Relation)
+	for oid := range described {
+		if known[oid] == nil {
+			fresh = append(fresh, oid)
 		}
 	}
 	if len(fresh) == 0 {
 		return nil
 	}
-	described, err := describe(ctx, conn, fresh, nil)
-	if err != nil {
-		return err
-	}
 	r.watching.mu.Lock()
 	if r.watching.early == nil {
 		r.watching.early = make(map[uint32]bool)
 	}
-	for oid := range described {
+	for _, oid := range fresh {
 		r.watching.early[oid] = true
 	}
 	maps.Copy(described, known)
 	r.watching.described, r.watching.packed = described, nil
 	r.watching.mu.Unlock()
 	return r.remember(ctx)
-}
-
-// describeListed describes tables as they are now.
-func (r *Reader) describeListed(ctx context.Context, conn *pgx.Conn, tables []listed) (map[uint32]*description, error) {
-	r.watching.mu.Lock()
-	known := r.watching.described
-	r.watching.mu.Unlock()
-	return describe(ctx, conn, oidsOf(tables), known)
-}
-
-func oidsOf(tables []listed) []uint32 {
-	out := make([]uint32, len(tables))
-	for i := range tables {
-		out[i] = tables[i].Relation
-	}
-	return out
 }
 
 // differences compares the tables with how they were described before.

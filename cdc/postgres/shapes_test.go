@@ -168,10 +168,10 @@ func TestWhatDifferencesMean(t *testing.T) {
 		s.exec(c.before)
 		var oid uint32
 		require.NoError(t, s.conn.QueryRow(t.Context(), "SELECT 'public.t'::regclass::oid").Scan(&oid))
-		before, err := describe(t.Context(), s.conn, []uint32{oid}, nil)
+		_, before, err := s.cfg.describe(t.Context(), s.conn, []uint32{oid}, nil)
 		require.NoError(t, err)
 		s.statements(c.change)
-		after, err := describe(t.Context(), s.conn, []uint32{oid}, before)
+		_, after, err := s.cfg.describe(t.Context(), s.conn, []uint32{oid}, before)
 		require.NoError(t, err)
 		facts, err := factsOf(t.Context(), s.conn, shape.Arrived(&before[oid].Table, &after[oid].Table))
 		require.NoError(t, err)
@@ -182,7 +182,7 @@ func TestWhatDifferencesMean(t *testing.T) {
 			}
 		}
 		assert.Equal(t, c.want, got, name)
-		again, err := describe(t.Context(), s.conn, []uint32{oid}, after)
+		_, again, err := s.cfg.describe(t.Context(), s.conn, []uint32{oid}, after)
 		require.NoError(t, err)
 		require.Same(t, after[oid], again[oid], "%s: what did not change is not read again", name)
 	}

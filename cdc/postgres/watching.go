@@ -55,9 +55,9 @@ type watching struct {
 	recalled bool
 	// problems are those that the last comparison found.
 	problems []Problem
-	// infos describe the published tables, as of shapes.
-	infos  map[cdc.Table]*TableInfo
-	shapes map[cdc.Table]string
+	// infos are the published tables, as of descriptions with these digests.
+	infos   map[cdc.Table]*TableInfo
+	digests map[cdc.Table]string
 	// unread are the tables of which rules cannot read all that they purge by.
 	unread []cdc.Table
 	// begun counts comparisons, done is the number of the newest that came to its end, and
@@ -124,15 +124,14 @@ func (r *Reader) look(ctx context.Context, conn *pgx.Conn) error {
 	if options == "" {
 		return errPublicationGone
 	}
-	tables, near, err := r.cfg.list(ctx, conn, watch)
+	r.watching.mu.Lock()
+	before := r.watching.described
+	r.watching.mu.Unlock()
+	tables, described, near, err := r.cfg.list(ctx, conn, watch, before)
 	if err != nil {
 		return err
 	}
 	r.nearMisses(near)
-	described, err := r.describeListed(ctx, conn, tables)
-	if err != nil {
-		return err
-	}
 	different, err := r.differences(ctx, conn, watch, tables, described)
 	if err != nil {
 		return err
