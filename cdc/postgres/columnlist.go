@@ -189,3 +189,59 @@ func only(inherited bool) string {
 	}
 	return ""
 }
+
+// The statistics of the server say how large these tables are, so that none is locked.
+const outOfLineQuery = `
+SELECT w.place, COALESCE((SELECT pg_catalog.sum(t.relpages) FROM pg_catalog.pg_class l JOIN pg_catalog.pg_class t ON t.oid = l.reltoastrelid
+  WHERE l.oid = c.oid OR l.oid IN (SELECT p.relid FROM pg_catalog.pg_partition_tree(c.oid) p)), 0)::pg_catalog.int8 * pg_catalog.current_setting('block_size')::pg_catalog.int8
+FROM ROWS FROM (pg_catalog.unnest($1::pg_catalog.text[]), pg_catalog.unnest($2::pg_catalog.text[])) WITH ORDINALITY w (schema, name, place)
+JOIN pg_catalog.pg_namespace n ON n.nspname = w.schema JOIN pg_catalog.pg_class c ON c.relnamespace = n.oid AND c.relname = w.name`
+
+// muchOutOfLine is how many bytes of a table are stored out of line before it is worth a note.
+const muchOutOfLine = 16 << 20
+
+// UnreadColumnsNotes names the tables of which many bytes are stored out of line, in columns that the
+// publication sends and no rule reads: a list of columns would leave these out.
+func (c Config) UnreadColumnsNotes(ctx context.Context, conn *pgx.Conn, infos map[cdc.Table]*TableInfo, reads ReadsOf) ([]string, error) {
+	version, err := serverVersion(ctx, conn)
+	if err != nil || version < columnListsSince*10000 || c.ColumnLists {
+		return nil, err
+	}
+	unread := make(map[cdc.Table][]string)
+	var tables []cdc.Table
+	for t, info := range infos {
+		var names []string
+		for i := range info.Columns {
+			names = append(names, info.Columns[i].Name)
+		}
+		read := reads(t, names)
+		for i := range info.Columns {
+			if col := &info.Columns[i]; col.Toastable && col.Carried && !col.Identity && !slices.Contains(read, col.Name) {
+				unread[t] = append(unread[t], col.Name)
+			}
+		}
+		if len(unread[t]) > 0 {
+			tables = append(tables, t)
+		}
+	}
+	slices.SortFunc(tables, compareTables)
+	schemas, names := split(tables)
+	rows, err := conn.Query(ctx, outOfLineQuery, schemas, names)
+	if err != nil {
+		return nil, fmt.Errorf("read the sizes of tables: %w", err)
+	}
+	var out []string
+	var place, size int64
+	_, err = pgx.ForEachRow(rows, []any{&place, &size}, func() error {
+		if t := tables[place-1]; size >= muchOutOfLine {
+			out = append(out, fmt.Sprintf("PostgreSQL sends %s of %s with each INSERT and with each UPDATE that changes it, and no rule reads it; %d MiB of the table are stored out of line: postgres.column_lists: true leaves such columns out",
+				strings.Join(unread[t], ", "), t, size>>20))
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("read the sizes of tables: %w", err)
+	}
+	slices.Sort(out)
+	return out, nil
+}

@@ -171,3 +171,31 @@ func TestDDLBetweenSetupAndFirstStart(t *testing.T) {
 		require.False(t, unread, name)
 	}
 }
+
+// TestUnreadColumnsNotes: large values that no rule reads are worth a note.
+func TestUnreadColumnsNotes(t *testing.T) {
+	t.Parallel()
+	s := newServer(t)
+	s.exec(`CREATE TABLE docs (id int PRIMARY KEY, title text, body text, scan bytea, size int) PARTITION BY RANGE (id);
+		CREATE TABLE docs_1 PARTITION OF docs FOR VALUES FROM (0) TO (1000); ALTER TABLE docs_1 ALTER body SET STORAGE EXTERNAL; ALTER TABLE items ALTER note SET STORAGE EXTERNAL`)
+	for _, table := range []string{"docs (id, body)", "items (id, note)"} {
+		s.exec("INSERT INTO " + table + " SELECT g, repeat('x', 1 << 20) FROM generate_series(1, 20) g")
+	}
+	notes := func(read ...string) []string {
+		infos, err := Inspect(t.Context(), s.conn, s.cfg.Publication, public("docs", "items"))
+		require.NoError(t, err)
+		out, err := s.cfg.UnreadColumnsNotes(t.Context(), s.conn, infos, func(_ cdc.Table, columns []string) []string { return read })
+		require.NoError(t, err)
+		return out
+	}
+	require.Empty(t, notes("note", "title"), "nothing is known of the sizes")
+	s.statements("VACUUM docs_1; VACUUM items")
+	want := []string{"PostgreSQL sends body, scan of public.docs with each INSERT and with each UPDATE that changes it, and no rule reads it; 20 MiB of the table are stored out of line: postgres.column_lists: true leaves such columns out"}
+	if s.major() < columnListsSince {
+		want = nil
+	}
+	require.Equal(t, want, notes("note", "title"))
+	require.Empty(t, notes("note", "title", "body", "scan"))
+	s.cfg.ColumnLists = true
+	require.Empty(t, notes("id"))
+}

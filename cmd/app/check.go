@@ -160,6 +160,11 @@ func (c *checker) database(ctx context.Context, cfg *config.Config, set *rules.S
 			c.note(fmt.Sprintf("partition %s of %s is a foreign table: changes of its rows are not in the log, even when they are made through %s; an UPDATE that moves a row to it is in the log as a DELETE, and rules see it as an UPDATE without a new row, too", info.ForeignLeaf, t, t))
 		}
 	}
+	large, err := cfg.Postgres.UnreadColumnsNotes(ctx, conn, cat.infos, set.Columns)
+	c.add(false, err)
+	for _, note := range large {
+		c.note(note)
+	}
 	c.unpublished(cfg.Postgres, set, live, cat.infos)
 	c.prove(set, live, func(t cdc.Table) (*postgres.Identities, error) {
 		if !cat.infos[t].Usable {
