@@ -125,7 +125,7 @@ func (c Config) describe(ctx context.Context, conn *pgx.Conn, tables []uint32, k
 			seen[i] = d.digest
 		}
 	}
-	// Planned anew each time: a plan for any parameters was measured to be ten
+	// Planned at each call: a plan for any parameters was measured to be ten
 	// times slower.
 	rows, err := conn.Query(ctx, describeQuery, pgx.QueryExecModeExec, tables, seen, c.Publication)
 	if err != nil {

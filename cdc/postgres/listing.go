@@ -67,14 +67,14 @@ type listed struct {
 	// Inherited reports that other tables inherit, or inherited, from it.
 	Inherited bool
 	// Lacking names the table itself or the partition whose rows cannot be
-	// identified, empty if there is none.
+	// identified, empty if all can be.
 	Lacking string
 	// Digest is that of the description.
 	Digest string
 }
 
-// published identifies one stay of a table in the publication. Whoever takes the
-// table out and puts it back, or makes it anew, changes it.
+// published identifies one stay of a table in the publication. Taking the
+// table out and putting it back, or creating it again, changes it.
 type published struct {
 	// Relation is the table's OID, Entry that of its row in pg_publication_rel: 0
 	// where the publication holds whole schemas, or everything.
@@ -160,13 +160,13 @@ func (c Config) NearMisses(ctx context.Context, conn *pgx.Conn, w Watch) ([]Near
 
 // Resolve returns the tables that a Watch means and that are published, or can be
 // by Ensure: those named exactly, and those that a pattern matches. What a
-// pattern matches and nobody but a human can publish is left out, and left says
+// pattern matches and only an operator can publish is left out, and left says
 // why: one tenant's table must not keep all others from being purged.
 func (c Config) Resolve(ctx context.Context, conn *pgx.Conn, w Watch) (tables []cdc.Table, left []error, err error) {
 	return c.resolve(ctx, conn, w, c.unpublishable)
 }
 
-// ResolveAll is Resolve for somebody who may publish every table: left out is
+// ResolveAll is Resolve for an operator who may publish every table: left out is
 // only what must not be published.
 func (c Config) ResolveAll(ctx context.Context, conn *pgx.Conn, w Watch) (tables []cdc.Table, left []error, err error) {
 	c.Manage = true
