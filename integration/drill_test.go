@@ -22,6 +22,8 @@ type drill struct {
 	fresh bool
 	// refuses names the sinks for which wait answers 409, and takes those for which it goes on.
 	refuses, takes []string
+	// options are those of the rig.
+	options rigOptions
 	// prepare comes before the daemon is started, on the rig's files.
 	prepare func(r *rig)
 	start   func(r *rig) *daemon
@@ -43,6 +45,7 @@ func drills() []drill {
 		r.edit("walpurge.yaml", "cache:\n", "cache:\n    on_overflow: stop\n", "edge:\n", "edge:\n    on_overflow: stop\n", "http: {", "stream: {max_bytes: 1MiB}\nhttp: {")
 	}
 	holder, sender := 0, 0
+	var replica *standby
 	return []drill{
 		{name: "sink_down", alert: "WalpurgeSinkBlocked", says: " at cache: valkey: connecting: ",
 			cause: func(r *rig, _ *daemon) {
@@ -85,6 +88,33 @@ func drills() []drill {
 		{name: "gap", fresh: true, alert: "WalpurgeGap", says: "after a gap (skipped)", windowed: true,
 			cause: func(r *rig, d *daemon) {
 				d.ok("skip", "--to", "current", "--pipeline", "app", "-c", r.path("walpurge.yaml"))
+			}},
+		{name: "valkey_restored", fresh: true, alert: "WalpurgeCacheCameBack", says: "cache may have held again what was purged (restarted)", windowed: true,
+			options: rigOptions{valkey: []string{"--save", "3600 1"}},
+			cause: func(r *rig, d *daemon) {
+				r.fill([]string{"category:1"})
+				r.do("SAVE")
+				snapshot, err := os.ReadFile(r.path("valkey/dump.rdb"))
+				require.NoError(r.t, err)
+				r.exec("INSERT INTO categories (id) VALUES (1)")
+				d.wait(r.lsn(), 60*time.Second)
+				r.do("SAVE")
+				require.NoError(r.t, r.vk.Kill())
+				require.NoError(r.t, os.WriteFile(r.path("valkey/dump.rdb"), snapshot, 0o644))
+				require.NoError(r.t, r.vk.Restart(r.t.Context()))
+				eventually(r.t, time.Minute, func() bool { return len(r.held("category:1")) == 0 }, "what came back is purged again")
+			}},
+		{name: "valkey_failover", fresh: true, alert: "WalpurgeCacheCameBack", says: "cache may have held again what was purged (failover)", windowed: true,
+			prepare: func(r *rig) { replica = r.replicate(); r.edit("walpurge.yaml", r.vk.URL(), r.valkeyURL) },
+			cause: func(r *rig, d *daemon) {
+				r.fill([]string{"category:1"})
+				eventually(r.t, time.Minute, func() bool { return replica.ask("EXISTS category:1") == "1" }, "the replica has the entry")
+				replica.ask("REPLICAOF NO ONE") // it has not received the purge
+				r.exec("INSERT INTO categories (id) VALUES (1)")
+				d.wait(r.lsn(), 60*time.Second)
+				require.Equal(r.t, "1", replica.ask("EXISTS category:1"))
+				replica.point(replica.replica.Addr())
+				eventually(r.t, time.Minute, func() bool { return replica.ask("EXISTS category:1") == "0" }, "what came back is purged again")
 			}},
 		{name: "unpublished_table", alert: "WalpurgeRuleProblem", says: "STALE at cache and edge: table public.products is not published, and postgres.manage is false",
 			prepare: func(r *rig) {
@@ -164,7 +194,7 @@ func TestOnCallDrill(t *testing.T) {
 					t.Helper() // a scrape takes half a second
 					require.Eventually(t, cond, within, 250*time.Millisecond, append([]any{msg}, args...)...)
 				}
-				r := newRig(t, rigOptions{})
+				r := newRig(t, f.options)
 				addr := freeAddr(t)
 				r.config(addr)
 				if f.prepare != nil {

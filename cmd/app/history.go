@@ -36,7 +36,9 @@ type caches struct {
 	log     *slog.Logger
 	stream  *stream.Stream
 	changes *prometheus.CounterVec
-	of      []*cache // in the order of the lanes, which has inner sinks first
+	// incidents are those of the status.
+	incidents *incidents
+	of        []*cache // in the order of the lanes, which has inner sinks first
 
 	// mu is held while something is purged again, which concerns outer sinks as well.
 	mu sync.Mutex
@@ -67,7 +69,7 @@ var (
 const answerNone = "none"
 
 func newCaches(a *App) *caches {
-	c := &caches{log: a.log, stream: a.stream, changes: prometheus.NewCounterVec(prometheus.CounterOpts{
+	c := &caches{log: a.log, stream: a.stream, incidents: &a.incidents, changes: prometheus.NewCounterVec(prometheus.CounterOpts{
 		Namespace: "walpurge", Name: "history_changes_total", Help: "Times that a cache may have held again what was purged, by reason and by what was done.",
 	}, []string{"sink", "reason", "answer"})}
 	a.metrics.MustRegister(c.changes)
@@ -276,6 +278,9 @@ func (c *caches) again(ctx context.Context, one *cache, d history.Decision, manu
 		}
 	}
 	c.changes.WithLabelValues(one.lane.spec.Name, string(d.Reason), answer).Inc()
+	if answer != answerNone {
+		c.incidents.add("history", one.lane.spec.Name, string(d.Reason))
+	}
 	one.log.At(text, "reason", string(d.Reason)).Observe("since", d.Since.UTC().Format(time.RFC3339), "values", condition.Sum(done[0].Values), "times", condition.Sum(1))
 	return nil
 }

@@ -165,10 +165,10 @@ type Stream struct {
 	DiskFreeBytes *int64 `json:"disk_free_bytes,omitempty"`
 }
 
-// Incident is a gap, or the beginning of a flush of a sink.
+// Incident is a gap, the beginning of a flush of a sink, or that its cache may have held again what was purged.
 type Incident struct {
 	At time.Time `json:"at"`
-	// Kind is gap or flush; Sink is empty for a gap, which is every sink's.
+	// Kind is gap, flush or history; Sink is empty for a gap, which is every sink's.
 	Kind   string `json:"kind"`
 	Sink   string `json:"sink,omitempty"`
 	Reason string `json:"reason"`

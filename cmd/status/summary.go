@@ -46,7 +46,7 @@ func Summarize(s *Status) (fresh bool, sentence string) {
 		}
 		clauses = append(clauses, fmt.Sprintf("FRESH: every sink within %.1f s", worst))
 	}
-	for _, c := range []string{slotInDanger(&s.Slot), diskInDanger(&s.Stream), flushedLately(s), untold(s), notReloaded(s)} {
+	for _, c := range []string{slotInDanger(&s.Slot), diskInDanger(&s.Stream), flushedLately(s), cameBackLately(s), untold(s), notReloaded(s)} {
 		if c != "" {
 			clauses = append(clauses, c)
 		}

@@ -50,6 +50,16 @@ func flushedLately(s *Status) string {
 	return ""
 }
 
+// cameBackLately names the newest cache that may have held again what was purged.
+func cameBackLately(s *Status) string {
+	for _, i := range s.Incidents {
+		if i.Kind == "history" && s.At.Sub(i.At) < lately {
+			return try(fmt.Sprintf("%s may have held again what was purged (%s), noticed %s ago", i.Sink, i.Reason, duration(s.At.Sub(i.At).Round(time.Second))), "walpurge status --watch")
+		}
+	}
+	return ""
+}
+
 // notReloaded is the clause about files that are not in service.
 func notReloaded(s *Status) string {
 	if s.ReloadError == "" {

@@ -10,6 +10,7 @@ import (
 
 	"github.com/walpurge/walpurge/rules"
 	"github.com/walpurge/walpurge/sinks"
+	"github.com/walpurge/walpurge/sinks/history"
 )
 
 // Run holds the sink against every demand. It blocks until all are tried.
@@ -21,6 +22,7 @@ func Run(t *testing.T, s Subject) {
 	t.Run("purges again when asked again", s.again)
 	t.Run("carries a full call and survives an oversize one", s.sizes)
 	t.Run("never takes a kind it cannot carry out as done", s.kinds)
+	t.Run("came back with old content", s.cameBack)
 	t.Run("hostile values", s.hostile)
 	t.Run("any bytes", s.anyBytes)
 	t.Run("faults are classed and healed", s.faults)
@@ -57,6 +59,35 @@ func (s Subject) again(t *testing.T) {
 		require.NoError(t, w.purge(t, t.Context(), s.batch(vv)))
 		w.requireGone(t, vv)
 	}
+}
+
+// cameBack demands that a sink which can tell notices that its cache holds again what was purged, and notices
+// nothing while that is not so.
+func (s Subject) cameBack(t *testing.T) {
+	w := s.start(t)
+	if w.Snapshot == nil {
+		return
+	}
+	target := history.Target{Kind: "conformance", Parts: map[string]string{"": "backend"}}
+	vv := s.values(0, 3)
+	require.NoError(t, w.purge(t, t.Context(), s.batch(vv)))
+	w.Fill(t, vv)
+	comeBack := w.Snapshot(t)
+	var r history.Record
+	r.Update(target, w.Nodes(t, w.sink), 1, 0, time.Now())
+	require.NoError(t, w.purge(t, t.Context(), s.batch(vv)))
+	w.requireGone(t, vv)
+	require.Equal(t, history.Same, history.Decide(&r, target, w.Nodes(t, w.sink), time.Now()).Answer, "after a purge it is the same cache")
+
+	comeBack(t)
+	for _, v := range vv {
+		require.True(t, w.Held(t, v), "the backend came back without what was purged")
+	}
+	d := history.Decide(&r, target, w.Nodes(t, w.sink), time.Now())
+	require.NotEqual(t, history.Same, d.Answer, "it came back with what was purged")
+	require.LessOrEqual(t, d.After, uint64(1), "what is purged again includes what came back")
+	require.NoError(t, w.purge(t, t.Context(), s.batch(vv)))
+	w.requireGone(t, vv)
 }
 
 func (s Subject) sizes(t *testing.T) {

@@ -8,6 +8,7 @@ import (
 
 	"github.com/walpurge/walpurge/rules"
 	"github.com/walpurge/walpurge/sinks"
+	"github.com/walpurge/walpurge/sinks/history"
 )
 
 // Subject is one kind of sink under test.
@@ -47,6 +48,12 @@ type Rig struct {
 	Fill func(t *testing.T, values []string)
 	// Held tells whether the backend still serves the entry of value.
 	Held func(t *testing.T, value string) bool
+
+	// Snapshot keeps what the backend holds; the function that it returns has the backend come back with
+	// that. Nodes asks an open sink for the history of its cache. Nil where the protocol does not let a sink
+	// notice that its cache came back.
+	Snapshot func(t *testing.T) (comeBack func(t *testing.T))
+	Nodes    func(t *testing.T, sink sinks.Sink) []history.Node
 
 	// Faults are the ways in which a whole call can fail.
 	Faults []Fault

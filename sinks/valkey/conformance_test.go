@@ -16,6 +16,7 @@ import (
 
 	"github.com/walpurge/walpurge/rules"
 	"github.com/walpurge/walpurge/sinks"
+	"github.com/walpurge/walpurge/sinks/history"
 	"github.com/walpurge/walpurge/sinks/sinktest"
 )
 
@@ -42,6 +43,8 @@ type form struct {
 	commands []string
 	// backend brings up a server and a proxy before it.
 	backend func(t *testing.T) (srv *server, px *proxy, url string)
+	// reloads: the server can be made to load what it has saved.
+	reloads bool
 	// replicas: the server can be made a read-only replica, and how that is
 	// reported.
 	replicas bool
@@ -52,13 +55,13 @@ type form struct {
 func forms(t *testing.T) map[string]form {
 	node := startCluster(t, 1)[0]
 	keys := form{
-		kind: rules.Key, commands: []string{"UNLINK"}, backend: proxied, replicas: true, readOnly: sinks.Lane, moved: sinks.Lane,
+		kind: rules.Key, commands: []string{"UNLINK"}, backend: proxied, reloads: true, replicas: true, readOnly: sinks.Lane, moved: sinks.Lane,
 		entry: func(v string) string { return v },
 	}
 	prefixed, clustered, watched, tagged, raised := keys, keys, keys, keys, keys
 	prefixed.config.KeyPrefix = "a[p]*:"
 
-	clustered.backend, clustered.replicas, clustered.moved = announced(node), false, sinks.Transient
+	clustered.backend, clustered.reloads, clustered.replicas, clustered.moved = announced(node), false, false, sinks.Transient
 
 	watched.backend, watched.readOnly, watched.config.SentinelMaster = behindSentinel, sinks.Transient, masterName
 
@@ -103,7 +106,7 @@ func (f form) apply(c Config) Config {
 }
 
 func proxied(t *testing.T) (*server, *proxy, string) {
-	srv := startServer(t)
+	srv := startServer(t, "--enable-debug-command", "yes")
 	px := startProxy(t, srv.addr)
 	return srv, px, "valkey://" + px.addr()
 }
@@ -120,7 +123,7 @@ func announced(node *server) func(*testing.T) (*server, *proxy, string) {
 }
 
 func behindSentinel(t *testing.T) (*server, *proxy, string) {
-	srv := startServer(t)
+	srv := startServer(t, "--enable-debug-command", "yes")
 	px := startProxy(t, srv.addr)
 	watch := startProxy(t, startSentinel(t, srv.addr).addr)
 	watch.set(script{replies: sentinelSays(px.addr())})
@@ -225,6 +228,17 @@ func startRig(t *testing.T, env sinktest.Env, f form) sinktest.Rig {
 			require.NoError(t, os.WriteFile(file, []byte(secret), 0o600))
 			do(t, srv.admin, "CLIENT", "KILL", "USER", "walpurge")
 		},
+	}
+	if f.reloads {
+		rig.Snapshot = func(t *testing.T) func(t *testing.T) {
+			do(t, srv.admin, "SAVE")
+			return func(t *testing.T) { do(t, srv.admin, "DEBUG", "RELOAD", "NOSAVE") }
+		}
+		rig.Nodes = func(t *testing.T, sink sinks.Sink) []history.Node {
+			nodes, err := sink.(*Sink).Nodes(t.Context())
+			require.NoError(t, err)
+			return nodes
+		}
 	}
 	if f.replicas {
 		rig.Faults = append(rig.Faults, sinktest.Fault{
