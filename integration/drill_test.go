@@ -46,6 +46,7 @@ func drills() []drill {
 	}
 	holder, sender := 0, 0
 	var replica *standby
+	var external *natsServer
 	return []drill{
 		{name: "sink_down", alert: "WalpurgeSinkBlocked", says: " at cache: valkey: connecting: ",
 			cause: func(r *rig, _ *daemon) {
@@ -88,6 +89,18 @@ func drills() []drill {
 		{name: "gap", fresh: true, alert: "WalpurgeGap", says: "after a gap (skipped)", windowed: true,
 			cause: func(r *rig, d *daemon) {
 				d.ok("skip", "--to", "current", "--pipeline", "app", "-c", r.path("walpurge.yaml"))
+			}},
+		{name: "nats_empty", fresh: true, alert: "WalpurgeGap", says: "after a gap (stream_behind)", windowed: true,
+			prepare: func(r *rig) {
+				external = r.external(freeAddr(r.t), "nats", 4<<30)
+				r.edit("walpurge.yaml", "http: {", r.extra+"\nhttp: {")
+			},
+			cause: func(r *rig, _ *daemon) {
+				r.fill([]string{"category:1"})
+				listen := external.Addr().String()
+				external.Close()
+				r.t.Cleanup(r.external(listen, "empty", 4<<30).Close)
+				eventually(r.t, 2*time.Minute, func() bool { return len(r.held("category:1")) == 0 }, "the sinks are flushed")
 			}},
 		{name: "valkey_restored", fresh: true, alert: "WalpurgeCacheCameBack", says: "cache may have held again what was purged (restarted)", windowed: true,
 			options: rigOptions{valkey: []string{"--save", "3600 1"}},

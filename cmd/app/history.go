@@ -89,7 +89,7 @@ func (c *caches) add(l *lane, log *slog.Logger) {
 	c.of = append(c.of, l.cache)
 }
 
-// recorded reads the record of a sink's cache, false if there is none that can be read.
+// recorded reads the record of a sink's cache, false if none can be read.
 func (c *caches) recorded(ctx context.Context, sink string) (r history.Record, found bool, err error) {
 	data, err := c.stream.History(ctx, sink)
 	if err != nil || data == nil {

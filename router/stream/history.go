@@ -16,7 +16,7 @@ import (
 // historySubject is where the record of a sink's cache is kept.
 func historySubject(pipeline, sink string) string { return acceptedSubject(pipeline, "history", sink) }
 
-// History returns the record of a sink's cache that StoreHistory stored last, nil if there is none.
+// History returns the record of a sink's cache that StoreHistory stored last, nil if nothing is stored.
 func (s *Stream) History(ctx context.Context, sink string) ([]byte, error) {
 	m, err := s.hand.GetLastMsgForSubject(ctx, historySubject(s.cfg.Pipeline, sink))
 	if errors.Is(err, jetstream.ErrMsgNotFound) {

@@ -223,7 +223,7 @@ func (r *Record) continued(n Node) (d Decision, found bool) {
 	return r.all(Failover), found
 }
 
-// since purges again what was purged after a place, or everything where there is none.
+// since purges again what was purged after a place, or everything if the place is not known.
 func (r *Record) since(why Reason, p *Place) Decision {
 	if p == nil {
 		return r.all(why)
@@ -240,7 +240,7 @@ func (r *Record) all(why Reason) Decision {
 	return d
 }
 
-// placeAt is the newest place that is not younger than a time, nil if there is none.
+// placeAt is the newest place that is not younger than a time, nil if all are younger.
 func (r *Record) placeAt(at time.Time) *Place {
 	for _, p := range slices.Backward(r.Places) {
 		if !p.At.After(at) {

@@ -5,7 +5,7 @@
 // [Record] of it: which process and which replication history the node had, and a list of
 // [Place]s, each of which says "when this much of the lane was purged, the node's replication
 // offset was that". [Decide] compares the record with what is seen now and answers what the lane
-// has to purge again. All of it is pure: whoever reads nodes and stores records is elsewhere.
+// has to purge again. The package is pure: cmd/app reads nodes and stores records.
 //
 // The facts about Valkey and Redis are from their sources (replication.c, server.c, rdb.c):
 //

@@ -13,7 +13,7 @@ type Node struct {
 	// Run is the id of the process.
 	Run string
 	// Repl is the replication history that the node writes, Offset how far it has come. Prior is
-	// the history that it continues, empty if there is none, and PriorOffset how much it has of that.
+	// the history that it continues, empty if it continues no other, and PriorOffset how much it has of that.
 	Repl        string
 	Offset      int64
 	Prior       string
