@@ -9,8 +9,8 @@ import (
 	"github.com/walpurge/walpurge/rules/strictyaml"
 )
 
-// former finds the lanes of sinks that a file does not have any more. One that owes
-// something must be adopted or retired.
+// former finds the lanes of sinks that a file does not have any more. One
+// with a backlog must be adopted or retired.
 func (a *App) former(ctx context.Context, cfg *config.Config) (gone []stream.LaneInfo, err error) {
 	lanes, err := a.stream.Lanes(ctx)
 	if err != nil {
