@@ -17,7 +17,7 @@ import (
 )
 
 // conditional are metrics that a daemon without limits on its sinks never shows.
-var conditional = []string{"budget_remaining"}
+var conditional = []string{"budget_remaining", "published_total"}
 
 var familyForm = regexp.MustCompile(`(?m)^# TYPE walpurge_(\S+) `)
 
