@@ -134,7 +134,7 @@ func (c *call) handle(now time.Time) *refusal {
 	if !ok {
 		return c.throttle(wait)
 	}
-	c.edge.later(c.seq, p, c.zone.Zone)
+	c.edge.later(c.seq, p, c.zone.Zone, func() {})
 	if fault.Kind == Timeout {
 		c.hold(fault.Wait)
 	}

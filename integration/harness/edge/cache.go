@@ -152,6 +152,12 @@ func (c *cache) purge(p purge, zone Zone) {
 				}
 			}
 		}
+	case Paths:
+		for _, o := range c.objects {
+			if coversPath(p.values, o) {
+				dropIf(o)
+			}
+		}
 	default:
 		for _, o := range c.objects {
 			if p.covers(o.key) {

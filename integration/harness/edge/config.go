@@ -11,7 +11,7 @@ import (
 	"time"
 )
 
-// Config describes an edge. OriginURL or Origin, and one account, are needed.
+// Config describes an edge. OriginURL or Origin, and one account or distribution, are needed.
 type Config struct {
 	// OriginURL is where misses go, such as http://127.0.0.1:8080; or Origin
 	// answers them in this process. Exactly one is set.
@@ -23,6 +23,8 @@ type Config struct {
 	PublicURL string
 	// Accounts own zones and tokens.
 	Accounts []Account
+	// Distributions are purged through CloudFront's API.
+	Distributions []Distribution
 	// PurgeDelay is the time from the reply to a purge until it takes effect;
 	// nil: 150 ms. With 0 it takes effect before the reply.
 	PurgeDelay *time.Duration
@@ -88,8 +90,8 @@ func (c Config) withDefaults() (Config, error) {
 			return c, fmt.Errorf("edge: %s is not an absolute http or https URL", name)
 		}
 	}
-	if len(c.Accounts) == 0 {
-		return c, errors.New("edge: no account")
+	if len(c.Accounts) == 0 && len(c.Distributions) == 0 {
+		return c, errors.New("edge: no account and no distribution")
 	}
 	c.Accounts = slices.Clone(c.Accounts)
 	for i := range c.Accounts {

@@ -36,6 +36,11 @@
 // with a wildcard, a user, a fragment or more than 16 KB is refused, and so is a
 // prefix of a host outside the zone.
 //
+// Of CloudFront's API, as its reference documents it: CreateInvalidation and GetInvalidation, with
+// paths, wildcards at their end and tags; the forms of paths; the quotas of 3,000 paths and 15 wildcards in
+// progress; caller references, of which the same one with the same paths does nothing again. A
+// signature must be there and is not verified, and faults are not injected.
+//
 // Not imitated: 200 requests a second per IP address, environments of a zone,
 // request headers as part of a cache key (they are accepted and ignored), API
 // keys with e-mail addresses, tiered caches.

@@ -8,12 +8,14 @@ import (
 )
 
 // Edge is a cache and its API, one http.Handler: paths below /client/v4/ are the
-// API's, all others the site's. It is safe for concurrent use.
+// API's, with a distribution those below /2020-05-31/distribution/ are CloudFront's, and all others the site's. It is safe for concurrent use.
 type Edge struct {
 	cfg    Config
 	origin http.RoundTripper
 	cache  *cache
 	zones  map[string]*zoneState
+	// distributions are those of CloudFront's API, by id.
+	distributions map[string]*distributionState
 	// tokens are all that are known, with their status.
 	tokens map[string]tokenState
 	limits *apiLimiter
@@ -46,14 +48,16 @@ func New(cfg Config) (*Edge, error) {
 		return nil, err
 	}
 	e := &Edge{
-		cfg:     cfg,
-		cache:   newCache(cfg.MaxObjects),
-		zones:   map[string]*zoneState{},
-		tokens:  map[string]tokenState{},
-		limits:  newAPILimiter(),
-		log:     &requestLog{size: cfg.LogSize},
-		closed:  make(chan struct{}),
-		waiting: map[*time.Timer]struct{}{},
+		cfg:   cfg,
+		cache: newCache(cfg.MaxObjects),
+		zones: map[string]*zoneState{},
+
+		distributions: map[string]*distributionState{},
+		tokens:        map[string]tokenState{},
+		limits:        newAPILimiter(),
+		log:           &requestLog{size: cfg.LogSize},
+		closed:        make(chan struct{}),
+		waiting:       map[*time.Timer]struct{}{},
 	}
 	if cfg.Origin != nil {
 		e.origin = handlerTransport{cfg.Origin}
@@ -72,6 +76,13 @@ func New(cfg Config) (*Edge, error) {
 			e.zones[zone.ID] = &zoneState{zone, account}
 		}
 	}
+	for _, d := range cfg.Distributions {
+		zone := Zone{ID: d.ID}
+		for _, host := range d.Hosts {
+			zone.Hosts = append(zone.Hosts, strings.ToLower(host))
+		}
+		e.distributions[d.ID] = &distributionState{zone: zone, known: map[string]invalidation{}, status: map[string]string{}}
+	}
 	return e, nil
 }
 
@@ -84,15 +95,20 @@ func (e *Edge) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		e.serveAPI(w, r)
 		return
 	}
+	if len(e.distributions) > 0 && strings.HasPrefix(r.URL.Path, cloudfrontPrefix) {
+		e.serveCloudFront(w, r)
+		return
+	}
 	e.serveSite(w, r)
 }
 
 // later applies a purge after the configured delay, or never if the edge is
-// closed before that.
-func (e *Edge) later(seq uint64, p purge, zone Zone) {
+// closed before that, and then calls done.
+func (e *Edge) later(seq uint64, p purge, zone Zone, done func()) {
 	apply := func() {
 		e.cache.purge(p, zone)
 		e.log.applied(seq, e.cfg.Clock())
+		done()
 	}
 	if *e.cfg.PurgeDelay <= 0 {
 		apply()
