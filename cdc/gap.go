@@ -43,13 +43,16 @@ const (
 	// GapUndecodable: the server failed each time that it decoded a transaction, and the slot was
 	// advanced past it.
 	GapUndecodable GapReason = "undecodable"
+	// GapUnprovenClaim: a claim in the stream says more than the slot or this process can vouch for: it was
+	// published by someone else, or cannot be read, or lies beyond the server's log.
+	GapUnprovenClaim GapReason = "unproven_claim"
 	// GapTable: only what rules made of the rows of some tables is in doubt; see TableGap.
 	GapTable GapReason = "table"
 )
 
 // GapReasons lists the causes, for metrics.
 func GapReasons() []GapReason {
-	return []GapReason{GapSlotLost, GapStreamBehind, GapSystemChanged, GapDatabaseChanged, GapRenamed, GapPublicationChanged, GapTimelineForked, GapSkipped, GapRetained, GapUndecodable, GapTable}
+	return []GapReason{GapSlotLost, GapStreamBehind, GapSystemChanged, GapDatabaseChanged, GapRenamed, GapPublicationChanged, GapTimelineForked, GapSkipped, GapRetained, GapUndecodable, GapUnprovenClaim, GapTable}
 }
 
 // String says the gap in one line.

@@ -38,6 +38,9 @@ type Claim struct {
 	// CommitTime is the commit time of the newest transaction claimed, or the
 	// time the server told its log position while idle.
 	CommitTime time.Time
+	// Own reports that this very process published the claim. It is not stored but proven;
+	// what else the stream says may have been written by anyone who can publish to it.
+	Own bool
 }
 
 // Owner is the database that the claim is of.

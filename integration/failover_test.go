@@ -92,7 +92,7 @@ func (d *daemon) waitBeyond(r *rig) <-chan string {
 // gaps counts the gaps of every reason.
 func (d *daemon) gaps() map[string]string {
 	out := make(map[string]string)
-	for _, reason := range []string{"slot_lost", "stream_behind", "system_changed", "timeline_forked", "skipped", "max_retained", "undecodable", "table"} {
+	for _, reason := range []string{"slot_lost", "stream_behind", "system_changed", "timeline_forked", "skipped", "max_retained", "undecodable", "unproven_claim", "table"} {
 		if n := d.metric(`walpurge_gaps_total{reason="` + reason + `"}`); n != "0" {
 			out[reason] = n
 		}

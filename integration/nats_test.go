@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
@@ -86,6 +87,56 @@ func TestExternalServer(t *testing.T) {
 	d = r.start()
 	d.wait(r.lsn(), 30*time.Second)
 	require.Empty(t, r.held("product:1"))
+	d.term()
+}
+
+// TestForgedClaimsOnAnExternalServer: someone who may publish to the stream claims all kinds of things. Nothing is
+// confirmed or reported as purged that was not, sinks are flushed, and the pipeline goes on.
+func TestForgedClaimsOnAnExternalServer(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, rigOptions{})
+	listen := freeAddr(t)
+	t.Cleanup(r.external(listen, "nats", 4<<30).Close)
+	r.extra += "\nstream: {confirm: purged}"
+	d := r.start()
+	d.wait(r.lsn(), 30*time.Second)
+	var system string
+	require.NoError(t, r.db.QueryRow(t.Context(), "SELECT system_identifier::text FROM pg_control_system()").Scan(&system))
+	operator, err := nats.Connect("nats://operator:" + edgeToken + "@" + listen)
+	require.NoError(t, err)
+	t.Cleanup(operator.Close)
+	js, err := jetstream.New(operator)
+	require.NoError(t, err)
+
+	claim := `{"v":1,"epoch":%d,"counter":2,"claim":"%s","system_id":"%s","timeline":1,"committed_at":"2026-11-30T12:00:00Z"}`
+	for i, forged := range []string{
+		fmt.Sprintf(claim, 1, "FFFFFF/0", system),
+		fmt.Sprintf(claim, 1, "FFFFFF/0", "7430112233445566778"),
+		"no claim",
+		fmt.Sprintf(claim, 99, "FFFFFF/0", system), // as another process does that takes over
+	} {
+		r.fill([]string{"product:77"}) // no row has it, so a flush alone removes it
+		_, err := js.Publish(t.Context(), "walpurge.app.progress", []byte(forged))
+		require.NoError(t, err)
+		eventually(t, 60*time.Second, func() bool { return len(r.held("product:77")) == 0 }, "the sinks are flushed, "+forged)
+		code, body := d.get("/api/v1/wait?lsn=FFFFF0/0&timeout=1s")
+		require.Equal(t, http.StatusGatewayTimeout, code, body)
+
+		id := i + 1
+		r.exec(fmt.Sprintf("INSERT INTO products (id, slug) VALUES (%[1]d, 's%[1]d')", id))
+		r.fill([]string{fmt.Sprintf("product:%d", id)})
+		r.exec(fmt.Sprintf("UPDATE products SET name = 'b' WHERE id = %d", id))
+		d.untilStreaming()
+		d.wait(r.lsn(), 60*time.Second)
+		require.Empty(t, r.held(fmt.Sprintf("product:%d", id)), "the pipeline goes on")
+		var beyond bool
+		require.NoError(t, r.db.QueryRow(t.Context(), "SELECT confirmed_flush_lsn > pg_current_wal_insert_lsn() FROM pg_replication_slots WHERE slot_name = 'walpurge_app'").Scan(&beyond))
+		require.False(t, beyond, forged)
+		if i == 1 {
+			require.Equal(t, "2", d.metric(`walpurge_gaps_total{reason="unproven_claim"}`), "each is counted once")
+		}
+	}
+	d.logged("a claim in the stream was published by someone else")
 	d.term()
 }
 

@@ -25,10 +25,14 @@ func findGap(last cdc.Claim, found bool, s cdc.Session) (cdc.Gap, bool) {
 		gap.Reason = cdc.GapSlotLost
 	case !found:
 		gap.Reason = cdc.GapStreamBehind
+	case last.Position.Zero():
+		gap.Reason = cdc.GapUnprovenClaim
 	case last.Position.SystemID != s.Start.SystemID:
 		gap.Reason = cdc.GapSystemChanged
 	case !last.Owner().Is(s.Owner()):
 		gap.Reason = cdc.GapDatabaseChanged
+	case last.Position.Timeline == s.Start.Timeline && !s.Has(last.Position):
+		gap.Reason = cdc.GapUnprovenClaim
 	case last.Position.Timeline == s.Start.Timeline && last.Position.LSN < s.Start.LSN:
 		gap.Reason = cdc.GapStreamBehind
 	case last.Position.Timeline < s.Start.Timeline && !s.Has(last.Position):
@@ -61,15 +65,16 @@ func Foreign(pipeline string, last, now cdc.Owner, formerly string) error {
 
 // former refuses a server whose log has less than was streamed from the cluster already,
 // and that does not say so by a new timeline. Its positions count for nothing until they
-// pass the newest claim, so nothing could be told to be purged, nor confirmed.
-func former(last cdc.Position, s cdc.Session) error {
+// pass the newest claim, so nothing could be told to be purged, nor confirmed. On a shared stream others can
+// have written a claim beyond the log; that is a gap, so that it does not stop the pipeline.
+func former(last cdc.Position, s cdc.Session, shared bool) error {
 	switch {
 	case last.SystemID != s.Start.SystemID:
 		return nil
 	case s.Start.Timeline < last.Timeline:
 		return fmt.Errorf("the server is on timeline %d, and timeline %d was streamed before: it is a former primary, or was restored; "+
 			"point postgres.url at the present primary", s.Start.Timeline, last.Timeline)
-	case s.Start.Timeline == last.Timeline && !s.Has(last):
+	case !shared && s.Start.Timeline == last.Timeline && !s.Has(last):
 		return fmt.Errorf("the server's log ends at %s, and %s was streamed before: it was put back to an earlier state; "+
 			"point postgres.url at the present primary, or stop the daemon, delete its stream (data_dir) and start it, which flushes every sink", s.End, last.LSN)
 	}

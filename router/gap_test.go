@@ -15,17 +15,17 @@ func position(system string, timeline uint32, lsn cdc.LSN) cdc.Position {
 func TestFindGap(t *testing.T) {
 	for _, leapt := range []cdc.GapReason{cdc.GapSkipped, cdc.GapRetained} {
 		// Even where nothing was left out: who asked for a flush gets one.
-		gap, broken := findGap(cdc.Claim{Position: position("a", 1, 50)}, true, cdc.Session{Start: position("a", 1, 50), Leapt: leapt})
+		gap, broken := findGap(cdc.Claim{Position: position("a", 1, 50)}, true, cdc.Session{Start: position("a", 1, 50), End: 100, Leapt: leapt})
 		require.True(t, broken)
 		require.Equal(t, leapt, gap.Reason)
 	}
 	// A slot that was made by hand and never read: without a claim a first start, with
 	// one a slot like any other.
-	_, broken := findGap(cdc.Claim{}, false, cdc.Session{Start: position("a", 1, 10), SlotUnread: true})
+	_, broken := findGap(cdc.Claim{}, false, cdc.Session{Start: position("a", 1, 10), End: 100, SlotUnread: true})
 	require.False(t, broken)
-	_, broken = findGap(cdc.Claim{Position: position("a", 1, 10)}, true, cdc.Session{Start: position("a", 1, 10), SlotUnread: true})
+	_, broken = findGap(cdc.Claim{Position: position("a", 1, 10)}, true, cdc.Session{Start: position("a", 1, 10), End: 100, SlotUnread: true})
 	require.False(t, broken)
-	_, broken = findGap(cdc.Claim{Position: position("a", 1, 5)}, true, cdc.Session{Start: position("a", 1, 10), SlotUnread: true})
+	_, broken = findGap(cdc.Claim{Position: position("a", 1, 5)}, true, cdc.Session{Start: position("a", 1, 10), End: 100, SlotUnread: true})
 	require.True(t, broken)
 	// Timeline 1 was left at 60, 2 at 80; 4 left 1 as 2 did.
 	ancestors := map[uint32][]cdc.Ancestor{
@@ -142,10 +142,10 @@ func TestGapOfAnotherOwner(t *testing.T) {
 	gap, broken := findGap(last, true, cdc.Session{Start: position("a", 1, 10), Database: 16999})
 	require.True(t, broken)
 	require.Equal(t, cdc.GapDatabaseChanged, gap.Reason)
-	_, broken = findGap(last, true, cdc.Session{Start: position("a", 1, 10), Database: 16384})
+	_, broken = findGap(last, true, cdc.Session{Start: position("a", 1, 10), End: 100, Database: 16384})
 	require.False(t, broken)
 	last.Database = 0
-	_, broken = findGap(last, true, cdc.Session{Start: position("a", 1, 10), Database: 16384})
+	_, broken = findGap(last, true, cdc.Session{Start: position("a", 1, 10), End: 100, Database: 16384})
 	require.False(t, broken, "a claim from before claims named the database")
 
 	left := []string{"walpurge_old"}

@@ -72,10 +72,11 @@ func (m *Metrics) Collapsed(rule, sink string, values int) {
 	m.collapsed.WithLabelValues(rule, sink).Add(float64(values))
 }
 
-func (m *Metrics) gap(reason cdc.GapReason) { m.gaps.WithLabelValues(string(reason)).Inc() }
+// Gap counts a gap.
+func (m *Metrics) Gap(reason cdc.GapReason) { m.gaps.WithLabelValues(string(reason)).Inc() }
 
 func (m *Metrics) tableGap(causes []cdc.TableCause) {
-	m.gap(cdc.GapTable)
+	m.Gap(cdc.GapTable)
 	for _, cause := range causes {
 		m.tableGaps.WithLabelValues(string(cause)).Inc()
 	}

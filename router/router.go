@@ -79,6 +79,7 @@ type Router struct {
 	recorder  recorder
 
 	start     cdc.Position
+	epoch     uint64 // the newest that was begun
 	tx        *cdc.Txn
 	open      bool
 	owed      bool    // the reader rested while a transaction was open
@@ -196,24 +197,30 @@ func (r *Router) Start(ctx context.Context, s cdc.Session) error {
 		return err
 	}
 	if found {
-		if err := former(last.Position, s); err != nil {
+		if err := former(last.Position, s, r.cfg.Pipeline != ""); err != nil {
 			return err
 		}
-		if r.cfg.Pipeline != "" {
+		if r.cfg.Pipeline != "" && !last.Position.Zero() {
 			if err := Foreign(r.cfg.Pipeline, last.Owner(), s.Owner(), r.cfg.Formerly); err != nil {
 				return &cdc.Halt{Err: err}
 			}
 		}
+	}
+	r.epoch = max(r.epoch, last.Epoch)
+	if found && last.Position.Zero() {
+		// A message in the place of a claim names no epoch. The time of day is beyond any number of sessions.
+		r.epoch = max(r.epoch, uint64(time.Now().Unix()))
 	}
 	at := s.Start
 	gap, broken := findGap(last, found, s)
 	if broken {
 		err = r.bridge(ctx, gap, s, last, seq)
 	} else {
-		if found && at.Before(last.Position) {
+		// What another process has claimed beyond the slot comes again, and is claimed then.
+		if last.Own && at.Before(last.Position) {
 			at = last.Position
 		}
-		err = r.cfg.Publisher.Begin(ctx, cdc.Claim{Epoch: last.Epoch + 1, Position: at, Database: s.Database}, seq)
+		err = r.begin(ctx, cdc.Claim{Position: at, Database: s.Database}, seq)
 	}
 	// The newest claim in the stream must never fall behind what is confirmed,
 	// so what comes again below it is not claimed again.
@@ -230,15 +237,15 @@ func (r *Router) bridge(ctx context.Context, gap cdc.Gap, s cdc.Session, last cd
 			"purge every sink with `walpurge purge --all`, then start with on_gap: flush", gap)}
 	}
 	r.conditions.At(gaps, "reason", string(gap.Reason)).Observe("from", gap.From.String(), "to", gap.To.String(), "times", condition.Sum(1))
-	r.cfg.Metrics.gap(gap.Reason)
+	r.cfg.Metrics.Gap(gap.Reason)
 	if r.cfg.Broken != nil {
 		r.cfg.Broken(gap)
 	}
 	opened := last.Position
-	if opened.SystemID != gap.To.SystemID {
+	if opened.SystemID != gap.To.SystemID || gap.To.Before(opened) {
 		opened = cdc.Position{SystemID: gap.To.SystemID, Timeline: gap.To.Timeline}
 	}
-	if err := r.cfg.Publisher.Begin(ctx, cdc.Claim{Epoch: last.Epoch + 1, Position: opened, Database: s.Database}, seq); err != nil {
+	if err := r.begin(ctx, cdc.Claim{Position: opened, Database: s.Database}, seq); err != nil {
 		return err
 	}
 	now := time.Now()
@@ -256,6 +263,13 @@ func (r *Router) bridge(ctx context.Context, gap cdc.Gap, s cdc.Session, last cd
 		return err
 	}
 	return r.cfg.Publisher.Flushed(ctx)
+}
+
+// begin opens the epoch after all that are known.
+func (r *Router) begin(ctx context.Context, first cdc.Claim, after uint64) error {
+	r.epoch++
+	first.Epoch = r.epoch
+	return r.cfg.Publisher.Begin(ctx, first, after)
 }
 
 // Reads returns the columns that rules read of a row of the table, if the next change is of

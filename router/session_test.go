@@ -20,8 +20,10 @@ func TestStartBeginsAnEpoch(t *testing.T) {
 			[]string{"flushed", "begin 1 1:0/64 after 0"}},
 		{"again", fake{found: true, seq: 9, last: cdc.Claim{Epoch: 4, Position: at(100)}}, cdc.Session{Start: at(100), End: 1000},
 			[]string{"flushed", "begin 5 1:0/64 after 9"}},
-		{"the slot is behind", fake{found: true, seq: 9, last: cdc.Claim{Epoch: 4, Position: at(300)}}, cdc.Session{Start: at(100), End: 1000},
+		{"the slot is behind", fake{found: true, seq: 9, last: cdc.Claim{Epoch: 4, Position: at(300), Own: true}}, cdc.Session{Start: at(100), End: 1000},
 			[]string{"flushed", "begin 5 1:0/12C after 9"}},
+		{"the slot is behind what another process has claimed", fake{found: true, seq: 9, last: cdc.Claim{Epoch: 4, Position: at(300)}}, cdc.Session{Start: at(100), End: 1000},
+			[]string{"flushed", "begin 5 1:0/64 after 9"}},
 		{"promoted", fake{found: true, seq: 9, last: cdc.Claim{Epoch: 4, Position: at(300)}}, cdc.Session{Start: position("s", 2, 100), History: []cdc.Ancestor{{Timeline: 1, End: 300}}},
 			[]string{"flushed", "begin 5 2:0/64 after 9"}},
 	} {
@@ -36,7 +38,7 @@ func TestStartBeginsAnEpoch(t *testing.T) {
 // A claim of the session before may still be on its way when the next begins;
 // compared with an older one, the new epoch would be refused.
 func TestStartReadsTheClaimAfterThePublisherIsDone(t *testing.T) {
-	f := &fake{found: true, seq: 5, last: cdc.Claim{Epoch: 1, Position: at(100)}}
+	f := &fake{found: true, seq: 5, last: cdc.Claim{Epoch: 1, Position: at(100), Own: true}}
 	f.onFlushed = func() { f.seq, f.last.Position = 6, at(200) }
 	r, _ := newRouter(t, f, productRules)
 	require.NoError(t, r.Start(t.Context(), cdc.Session{Start: at(150), End: 1000}))
@@ -70,7 +72,7 @@ func TestGapFlushesEverySinkBeforeItsClaim(t *testing.T) {
 	}
 	gaps, reasons := metric(t, reg, "walpurge_gaps_total", "stream_behind")
 	require.InDelta(t, 1, gaps, 0)
-	require.Equal(t, 11, reasons, "every reason is shown from the start")
+	require.Equal(t, 12, reasons, "every reason is shown from the start")
 }
 
 // Until the flushes are in the stream, its newest claim must show the gap, so
@@ -131,7 +133,7 @@ func TestStartDropsAnUnfinishedTransaction(t *testing.T) {
 // would put the newest claim behind what may be confirmed already, which the
 // next start takes for a gap.
 func TestClaimsNeverGoBack(t *testing.T) {
-	f := &fake{found: true, seq: 9, last: cdc.Claim{Epoch: 4, Position: at(300)}}
+	f := &fake{found: true, seq: 9, last: cdc.Claim{Epoch: 4, Position: at(300), Own: true}}
 	r, _ := newRouter(t, f, productRules)
 	require.NoError(t, r.Start(t.Context(), cdc.Session{Start: at(100), End: 1000}))
 	f.reset()
@@ -144,4 +146,30 @@ func TestClaimsNeverGoBack(t *testing.T) {
 	require.Equal(t, []string{
 		"publish cache", "publish edge", "publish cache", "publish edge", "publish cache", "publish edge", "claim 0/13E",
 	}, f.calls)
+}
+
+// On a stream that others can publish to, a message in the place of the newest claim, or a claim beyond the
+// server's log, is a gap, and is believed in nothing.
+func TestUnprovenClaims(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		last cdc.Claim
+		want string
+	}{
+		{"far in the future", cdc.Claim{Epoch: 4, Position: at(1 << 60)}, `begin 5 1:0/0 after 9`},
+		{"a little beyond the log", cdc.Claim{Epoch: 4, Position: at(1001)}, `begin 5 1:0/0 after 9`},
+		{"no claim", cdc.Claim{}, `begin \d{10} 1:0/0 after 9`},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			f := &fake{found: true, seq: 9, last: c.last}
+			r, reg := newRouter(t, f, productRules)
+			r.cfg.Pipeline = "shop"
+			require.NoError(t, r.Start(t.Context(), cdc.Session{Start: at(100), End: 1000}))
+			require.Regexp(t, c.want, f.calls[1])
+			require.Equal(t, []string{"publish cache", "publish edge", "claim 0/64", "flushed"}, f.calls[2:])
+			require.Equal(t, string(cdc.GapUnprovenClaim), f.batches[0].Reason)
+			gaps, _ := metric(t, reg, "walpurge_gaps_total", "unproven_claim")
+			require.InDelta(t, 1, gaps, 0)
+		})
+	}
 }

@@ -143,10 +143,23 @@ const (
 )
 
 // Safe returns the position up to which PostgreSQL may forget: under
-// ConfirmSettled the least of all sinks, zero while one never advanced.
+// ConfirmSettled the least of all sinks, zero while one never advanced. It
+// never lies beyond what was received, whatever the other marks say.
 func (b *Board) Safe(policy Policy) cdc.Position {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	p := b.safe(policy)
+	received := b.marks[Mark{Stage: Received}]
+	switch {
+	case received.SystemID != p.SystemID:
+		return cdc.Position{}
+	case received.Before(p):
+		return received
+	}
+	return p
+}
+
+func (b *Board) safe(policy Policy) cdc.Position {
 	switch policy {
 	case ConfirmSynced:
 		return b.marks[Mark{Stage: Synced}]

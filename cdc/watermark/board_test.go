@@ -67,6 +67,7 @@ func TestWait(t *testing.T) {
 func TestSafe(t *testing.T) {
 	edge, slow := Mark{Settled, "edge"}, Mark{Settled, "cache"}
 	b := NewBoard(edge, slow)
+	b.Advance(received, at(1, 9))
 	b.Advance(Mark{Stage: Synced}, at(1, 7))
 	b.Advance(Mark{Stage: Published}, at(1, 8))
 	require.Equal(t, cdc.LSN(7), b.Safe(ConfirmSynced).LSN)
@@ -75,6 +76,17 @@ func TestSafe(t *testing.T) {
 	require.Zero(t, b.Safe(ConfirmSettled), "a sink that never advanced holds the slot")
 	b.Advance(slow, at(1, 5))
 	require.Equal(t, cdc.LSN(5), b.Safe(ConfirmSettled).LSN)
+
+	// Whatever the other marks say, nothing is confirmed that was not received.
+	for _, m := range []Mark{{Stage: Synced}, {Stage: Published}, edge, slow} {
+		b.Advance(m, at(7, 1<<60))
+	}
+	for _, policy := range []Policy{ConfirmSynced, ConfirmPublished, ConfirmSettled} {
+		require.Equal(t, at(1, 9), b.Safe(policy))
+	}
+	b = NewBoard()
+	b.Advance(Mark{Stage: Synced}, at(1, 7))
+	require.Zero(t, b.Safe(ConfirmSynced), "nothing was received")
 }
 
 func TestLagIsAnUpperBound(t *testing.T) {

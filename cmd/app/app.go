@@ -166,6 +166,7 @@ func (a *App) openStream(ctx context.Context) error {
 	a.stream, err = stream.Open(ctx, a.nc, stream.Config{
 		Pipeline: a.cfg.Pipeline, Domain: a.cfg.NATS.Domain, MaxAge: a.cfg.Stream.MaxAge, MaxBytes: a.cfg.Stream.MaxBytes,
 		Replicas: a.cfg.NATS.Replicas, Sync: sync, Shared: !a.cfg.NATS.Embedded(), Tracer: a.opts.Tracer,
+		Broken: func(g cdc.Gap) { a.routing.Gap(g.Reason); a.broken(g) },
 	})
 	if err != nil {
 		return err
@@ -209,7 +210,7 @@ func (a *App) openReader() {
 	a.router = router.New(router.Config{
 		Pipeline: shared(a.cfg), Formerly: a.cfg.Formerly,
 		Rules: a.set.Load(), Sinks: a.cfg.SinkNames(), Publisher: a.publisher, Ledger: a.stream,
-		StopOnGap: a.cfg.StopOnGap, Spool: pool, Lookups: a.lookups, Broken: func(g cdc.Gap) { a.incidents.add("gap", "", string(g.Reason)) },
+		StopOnGap: a.cfg.StopOnGap, Spool: pool, Lookups: a.lookups, Broken: a.broken,
 		Metrics: a.routing, Logger: a.log.With("component", "router"), Tracer: a.opts.Tracer,
 	})
 	a.onClose(a.router.Close)
@@ -226,6 +227,9 @@ func (a *App) use(set *rules.Set, plans [][]rules.Invalidation) {
 	a.plans.Store(&plans)
 	a.hits.use(set)
 }
+
+// broken keeps a gap for the status.
+func (a *App) broken(g cdc.Gap) { a.incidents.add("gap", "", string(g.Reason)) }
 
 // Conn is the connection to the stream's server, for those that listen to
 // purged subjects.

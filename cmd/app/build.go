@@ -14,9 +14,7 @@ import (
 
 	"github.com/nats-io/nats.go"
 
-	"github.com/walpurge/walpurge/cdc"
 	"github.com/walpurge/walpurge/cdc/condition"
-	"github.com/walpurge/walpurge/cdc/watermark"
 	"github.com/walpurge/walpurge/cmd/config"
 	"github.com/walpurge/walpurge/router/stream"
 	"github.com/walpurge/walpurge/router/stream/embedded"
@@ -330,13 +328,6 @@ func (a *App) parks(s config.Sink, log *slog.Logger) func(ctx context.Context, b
 // newLanes opens a lane for every sink, at the place where it left off.
 func (a *App) newLanes(ctx context.Context) error {
 	metrics := delivery.NewMetrics(a.working)
-	claim, seq, found, err := a.stream.LastClaim(ctx)
-	if err != nil {
-		return err
-	}
-	if found {
-		a.board.Advance(watermark.Mark{Stage: watermark.Published}, claim.Position)
-	}
 	if err := a.settleFormer(ctx); err != nil {
 		return err
 	}
@@ -357,10 +348,6 @@ func (a *App) newLanes(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		purged := (*cdc.Claim)(nil)
-		if found && consumer.Floor() >= seq && overflow.Owed == 0 {
-			purged = &claim
-		}
 		_, recorded, err := a.caches.recorded(ctx, t.spec.Name)
 		if err != nil {
 			return err
@@ -375,9 +362,9 @@ func (a *App) newLanes(ctx context.Context) error {
 			Gates: a.gates(t.spec, consumers, lanes), MaxWait: t.spec.MaxWait, SecondPurge: t.spec.SecondPurge,
 			FlushPace: t.spec.FlushPace, FlushAtMost: t.spec.FlushAtMost,
 			MaxPutOff: maxPutOff(a.stream.MaxBytes(), t.spec.MaxBacklog), Overflow: overflow,
-			Flush:  func() []rules.Invalidation { return (*a.plans.Load())[i] },
-			Purged: purged, Distrusted: recorded && !t.spec.Shadow,
-			Park: a.parks(t.spec, log), Board: a.board, Metrics: metrics, Logger: log, Tracer: a.opts.Tracer,
+			Flush:      func() []rules.Invalidation { return (*a.plans.Load())[i] },
+			Distrusted: recorded && !t.spec.Shadow,
+			Park:       a.parks(t.spec, log), Board: a.board, Metrics: metrics, Logger: log, Tracer: a.opts.Tracer,
 			Collapsed: func(rule string, values int) { a.routing.Collapsed(rule, t.spec.Name, values) },
 			Flushing:  func(reason string) { a.incidents.add("flush", t.spec.Name, reason) },
 		})

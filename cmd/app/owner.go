@@ -31,7 +31,7 @@ func foreign(ctx context.Context, cfg *config.Config, nc *nats.Conn) error {
 	asking, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
 	claim, found, err := stream.Newest(asking, nc, cfg.NATS.Domain, cfg.Pipeline)
-	if err != nil || !found {
+	if err != nil || !found || claim.Position.Zero() {
 		return nil // which is for opening the stream to say
 	}
 	now, err := cfg.Postgres.Owner(ctx)

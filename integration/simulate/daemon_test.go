@@ -135,13 +135,6 @@ func (w *world) broken(g cdc.Gap) {
 // lanes starts one lane for each sink where it left off.
 func (d *daemon) lanes(s *stream.Stream) map[string]*source {
 	w := d.w
-	claim, seq, found, err := s.LastClaim(d.core)
-	if err != nil {
-		w.failf("read the newest claim: %v", err)
-	}
-	if found {
-		d.board.Advance(watermark.Mark{Stage: watermark.Published}, claim.Position)
-	}
 	sources, lanes := map[string]*source{}, map[string]*delivery.Lane{}
 	for _, name := range sinkNames {
 		src := &source{d: d, sink: name}
@@ -150,10 +143,6 @@ func (d *daemon) lanes(s *stream.Stream) map[string]*source {
 		src.read = src.floor
 		owed := src.owed()
 		w.mu.Unlock()
-		if found && src.floor >= seq && owed == 0 {
-			d.board.Advance(watermark.Mark{Stage: watermark.Purged, Target: name}, claim.Position)
-			d.board.Advance(watermark.Mark{Stage: watermark.Settled, Target: name}, claim.Position)
-		}
 		sources[name] = src
 		gates := []delivery.Gate{{Name: "visible", Wait: w.visibleGate}}
 		if name == "edge" {

@@ -2,6 +2,7 @@ package stream
 
 import (
 	"bytes"
+	"crypto/hmac"
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
@@ -328,25 +329,32 @@ type progress struct {
 	Database uint32    `json:"database,omitempty"`
 	Timeline uint32    `json:"timeline"`
 	Time     time.Time `json:"committed_at"`
+	Proof    []byte    `json:"proof,omitempty"`
 }
 
-func encodeClaim(c cdc.Claim) ([]byte, error) {
-	return json.Marshal(progress{
+// encodeClaim writes a claim, and proves with the key who published it.
+func encodeClaim(c cdc.Claim, key proofKey) ([]byte, error) {
+	p := progress{
 		V: 1, Epoch: c.Epoch, Counter: c.Counter, Claim: c.Position.LSN,
 		SystemID: c.Position.SystemID, Database: c.Database, Timeline: c.Position.Timeline, Time: c.CommitTime.UTC(),
-	})
+	}
+	p.Proof = key.claim(&p)
+	return json.Marshal(p)
 }
 
-func decodeClaim(data []byte) (cdc.Claim, error) {
+func decodeClaim(data []byte, key proofKey) (cdc.Claim, error) {
 	var p progress
 	if err := json.Unmarshal(data, &p); err != nil {
 		return cdc.Claim{}, err
+	}
+	if p.Epoch >= maxEpoch {
+		return cdc.Claim{}, fmt.Errorf("epoch %d", p.Epoch)
 	}
 	if p.V != 1 {
 		return cdc.Claim{}, fmt.Errorf("progress version %d, this program knows version 1", p.V)
 	}
 	return cdc.Claim{
-		Epoch: p.Epoch, Counter: p.Counter, CommitTime: p.Time, Database: p.Database,
+		Epoch: p.Epoch, Counter: p.Counter, CommitTime: p.Time, Database: p.Database, Own: hmac.Equal(p.Proof, key.claim(&p)),
 		Position: cdc.Position{SystemID: p.SystemID, Timeline: p.Timeline, LSN: p.Claim},
 	}, nil
 }

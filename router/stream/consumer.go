@@ -44,6 +44,9 @@ type Consumer struct {
 	answer     acceptance
 	counted    cdc.Claim
 	countedSeq uint64
+	// forged is the sequence of the newest claim for which the sink was flushed. It belongs to the goroutine
+	// of Next.
+	forged uint64
 
 	floor atomic.Uint64
 
@@ -253,9 +256,6 @@ func (c *Consumer) read(ctx context.Context) (rules.Message, error) {
 	}
 	c.next = meta.Sequence.Consumer + 1
 	m, payload := c.decode(msg, meta)
-	if m.Claim != nil {
-		c.count(*m.Claim, m.Seq)
-	}
 	payload = c.settleDebt(&m, payload)
 	c.mu.Lock()
 	c.sizes.add(msg)
@@ -268,22 +268,43 @@ func (c *Consumer) read(ctx context.Context) (rules.Message, error) {
 }
 
 // decode reads a message, and returns the payload that stands for it. One that
-// cannot be read may have asked for anything, so it becomes a flush.
+// cannot be read may have asked for anything, so it becomes a flush; so does a
+// claim that was forged, since its author may have done more. A claim that is
+// not proven is a message without content.
 func (c *Consumer) decode(msg jetstream.Msg, meta *jetstream.MsgMetadata) (m rules.Message, payload []byte) {
 	m.Seq = meta.Sequence.Stream
+	reason := rules.FlushUnreadable
 	if msg.Subject() == progressSubject(c.s.cfg.Pipeline) {
-		if claim, err := decodeClaim(msg.Data()); err == nil {
-			m.Claim = &claim
-			return m, nil
+		if claim, err := decodeClaim(msg.Data(), c.s.key); err == nil {
+			switch c.s.judge(claim, m.Seq) {
+			case proven:
+				m.Claim = &claim
+				c.count(claim, m.Seq)
+				return m, nil
+			case unproven:
+				return m, nil
+			}
+			c.s.reportForged(claim, m.Seq)
+			if c.forged > c.floor.Load() {
+				return m, nil // the flush for an earlier one is pending
+			}
+			c.forged, reason = m.Seq, string(cdc.GapUnprovenClaim)
 		}
 	} else if b, err := Decode(msg.Data()); b != nil {
 		b.Stamp.Trace = msg.Headers().Get(traceHeader)
+		if b.Flush && !slices.Contains(rules.FlushReasons(), b.Reason) {
+			b.Reason = rules.FlushUnreadable // reasons are labels of metrics, which data must not make
+		}
 		m.Batch, m.Unknown = b, err
 		return m, msg.Data()
 	}
-	c.log.At(unreadable).Observe("seq", m.Seq, "messages", condition.Sum(1))
+	if reason == rules.FlushUnreadable {
+		c.log.At(unreadable).Observe("seq", m.Seq, "messages", condition.Sum(1))
+	} else {
+		c.log.At(forgedClaim).Observe("seq", m.Seq, "claims", condition.Sum(1))
+	}
 	m.Batch = &rules.Batch{
-		Sink: c.sink, Origin: rules.FromGap, Flush: true, Reason: rules.FlushUnreadable,
+		Sink: c.sink, Origin: rules.FromGap, Flush: true, Reason: reason,
 		Stamp: cdc.Stamp{FirstCommit: meta.Timestamp, LastCommit: meta.Timestamp},
 	}
 	payload, err := encode(c.s.cfg.Pipeline, m.Batch)

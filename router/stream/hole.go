@@ -74,6 +74,12 @@ func (c *Consumer) found(ctx context.Context, known bool, a acceptance, from uin
 // by one. A claim that comes once more has a counter seen before.
 func (c *Consumer) count(claim cdc.Claim, seq uint64) {
 	last := c.counted
+	if claim.Own != last.Own {
+		if claim.Own {
+			c.counted, c.countedSeq = claim, seq // earlier ones may say anything
+		}
+		return
+	}
 	if claim.Epoch < last.Epoch || claim.Epoch == last.Epoch && claim.Counter <= last.Counter {
 		return
 	}

@@ -37,7 +37,7 @@ func (s *Stream) Flush(ctx context.Context, sink, reason string) (uint64, error)
 	if err != nil {
 		return 0, err
 	}
-	if found {
+	if found && claim.Own {
 		b.Stamp.Position = claim.Position
 	}
 	data, err := encode(s.cfg.Pipeline, b)

@@ -28,7 +28,7 @@ type ParkedBatch struct {
 var ErrNoParked = errors.New("nothing is parked under this id")
 
 // ListParked calls each with the parked messages of a sink ("*" for all),
-// oldest first, until it returns false.
+// oldest first, until it returns false. One that cannot be read has an empty batch.
 func (s *Stream) ListParked(ctx context.Context, sink string, each func(ParkedBatch) bool) error {
 	for seq := uint64(1); ; {
 		m, err := s.parked.GetMsg(ctx, seq, jetstream.WithGetMsgSubject(parkedSubject(s.cfg.Pipeline, sink)))
@@ -40,7 +40,8 @@ func (s *Stream) ListParked(ctx context.Context, sink string, each func(ParkedBa
 		}
 		p, err := decodeParked(m)
 		if err != nil {
-			return err
+			_, sink, _ := strings.Cut(m.Subject, ".parked.")
+			p = ParkedBatch{ID: m.Sequence, At: m.Time, Error: err.Error() + "; purge the sink, then drop the message", Batch: &rules.Batch{Sink: sink}}
 		}
 		if !each(p) {
 			return nil

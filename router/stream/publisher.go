@@ -39,9 +39,7 @@ type Publisher struct {
 	past    [len(blockReasons)]atomic.Int64 // nanoseconds blocked, by reason
 	epoch   uint64
 	// newest is the sequence of the newest claim that this publisher has stored.
-	newest uint64
-	// opened is the newest epoch that was asked for, for others to read.
-	opened  atomic.Uint64
+	newest  uint64
 	counter uint64
 	// sent counts the batches sent; repeat is the last of those that must be sent
 	// once more, see settle.
@@ -189,7 +187,7 @@ func (p *Publisher) enqueue(ctx context.Context, e pending) error {
 
 // Epoch is the newest epoch that this process has opened or tried to open. It may be
 // called by any goroutine.
-func (p *Publisher) Epoch() uint64 { return p.opened.Load() }
+func (p *Publisher) Epoch() uint64 { return p.s.epoch.Load() }
 
 // Begin opens a new epoch with its first claim, whose Counter and CommitTime Begin sets. The claim is a
 // compare-and-set against the newest one, of which after is the sequence (0 for
@@ -199,9 +197,9 @@ func (p *Publisher) Begin(ctx context.Context, first cdc.Claim, after uint64) er
 	if err := p.Flushed(ctx); err != nil {
 		return err
 	}
-	p.opened.Store(first.Epoch)
+	p.s.epoch.Store(first.Epoch)
 	first.Counter, first.CommitTime = 1, time.Now()
-	data, err := encodeClaim(first)
+	data, err := encodeClaim(first, p.s.key)
 	if err != nil {
 		return err
 	}
@@ -212,6 +210,7 @@ func (p *Publisher) Begin(ctx context.Context, first cdc.Claim, after uint64) er
 	if err != nil {
 		return fmt.Errorf("begin epoch %d: %w", first.Epoch, err)
 	}
+	p.s.first.CompareAndSwap(nil, &firstEpoch{epoch: first.Epoch, seq: ack.Sequence, at: first.Position})
 	p.epoch, p.counter, p.newest = first.Epoch, 1, ack.Sequence
 	p.stored.Store(p.total)
 	p.claimed, p.since = first, 0
@@ -311,7 +310,7 @@ func (p *Publisher) claim(ctx context.Context, e pending) error {
 	c := e.claim
 	p.counter++
 	c.Counter = p.counter
-	data, err := encodeClaim(*c)
+	data, err := encodeClaim(*c, p.s.key)
 	if err != nil {
 		p.conditions.At(claimLost).Observe("err", err)
 		return nil
@@ -353,7 +352,7 @@ func (p *Publisher) afterConflict(ctx context.Context, c *cdc.Claim) (seq uint64
 		case !found || seq < p.newest:
 			return 0, false, fmt.Errorf("stream %s: %w", streamName(p.s.cfg.Pipeline), ErrGone)
 		case newest.Epoch <= c.Epoch:
-			return seq, newest.Epoch == c.Epoch && newest.Counter == c.Counter, nil
+			return seq, newest.Own && newest.Epoch == c.Epoch && newest.Counter == c.Counter, nil
 		}
 		select {
 		case <-time.After(time.Second):

@@ -5,7 +5,6 @@ import (
 	"log/slog"
 	"time"
 
-	"github.com/walpurge/walpurge/cdc"
 	"github.com/walpurge/walpurge/cdc/watermark"
 	"github.com/walpurge/walpurge/rules"
 	"github.com/walpurge/walpurge/sinks"
@@ -66,8 +65,6 @@ type Config struct {
 	// other purges go on beside a flush. 0: at once.
 	FlushPace, FlushAtMost time.Duration
 	Overflow               Overflow
-	// Purged is the newest claim that the lane had behind itself when it was opened, nil if it is not known.
-	Purged *cdc.Claim
 	// Distrusted: the sink may hold again what was purged, until Trust or Restore is called.
 	Distrusted bool
 	// Collapsed is told how many values of a rule coarser ones were purged instead

@@ -113,9 +113,6 @@ func New(cfg Config) *Lane {
 	if seq := cfg.Overflow.Owed; seq > 0 {
 		l.trade(seq)
 	}
-	if cfg.Purged != nil {
-		l.tracker.frontClaim, l.tracker.claim = cfg.Purged, cfg.Purged
-	}
 	if cfg.Distrusted {
 		l.Distrust(Restoration{Since: time.Now()})
 	} else {
