@@ -155,7 +155,7 @@ func TestGapOfAnotherOwner(t *testing.T) {
 		require.True(t, broken)
 		require.Equal(t, cdc.GapRenamed, gap.Reason)
 	}
-	_, broken = findGap(cdc.Claim{Position: position("a", 1, 50)}, true, cdc.Session{Start: position("a", 1, 10), SlotUnread: true, Inactive: left})
+	_, broken = findGap(cdc.Claim{Position: position("a", 1, 50)}, true, cdc.Session{Start: position("a", 1, 10), End: 100, SlotUnread: true, Inactive: left})
 	require.False(t, broken, "the stream goes on")
 }
 

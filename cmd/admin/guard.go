@@ -4,10 +4,12 @@ import (
 	"bytes"
 	"crypto/subtle"
 	"errors"
+	"io"
 	"mime"
 	"net"
 	"net/http"
 	"os"
+	"slices"
 	"strings"
 )
 
@@ -20,8 +22,6 @@ func (s *Server) guard(next http.HandlerFunc) http.Handler {
 		r.Body = http.MaxBytesReader(w, r.Body, maxBody)
 		kind, _, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
 		switch {
-		case !ownHost(r):
-			fail(w, http.StatusForbidden, errors.New("address the listener by its IP address or as localhost, so that no web page can"))
 		case err != nil || kind != "application/json":
 			fail(w, http.StatusUnsupportedMediaType, errors.New("send Content-Type: application/json"))
 		default:
@@ -39,6 +39,39 @@ func (s *Server) guard(next http.HandlerFunc) http.Handler {
 	return sameOrigin.Handler(checked)
 }
 
+// forOthers are the paths that tell nothing of the data and are asked by whatever name the listener has: probes and
+// metrics.
+var forOthers = []string{"/-/healthy", "/-/ready", "/-/streaming", "/metrics"}
+
+// checkHost refuses calls by a name that a hostile page can have pointed at this address (DNS rebinding): it would
+// count as the page's own origin, and could read the answers. Such a page does not know the token.
+func (s *Server) checkHost(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		reads := r.Method == http.MethodGet || r.Method == http.MethodHead
+		if ownHost(r) || reads && slices.Contains(forOthers, r.URL.Path) || reads && s.cfg.TokenFile != "" && s.authorize(r) == nil {
+			next.ServeHTTP(w, r)
+			return
+		}
+		fail(w, http.StatusForbidden, errors.New("address the listener by its IP address or as localhost, so that no web page can"))
+	})
+}
+
+// forwarding are headers that proxies add, in part as prefixes. A call with one of them does not come from where its
+// connection does.
+var forwarding = []string{
+	"Forwarded", "Via", "X-Forwarded", "X-Real-Ip", "X-Original-", "X-Client-Ip", "X-Cluster-Client-Ip", "X-Remote-", "X-Proxy",
+	"X-Envoy-", "X-Amzn-", "X-Azure-", "X-Appengine-", "X-Cloud-Trace-Context", "X-Host", "X-Arr-", "True-Client-Ip", "Client-Ip", "Cdn-Loop", "Cf-", "Fastly-", "Fly-", "Akamai-",
+}
+
+func forwarded(r *http.Request) bool {
+	for name := range r.Header {
+		if slices.ContainsFunc(forwarding, func(prefix string) bool { return strings.HasPrefix(name, prefix) }) {
+			return true
+		}
+	}
+	return false
+}
+
 // ownHost refuses names in the Host header, which a hostile page can have
 // pointed at this address (DNS rebinding).
 func ownHost(r *http.Request) bool {
@@ -49,15 +82,42 @@ func ownHost(r *http.Request) bool {
 	return host == "localhost" || net.ParseIP(strings.Trim(host, "[]")) != nil
 }
 
+// maxToken bounds what is read of the token file.
+const maxToken = 64 << 10
+
+func readToken(name string) ([]byte, error) {
+	f, err := os.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	return io.ReadAll(io.LimitReader(f, maxToken))
+}
+
+// sameSite refuses calls that a page of another site makes. It could not read the answers, but could take all seats.
+func sameSite(next http.HandlerFunc) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		if site := r.Header.Get("Sec-Fetch-Site"); site == "cross-site" || site == "same-site" {
+			fail(w, http.StatusForbidden, errors.New("no call from another origin: a web page has no business here"))
+			return
+		}
+		next(w, r)
+	}
+}
+
+// authorize lets through who has the token; without one, this machine.
 func (s *Server) authorize(r *http.Request) error {
 	if s.cfg.TokenFile == "" {
 		host, _, err := net.SplitHostPort(r.RemoteAddr)
 		if ip := net.ParseIP(host); err != nil || ip == nil || !ip.IsLoopback() {
 			return errors.New("set http.token_file to allow this from other machines")
 		}
+		if forwarded(r) {
+			return errors.New("a proxy has forwarded this call; set http.token_file to allow this through a proxy")
+		}
 		return nil
 	}
-	want, err := os.ReadFile(s.cfg.TokenFile)
+	want, err := readToken(s.cfg.TokenFile)
 	if err != nil {
 		return errors.New("http.token_file cannot be read")
 	}

@@ -189,7 +189,7 @@ func (s *Server) handRoutes(mux *http.ServeMux) {
 		}
 		reply(w, http.StatusOK, list)
 	})
-	mux.HandleFunc("GET /api/v1/tail", s.tail)
+	mux.HandleFunc("GET /api/v1/tail", sameSite(s.tail))
 }
 
 // act reads a request strictly, carries it out and writes the answer.
@@ -229,9 +229,22 @@ func failWith(w http.ResponseWriter, err error) {
 	}
 }
 
-// tail streams one JSON document a line.
+// maxTails bounds how many may follow the purges at a time.
+const maxTails = 16
+
+// tail streams one JSON document a line. A client that does not read loses its connection.
 func (s *Server) tail(w http.ResponseWriter, r *http.Request) {
+	select {
+	case s.tails <- struct{}{}:
+		defer func() { <-s.tails }()
+	default:
+		w.Header().Set("Retry-After", "10")
+		fail(w, http.StatusServiceUnavailable, fmt.Errorf("%d clients follow the purges already; end one of them", maxTails))
+		return
+	}
 	flush := http.NewResponseController(w)
+	// The connection may serve another request after this one.
+	defer func() { _ = flush.SetWriteDeadline(time.Time{}) }()
 	began := false
 	begin := func() error {
 		began = true
@@ -243,6 +256,7 @@ func (s *Server) tail(w http.ResponseWriter, r *http.Request) {
 		if payload == nil {
 			return begin()
 		}
+		_ = flush.SetWriteDeadline(time.Now().Add(s.watchers.patience))
 		if _, err := w.Write(append(payload, '\n')); err != nil {
 			return err
 		}

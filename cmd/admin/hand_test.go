@@ -15,6 +15,7 @@ import (
 type hand struct {
 	asked any
 	err   error
+	tail  func(ctx context.Context, each func([]byte) error) error
 }
 
 func (h *hand) Purge(_ context.Context, r PurgeRequest) (PurgeReport, error) {
@@ -47,10 +48,13 @@ func (h *hand) Skip(_ context.Context, r SkipRequest) (SkipReport, error) {
 	return SkipReport{From: "0/1", To: "0/2"}, h.err
 }
 
-func (h *hand) Tail(_ context.Context, sink string, each func([]byte) error) error {
+func (h *hand) Tail(ctx context.Context, sink string, each func([]byte) error) error {
 	h.asked = sink
 	if h.err != nil {
 		return h.err
+	}
+	if h.tail != nil {
+		return h.tail(ctx, each)
 	}
 	for _, payload := range [][]byte{nil, []byte(`{"a":1}`), []byte(`{"a":2}`)} {
 		if err := each(payload); err != nil {

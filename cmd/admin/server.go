@@ -97,11 +97,13 @@ type Server struct {
 	// next is the server that answers in the place of this one once replaced is closed.
 	next     *Server
 	replaced chan struct{}
+	// tails has a seat for each client of tail.
+	tails chan struct{}
 }
 
 // New returns a server that answers once it stands behind a Front.
 func New(cfg Config) *Server {
-	s := &Server{cfg: cfg, watchers: newWatchers(cfg.Status), replaced: make(chan struct{})}
+	s := &Server{cfg: cfg, watchers: newWatchers(cfg.Status), replaced: make(chan struct{}), tails: make(chan struct{}, maxTails)}
 	s.handler = s.routes()
 	return s
 }
@@ -117,11 +119,11 @@ func (s *Server) routes() http.Handler {
 		reply(w, http.StatusOK, s.cfg.Status(r.Context()))
 	})
 	mux.HandleFunc("GET /api/v1/wait", s.wait)
-	mux.HandleFunc("GET /api/v1/events", s.events)
+	mux.HandleFunc("GET /api/v1/events", sameSite(s.events))
 	mux.Handle("POST /api/v1/explain", s.guard(s.explain))
 	s.handRoutes(mux)
 	s.pageRoutes(mux)
-	return mux
+	return s.checkHost(mux)
 }
 
 func (s *Server) probe(check func() error) http.HandlerFunc {

@@ -320,7 +320,7 @@ func (a *App) Tail(ctx context.Context, sink string, each func([]byte) error) er
 	if sink == "" {
 		sink = "*"
 	}
-	messages := make(chan *nats.Msg, 1024)
+	messages := make(chan *nats.Msg, 256)
 	sub, err := a.nc.ChanSubscribe(stream.PurgedSubject(a.cfg.Pipeline, sink), messages)
 	if err != nil {
 		return err

@@ -80,7 +80,7 @@ func checkCommand() *cobra.Command {
 func notInService(ctx context.Context, cfg *config.Config, path string) []app.Finding {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
-	c := &client{base: "http://" + reachable(cfg.HTTP.Listen)}
+	c := &client{base: "http://" + reachable(cfg.HTTP.Listen), http: direct()}
 	var running status.Status
 	if err := c.call(ctx, "/api/v1/status", nil, &running); err != nil || running.Pipeline != cfg.Pipeline || running.ConfigDigest == "" {
 		return nil

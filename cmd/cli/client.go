@@ -9,6 +9,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/url"
 	"os"
 	"strings"
 
@@ -16,13 +17,17 @@ import (
 )
 
 // daemonFlags say where the daemon is that a command talks to.
-type daemonFlags struct{ config, addr, tokenFile *string }
+type daemonFlags struct {
+	config, addr, tokenFile *string
+	insecure                *bool
+}
 
 // addDaemonFlags adds -c, --addr and --token-file.
 func addDaemonFlags(cmd *cobra.Command) daemonFlags {
 	return daemonFlags{
 		config:    configFlag(cmd),
 		addr:      cmd.Flags().String("addr", "", "the daemon's address; default: WALPURGE_ADDR, else http.listen of the configuration file"),
+		insecure:  cmd.Flags().Bool("insecure", false, "send the token by plain HTTP to another machine"),
 		tokenFile: cmd.Flags().String("token-file", "", "file with the token; default: WALPURGE_TOKEN, else http.token_file of the configuration file"),
 	}
 }
@@ -30,12 +35,41 @@ func addDaemonFlags(cmd *cobra.Command) daemonFlags {
 // defaultAddr is http.listen's default.
 const defaultAddr = "127.0.0.1:7468"
 
-// client talks to a daemon's listener.
-type client struct{ base, token string }
+// client talks to a daemon's listener. It takes no proxy and follows no redirect: both would get the token.
+type client struct {
+	base, token string
+	http        *http.Client
+}
+
+// errRedirect says that the address is not the daemon's own.
+var errRedirect = errors.New("it redirects, and the token is sent to no other address; name the daemon's own with --addr")
+
+func direct() *http.Client {
+	transport := http.DefaultTransport.(*http.Transport).Clone()
+	transport.Proxy = nil
+	return &http.Client{Transport: transport, CheckRedirect: func(*http.Request, []*http.Request) error { return errRedirect }}
+}
+
+// checkAddr refuses addresses that are none, and those to which the token would travel in the clear.
+func (c *client) checkAddr(insecure bool) error {
+	u, err := url.Parse(c.base)
+	switch {
+	case err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https":
+		return usage(errors.New("--addr is not an address; write HOST:PORT, or a URL with http or https"))
+	case u.User != nil:
+		return usage(errors.New("--addr has a user; the token goes into --token-file or WALPURGE_TOKEN"))
+	case c.token == "" || insecure || u.Scheme == "https" || u.Hostname() == "localhost":
+		return nil
+	}
+	if ip := net.ParseIP(u.Hostname()); ip == nil || !ip.IsLoopback() {
+		return usage(fmt.Errorf("the token would go to %s by plain HTTP; write https:// with a proxy that has TLS, or --insecure", u.Host))
+	}
+	return nil
+}
 
 // client finds address and token: flag, environment, file.
 func (f daemonFlags) client(cmd *cobra.Command) (*client, error) {
-	c := &client{base: *f.addr, token: os.Getenv("WALPURGE_TOKEN")}
+	c := &client{base: *f.addr, token: os.Getenv("WALPURGE_TOKEN"), http: direct()}
 	if c.base == "" {
 		c.base = os.Getenv("WALPURGE_ADDR")
 	}
@@ -68,7 +102,7 @@ func (f daemonFlags) client(cmd *cobra.Command) (*client, error) {
 		}
 		c.token = strings.TrimSpace(string(token))
 	}
-	return c, nil
+	return c, c.checkAddr(*f.insecure)
 }
 
 // reachable turns an address to listen on into one to call.
@@ -111,7 +145,7 @@ func (c *client) open(ctx context.Context, path string, body any) (io.ReadCloser
 	if c.token != "" {
 		req.Header.Set("Authorization", "Bearer "+c.token)
 	}
-	resp, err := http.DefaultClient.Do(req)
+	resp, err := c.http.Do(req)
 	if err != nil {
 		return nil, fmt.Errorf("no daemon answers at %s: %w; is it running? name its address with --addr", c.base, unwrapURL(err))
 	}
