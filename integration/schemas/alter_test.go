@@ -251,6 +251,13 @@ var alterations = []alteration{
 		return fmt.Sprintf("CREATE TABLE %[1]s (junk int, LIKE %[2]s INCLUDING ALL); ALTER TABLE %[1]s DROP COLUMN junk; ALTER TABLE %[2]s ATTACH PARTITION %[1]s %[3]s; %[4]s",
 			t.leaf(l), t.now(), t.bounds(i), t.identify())
 	}},
+	{"foreign leaf", 1, func(g *generator, t *table) string {
+		i := g.IntN(len(t.leaves))
+		if !t.partitioned() || t.leaves[i] != nil || len(t.key) > 0 {
+			return "" // PostgreSQL has no foreign partition of a table with a unique index
+		}
+		return fmt.Sprintf("CREATE FOREIGN TABLE %s PARTITION OF %s %s SERVER files OPTIONS (filename '/dev/null')", quote(t.awaySchema, g.name("far")), t.now(), t.bounds(i))
+	}},
 	{"part of a leaf", 2, func(g *generator, t *table) string {
 		if t.kind != nested {
 			return ""
@@ -311,6 +318,19 @@ var alterations = []alteration{
 		return fmt.Sprintf("BEGIN; CREATE TABLE %[1]s (LIKE %[2]s INCLUDING ALL); ALTER TABLE %[2]s RENAME TO %[3]s; ALTER TABLE %[1]s RENAME TO %[4]s; %[5]s; COMMIT",
 			quote(t.awaySchema, "copy"), t.now(), quote(g.name("replaced")), quote(t.awayName), t.identify())
 	}},
+}
+
+// beside is DDL that does not wait for those who write to the table.
+func (g *generator) beside(t *table) string {
+	for _, i := range g.Perm(len(alterations)) {
+		switch alterations[i].name {
+		case "rename a label", "attach", "change a composite type":
+			if sql := alterations[i].make(g, t); sql != "" {
+				return sql
+			}
+		}
+	}
+	return "COMMENT ON SCHEMA public IS 'x'"
 }
 
 // alter is a step of DDL.

@@ -172,6 +172,15 @@ func generate(seed uint64, major int, without []string) *script {
 		case g.odds(4) && !(g.without["stop while a table is away"] && g.away()):
 			g.s.steps = append(g.s.steps, step{kind: stop})
 			g.down = true
+		case !g.down && g.odds(5) && !g.without["kill"] && !(g.without["stop while a table is away"] && g.away()):
+			g.s.steps = append(g.s.steps, step{kind: kill, sql: []string{g.write(t), g.write(t)}})
+			if sql := g.alter(t); sql != "" {
+				last := &g.s.steps[len(g.s.steps)-1]
+				last.sql = append(last.sql, sql)
+			}
+			g.down = true
+		case g.odds(6) && !g.without["open writers"]:
+			g.s.steps = append(g.s.steps, step{sql: []string{other + "BEGIN; " + g.change(t), g.beside(t), other + g.change(t) + "; COMMIT"}})
 		default:
 			var sql []string
 			for range one(g, 1, 1, 1, 2, 3) {

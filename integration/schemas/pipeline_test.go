@@ -2,6 +2,7 @@ package schemas
 
 import (
 	"context"
+	"errors"
 	"io"
 	"log/slog"
 	"os"
@@ -33,11 +34,24 @@ type stream struct {
 	seen    []byte
 	board   *watermark.Board
 	changed chan struct{}
+	// dead reports that the process that stores is killed.
+	dead bool
+}
+
+var errKilled = errors.New("the daemon is killed")
+
+func (s *stream) die(dead bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.dead = dead
 }
 
 func (s *stream) Publish(_ context.Context, b *rules.Batch) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.dead {
+		return errKilled
+	}
 	s.seq++
 	s.batches = append(s.batches, b)
 	return nil
@@ -46,6 +60,9 @@ func (s *stream) Publish(_ context.Context, b *rules.Batch) error {
 func (s *stream) Claim(_ context.Context, at cdc.Position, _ time.Time) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.dead {
+		return errKilled
+	}
 	s.seq++
 	s.last.Position = at
 	s.board.Advance(watermark.Mark{Stage: watermark.Synced}, at)
@@ -56,6 +73,9 @@ func (s *stream) Claim(_ context.Context, at cdc.Position, _ time.Time) error {
 func (s *stream) Begin(_ context.Context, first cdc.Claim, _ uint64) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.dead {
+		return errKilled
+	}
 	s.seq++
 	s.last, s.found = first, true
 	s.board.Advance(watermark.Mark{Stage: watermark.Synced}, first.Position)
@@ -80,6 +100,9 @@ func (s *stream) Load(context.Context) ([]byte, error) {
 func (s *stream) Save(_ context.Context, seen []byte) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.dead {
+		return errKilled
+	}
 	s.seen = slices.Clone(seen)
 	return nil
 }
@@ -178,7 +201,7 @@ func newPipeline(cfg postgres.Config, set *rules.Set, s *stream, log io.Writer) 
 		w.Matches = set.Matches
 	}
 	r := postgres.NewReader(cfg, postgres.Options{
-		Board: s.board, Confirm: watermark.ConfirmSynced, Watch: func() postgres.Watch { return w }, Memory: s, BridgeGaps: true, StopGrace: 5 * time.Second, Logger: logger,
+		Board: s.board, Confirm: watermark.ConfirmSynced, Watch: func() postgres.Watch { return w }, Memory: s, BridgeGaps: true, StopGrace: time.Second, Logger: logger,
 	})
 	ctx, stop := context.WithCancel(context.Background())
 	p := &pipeline{Reader: r, line: l, stop: stop, done: make(chan error, 1)}

@@ -29,6 +29,10 @@ type step struct {
 const (
 	stop  = "stop"
 	start = "start"
+	// kill ends the daemon in the middle of the step's statements: nothing that it would store from then on is stored.
+	kill = "kill"
+	// other begins a statement of another session, whose transaction stays open until its next one.
+	other = "OTHER "
 )
 
 // watch is a rule, and the query behind its keys.
@@ -70,7 +74,7 @@ func (s *script) String() string {
 	}
 	for i, st := range s.steps {
 		if st.kind != "" {
-			fmt.Fprintf(&b, "-- step %d: %s\n", i, st.kind)
+			fmt.Fprintf(&b, "-- step %d: %s\n%s;\n", i, st.kind, strings.Join(st.sql, ";\n"))
 			continue
 		}
 		fmt.Fprintf(&b, "-- step %d\n%s;\n", i, strings.Join(st.sql, ";\n"))

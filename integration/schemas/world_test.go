@@ -37,6 +37,8 @@ type world struct {
 	major        int
 	cfg          postgres.Config
 	app, control *pgx.Conn
+	// other and otherControl are other sessions of both.
+	other, otherControl *pgx.Conn
 }
 
 // newServer starts the server that all worlds share.
@@ -55,15 +57,18 @@ func newWorld(t *testing.T, pg *harness.Postgres, name string) *world {
 	w := &world{t: t, cfg: postgres.DefaultConfig(name)}
 	w.cfg.Heartbeat = time.Hour
 	connect := func(db string) *pgx.Conn {
-		require.NoError(t, pg.Exec(t.Context(), "postgres", "CREATE DATABASE "+db))
 		conn, err := pgx.Connect(t.Context(), pg.URL(db))
 		require.NoError(t, err)
 		t.Cleanup(func() { _ = conn.Close(context.Background()) })
-		_, err = conn.Exec(t.Context(), "CREATE SCHEMA ext; CREATE EXTENSION citext SCHEMA ext; ALTER DATABASE "+db+" SET search_path = public, ext; SET search_path = public, ext")
-		require.NoError(t, err)
 		return conn
 	}
+	for _, db := range []string{name, name + "_control"} {
+		require.NoError(t, pg.Exec(t.Context(), "postgres", "CREATE DATABASE "+db))
+		require.NoError(t, pg.Exec(t.Context(), db, "CREATE SCHEMA ext; CREATE EXTENSION citext SCHEMA ext; CREATE EXTENSION file_fdw SCHEMA ext; CREATE SERVER files FOREIGN DATA WRAPPER file_fdw; "+
+			"ALTER DATABASE "+db+" SET search_path = public, ext; ALTER DATABASE "+db+" SET lock_timeout = '10s'"))
+	}
 	w.app, w.control = connect(name), connect(name+"_control")
+	w.other, w.otherControl = connect(name), connect(name+"_control")
 	w.cfg.URL = pg.URL(name)
 	var version int
 	require.NoError(t, w.app.QueryRow(t.Context(), "SELECT current_setting('server_version_num')::int / 10000").Scan(&version))
@@ -80,6 +85,11 @@ func (w *world) clear(ctx context.Context) error {
 			break
 		}
 		if time.Since(began) > hang {
+			return err
+		}
+	}
+	for _, conn := range []*pgx.Conn{w.other, w.otherControl} {
+		if _, err := conn.Exec(ctx, "ROLLBACK"); err != nil {
 			return err
 		}
 	}
@@ -149,7 +159,7 @@ func (w *world) run(s *script) (v verdict) {
 	if err := w.clear(ctx); err != nil {
 		return verdict{failure: "clear: " + err.Error()}
 	}
-	r := &trial{world: w, script: s, set: set, stream: &stream{}, log: &lines{}, debts: make(map[debt]due), lost: make(map[string]bool), answers: make(map[string]*answer)}
+	r := &trial{world: w, script: s, set: set, stream: &stream{}, log: &lines{}, debts: make(map[debt]due), lost: make(map[string]bool), answers: make(map[string]*answer), killed: -1}
 	defer func() {
 		if r.pipeline != nil {
 			if err := r.pipeline.end(); err != nil && v.failure == "" {
@@ -201,6 +211,8 @@ type trial struct {
 	// lost are the rules whose query fails.
 	lost  map[string]bool
 	marks int
+	// killed is how many batches there were before the daemon was killed, -1 if it has started since.
+	killed int
 
 	changed, stale, failed, excused int
 }
@@ -222,6 +234,8 @@ func (r *trial) step(ctx context.Context, st step) string {
 			return "the daemon ended: " + err.Error()
 		}
 		return ""
+	case kill:
+		return r.kill(ctx, st.sql)
 	case start:
 		before := r.stream.len()
 		if r.pipeline == nil {
@@ -231,6 +245,9 @@ func (r *trial) step(ctx context.Context, st step) string {
 				return "" // it says why, and is started again later
 			}
 		}
+		if r.killed >= 0 {
+			before, r.killed = r.killed, -1
+		}
 		return r.settle(ctx, before)
 	}
 	before := r.stream.len()
@@ -239,22 +256,54 @@ func (r *trial) step(ctx context.Context, st step) string {
 		problems, _ = r.pipeline.Problems()
 	}
 	for _, sql := range st.sql {
-		at := end(ctx, r.app)
-		out := r.both(ctx, sql)
-		switch {
-		case out.app == out.control && strings.HasPrefix(out.app, "ERROR"):
-			r.failed++
-		case out.app == out.control:
-		case strings.Contains(out.app, "does not have a replica identity") && len(problems) > 0:
-			return "" // a limit that the status names
-		default:
-			return fmt.Sprintf("%s\nwith walpurge: %s\nwithout: %s", sql, out.app, out.control)
-		}
-		if err := r.look(ctx, sql, at); err != nil {
-			return err.Error()
+		if failure, over := r.execute(ctx, sql, len(problems) > 0); over {
+			return failure
 		}
 	}
 	return r.settle(ctx, before)
+}
+
+// kill executes statements, in the middle of which the daemon is killed.
+func (r *trial) kill(ctx context.Context, sql []string) (failure string) {
+	var problems []postgres.Problem
+	if r.pipeline != nil {
+		problems, _ = r.pipeline.Problems()
+		r.killed = r.stream.len()
+	}
+	for i, one := range sql {
+		r.stream.die(i >= len(sql)/2)
+		over := false
+		if failure, over = r.execute(ctx, one, len(problems) > 0); over {
+			break
+		}
+	}
+	r.stream.die(true)
+	if r.pipeline != nil {
+		_ = r.pipeline.end() // it fails to store
+		r.pipeline = nil
+	}
+	r.stream.die(false)
+	return failure
+}
+
+// execute runs a statement in both databases, and asks what it changed. A failure, or a limit that the
+// status names, ends the step.
+func (r *trial) execute(ctx context.Context, sql string, problems bool) (failure string, over bool) {
+	at := end(ctx, r.app)
+	out := r.both(ctx, sql)
+	switch {
+	case out.app == out.control && strings.HasPrefix(out.app, "ERROR"):
+		r.failed++
+	case out.app == out.control:
+	case strings.Contains(out.app, "does not have a replica identity") && problems:
+		return "", true // a limit that the status names
+	default:
+		return fmt.Sprintf("%s\nwith walpurge: %s\nwithout: %s", sql, out.app, out.control), true
+	}
+	if err := r.look(ctx, sql, at); err != nil {
+		return err.Error(), true
+	}
+	return "", false
 }
 
 // end is where the log ends.
@@ -362,11 +411,15 @@ func texts(problems []postgres.Problem) (out []string) {
 type outcomes struct{ app, control string }
 
 func (w *world) both(ctx context.Context, sql string) outcomes {
-	return outcomes{outcome(ctx, w.app.PgConn(), sql), outcome(ctx, w.control.PgConn(), sql)}
+	if text, is := strings.CutPrefix(sql, other); is {
+		return outcomes{outcome(ctx, w.other.PgConn(), text, true), outcome(ctx, w.otherControl.PgConn(), text, true)}
+	}
+	return outcomes{outcome(ctx, w.app.PgConn(), sql, false), outcome(ctx, w.control.PgConn(), sql, false)}
 }
 
-// outcome runs statements, and ends a transaction that they leave open.
-func outcome(ctx context.Context, conn *pgconn.PgConn, sql string) string {
+// outcome runs statements, and ends a transaction that they leave open, unless it is to stay open and has
+// not failed.
+func outcome(ctx context.Context, conn *pgconn.PgConn, sql string, open bool) string {
 	var err error
 	var tags []string
 	if head, data, copies := strings.Cut(sql, "\n"); copies && strings.HasPrefix(head, "COPY ") {
@@ -380,7 +433,7 @@ func outcome(ctx context.Context, conn *pgconn.PgConn, sql string) string {
 			tags = append(tags, r.CommandTag.String())
 		}
 	}
-	if conn.TxStatus() != 'I' {
+	if status := conn.TxStatus(); status == 'E' || status == 'T' && !open {
 		_, _ = conn.Exec(ctx, "ROLLBACK").ReadAll()
 	}
 	var pg *pgconn.PgError
