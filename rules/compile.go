@@ -66,6 +66,9 @@ func (l *loader) rule(file string, raw *rawRule, defaults []int) {
 	}
 	rl.route(f, raw.node.Pos, defaults)
 	if len(l.errs) == before {
+		rl.headers(&f.Headers)
+	}
+	if len(l.errs) == before {
 		rl.answerable(&f.Lookup)
 	}
 	l.rules = append(l.rules, r)

@@ -34,6 +34,7 @@ type rawFields struct {
 	OnTruncate rawBlock          `yaml:"on_truncate"`
 	To         rawTo             `yaml:"to"`
 	Lookup     rawLookups        `yaml:"lookup"`
+	Headers    rawHeaders        `yaml:"headers"`
 	Message    strictyaml.Text   `yaml:"message"`
 
 	Collapse rawCollapse                       `yaml:"collapse"`
@@ -123,6 +124,18 @@ type rawUnknown struct {
 type rawUnknownFields struct {
 	Values rawValues                `yaml:",inline"`
 	Covers strictyaml.Located[bool] `yaml:"covers"`
+}
+
+// rawHeaders is what headers: holds; node is nil without the key.
+type rawHeaders struct {
+	node    *strictyaml.Node
+	headers Headers
+}
+
+// UnmarshalYAML keeps the node, for the block's place.
+func (r *rawHeaders) UnmarshalYAML(n *strictyaml.Node) error {
+	r.node = n
+	return n.Decode(&r.headers)
 }
 
 // rawTo is what to: adds for single sinks.

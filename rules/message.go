@@ -37,7 +37,7 @@ func (l *ruleLoader) message(f *rawFields, rule strictyaml.Pos, defaults []int) 
 	for _, list := range f.Values.lists() {
 		beside(list.key, list.texts != nil, rule)
 	}
-	for key, node := range map[string]*strictyaml.Node{"to": f.To.node, "on_truncate": f.OnTruncate.node, "lookup": f.Lookup.node} {
+	for key, node := range map[string]*strictyaml.Node{"to": f.To.node, "on_truncate": f.OnTruncate.node, "lookup": f.Lookup.node, "headers": f.Headers.node} {
 		if node != nil {
 			beside(key, true, node.Key)
 		}

@@ -48,7 +48,7 @@ func NamedSinks(files []string) ([]SinkSpec, error) {
 	slices.Sort(names)
 	var out []SinkSpec
 	for _, name := range slices.Compact(names) {
-		out = append(out, SinkSpec{Name: name, Takes: 1<<NumKinds - 1})
+		out = append(out, SinkSpec{Name: name, Takes: 1<<NumKinds - 1, Headers: HeaderUse{Taken: true}})
 	}
 	return out, nil
 }

@@ -62,7 +62,7 @@ func (p *Plan) invalidate(b *boundRule, t *boundTemplate, value []byte, out Outp
 func (r *Rule) hand(id int, t *boundTemplate, value []byte, out Output, lacks *lacks, withheld func(sink int, k Kind, value []byte)) {
 	bucket := 0
 	if r.shares != nil {
-		bucket = Bucket(value)
+		bucket = Bucket(bare(t.kind, value))
 	}
 	for _, sink := range t.sinks {
 		switch {

@@ -25,6 +25,8 @@ type SinkSpec struct {
 	Withheld int
 	// Hints say what would make the sink take a kind that it does not take.
 	Hints map[Kind]string
+	// Headers is what the sink does with the headers of rules.
+	Headers HeaderUse
 }
 
 // Options are what a rules file is checked against.

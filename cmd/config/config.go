@@ -106,6 +106,8 @@ type Sink struct {
 	Shadow bool
 	// Withheld is the percentage of values that its rollout keeps from it.
 	Withheld int
+	// Headers is what it does with the headers of rules.
+	Headers rules.HeaderUse
 	// Flush is what the file says to purge when everything must go, empty if it
 	// says nothing.
 	Flush []rules.Invalidation
@@ -160,7 +162,7 @@ type Log struct {
 func (c *Config) Specs() []rules.SinkSpec {
 	out := make([]rules.SinkSpec, len(c.Sinks))
 	for i, s := range c.Sinks {
-		out[i] = rules.SinkSpec{Name: s.Name, Takes: s.Takes, Caps: s.Caps, RawTags: s.RawTags, Hints: s.Hints, Withheld: s.Withheld}
+		out[i] = rules.SinkSpec{Name: s.Name, Takes: s.Takes, Caps: s.Caps, RawTags: s.RawTags, Hints: s.Hints, Withheld: s.Withheld, Headers: s.Headers}
 	}
 	return out
 }

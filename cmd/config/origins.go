@@ -61,7 +61,7 @@ func (l *loader) origins(s *Sink, raw *rawSink) (kinds int, can rules.KindSet, a
 	if b := raw.Varnish; b != nil {
 		kinds++
 		s.Varnish, can, accepts = &b.Config, b.Config.Kinds(), b.Config.Accepts
-		s.Caps = b.Caps()
+		s.Caps, s.Headers = b.Caps(), b.HeaderUse()
 		l.varnish(b)
 		if f := raw.Flush; f != nil && f.Everything.Value && !b.Bans {
 			l.failf(f.Everything.Pos, "flush.everything: Varnish does that by a ban; add bans: true and the VCL for it, or write flush: {tags: [...]} with a tag that every object carries")

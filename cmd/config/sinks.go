@@ -73,7 +73,7 @@ func (l *loader) sink(cfg *Config, name string, at strictyaml.Pos, raw *rawSink,
 	if b := raw.Cloudflare; b != nil {
 		kinds++
 		s.Cloudflare, can, accepts = &b.Config, b.Config.Kinds(), b.Config.Accepts
-		s.Caps = b.Caps()
+		s.Caps, s.Headers = b.Caps(), b.HeaderUse()
 		check := b.Config
 		if l.unset(check.ZoneID) {
 			check.ZoneID = strings.Repeat("0", 32)
@@ -94,7 +94,7 @@ func (l *loader) sink(cfg *Config, name string, at strictyaml.Pos, raw *rawSink,
 	if b := raw.Fastly; b != nil {
 		kinds++
 		s.Fastly, can, accepts = &b.Config, b.Config.Kinds(), b.Config.Accepts
-		s.Caps = b.Caps()
+		s.Caps, s.Headers = b.Caps(), b.HeaderUse()
 		check := b.Config
 		if l.unset(check.ServiceID) {
 			check.ServiceID = "0"

@@ -33,6 +33,9 @@ type Config struct {
 	TLS httpsink.TLS `yaml:"tls"`
 	// Budget is what the account may spend; 0 takes the plan's preset.
 	Budget Budget `yaml:"limits"`
+	// Headers are request headers that a custom cache key has, such as CF-Device-Type. Every combination
+	// of a URL is purged.
+	Headers rules.Headers `yaml:"headers"`
 }
 
 // DefaultConfig returns the values of keys that the file leaves out. The plan is
@@ -74,6 +77,11 @@ func (c Config) Validate() error {
 	}
 	if _, ok := presets[c.Plan]; !ok {
 		errs = append(errs, errors.New("plan: write free, pro, business or enterprise"))
+	}
+	if err := c.Headers.Validate(); err != nil {
+		errs = append(errs, fmt.Errorf("headers: %w", err))
+	} else if n, most := len(c.Headers.Variants()), c.urlsPerRequest(); n > most {
+		errs = append(errs, fmt.Errorf("headers: the lists make %d combinations, and a request carries at most %d URLs; purge such pages by tag", n, most))
 	}
 	if _, err := c.baseURL(); err != nil {
 		errs = append(errs, fmt.Errorf("base_url: %w", err))
@@ -137,6 +145,9 @@ func (c Config) Kinds() rules.KindSet {
 func (c Config) Caps() rules.Caps {
 	return rules.Caps{Bytes: [rules.NumKinds]int{rules.Tag: maxTag, rules.URL: maxURL, rules.URLPrefix: maxURL}}
 }
+
+// HeaderUse takes the headers of rules.
+func (c Config) HeaderUse() rules.HeaderUse { return rules.HeaderUse{Taken: true} }
 
 // Accepts says why the sink can never carry out an invalidation, nil if it may:
 // the form of its value, and whether there is a zone for its host.

@@ -1,6 +1,7 @@
 package cloudflare
 
 import (
+	"cmp"
 	"path/filepath"
 
 	"github.com/walpurge/walpurge/rules"
@@ -53,11 +54,16 @@ var presets = map[string]preset{
 // How often is for Budgets to say.
 func (c Config) Limits() sinks.Limits {
 	l := sinks.Limits{Items: maxItems, OneKind: true}
-	l.ByKind[rules.URL] = presets[c.Plan].urls
 	if n := c.Budget.ItemsPerRequest; n > 0 {
-		l.Items, l.ByKind[rules.URL] = n, n
+		l.Items = n
 	}
+	l.ByKind[rules.URL] = max(1, c.urlsPerRequest()/len(c.Headers.Variants()))
 	return l
+}
+
+// urlsPerRequest is how many URLs one request may carry, each variant counted.
+func (c Config) urlsPerRequest() int {
+	return cmp.Or(c.Budget.ItemsPerRequest, presets[c.Plan].urls)
 }
 
 // Budgets returns what the account and the token may spend.
@@ -86,6 +92,7 @@ func (c Config) Budgets() []sinks.Budget {
 	if b.Account != "" {
 		account = "cloudflare account " + b.Account
 	}
+	variants := len(c.Headers.Variants())
 	out := []sinks.Budget{
 		{Share: account + ": purges", PerSecond: p.perSecond, Burst: p.burst, Cost: func(batch []rules.Invalidation) int {
 			if batch[0].Kind == rules.URL {
@@ -97,7 +104,7 @@ func (c Config) Budgets() []sinks.Budget {
 			if batch[0].Kind != rules.URL {
 				return 0
 			}
-			return len(batch)
+			return len(batch) * variants
 		}},
 		apiBucket(file + ": api"),
 	}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"strings"
 	"time"
@@ -17,10 +18,15 @@ import (
 	"github.com/walpurge/walpurge/sinks/httpsink"
 )
 
-// body is what a request by that kind holds.
-func body(kind rules.Kind, values []string) cache.CachePurgeParamsBodyUnion {
+// body is what a request by that kind holds. Every URL is purged with each combination of the headers.
+func body(kind rules.Kind, values []string, headers rules.Headers) cache.CachePurgeParamsBodyUnion {
 	switch kind {
 	case rules.URL:
+		if files, some := variants(values, headers); some {
+			var b cache.CachePurgeParamsBodyCachePurgeSingleFileWithURLAndHeaders
+			b.Files.Value, b.Files.Present = files, true
+			return b
+		}
 		var b cache.CachePurgeParamsBodyCachePurgeSingleFile
 		b.Files.Value, b.Files.Present = values, true
 		return b
@@ -36,6 +42,25 @@ func body(kind rules.Kind, values []string) cache.CachePurgeParamsBodyUnion {
 	var b cache.CachePurgeParamsBodyCachePurgeFlexPurgeByTags
 	b.Tags.Value, b.Tags.Present = values, true
 	return b
+}
+
+type file = cache.CachePurgeParamsBodyCachePurgeSingleFileWithURLAndHeadersFile
+
+// variants are the URLs with their headers; some is false where none has any.
+func variants(values []string, headers rules.Headers) (files []file, some bool) {
+	for _, value := range values {
+		text, variant, _ := rules.CutVariant(value) // checked before
+		for _, v := range headers.With(variant).Variants() {
+			var f file
+			f.URL.Value, f.URL.Present = text, true
+			maps.DeleteFunc(v, func(_, value string) bool { return value == "" })
+			if len(v) > 0 {
+				f.Headers.Value, f.Headers.Present, some = v, true, true
+			}
+			files = append(files, f)
+		}
+	}
+	return files, some
 }
 
 // post sends one request and reads the verdict from the answer itself: the SDK

@@ -137,3 +137,43 @@ func TestRequestTimeoutLeavesRoomWithinTenSeconds(t *testing.T) {
 	defer s.Close()
 	require.Equal(t, requestTimeout, s.timeout)
 }
+
+// A custom cache key has headers, so a URL is purged once for each combination.
+func TestHeadersOfURLs(t *testing.T) {
+	e, _, file := startSink(t)
+	cfg := DefaultConfig()
+	cfg.ZoneID, cfg.APITokenFile, cfg.BaseURL = zoneID, file, e.URL
+	cfg.Headers = rules.Headers{"CF-Device-Type": {"mobile", "desktop"}, "Origin": {"https://shop.example", ""}}
+	s, err := newSink(cfg, time.Second, slog.New(slog.DiscardHandler))
+	require.NoError(t, err)
+	t.Cleanup(s.Close)
+	require.Equal(t, 25, s.limits.ItemsOf(rules.URL), "each variant counts")
+	batch := []rules.Invalidation{
+		{Kind: rules.URL, Value: "https://shop.example/a"},
+		{Kind: rules.URL, Value: "https://shop.example/b CF-IPCountry=US&origin="},
+	}
+	for _, b := range cfg.Budgets() {
+		if strings.HasSuffix(b.Share, ": urls") {
+			require.Equal(t, 8, b.Cost(batch))
+		}
+	}
+	e.set(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "application/json")
+		_, _ = w.Write([]byte(`{"success":true,"errors":[],"messages":[],"result":{"id":"x"}}`))
+	})
+	require.NoError(t, s.Purge(t.Context(), batch))
+	_, bodies := e.seen()
+	require.JSONEq(t, `{"files":[
+		{"url":"https://shop.example/a","headers":{"CF-Device-Type":"mobile","Origin":"https://shop.example"}},
+		{"url":"https://shop.example/a","headers":{"CF-Device-Type":"mobile"}},
+		{"url":"https://shop.example/a","headers":{"CF-Device-Type":"desktop","Origin":"https://shop.example"}},
+		{"url":"https://shop.example/a","headers":{"CF-Device-Type":"desktop"}},
+		{"url":"https://shop.example/b","headers":{"CF-Device-Type":"mobile","CF-IPCountry":"US"}},
+		{"url":"https://shop.example/b","headers":{"CF-Device-Type":"desktop","CF-IPCountry":"US"}}]}`, bodies[len(bodies)-1])
+
+	many := strings.Split("abcdefghijk", "")
+	cfg.Budget.ItemsPerRequest, cfg.Headers = 10, rules.Headers{"CF-IPCountry": many}
+	require.ErrorContains(t, cfg.Validate(), "headers: the lists make 11 combinations, and a request carries at most 10 URLs")
+	cfg.Headers = rules.Headers{"CF-IPCountry": many, "CF-Device-Type": many}
+	require.ErrorContains(t, cfg.Validate(), "headers: the lists make more than 64 combinations")
+}

@@ -164,7 +164,7 @@ func (s *Sink) send(ctx context.Context, kind rules.Kind, calls []request) []err
 		}
 		g.Go(func() {
 			defer func() { <-slots }()
-			errs[z] = s.post(ctx, bounded, s.zones.list[z], body(kind, calls[z].values))
+			errs[z] = s.post(ctx, bounded, s.zones.list[z], body(kind, calls[z].values, s.cfg.Headers))
 			if class, _ := sinks.ClassOf(errs[z]); class == sinks.Throttled {
 				throttled.CompareAndSwap(nil, &errs[z])
 			}

@@ -69,7 +69,10 @@ func (z zones) place(inv rules.Invalidation) (int, error) {
 	case rules.Everything:
 		return every, nil
 	case rules.URL:
-		host, err = checkURL(inv.Value)
+		text, _, cut := rules.CutVariant(inv.Value)
+		if host, err = checkURL(text); cut != nil {
+			err = cut
+		}
 	case rules.URLPrefix:
 		host, err = checkPrefix(inv.Value)
 	default:

@@ -30,6 +30,8 @@ type Config struct {
 	BaseURL string `yaml:"base_url"`
 	// TLS is for an address of one's own whose certificate the system does not trust.
 	TLS httpsink.TLS `yaml:"tls"`
+	// Headers are refused: an invalidation of a path removes every variant of it.
+	Headers rules.Headers `yaml:"headers"`
 }
 
 // DefaultConfig returns the values of keys that the file leaves out. It is not
@@ -56,6 +58,9 @@ func (c Config) Validate() error {
 		if !httpsink.IsHost(h) {
 			errs = append(errs, fmt.Errorf("hosts: number %d: write a host name alone, such as shop.example", i+1))
 		}
+	}
+	if len(c.Headers) > 0 {
+		errs = append(errs, errors.New("headers: not needed here, an invalidation of a path removes what is cached of it for every header and cookie; remove the key"))
 	}
 	if err := c.checkBaseURL(); err != nil {
 		errs = append(errs, fmt.Errorf("base_url: %w", err))

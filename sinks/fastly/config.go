@@ -27,6 +27,8 @@ type Config struct {
 	TLS httpsink.TLS `yaml:"tls"`
 	// Budget is what the account may spend; 0 takes the preset.
 	Budget Budget `yaml:"limits"`
+	// Headers are refused: Fastly's API takes none with a URL.
+	Headers rules.Headers `yaml:"headers"`
 
 	// FlushesAll says that the sink's flush is of everything; Check then asks
 	// whether the token may do that.
@@ -62,6 +64,14 @@ const (
 // stands: service_id and api_token_file have no default.
 func DefaultConfig() Config { return Config{} }
 
+// noHeaders is why what a service adds to its hash beside host and path cannot be named. Variants by Vary
+// are removed together (fastly.com/documentation/reference/api/purging).
+const noHeaders = "purges by URL what Fastly finds by host and path alone, since its API takes no headers; " +
+	"purge pages that have more in their hash by tag, their surrogate key"
+
+// HeaderUse refuses rules with headers.
+func (c Config) HeaderUse() rules.HeaderUse { return rules.HeaderUse{Refused: noHeaders} }
+
 var serviceShape = regexp.MustCompile(`^[A-Za-z0-9]{1,64}$`)
 
 // Validate reports every key that cannot be used, without touching the network
@@ -77,6 +87,9 @@ func (c Config) Validate() error {
 	}
 	if _, err := httpsink.BaseURL(c.BaseURL, defaultBaseURL); err != nil {
 		errs = append(errs, fmt.Errorf("base_url: %w", err))
+	}
+	if len(c.Headers) > 0 {
+		errs = append(errs, errors.New("headers: this sink "+noHeaders))
 	}
 	if c.Budget.RequestsPerSecond < 0 {
 		errs = append(errs, errors.New("limits.requests_per_second: write a number above 0, or leave it out for the preset"))

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"regexp"
+	"slices"
 	"strings"
 
 	"github.com/walpurge/walpurge/rules"
@@ -31,6 +32,8 @@ type Config struct {
 	// Confirm is the response header without which a 200 does not count. Under DefaultConfirm the
 	// answer to a purge by tag must have a count in it.
 	Confirm string `yaml:"confirm"`
+	// Headers are request headers that vcl_hash reads. Every combination of a URL is purged.
+	Headers rules.Headers `yaml:"headers"`
 	// Uses are the kinds that Check and Probe make sure of; 0 means all of Kinds. It follows from the
 	// rules, not from the file.
 	Uses rules.KindSet `yaml:"-"`
@@ -43,6 +46,11 @@ const DefaultConfirm = "Walpurge-Purged"
 // DefaultConfig returns the values of keys that the file leaves out. It is not
 // valid as it stands: nodes has no default.
 func DefaultConfig() Config { return Config{Header: "xkey", Confirm: DefaultConfirm} }
+
+// HeaderUse takes the headers of rules, except those that carry what is to be purged.
+func (c Config) HeaderUse() rules.HeaderUse {
+	return rules.HeaderUse{Taken: true, Reserved: []string{c.Header, softHeader, banHeader}}
+}
 
 var headerForm = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9-]{0,63}$`)
 
@@ -73,7 +81,20 @@ func (c Config) Validate() error {
 	if !headerForm.MatchString(c.Confirm) {
 		errs = append(errs, errors.New("confirm: write the name of a header that the VCL puts into its answers to purges, such as Walpurge-Purged"))
 	}
+	if err := c.Headers.Validate(); err != nil {
+		errs = append(errs, fmt.Errorf("headers: %w", err))
+	}
+	for name := range c.Headers {
+		if c.reserved(name) {
+			errs = append(errs, fmt.Errorf("headers: %s means something else in purges; it cannot be set", name))
+		}
+	}
 	return errors.Join(errs...)
+}
+
+// reserved reports a header that carries what is to be purged.
+func (c Config) reserved(name string) bool {
+	return slices.ContainsFunc(c.HeaderUse().Reserved, func(own string) bool { return strings.EqualFold(own, name) })
 }
 
 // Where names the nodes.
@@ -115,4 +136,10 @@ const maxItems = 100
 
 // Limits returns what one call may carry. Calls are not paced: the nodes'
 // answers are the pace.
-func (c Config) Limits() sinks.Limits { return sinks.Limits{Items: maxItems} }
+func (c Config) Limits() sinks.Limits {
+	l := sinks.Limits{Items: maxItems}
+	if n := len(c.Headers.Variants()); n > 1 {
+		l.OneKind, l.ByKind[rules.URL] = true, max(1, maxItems/n)
+	}
+	return l
+}

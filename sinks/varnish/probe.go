@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
 	"net/url"
 	"sync"
@@ -54,8 +55,10 @@ func (s *Sink) Probe(ctx context.Context) error {
 // page is one page of a probe.
 type page struct {
 	path, tag string
-	asked     bool
-	serial    string // under which the node has stored it
+	// header has the variant that the page is stored under.
+	header http.Header
+	asked  bool
+	serial string // under which the node has stored it
 }
 
 var errNoProbe = errors.New("the VCL stores no probe pages, so nothing is proven; add what the documentation's VCL has for " + probeHeader)
@@ -74,7 +77,7 @@ func (s *Sink) probe(ctx context.Context, v server) error {
 	defer s.removeProbe(ctx, v, pages)
 	for _, p := range pages {
 		p.asked = true
-		serial, err := s.readProbe(ctx, v, p.path, p.tag)
+		serial, err := s.readProbe(ctx, v, p, true)
 		if err != nil {
 			return err
 		}
@@ -86,8 +89,10 @@ func (s *Sink) probe(ctx context.Context, v server) error {
 		}
 	}
 	for _, step := range steps {
-		if err := s.ask(ctx, v, step.request); err != nil {
-			return fmt.Errorf("purging %s: %w", step.what, err)
+		for _, r := range step.requests {
+			if err := s.ask(ctx, v, r); err != nil {
+				return fmt.Errorf("purging %s: %w", step.what, err)
+			}
 		}
 		if err := s.expect(ctx, v, step.page, false); err != nil {
 			return fmt.Errorf("purging %s: the node answered that it did, but %w", step.what, err)
@@ -101,9 +106,9 @@ func (s *Sink) probe(ctx context.Context, v server) error {
 
 // probeStep is one purge and the page that it must remove.
 type probeStep struct {
-	what    string
-	request request
-	page    *page
+	what     string
+	requests []request
+	page     *page
 }
 
 func (s *Sink) probeSteps(v server, run string, name func(string) *page) (steps []probeStep) {
@@ -112,29 +117,35 @@ func (s *Sink) probeSteps(v server, run string, name func(string) *page) (steps 
 		// A VCL that reads only the first or only the last tag fails one of the two.
 		first, last := name("first"), name("last")
 		steps = append(steps,
-			probeStep{"two tags, of which the first has a page", s.cfg.tagRequest(first.tag + " " + unknown), first},
-			probeStep{"two tags, of which the last has a page", s.cfg.tagRequest(unknown + " " + last.tag), last})
+			probeStep{"two tags, of which the first has a page", []request{s.cfg.tagRequest(first.tag + " " + unknown)}, first},
+			probeStep{"two tags, of which the last has a page", []request{s.cfg.tagRequest(unknown + " " + last.tag)}, last})
 	}
 	if s.cfg.uses(rules.URL) {
 		p := name("url")
-		steps = append(steps, probeStep{"a URL", s.cfg.soften(request{
-			kind: rules.URL, method: "PURGE", path: url.URL{Path: p.path}, header: http.Header{},
-		}), p})
+		requests, err := s.cfg.urlRequests(v.scheme + "://" + v.host + p.path)
+		if err == nil {
+			// A purge that leaves variants out would leave the last one.
+			p.header = requests[len(requests)-1].header.Clone()
+			p.header.Del(softHeader)
+			steps = append(steps, probeStep{"a URL", requests, p})
+		}
 	}
 	if s.cfg.uses(rules.URLPrefix) || s.cfg.uses(rules.Everything) {
 		p := name("prefix/page")
-		steps = append(steps, probeStep{"a URL prefix", prefixBan(v.host, probePath+run+"/prefix/"), p})
+		steps = append(steps, probeStep{"a URL prefix", []request{prefixBan(v.host, probePath+run+"/prefix/")}, p})
 	}
 	return steps
 }
 
-// readProbe asks for a page, and for its storing where tags are given. It returns the serial that the
-// node has stored the page under, or that of this request if it had none.
-func (s *Sink) readProbe(ctx context.Context, v server, path, tags string) (string, error) {
+// readProbe asks for a page, and to store it. It returns the serial that the node has stored the page
+// under, or that of this request if it had none.
+func (s *Sink) readProbe(ctx context.Context, v server, p *page, store bool) (string, error) {
 	serial := rand.Text()
-	r := request{method: http.MethodGet, path: url.URL{Path: path}, header: http.Header{probeHeader: {serial}}}
-	if tags != "" {
-		r.header.Set(probeTags, tags)
+	r := request{method: http.MethodGet, path: url.URL{Path: p.path}, header: http.Header{}}
+	maps.Copy(r.header, p.header)
+	r.header.Set(probeHeader, serial)
+	if store {
+		r.header.Set(probeTags, p.tag)
 	}
 	a, err := httpsink.Do(s.http, r.http(ctx, v))
 	if err != nil {
@@ -144,7 +155,7 @@ func (s *Sink) readProbe(ctx context.Context, v server, path, tags string) (stri
 	switch {
 	case a.Status != http.StatusOK || said == "":
 		return "", errNoProbe
-	case tags != "" && said != serial:
+	case store && said != serial:
 		return "", errors.New("the node answered with a page that it cannot have")
 	}
 	return said, nil
@@ -152,7 +163,7 @@ func (s *Sink) readProbe(ctx context.Context, v server, path, tags string) (stri
 
 // expect reports a page that is in the cache or is not, contrary to what it should be.
 func (s *Sink) expect(ctx context.Context, v server, p *page, stored bool) error {
-	said, err := s.readProbe(ctx, v, p.path, "")
+	said, err := s.readProbe(ctx, v, p, false)
 	switch {
 	case err != nil:
 		return err
@@ -174,6 +185,7 @@ func (s *Sink) removeProbe(ctx context.Context, v server, pages []*page) {
 			break
 		}
 		byURL := request{kind: rules.URL, method: "PURGE", path: url.URL{Path: p.path}, header: http.Header{}}
+		maps.Copy(byURL.header, p.header)
 		if s.send(ctx, v, byURL) != nil {
 			_ = s.send(ctx, v, s.cfg.tagRequest(p.tag))
 		}

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/netip"
 	"net/url"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -106,6 +107,68 @@ func purges(t *testing.T, v *instance) {
 	})
 }
 
+// What the VCL hashes beside host and path is addressed by headers: of the scheme by itself, of the sink,
+// and of a rule.
+func variants(t *testing.T, v *instance) {
+	ctx := t.Context()
+	pages := map[string][]string{
+		"plain":          nil,
+		"https":          {"X-Forwarded-Proto", "https"},
+		"http":           {"X-Forwarded-Proto", "http"},
+		"mobile":         {"X-Forwarded-Proto", "https", "X-Device", "mobile"},
+		"desktop":        {"X-Forwarded-Proto", "https", "X-Device", "desktop"},
+		"mobile, de":     {"X-Forwarded-Proto", "https", "X-Device", "mobile", "Accept-Language", "de"},
+		"desktop, de":    {"X-Forwarded-Proto", "https", "X-Device", "desktop", "Accept-Language", "de"},
+		"mobile, pt-BR":  {"X-Forwarded-Proto", "https", "X-Device", "mobile", "Accept-Language", "pt-BR, pt;q=0.5"},
+		"tablet":         {"X-Forwarded-Proto", "https", "X-Device", "tablet"},
+		"desktop, plain": {"X-Device", "desktop"},
+	}
+	const host = "variants.example"
+	devices := rules.Headers{"X-Device": {"mobile", "desktop"}}
+	for _, c := range []struct {
+		name    string
+		headers rules.Headers
+		url     string
+		soft    bool
+		gone    []string
+	}{
+		{"https of itself", nil, "https://variants.example/a", false, []string{"https"}},
+		{"http of itself", nil, "http://variants.example/a", false, []string{"plain"}},
+		{"soft", nil, "https://variants.example/a", true, []string{"https"}},
+		{"both schemes", rules.Headers{"x-forwarded-proto": {"https", "http", ""}}, "https://variants.example/a", false, []string{"plain", "https", "http"}},
+		{"of the sink", devices, "https://variants.example/a", false, []string{"mobile", "desktop"}},
+		{"of the sink, soft", devices, "https://variants.example/a", true, []string{"mobile", "desktop"}},
+		{"of the sink, with none", rules.Headers{"X-Device": {"mobile", ""}}, "https://variants.example/a", false, []string{"https", "mobile"}},
+		{"of two lists", rules.Headers{"X-Device": {"mobile", "desktop"}, "Accept-Language": {"de", ""}}, "https://variants.example/a", false,
+			[]string{"mobile", "desktop", "mobile, de", "desktop, de"}},
+		{"of a rule", nil, "https://variants.example/a Accept-Language=pt-BR%2C+pt%3Bq%3D0.5&X-Device=mobile", false, []string{"mobile, pt-BR"}},
+		{"of a rule, in place of the sink's", devices, "https://variants.example/a x-device=tablet", false, []string{"tablet"}},
+		{"of a rule, with the sink's", devices, "https://variants.example/a Accept-Language=de", false, []string{"mobile, de", "desktop, de"}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			for _, headers := range pages {
+				require.Equal(t, fresh, v.get(t, ctx, host, "/a", false, headers...))
+			}
+			cfg := withNodes(v.addr)
+			cfg.Headers, cfg.Soft = c.headers, c.soft
+			s := openSink(t, cfg, quiet)
+			require.NoError(t, s.Purge(ctx, batchOf(rules.URL, c.url)))
+			want := absent
+			if c.soft {
+				want = stale
+			}
+			for name, headers := range pages {
+				state := fresh
+				if slices.Contains(c.gone, name) {
+					state = want
+				}
+				require.Equal(t, state, v.get(t, ctx, host, "/a", true, headers...), name)
+			}
+			require.NoError(t, s.Probe(ctx))
+		})
+	}
+}
+
 // Each kind of purge is proven at every node, and the pages for it are gone afterwards.
 func probes(t *testing.T, a, b *instance) {
 	stored := &recorder{}
@@ -185,11 +248,14 @@ func TestWhatCannotBeSent(t *testing.T) {
 		"cannot purge by key": batchOf(rules.Key, "a"),
 		"none":                batchOf(rules.URL, "shop.example/a", "ftp://shop.example/", "https:///a", "https://u:p@shop.example/", "https://shop.example:x/", "mailto:a"),
 		"no browser":          batchOf(rules.URL, "https://shop.example/#a", "https://shop.example/%zz", `https://shop.example/"`, "https://shop.example/a#"),
-		"a space":             batchOf(rules.URL, "https://shop.example/a b", "https://shop.example/ü", "https://shop.example/\r\nX: y"),
-		"4000 fit":            batchOf(rules.URL, long),
-		"a comma, a control":  batchOf(rules.Tag, "a b", "a,b", "a\tb", "\x7f", "ü"),
-		"an empty tag":        batchOf(rules.Tag, ""),
-		"101 invalidations":   batchOf(rules.Tag, make([]string, 101)...),
+		"a space":             batchOf(rules.URL, "https://shop.example/ü", "https://shop.example/\r\nX:y"),
+		"no list of headers": batchOf(rules.URL, "https://shop.example/a b", "https://shop.example/a b&c=d", "https://shop.example/a ", "https://shop.example/a Host=b",
+			"https://shop.example/a b=c d", "https://shop.example/a b=%0D%0A", "https://shop.example/a =b", "https://shop.example/a a=1&a=2"),
+		"something else in purges": batchOf(rules.URL, "https://shop.example/a XKEY=all", "https://shop.example/a Soft-Purge=1"),
+		"4000 fit":                 batchOf(rules.URL, long),
+		"a comma, a control":       batchOf(rules.Tag, "a b", "a,b", "a\tb", "\x7f", "ü"),
+		"an empty tag":             batchOf(rules.Tag, ""),
+		"101 invalidations":        batchOf(rules.Tag, make([]string, 101)...),
 	} {
 		err := s.Purge(t.Context(), batch)
 		var be *sinks.BatchError

@@ -59,9 +59,9 @@ func (c Config) requests(batch []rules.Invalidation) (out []request, failed map[
 				tags = append(tags, inv.Value)
 			}
 		case inv.Kind == rules.URL:
-			var r request
-			if r, err = c.urlRequest(inv.Value); err == nil {
-				out = append(out, r)
+			var rr []request
+			if rr, err = c.urlRequests(inv.Value); err == nil {
+				out = append(out, rr...)
 			}
 		case inv.Kind == rules.URLPrefix:
 			var host, pattern string
@@ -184,20 +184,44 @@ func visible(what, v, without string, limit int) error {
 	return nil
 }
 
-// urlRequest purges one URL: Varnish finds an object by its Host header, and by
-// path and query to the letter.
-func (c Config) urlRequest(value string) (request, error) {
+// protoHeader says by which scheme a visitor came to whatever ended TLS in front of Varnish.
+const protoHeader = "X-Forwarded-Proto"
+
+// urlRequests purge one URL: Varnish finds an object by its Host header, by path and query to the letter,
+// and by the headers that vcl_hash reads.
+func (c Config) urlRequests(value string) ([]request, error) {
+	value, variant, err := rules.CutVariant(value)
+	if err != nil {
+		return nil, err
+	}
 	if err := visible("a URL", value, "", maxURL); err != nil {
-		return request{}, err
+		return nil, err
 	}
 	u, err := httpsink.ParseURL(value)
 	if err != nil {
-		return request{}, err
+		return nil, err
 	}
-	r := request{kind: rules.URL, method: "PURGE", host: u.Host, header: http.Header{}}
+	for name := range variant {
+		if c.reserved(name) {
+			return nil, fmt.Errorf("the header %s means something else in purges", name)
+		}
+	}
+	host, https := u.Host, u.Scheme == "https"
 	u.Host, u.Scheme = "", ""
-	r.path = u
-	return c.soften(r), nil
+	var out []request
+	for _, v := range c.Headers.With(variant).Variants() {
+		h := http.Header{}
+		if _, named := v.Of(protoHeader); https && !named {
+			h.Set(protoHeader, "https")
+		}
+		for name, value := range v {
+			if value != "" {
+				h.Set(name, value)
+			}
+		}
+		out = append(out, c.soften(request{kind: rules.URL, method: "PURGE", host: host, path: u, header: h}))
+	}
+	return out, nil
 }
 
 // prefixPattern takes host and path prefix apart. A ban's text is cut at white

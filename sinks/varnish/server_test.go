@@ -23,6 +23,13 @@ const testVCL = `
 sub vcl_recv { if (req.http.Probe) { return (hash); } }
 sub vcl_hit { if (req.http.Probe) { if (obj.ttl > 0s) { return (synth(200)); } return (synth(203)); } }
 sub vcl_miss { if (req.http.Probe) { return (synth(204)); } }
+sub vcl_hash {
+    if (req.http.Host == "variants.example") {
+        hash_data(req.http.X-Forwarded-Proto);
+        hash_data(req.http.X-Device);
+        hash_data(req.http.Accept-Language);
+    }
+}
 sub vcl_backend_response { set beresp.ttl = 1h; set beresp.grace = 1h; }
 `
 
@@ -72,11 +79,14 @@ func pathOf(value string) string {
 	return path[:min(len(path), 4000)]
 }
 
-func (s *instance) get(t testing.TB, ctx context.Context, host, path string, probe bool) int {
+func (s *instance) get(t testing.TB, ctx context.Context, host, path string, probe bool, headers ...string) int {
 	t.Helper()
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+s.addr+path, nil)
 	require.NoError(t, err)
 	req.Host = host
+	for i := 0; i < len(headers); i += 2 {
+		req.Header.Set(headers[i], headers[i+1])
+	}
 	if probe {
 		req.Header.Set("Probe", "1")
 	}
