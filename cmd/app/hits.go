@@ -1,11 +1,14 @@
 package app
 
 import (
-	"sync/atomic"
+	"maps"
+	"sync"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/walpurge/walpurge/cmd/config"
+	"github.com/walpurge/walpurge/cmd/status"
 	"github.com/walpurge/walpurge/rules"
 )
 
@@ -14,13 +17,28 @@ import (
 type hits struct {
 	vec       *prometheus.CounterVec
 	published *prometheus.CounterVec
-	rules     atomic.Pointer[map[string]ruleHits]
+
+	mu sync.Mutex
+	// rules are the counters of the rules in force.
+	rules map[string]ruleHits
+	// recent are the counts of the last hour.
+	recent map[sinkRule]*hourOfHits
 }
 
 type ruleHits struct{ existed, absent prometheus.Counter }
 
+type sinkRule struct{ sink, rule string }
+
+// hourOfHits has a count for each of 60 minutes, by the minute modulo 60.
+type hourOfHits [60]minuteOfHits
+
+type minuteOfHits struct {
+	minute          int64 // since 1970
+	purged, existed uint64
+}
+
 func newHits(reg prometheus.Registerer) *hits {
-	h := &hits{vec: prometheus.NewCounterVec(prometheus.CounterOpts{
+	h := &hits{recent: make(map[sinkRule]*hourOfHits), vec: prometheus.NewCounterVec(prometheus.CounterOpts{
 		Namespace: "walpurge", Name: "purge_hits_total", Help: "Purged keys that existed, and that did not, where the sink can tell.",
 	}, []string{"rule", "result"}), published: prometheus.NewCounterVec(prometheus.CounterOpts{
 		Namespace: "walpurge", Name: "published_total", Help: "Messages about purges for the channel of the sink, which the server took or which are lost.",
@@ -35,24 +53,61 @@ func (h *hits) use(set *rules.Set) {
 	for _, r := range set.Rules() {
 		of[r.Name] = ruleHits{h.vec.WithLabelValues(r.Name, "existed"), h.vec.WithLabelValues(r.Name, "absent")}
 	}
-	h.rules.Store(&of)
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.rules = of
+	maps.DeleteFunc(h.recent, func(k sinkRule, _ *hourOfHits) bool { _, found := of[k.rule]; return !found })
 }
 
 // count adds to a rule's counters. What is of no rule in force (a manual purge,
 // a message of an application, a rule that a reload took away) has none: labels
 // are never made of data.
-func (h *hits) count(rule string, existed, absent int) {
-	if of, found := (*h.rules.Load())[rule]; found {
-		of.existed.Add(float64(existed))
-		of.absent.Add(float64(absent))
+func (h *hits) count(sink, rule string, existed, absent int, now time.Time) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	of, found := h.rules[rule]
+	if !found {
+		return
 	}
+	of.existed.Add(float64(existed))
+	of.absent.Add(float64(absent))
+	at := sinkRule{sink, rule}
+	if h.recent[at] == nil {
+		h.recent[at] = new(hourOfHits)
+	}
+	minute := now.Unix() / 60
+	m := &h.recent[at][minute%60]
+	if m.minute != minute {
+		*m = minuteOfHits{minute: minute}
+	}
+	m.purged += uint64(existed + absent)
+	m.existed += uint64(existed)
+}
+
+// lastHour sums up the minute that is running and the 59 before it.
+func (h *hits) lastHour(now time.Time) (out []status.RuleHits) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for at, hour := range h.recent {
+		sum := status.RuleHits{Sink: at.sink, Rule: at.rule}
+		for _, m := range hour {
+			if now.Unix()/60-m.minute < 60 {
+				sum.Purged += m.purged
+				sum.Existed += m.existed
+			}
+		}
+		if sum.Purged > 0 {
+			out = append(out, sum)
+		}
+	}
+	return out
 }
 
 // counting is the sink with its hits counted, if it is of a kind that can tell.
 func (h *hits) counting(s config.Sink) config.Sink {
 	if s.Valkey != nil {
 		v := *s.Valkey
-		v.Hits = h.count
+		v.Hits = func(rule string, existed, absent int) { h.count(s.Name, rule, existed, absent, time.Now()) }
 		if v.Publish.Channel != "" {
 			ok, lost := h.published.WithLabelValues(s.Name, "ok"), h.published.WithLabelValues(s.Name, "lost")
 			v.Published = func(took bool) {

@@ -112,6 +112,7 @@ func (a *App) read(ctx context.Context) reading {
 	if free, known := a.diskFree(); known {
 		s.Stream.DiskFreeBytes = &free
 	}
+	s.Suspicions = status.Suspicions(a.hits.lastHour(now))
 	s.ReloadError = a.reloads.failure()
 	if loaded := a.loaded.Load(); loaded != nil {
 		s.ConfigDigest = joined(*loaded)

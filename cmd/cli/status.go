@@ -92,6 +92,9 @@ func printStatus(out io.Writer, s *status.Status) {
 	for _, slot := range s.InactiveSlots {
 		fmt.Fprintf(out, "note: %s\n", slot.Fault())
 	}
+	for i := range s.Suspicions {
+		fmt.Fprintln(out, "note: "+s.Suspicions[i].Text)
+	}
 	fmt.Fprintln(out)
 	w := tabwriter.NewWriter(out, 0, 4, 2, ' ', 0)
 	fmt.Fprintln(w, "STAGE\tTARGET\tLSN\tBEHIND\tLAG")

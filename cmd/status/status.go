@@ -26,6 +26,8 @@ type Status struct {
 	// InactiveSlots are what other pipelines left in the database.
 	InactiveSlots []postgres.InactiveSlot `json:"inactive_slots,omitempty"`
 	Stream        Stream                  `json:"stream"`
+	// Suspicions are notes about rules whose keys are hardly ever in a cache.
+	Suspicions []Suspicion `json:"suspicions,omitempty"`
 	// ReloadError is why the newest reload failed, empty if it did not.
 	ReloadError string `json:"reload_error,omitempty"`
 	// ConfigDigest says what the files in service hold.
