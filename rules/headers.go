@@ -202,8 +202,8 @@ func (l *ruleLoader) headers(raw *rawHeaders) {
 		return
 	}
 	variants := raw.headers.Variants()
-	taken := false
-	use := func(sink int) {
+	before := len(l.errs)
+	for _, sink := range l.r.routes[URL] {
 		s := &l.opts.Sinks[sink]
 		if s.Headers.Refused != "" {
 			l.fail(at, "`headers`: %s %s", s.Name, s.Headers.Refused)
@@ -213,33 +213,29 @@ func (l *ruleLoader) headers(raw *rawHeaders) {
 				l.fail(at, "`headers`: %s means something else in purges of %s; it cannot be set", name, s.Name)
 			}
 		}
-		taken = taken || s.Headers.Taken
-	}
-	before := len(l.errs)
-	for _, sink := range l.r.routes[URL] {
-		use(sink)
 	}
 	if len(l.errs) > before {
-		return
-	}
-	if !taken {
-		l.fail(at, "`headers`: no sink of this rule takes URLs with headers; remove it")
 		return
 	}
 	if len(variants) > 1 && len(l.r.values[URL])*len(variants) > MaxValues {
 		l.fail(at, "`headers`: with its URLs they make more than %d values", MaxValues)
 		return
 	}
+	l.r.variants = variants
 	l.r.values[URL] = l.variants(l.r.values[URL], variants)
 	for i := range l.r.steps {
 		l.r.steps[i].values[URL] = l.variants(l.r.steps[i].values[URL], variants)
 	}
+	taken := slices.ContainsFunc(l.r.routes[URL], func(sink int) bool { return l.opts.Sinks[sink].Headers.Taken })
 	for _, fixed := range []*literals{&l.r.unknown, &l.r.onTruncate} {
 		for _, sink := range l.r.routes[URL] {
-			if len(fixed.values[URL]) > 0 && !l.opts.Sinks[sink].Headers.Taken {
+			if taken && len(fixed.values[URL]) > 0 && !l.opts.Sinks[sink].Headers.Taken {
 				l.fail(at, "`headers`: the URLs of `unknown` and `on_truncate` go to %s as well, which takes none; name tags or URL prefixes there", l.names[sink])
 				return
 			}
+		}
+		if !taken {
+			continue
 		}
 		var out [][]byte
 		for _, v := range fixed.values[URL] {
@@ -249,6 +245,22 @@ func (l *ruleLoader) headers(raw *rawHeaders) {
 		}
 		fixed.values[URL] = out
 	}
+}
+
+// Variants are those of all rules that send URLs to a sink which takes headers, each once: what a URL that
+// no rule has made can be stored under.
+func (s *Set) Variants(sink int) (out []Variant) {
+	for _, r := range s.rules {
+		if !slices.Contains(r.routes[URL], sink) || !r.specs[sink].Headers.Taken {
+			continue
+		}
+		for _, v := range r.variants {
+			if !slices.ContainsFunc(out, func(known Variant) bool { return maps.Equal(known, v) }) {
+				out = append(out, v)
+			}
+		}
+	}
+	return out
 }
 
 // variants gives each sink that takes headers a template for each variant.

@@ -39,6 +39,9 @@ rules:
 			urls = append(urls, v)
 		}
 	}
+	require.Empty(t, s.Variants(cache))
+	require.Len(t, s.Variants(edge), 2)
+	require.Equal(t, Variant{"X-Device": "mobile", "Accept-Language": "de, en;q=0.5", "X-None": ""}, s.Variants(edge)[0])
 	const page = "A%20b%3Dc%26d"
 	require.ElementsMatch(t, []string{
 		"0 url https://h/en/" + page, "0 url https://h/de/" + page,
@@ -92,11 +95,10 @@ func TestHeadersThatCannotBe(t *testing.T) {
 		"X-A: value 2: write up to 256 printable":                   `urls: ["https://h/{id}"], headers: {X-A: [a, "b\r\nC: d"]}`,
 		"xkey means something else in purges of edge":               `urls: ["https://h/{id}"], headers: {XKEY: a}`,
 		"the rule has no `urls`":                                    `keys: ["k:{id}"], headers: {X-A: a}`,
-		"no sink of this rule takes URLs with headers":              `sinks: [plain], urls: ["https://h/{id}"], headers: {X-A: a}`,
 		"api finds no headers":                                      `sinks: [edge, api], urls: ["https://h/{id}"], headers: {X-A: a}`,
 	} {
 		opts := withHeaders()
-		opts.Sinks = append(opts.Sinks, SinkSpec{Name: "api", Takes: Kinds(URL), Headers: HeaderUse{Refused: "finds no headers"}}, SinkSpec{Name: "plain", Takes: Kinds(URL)})
+		opts.Sinks = append(opts.Sinks, SinkSpec{Name: "api", Takes: Kinds(URL), Headers: HeaderUse{Refused: "finds no headers"}})
 		if !strings.Contains(text, "sinks:") {
 			text = "sinks: [edge, cache], " + text
 		}

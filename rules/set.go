@@ -95,6 +95,8 @@ type Rule struct {
 	pattern *pattern
 	used    []string
 	lookups []*Lookup
+	// variants are the combinations of headers:.
+	variants []Variant
 }
 
 // literals are fixed values by kind; given tells an absent block from an empty one.

@@ -52,7 +52,7 @@ func (a *App) Purge(ctx context.Context, r admin.PurgeRequest) (admin.PurgeRepor
 		b.Reason = rules.FlushManual
 	}
 	values := &b.Items[0].Values
-	values[rules.Key], values[rules.Tag], values[rules.URL] = r.Keys, r.Tags, r.URLs
+	values[rules.Key], values[rules.Tag], values[rules.URL] = r.Keys, r.Tags, withVariants(r.URLs, a.variants(l))
 	values[rules.URLPrefix], values[rules.KeyPrefix], values[rules.Generation] = r.URLPrefixes, r.KeyPrefixes, r.Generations
 	for _, f := range r.Fields {
 		if f.Key == "" {
@@ -93,6 +93,30 @@ func (a *App) plan(l *lane) []rules.Invalidation {
 		}
 	}
 	return nil
+}
+
+// variants are those that pages of the lane's sink have by rules.
+func (a *App) variants(l *lane) []rules.Variant {
+	for i := range a.lanes {
+		if a.lanes[i] == l {
+			return a.set.Load().Variants(i)
+		}
+	}
+	return nil
+}
+
+// withVariants adds to each URL that names no headers every variant by which rules purge pages.
+func withVariants(urls []string, variants []rules.Variant) (out []string) {
+	for _, u := range urls {
+		out = append(out, u)
+		if _, named, err := rules.CutVariant(u); err != nil || named != nil {
+			continue
+		}
+		for _, v := range variants {
+			out = append(out, v.Append(u))
+		}
+	}
+	return out
 }
 
 func (l *lane) takesAll(b *rules.Batch) error {

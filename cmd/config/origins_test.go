@@ -20,6 +20,7 @@ func TestOrigins(t *testing.T) {
 	require.Equal(t, []string{"varnish", "webhook", "cloudfront"}, []string{page.Kind(), app.Kind(), cdn.Kind()})
 	require.Equal(t, &varnish.Config{
 		Nodes: []string{"http://10.0.0.5:6081", "dns+http://cache.internal:6081"}, Header: "xkey", Soft: true, Bans: true, Confirm: "Walpurge-Purged",
+		Headers: rules.Headers{"X-Device": {"mobile", ""}, "Accept-Language": {"de"}},
 	}, page.Varnish)
 	require.Equal(t, rules.Kinds(rules.Tag, rules.URL, rules.URLPrefix, rules.Everything), page.Takes)
 	require.Equal(t, []rules.Invalidation{{Kind: rules.Everything, Rule: "flush"}}, page.Flush)

@@ -58,6 +58,9 @@ func typeSchema(t reflect.Type, path string) object {
 	switch {
 	case t == reflect.TypeFor[strictyaml.Text]():
 		return object{"type": text["type"]}
+	case t == reflect.TypeFor[rules.Headers]():
+		values := object{"anyOf": []object{text, {"type": "array", "items": text, "minItems": 1}}}
+		return object{"type": []string{"object", "null"}, "additionalProperties": values}
 	case t == reflect.TypeFor[sentinelTLS]():
 		block := typeSchema(reflect.TypeFor[valkey.TLSConfig](), path)
 		return object{"anyOf": []object{{"type": "boolean"}, block, variable}}
