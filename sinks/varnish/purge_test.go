@@ -246,7 +246,7 @@ func TestWhatCannotBeSent(t *testing.T) {
 	for says, batch := range map[string][]rules.Invalidation{
 		"bans: true":          append(batchOf(rules.URLPrefix, "shop.example/a/"), rules.Invalidation{Kind: rules.Everything}),
 		"cannot purge by key": batchOf(rules.Key, "a"),
-		"none":                batchOf(rules.URL, "shop.example/a", "ftp://shop.example/", "https:///a", "https://u:p@shop.example/", "https://shop.example:x/", "mailto:a"),
+		"not a valid URL":     batchOf(rules.URL, "shop.example/a", "ftp://shop.example/", "https:///a", "https://u:p@shop.example/", "https://shop.example:x/", "mailto:a"),
 		"no browser":          batchOf(rules.URL, "https://shop.example/#a", "https://shop.example/%zz", `https://shop.example/"`, "https://shop.example/a#"),
 		"a space":             batchOf(rules.URL, "https://shop.example/ü", "https://shop.example/\r\nX:y"),
 		"no list of headers": batchOf(rules.URL, "https://shop.example/a b", "https://shop.example/a b&c=d", "https://shop.example/a ", "https://shop.example/a Host=b",
