@@ -117,10 +117,23 @@ func TestTablesNamedLikeCatalogs(t *testing.T) {
 		CREATE FUNCTION public.never(name, text) RETURNS bool LANGUAGE sql AS 'SELECT false';
 		CREATE OPERATOR public.= (LEFTARG = name, RIGHTARG = text, FUNCTION = public.never);
 		ALTER DATABASE postgres SET search_path = public, pg_catalog`)
+	for _, f := range []string{"md5(text)", "to_jsonb(anyelement)", "quote_ident(text)", "obj_description(oid, name)", "pg_get_publication_tables(text)", "unnest(oid[])", "json_build_object(VARIADIC anyarray)", "format(text, text, text)"} {
+		s.exec("CREATE FUNCTION public." + f + " RETURNS text LANGUAGE sql AS $$SELECT 'no'::text$$")
+	}
+	s.exec("CREATE TEMP TABLE pg_inherits (id int); CREATE TEMP TABLE pg_enum (id int)")
 	s.watches = Watch{Tables: public("items", "pg_class")}
+	// What setup prints, in a session that begins with this path.
 	conn, err := s.cfg.Connect(t.Context())
 	require.NoError(t, err)
 	defer conn.Close(t.Context())
+	steps, _, err := s.cfg.Setup(t.Context(), conn, s.watches)
+	require.NoError(t, err)
+	s.psql(JoinSteps(steps))
+	slot, err := s.cfg.slot(t.Context(), conn)
+	require.NoError(t, err)
+	_, unread, err := s.cfg.unread(t.Context(), conn, slot)
+	require.NoError(t, err)
+	require.True(t, unread)
 	require.NoError(t, s.cfg.Ready(t.Context(), conn, s.watches.Tables, s.watches))
 	h := &sinkhole{}
 	r := s.run(h, Streaming)
