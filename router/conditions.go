@@ -13,6 +13,7 @@ var (
 	notByRow   = condition.Text{Level: slog.LevelWarn, On: "what a large transaction changed is not known row by row, purging what rules derive from its tables"}
 	notKept    = condition.Text{Level: slog.LevelWarn, On: "messages of a large transaction were not kept, purging all that they can name"}
 	unusable   = condition.Text{Level: slog.LevelWarn, On: "a message asks for what cannot be purged; the rest of it is"}
+	exceeded   = condition.Text{Level: slog.LevelWarn, On: "an expression of a rule needs too much work for a row; a condition counts as true, and what unknown names replaces a value"}
 	collapsing = condition.Text{Level: slog.LevelInfo, On: "coarser values replace those of a large transaction"}
 )
 

@@ -22,6 +22,10 @@ rules:
     table: public.products
     keys: ["product:{slug}"]
     unknown: {keys: ["products"]}
+  - name: list
+    table: public.lists
+    keys: [lists]
+    when: row.slug.indexOf("x") > 0
   - name: message
     message: cache.purge
     sinks: [cache]
@@ -38,6 +42,8 @@ func TestLogOfAnHour(t *testing.T) {
 		return &cdc.Change{Op: cdc.Insert, Rel: rel, New: row}
 	}
 	full := &cdc.Relation{OID: 1, Schema: "public", Name: "products", Identity: cdc.IdentityFull, Columns: []cdc.Column{idColumn, slug}}
+	listed := &cdc.Relation{OID: 2, Schema: "public", Name: "lists", Identity: cdc.IdentityFull, Columns: []cdc.Column{idColumn, slug}}
+	long := insert(listed, strings.Repeat("secret", 1<<20))
 	for _, c := range []struct {
 		name  string
 		every func(r *Router, i int) error
@@ -50,6 +56,9 @@ func TestLogOfAnHour(t *testing.T) {
 		{"messages that cannot be used", func(r *Router, _ int) error {
 			return r.Message(t.Context(), begin(5, 200), "cache.purge", []byte(`{"keys": [7, "secret\u0000"]}`))
 		}, 6, "a message asks for what cannot be purged"},
+		{"expressions that come to a limit", func(r *Router, _ int) error {
+			return r.Change(t.Context(), begin(5, 200), long)
+		}, 13, "an expression of a rule needs too much work for a row"},
 		{"tables that left the publication", func(r *Router, _ int) error {
 			return r.TableGap(t.Context(), end(begin(5, 200)), cdc.TableGap{Tables: []cdc.Table{{Schema: "public", Name: "products"}}})
 		}, 6, "changes of some tables may have been missed"},

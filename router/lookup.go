@@ -91,7 +91,9 @@ func (r *Router) resolve(ctx context.Context) error {
 	r.cfg.Metrics.lookups.Observe(time.Since(began).Seconds())
 	f := filler{Router: r, stamped: make([]bool, len(r.builders))}
 	for i, p := range w.pending {
+		r.steps.evaluate()
 		r.set.Fill(p, answers[w.asked[i]], &f)
+		r.steps.end()
 		if slices.ContainsFunc(r.builders, (*builder).full) {
 			if err := r.sendAll(ctx); err != nil {
 				return err

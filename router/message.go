@@ -23,7 +23,10 @@ func (r *Router) Message(ctx context.Context, tx *cdc.Txn, prefix string, conten
 }
 
 func (r *Router) carryOut(prefix string, content []byte) {
-	if err := r.set.Message(prefix, content, r); err != nil {
+	r.steps.begin(r.tx, nil)
+	err := r.set.Message(prefix, content, r)
+	r.steps.end()
+	if err != nil {
 		r.conditions.At(unusable, "prefix", prefix).Observe("err", err, "count", condition.Sum(1))
 	}
 }

@@ -44,7 +44,10 @@ func (r *Router) pourValues(ctx context.Context, st *streamed) error {
 		if _, aborted := st.aborted[sub]; aborted {
 			return nil
 		}
-		if err := st.recording.Play(record, r.tally, r); err != nil {
+		r.steps.begin(r.tx, nil)
+		err := st.recording.Play(record, r.tally, r)
+		r.steps.end()
+		if err != nil {
 			return err
 		}
 		failed = r.relieve(ctx)

@@ -89,6 +89,7 @@ type Router struct {
 	claimedAt time.Time
 	// conditions is the log of what repeats.
 	conditions *condition.Log
+	steps      steps
 
 	entered entered
 
@@ -310,7 +311,9 @@ func (r *Router) Change(ctx context.Context, tx *cdc.Txn, c *cdc.Change) error {
 		return nil
 	}
 	plan.changes[c.Op].Inc()
+	r.steps.begin(tx, c.Rel)
 	r.tally.Eval(plan.rules, c, r)
+	r.steps.end()
 	return r.relieve(ctx)
 }
 
@@ -371,7 +374,13 @@ func (r *Router) replace(b *builder, rule, sink int, f *rules.Fallback) {
 }
 
 // Verdict implements rules.Output.
-func (r *Router) Verdict(rule int, v rules.Verdict) { r.counters.verdict(rule, v) }
+func (r *Router) Verdict(rule int, v rules.Verdict) {
+	if v == rules.Exceeded {
+		r.conditions.At(exceeded, "rule", r.set.Rules()[rule].Name).Observe("changes", condition.Sum(1))
+		return
+	}
+	r.counters.verdict(rule, v)
+}
 
 // Commit closes a transaction. If the reader rested while it was open, what
 // Rest would have done is done now: on a busy line every read may end in the

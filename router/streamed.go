@@ -99,7 +99,9 @@ func (r *Router) foresee(tx *cdc.Txn, c *cdc.Change) {
 	}
 	plan.changes[c.Op].Inc()
 	r.recorder.stream, r.recorder.sub = st, tx.Sub-tx.XID
+	r.steps.begin(tx, c.Rel)
 	st.recording.Eval(plan.rules, c, &r.recorder)
+	r.steps.end()
 }
 
 // recorder spools the records of the change at hand. Subtransactions are counted from

@@ -3,6 +3,7 @@ package rules
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"strings"
 	"unicode"
 
@@ -20,7 +21,7 @@ const maxArray = 4 << 20
 const maxDimensions = 6
 
 var (
-	errLongArray = errors.New("the array is longer than 4 MiB")
+	errLongArray = fmt.Errorf("%w: the array is longer than 4 MiB", errLimit)
 	errNoArray   = errors.New("the text is not an array as PostgreSQL prints it")
 )
 
@@ -38,6 +39,7 @@ type arrayReader struct {
 	text      []byte
 	at        int
 	delimiter byte
+	count     int
 }
 
 // parseArray reads the text of an array. Elements point into the text, or are copies where the text
@@ -55,6 +57,9 @@ func parseArray(text []byte, delimiter byte) ([]element, error) {
 		r.at = bounds + 1
 	}
 	all, ok := r.list(1)
+	if r.count > maxElements {
+		return nil, errElements
+	}
 	if !ok || r.at != len(text) {
 		return nil, errNoArray
 	}
@@ -117,7 +122,7 @@ func (r *arrayReader) list(depth int) (elements []element, ok bool) {
 	}
 	for {
 		e, ok := r.element(depth)
-		if !ok {
+		if r.count++; !ok || r.count > maxElements {
 			return nil, false
 		}
 		elements = append(elements, e)

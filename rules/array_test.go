@@ -179,7 +179,7 @@ rules:
 	change := cdc.Change{Op: cdc.Insert, Rel: rel, New: texts([]string{"7", `{a,"b c"}`})}
 	var asked []string
 	var values []string
-	for _, e := range s.Explain(&change, func(q Query) Answer {
+	for _, e := range s.Explain(t.Context(), &change, func(q Query) Answer {
 		asked = q.Args
 		return Answer{Shape: shape, Rows: []cdc.Tuple{texts([]string{"{1,2}"}), texts([]string{"{3}"})}}
 	}) {

@@ -55,6 +55,14 @@ func BenchmarkWhenChanged(b *testing.B) {
 	benchmarkRule(b, "keys: [\"product:{id}\"]\nwhen: changed(price, slug) && row.status != \"draft\"")
 }
 
+func BenchmarkWhenSearch(b *testing.B) {
+	benchmarkRule(b, "keys: [\"product:{id}\"]\nwhen: row.slug.contains(\"slug\") && row.slug.matches(\"^[a-z-]+$\") && row.slug.indexOf(\"of\") > 0")
+}
+
+func BenchmarkWhenLoop(b *testing.B) {
+	benchmarkRule(b, "keys: [\"product:{id}\"]\nwhen: row.slug.split(\"-\").exists(s, s == \"product\")")
+}
+
 func BenchmarkNoMatchTable(b *testing.B) {
 	s := oneRule(b, "keys: [home]")
 	rel := &cdc.Relation{Schema: "public", Name: "nobody"}

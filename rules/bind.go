@@ -234,6 +234,8 @@ type activation struct {
 	row, old, new *rowView
 	op            types.String
 	captured      ref.Val
+	// exceeded is set once an expression came to a limit.
+	exceeded bool
 }
 
 // ResolveName implements CEL's lookup of variables.

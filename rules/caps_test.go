@@ -77,7 +77,7 @@ func TestFallbacks(t *testing.T) {
 			}
 			require.Equal(t, c.want, out.values)
 			var explained []string
-			for _, p := range s.Explain(&c.change, nil)[0].Purges {
+			for _, p := range s.Explain(t.Context(), &c.change, nil)[0].Purges {
 				sink := map[string]int{"valkey": 0, "prefixes": 1, "plain": 2}[p.Sink]
 				if p.Parked {
 					explained = append(explained, fmt.Sprintf("%d parked %s %s", sink, p.Kind, p.For))

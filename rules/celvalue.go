@@ -43,6 +43,14 @@ func celValue(v cdc.Value, t *columnType) ref.Val {
 	if t.elem != nil {
 		return celArray(bytes.Clone(v.Data), t)
 	}
+	switch {
+	case len(v.Data) > maxOperand:
+		return types.WrapErr(errLongOperand)
+	case len(v.Data) > maxJSON && (t.OID == oidJSON || t.OID == oidJSONB):
+		return types.WrapErr(errLongJSON)
+	case (t.OID == oidJSON || t.OID == oidJSONB) && bytes.Count(v.Data, []byte(",")) > maxElements:
+		return types.WrapErr(errElements)
+	}
 	text := string(v.Data)
 	switch t.OID {
 	case oidBpchar:

@@ -348,7 +348,7 @@ func TestNeedsOfSteps(t *testing.T) {
 
 func TestExplainShowsSteps(t *testing.T) {
 	s := edgeRule(t, ladderRule+"every: 30s\n")
-	e := s.Explain(added(shopRel(cdc.IdentityFull), "1", "7", "1"), nil)[0]
+	e := s.Explain(t.Context(), added(shopRel(cdc.IdentityFull), "1", "7", "1"), nil)[0]
 	require.Len(t, e.Steps, 2)
 	require.Equal(t, 2, e.Steps[0].Over)
 	require.Equal(t, []string{"m-7"}, e.Steps[0].Templates[0].Values)

@@ -293,6 +293,9 @@ func amongOf(x, of ref.Val) ref.Val {
 		}
 		return types.MaybeNoSuchOverloadErr(untyped(of))
 	}
+	if err := amongWork(list, x); err != nil {
+		return types.WrapErr(err)
+	}
 	var undecided ref.Val
 	n, _ := list.Size().(types.Int)
 	for i := range n {

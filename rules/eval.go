@@ -30,6 +30,7 @@ func (p *Plan) Eval(c *cdc.Change, out Output) {
 func (p *Plan) evalRule(b *boundRule, op cdc.Op, out Output) {
 	p.vars.captured, p.fills.captured = b.captured, b.captured
 	unknown, failed := false, false
+	p.vars.exceeded, p.fills.exceeded = false, false
 	if b.when != nil {
 		var match bool
 		if match, unknown, failed = p.match(b.when, op); !match {
@@ -51,6 +52,9 @@ func (p *Plan) evalRule(b *boundRule, op cdc.Op, out Output) {
 	}
 	if failed {
 		out.Verdict(b.id, Failed)
+	}
+	if p.vars.exceeded || p.fills.exceeded {
+		out.Verdict(b.id, Exceeded)
 	}
 	if len(p.lacks.all) > 0 {
 		out.Verdict(b.id, UnknownValue)

@@ -1,6 +1,7 @@
 package rules
 
 import (
+	"context"
 	"fmt"
 	"strings"
 
@@ -9,8 +10,9 @@ import (
 
 // Explain tells for each rule of the change's table what Eval makes of it and
 // why. It is nil where no rule watches the table. Lookups are answered by answer;
-// where that is nil they have no answer. It is slow, and for people.
-func (s *Set) Explain(c *cdc.Change, answer func(Query) Answer) []Explanation {
+// where that is nil they have no answer. It is slow, and for people; it ends early with the
+// context.
+func (s *Set) Explain(ctx context.Context, c *cdc.Change, answer func(Query) Answer) []Explanation {
 	p := s.Bind(c.Rel)
 	if p == nil || c.Op < cdc.Insert || c.Op > cdc.Truncate {
 		return nil
@@ -21,6 +23,9 @@ func (s *Set) Explain(c *cdc.Change, answer func(Query) Answer) []Explanation {
 	}
 	out := make([]Explanation, 0, len(p.rules))
 	for i := range p.rules {
+		if ctx.Err() != nil {
+			break
+		}
 		out = append(out, s.explain(p, &p.rules[i], c.Op, answer))
 	}
 	return out

@@ -103,7 +103,7 @@ unknown: {keys: [all]}`, insert, []string{
 			"x matched=true: a truncate is handled whatever the condition says", "-> keysonly key home"}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			got := oneRule(t, c.rule).Explain(&c.change, nil)
+			got := oneRule(t, c.rule).Explain(t.Context(), &c.change, nil)
 			require.Len(t, got, 1)
 			require.Equal(t, c.want, explained(got[0]))
 		})
@@ -112,7 +112,7 @@ unknown: {keys: [all]}`, insert, []string{
 
 func TestExplainOtherTable(t *testing.T) {
 	c := cdc.Change{Op: cdc.Insert, Rel: &cdc.Relation{Schema: "public", Name: "other"}}
-	require.Nil(t, oneRule(t, "keys: [home]").Explain(&c, nil))
+	require.Nil(t, oneRule(t, "keys: [home]").Explain(t.Context(), &c, nil))
 }
 
 func TestConjuncts(t *testing.T) {
@@ -152,7 +152,7 @@ rules:
 		var out recorder
 		s.Bind(rel).Eval(&c, &out)
 		var purges []string
-		for i, e := range s.Explain(&c, nil) {
+		for i, e := range s.Explain(t.Context(), &c, nil) {
 			require.Equal(r, slices.Contains(out.verdicts, fmt.Sprintf("%d matched", i)), e.Matched)
 			require.NotEmpty(r, e.Why)
 			unknown := false

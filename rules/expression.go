@@ -18,7 +18,7 @@ import (
 // over a JSON value: its iterations, counted over all loops, and its cost in
 // CEL's units (about one per operation and one per ten bytes searched). Past
 // them the expression is undecided. Without a loop the work is bounded by the
-// expression's length times the row's, and needs no limit.
+// expression's length and by the limits of each call (limits.go).
 const (
 	maxIterations = 5_000
 	maxCost       = 100_000
@@ -163,7 +163,7 @@ func (l *ruleLoader) expression(src source) *expression {
 		l.findings(src, found)
 		return nil
 	}
-	options := []cel.ProgramOption{cel.EvalOptions(cel.OptOptimize)}
+	options := []cel.ProgramOption{cel.EvalOptions(cel.OptOptimize), cel.OptimizeRegex(constantPattern)}
 	if r.loops {
 		options = append(options, cel.InterruptCheckFrequency(maxIterations), cel.CostLimit(maxCost), cel.CostTracking(costs{}))
 		var stop context.CancelFunc

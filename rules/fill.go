@@ -16,7 +16,7 @@ import (
 // may be called from Output.Lookup.
 func (s *Set) Fill(p *Pending, a Answer, out Output) {
 	var without lacks
-	failed := false
+	failed, exceeded := false, false
 	if lacking(p.Query.Lookup, a) != nil {
 		for i := range p.templates {
 			without.add(p.templates[i].boundTemplate, everySink)
@@ -34,9 +34,13 @@ func (s *Set) Fill(p *Pending, a Answer, out Output) {
 			}
 			failed = failed || f.failed
 		}
+		exceeded = view.plan.fills.exceeded
 	}
 	if failed {
 		out.Verdict(p.Rule, Failed)
+	}
+	if exceeded {
+		out.Verdict(p.Rule, Exceeded)
 	}
 	if len(without.all) > 0 {
 		out.Verdict(p.Rule, UnknownValue)

@@ -78,43 +78,64 @@ func (e *errMissingPath) Error() string { return fmt.Sprintf("the JSON value has
 // functionOptions declares our own functions. base has CEL's, which the strict
 // ones call.
 func functionOptions(base *cel.Env) ([]cel.EnvOption, error) {
-	dyn := func(n int) []*cel.Type {
-		args := make([]*cel.Type, n)
-		for i := range args {
-			args[i] = cel.DynType
-		}
-		return args
-	}
 	opts := []cel.EnvOption{
-		cel.Function(textFunction, cel.Overload("column_text", dyn(2), cel.DynType, cel.BinaryBinding(columnText))),
-		cel.Function(printFunction, cel.Overload("column_print", dyn(2), cel.DynType, cel.BinaryBinding(columnPrint))),
-		cel.Function(atFunction, cel.Overload("at_path", dyn(2), cel.DynType, cel.BinaryBinding(atPath))),
-		cel.Function(typedFunction, cel.Overload("typed_column", dyn(2), cel.DynType, cel.BinaryBinding(columnTyped))),
-		cel.Function(elementFunction, cel.Overload("typed_element", dyn(3), cel.DynType, cel.FunctionBinding(elementTyped))),
-		cel.Function(sameFunction, cel.Overload("sql_same", dyn(2), cel.BoolType, cel.BinaryBinding(sameAs))),
-		cel.Function(orderFunction, cel.Overload("sql_order", dyn(2), cel.IntType, cel.BinaryBinding(orderOf))),
-		cel.Function(amongFunction, cel.Overload("sql_member", dyn(2), cel.BoolType, cel.BinaryBinding(amongOf))),
-		cel.Function(stringFunction, cel.Overload("string_text", dyn(1), cel.DynType,
+		cel.Function(textFunction, cel.Overload("column_text", dyns(2), cel.DynType, cel.BinaryBinding(columnText))),
+		cel.Function(printFunction, cel.Overload("column_print", dyns(2), cel.DynType, cel.BinaryBinding(columnPrint))),
+		cel.Function(atFunction, cel.Overload("at_path", dyns(2), cel.DynType, cel.BinaryBinding(atPath))),
+		cel.Function(typedFunction, cel.Overload("typed_column", dyns(2), cel.DynType, cel.BinaryBinding(columnTyped))),
+		cel.Function(elementFunction, cel.Overload("typed_element", dyns(3), cel.DynType, cel.FunctionBinding(elementTyped))),
+		cel.Function(sameFunction, cel.Overload("sql_same", dyns(2), cel.BoolType, cel.BinaryBinding(sameAs))),
+		cel.Function(orderFunction, cel.Overload("sql_order", dyns(2), cel.IntType, cel.BinaryBinding(orderOf))),
+		cel.Function(amongFunction, cel.Overload("sql_member", dyns(2), cel.BoolType, cel.BinaryBinding(amongOf))),
+		cel.Function(stringFunction, cel.Overload("string_text", dyns(1), cel.DynType,
 			cel.UnaryBinding(onText(func(s string) (string, error) { return s, nil })))),
 	}
 	for name, f := range textFunctions() {
-		opts = append(opts, cel.Function(name, cel.Overload("text_"+name, dyn(1), cel.DynType, cel.UnaryBinding(onText(f)))))
+		opts = append(opts, cel.Function(name, cel.Overload("text_"+name, dyns(1), cel.DynType, cel.UnaryBinding(onText(f)))))
 	}
 	opts = append(opts, cel.Function(padFunction, cel.Overload("text_rpad", []*cel.Type{cel.DynType, cel.IntType}, cel.DynType, cel.BinaryBinding(padText))))
-	declared := base.Functions()
 	for _, name := range strictFunctions() {
-		bindings, err := declared[name].Bindings()
-		if err != nil || len(bindings) == 0 {
-			return nil, fmt.Errorf("the expression language has no function %q: %w", name, errors.Join(err))
+		f, err := binding(base, name)
+		if err != nil {
+			return nil, err
 		}
-		f := strict(name, bindings[len(bindings)-1])
+		strict := strict(name, limited(name, f))
 		var overloads []cel.FunctionOpt
 		for n := 1; n <= 4; n++ {
-			overloads = append(overloads, cel.Overload(fmt.Sprintf("null_%s_%d", name, n), dyn(n), cel.DynType, cel.FunctionBinding(f)))
+			overloads = append(overloads, cel.Overload(fmt.Sprintf("null_%s_%d", name, n), dyns(n), cel.DynType, cel.FunctionBinding(strict)))
 		}
 		opts = append(opts, cel.Function(strictPrefix+name, overloads...))
 	}
-	return opts, nil
+	limits, err := limitOptions(base)
+	return append(opts, limits...), err
+}
+
+func dyns(n int) []*cel.Type {
+	args := make([]*cel.Type, n)
+	for i := range args {
+		args[i] = cel.DynType
+	}
+	return args
+}
+
+// binding returns what a function of CEL does.
+func binding(base *cel.Env, name string) (func(...ref.Val) ref.Val, error) {
+	bindings, err := base.Functions()[name].Bindings()
+	if err != nil || len(bindings) == 0 {
+		return nil, fmt.Errorf("the expression language has no function %q: %w", name, errors.Join(err))
+	}
+	f := bindings[len(bindings)-1]
+	return func(args ...ref.Val) ref.Val {
+		switch {
+		case len(args) == 1 && f.Unary != nil:
+			return f.Unary(args[0])
+		case len(args) == 2 && f.Binary != nil:
+			return f.Binary(args[0], args[1])
+		case f.Function != nil:
+			return f.Function(args...)
+		}
+		return types.MaybeNoSuchOverloadErr(args[0])
+	}, nil
 }
 
 func isNull(v ref.Val) bool { return v == types.NullValue }
@@ -126,7 +147,11 @@ func onText(f func(string) (string, error)) func(ref.Val) ref.Val {
 			return v
 		}
 		text, err := textOf(v)
-		if err == nil {
+		switch {
+		case err != nil:
+		case len(text) > maxOperand:
+			err = errLongOperand
+		default:
 			text, err = f(text)
 		}
 		if err != nil {

@@ -99,7 +99,7 @@ func TestLookup(t *testing.T) {
 			}
 			require.Equal(t, verdicts, out.verdicts)
 
-			e := s.Explain(&c.change, c.answer)
+			e := s.Explain(t.Context(), &c.change, c.answer)
 			got := map[string]bool{}
 			for _, p := range e[0].Purges {
 				got[fmt.Sprintf("%d key %s", keysonly, p.Value)] = true

@@ -75,6 +75,7 @@ func (e *expression) run(vars *activation) (out ref.Val, err error) {
 	} else {
 		out, _, err = e.program.Eval(vars)
 	}
+	vars.exceeded = vars.exceeded || err != nil && exceeded(err)
 	return out, err
 }
 

@@ -37,6 +37,8 @@ const (
 	// another reason than a column or a JSON path not carried: an error in the
 	// expression, its cost limit, a panic.
 	Failed
+	// Exceeded: Failed because the expression came to a limit of its work.
+	Exceeded
 )
 
 // String names the verdict as metrics and logs write it.
@@ -47,4 +49,4 @@ func (v Verdict) String() string {
 	return "unknown"
 }
 
-var verdictNames = [...]string{Matched: "matched", UnknownCondition: "unknown_condition", UnknownValue: "unknown_value", Failed: "failed"}
+var verdictNames = [...]string{Matched: "matched", UnknownCondition: "unknown_condition", UnknownValue: "unknown_value", Failed: "failed", Exceeded: "exceeded"}

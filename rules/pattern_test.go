@@ -123,9 +123,9 @@ func TestPatternProblems(t *testing.T) {
 
 func TestExplainOfPattern(t *testing.T) {
 	s := parsePatterns(t, `{rules: [{name: x, table: "t_{tenant}.o", sinks: [keysonly], keys: ["{tenant}:{id}"], when: 'tenant == "a" && id > 5'}]}`)
-	e := s.Explain(&cdc.Change{Op: cdc.Insert, Rel: named("t_a", "o", "*id:int"), New: row("7")}, nil)
+	e := s.Explain(t.Context(), &cdc.Change{Op: cdc.Insert, Rel: named("t_a", "o", "*id:int"), New: row("7")}, nil)
 	require.Equal(t, []Purge{{Sink: "keysonly", Kind: Key, Value: "a:7"}}, e[0].Purges)
-	e = s.Explain(&cdc.Change{Op: cdc.Insert, Rel: named("t_b", "o", "*id:int"), New: row("7")}, nil)
+	e = s.Explain(t.Context(), &cdc.Change{Op: cdc.Insert, Rel: named("t_b", "o", "*id:int"), New: row("7")}, nil)
 	require.Equal(t, "false", e[0].Tried[0].Terms[0].Result)
 }
 

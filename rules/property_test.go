@@ -159,7 +159,7 @@ func FuzzParse(f *testing.F) {
 			r.Schema, r.Name = table.Schema, table.Name
 			s.Bind(&r).Eval(&cdc.Change{Op: cdc.Insert, Rel: &r, New: row("7", "[1]")}, &counter{})
 			s.Bind(&r).Eval(&cdc.Change{Op: cdc.Truncate, Rel: &r}, &counter{})
-			_ = s.Explain(&cdc.Change{Op: cdc.Update, Rel: &r, New: row("7", `{"a": [1]}`)}, nil)
+			_ = s.Explain(t.Context(), &cdc.Change{Op: cdc.Update, Rel: &r, New: row("7", `{"a": [1]}`)}, nil)
 		}
 		_ = s.Needs()
 	})

@@ -151,6 +151,8 @@ func (w *rewriter) call(e celast.Expr, c celast.CallExpr) {
 		e.SetKindCase(w.factory.NewCall(e.ID(), atFunction, args...))
 	case w.strict[name] && !w.accumulates(args[0]):
 		e.SetKindCase(w.factory.NewCall(e.ID(), strictPrefix+name, args...))
+	case slices.Contains(limitedFunctions(), name):
+		e.SetKindCase(w.factory.NewCall(e.ID(), limitPrefix+name, args...))
 	}
 }
 

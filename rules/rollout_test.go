@@ -76,7 +76,7 @@ func TestRolloutLetsCoarseValuesPass(t *testing.T) {
 
 func TestRolloutInExplain(t *testing.T) {
 	s := rolledOut(t, "1", "100", "")
-	e := s.Explain(added(shopRel(cdc.IdentityFull), "1", "1", "1"), nil)[0]
+	e := s.Explain(t.Context(), added(shopRel(cdc.IdentityFull), "1", "1", "1"), nil)[0]
 	require.Equal(t, []Purge{{Sink: "edge", Kind: Tag, Value: "p-1", Withheld: true}, {Sink: "edge", Kind: Tag, Value: "q-1", Withheld: true}}, e.Purges)
 }
 

@@ -77,6 +77,9 @@ func (v *rowView) text(column types.String, printed bool) ref.Val {
 	if v.row[i].Kind == cdc.Null {
 		return types.NullValue
 	}
+	if len(v.row[i].Data) > maxOperand {
+		return types.WrapErr(errLongOperand)
+	}
 	if t := v.plan.types[i]; t.elem != nil && !printed {
 		return arrayTexts(v.row[i].Data, t)
 	}

@@ -3,7 +3,6 @@ package rules
 import (
 	"strings"
 
-	"cel.dev/cel-go/common/functions"
 	"cel.dev/cel-go/common/types"
 	"cel.dev/cel-go/common/types/ref"
 	"cel.dev/cel-go/common/types/traits"
@@ -11,7 +10,7 @@ import (
 
 // strict makes a function of CEL give NULL where an argument is NULL, and
 // refuse to make far more of a row than there was.
-func strict(name string, f *functions.Overload) func(...ref.Val) ref.Val {
+func strict(name string, f func(...ref.Val) ref.Val) func(...ref.Val) ref.Val {
 	return func(args ...ref.Val) ref.Val {
 		for _, a := range args {
 			if isNull(a) {
@@ -21,18 +20,13 @@ func strict(name string, f *functions.Overload) func(...ref.Val) ref.Val {
 				return types.NullValue
 			}
 		}
+		if err := tooMuch(name, args); err != nil {
+			return types.WrapErr(err)
+		}
 		if tooLong(name, args) {
 			return types.WrapErr(errTooLong)
 		}
-		switch {
-		case len(args) == 1 && f.Unary != nil:
-			return f.Unary(args[0])
-		case len(args) == 2 && f.Binary != nil:
-			return f.Binary(args[0], args[1])
-		case f.Function != nil:
-			return f.Function(args...)
-		}
-		return types.MaybeNoSuchOverloadErr(args[0])
+		return f(args...)
 	}
 }
 
@@ -85,12 +79,12 @@ func joined(args []ref.Val) int {
 			total += textLen(a)
 			continue
 		}
-		separator := 0
+		separator := 1
 		if len(args) == 2 {
-			separator = textLen(args[1])
+			separator += textLen(args[1])
 		}
 		for it := list.Iterator(); it.HasNext() == types.True && total <= maxText; {
-			total += textLen(it.Next()) + separator
+			total += weight(it.Next(), maxText, maxNesting) + separator
 		}
 	}
 	return total
@@ -106,19 +100,51 @@ func textLen(v ref.Val) int {
 	return 1
 }
 
-// costs charges our functions by the bytes that they read and write, as CEL does
-// for its own.
+// costs charges calls by the bytes and elements that they read and write: CEL charges less for several of
+// its own, such as comparisons of nested values.
 type costs struct{}
 
-// CallCost implements the interpreter's estimator; nil leaves the call to CEL.
-func (costs) CallCost(function, overload string, args []ref.Val, result ref.Val) *uint64 {
-	if !strings.HasPrefix(function, "@") && !strings.HasPrefix(overload, "text_") {
-		return nil
-	}
-	bytes := textLen(result)
+// CallCost implements the interpreter's estimator.
+func (costs) CallCost(function, _ string, args []ref.Val, result ref.Val) *uint64 {
+	units := shallow(result)
 	for _, v := range args {
-		bytes += textLen(v)
+		switch {
+		case walks(function):
+			units += weight(v, 10*maxCost, maxNesting)
+		case function == changedFunction:
+			units += rowWeight(v)
+		default:
+			units += shallow(v)
+		}
 	}
-	cost := uint64(1 + bytes/10)
+	cost := uint64(1 + units/10)
 	return &cost
+}
+
+// walks reports whether a function reads all that is in its arguments.
+func walks(function string) bool {
+	switch function {
+	case "_==_", "_!=_", "@in", "_<_", "_<=_", "_>_", "_>=_", sameFunction, orderFunction, amongFunction, strictPrefix + "join", strictPrefix + "format":
+		return true
+	}
+	return false
+}
+
+// shallow is the length of a text, 1 for other values.
+func shallow(v ref.Val) int {
+	if t, ok := v.(*typedValue); ok {
+		return len(t.text) + textLen(t.Val)
+	}
+	return textLen(v)
+}
+
+// rowWeight is the length of all values of a row.
+func rowWeight(v ref.Val) int {
+	total := 1
+	if view, ok := v.(*rowView); ok {
+		for i := range view.row {
+			total += len(view.row[i].Data)
+		}
+	}
+	return total
 }

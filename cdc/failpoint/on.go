@@ -48,6 +48,13 @@ func Crash(name string) {
 	}
 }
 
+// Hang blocks for ever if this place is armed and this is the passage that was asked for.
+func Hang(name string) {
+	if p := armed()[name]; p != nil && p.last() {
+		select {}
+	}
+}
+
 // Copy replaces what lies at FILE, if it is given for this place, by a copy of a
 // directory: what a power cut at this moment would leave. Files that come and go
 // meanwhile make it start over. It panics if there is no copy in the end, because

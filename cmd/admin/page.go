@@ -68,6 +68,12 @@ func (s *Server) explain(w http.ResponseWriter, r *http.Request) {
 		failWith(w, &BadRequestError{Err: errors.New("the body cannot be read, or is larger than 1 MiB")})
 		return
 	}
+	select {
+	case s.explaining <- struct{}{}:
+		defer func() { <-s.explaining }()
+	case <-r.Context().Done():
+		return
+	}
 	explained, err := s.cfg.Explain(r.Context(), change)
 	if err != nil {
 		failWith(w, err)

@@ -11,9 +11,12 @@ import (
 	"net/http/httptest"
 	"regexp"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/stretchr/testify/require"
 )
 
@@ -94,6 +97,42 @@ func TestExplain(t *testing.T) {
 	code, _, _ = do(t, d, r)
 	require.Equal(t, 403, code)
 	require.Nil(t, d.hand.asked)
+}
+
+// TestExplainIsBounded: no more than so many changes are explained at once, and one ends with its client.
+func TestExplainIsBounded(t *testing.T) {
+	var running, most atomic.Int32
+	entered, release := make(chan struct{}, 100), make(chan struct{})
+	s := New(Config{Registry: prometheus.NewRegistry(), Hand: &hand{}, Explain: func(ctx context.Context, _ []byte) (any, error) {
+		most.Store(max(most.Load(), running.Add(1)))
+		defer running.Add(-1)
+		entered <- struct{}{}
+		select {
+		case <-release:
+			return 1, nil
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}})
+	var all sync.WaitGroup
+	clients, leave := context.WithCancel(t.Context())
+	for range 20 {
+		all.Go(func() {
+			r := local("/api/v1/explain", "{}").WithContext(clients)
+			s.handler.ServeHTTP(httptest.NewRecorder(), r)
+		})
+	}
+	for range maxExplaining {
+		<-entered
+	}
+	leave()
+	all.Wait()
+	require.Zero(t, running.Load())
+	require.LessOrEqual(t, most.Load(), int32(maxExplaining))
+	close(release)
+	w := httptest.NewRecorder()
+	s.handler.ServeHTTP(w, local("/api/v1/explain", "{}"))
+	require.Equal(t, 200, w.Code)
 }
 
 // follow opens the events of a server.

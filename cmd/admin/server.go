@@ -99,11 +99,16 @@ type Server struct {
 	replaced chan struct{}
 	// tails has a seat for each client of tail.
 	tails chan struct{}
+	// explaining is full while as many changes are explained as may be at once.
+	explaining chan struct{}
 }
+
+// maxExplaining is how many changes are explained at once.
+const maxExplaining = 2
 
 // New returns a server that answers once it stands behind a Front.
 func New(cfg Config) *Server {
-	s := &Server{cfg: cfg, watchers: newWatchers(cfg.Status), replaced: make(chan struct{}), tails: make(chan struct{}, maxTails)}
+	s := &Server{cfg: cfg, watchers: newWatchers(cfg.Status), replaced: make(chan struct{}), tails: make(chan struct{}, maxTails), explaining: make(chan struct{}, maxExplaining)}
 	s.handler = s.routes()
 	return s
 }

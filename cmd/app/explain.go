@@ -11,7 +11,7 @@ import (
 // explain says what the rules in service make of a change, written as
 // `walpurge rules explain --change` takes it, and gives the same answer. It asks
 // nothing of the database: rows of lookups are part of the change.
-func (a *App) explain(_ context.Context, change []byte) (any, error) {
+func (a *App) explain(ctx context.Context, change []byte) (any, error) {
 	lock, err := Locked(a.cfg)
 	if err != nil {
 		return nil, err
@@ -24,6 +24,10 @@ func (a *App) explain(_ context.Context, change []byte) (any, error) {
 	if err := event.Unwatched(set); err != nil {
 		return nil, &admin.BadRequestError{Err: err}
 	}
-	explained, err := rulestest.MarshalExplanations(event.Explain(set))
+	made := event.Explain(ctx, set)
+	if ctx.Err() != nil {
+		return nil, context.Cause(ctx)
+	}
+	explained, err := rulestest.MarshalExplanations(made)
 	return json.RawMessage(explained), err
 }

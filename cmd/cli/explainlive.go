@@ -87,11 +87,11 @@ func (l *liveRow) change(cmd *cobra.Command, cfg *config.Config, set *rules.Set,
 // explain says what the rules make of a change. With a live row, the database answers their lookups.
 func (l *liveRow) explain(ctx context.Context, cfg *config.Config, set *rules.Set, c *rulestest.Event) []rules.Explanation {
 	if !l.db {
-		return c.Explain(set)
+		return c.Explain(ctx, set)
 	}
 	answer, end := app.LiveAnswers(ctx, cfg.Postgres)
 	defer end()
-	return set.Explain(c.Change, answer)
+	return set.Explain(ctx, c.Change, answer)
 }
 
 // printLive shows what was read: the text of each column as the log has it.

@@ -1,6 +1,7 @@
 package draft
 
 import (
+	"context"
 	"slices"
 	"strings"
 	"testing"
@@ -162,7 +163,7 @@ func checkKey(rt *rapid.T, set *rules.Set, t *Table, text string) {
 		row = append(row, v)
 	}
 	var keys []string
-	for _, e := range set.Explain(&cdc.Change{Op: cdc.Delete, Rel: rel, Old: row}, nil) {
+	for _, e := range set.Explain(context.Background(), &cdc.Change{Op: cdc.Delete, Rel: rel, Old: row}, nil) {
 		for _, p := range e.Purges {
 			if p.Kind == rules.Key {
 				keys = append(keys, p.Value)

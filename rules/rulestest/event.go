@@ -2,6 +2,7 @@ package rulestest
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 
@@ -53,12 +54,12 @@ func (e *Event) Unwatched(set *rules.Set) error {
 	return fmt.Errorf("no rule watches the table %q%s", table, strictyaml.DidYouMean(table.String(), names))
 }
 
-// Explain tells what the rules make of the event, and why.
-func (e *Event) Explain(set *rules.Set) []rules.Explanation {
+// Explain tells what the rules make of the event, and why. It ends early with the context.
+func (e *Event) Explain(ctx context.Context, set *rules.Set) []rules.Explanation {
 	if e.Message != nil {
 		return set.ExplainMessage(e.Message.Prefix, e.Message.Content)
 	}
-	return set.Explain(e.Change, e.Answer)
+	return set.Explain(ctx, e.Change, e.Answer)
 }
 
 // rawMessage is a message as written: content is the JSON, or a text that is

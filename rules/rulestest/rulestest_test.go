@@ -2,6 +2,7 @@ package rulestest
 
 import (
 	"bytes"
+	"context"
 	"encoding/xml"
 	"fmt"
 	"os"
@@ -250,6 +251,6 @@ func FuzzParseChange(f *testing.F) {
 				require.True(t, row == nil || len(row) == len(c.Change.Rel.Columns))
 			}
 		}
-		c.Explain(set)
+		c.Explain(context.Background(), set)
 	})
 }

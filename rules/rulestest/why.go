@@ -1,6 +1,7 @@
 package rulestest
 
 import (
+	"context"
 	"fmt"
 	"slices"
 	"strings"
@@ -21,7 +22,7 @@ func (s *Suite) why(t *test, diff []string) []string {
 			out = append(out, line)
 		}
 	}
-	all := s.set.Explain(t.event.Change, t.event.Answer)
+	all := s.set.Explain(context.Background(), t.event.Change, t.event.Answer)
 	matched := slices.ContainsFunc(all, func(e rules.Explanation) bool { return e.Matched })
 	for _, e := range all {
 		if !matched {
