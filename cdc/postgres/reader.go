@@ -181,6 +181,9 @@ func (r *Reader) Run(ctx context.Context, h Handler) error {
 	for {
 		began := time.Now()
 		err := r.session(ctx, h, &streamed)
+		if errors.Is(err, errStuck) {
+			return err
+		}
 		if ctx.Err() != nil {
 			return nil
 		}

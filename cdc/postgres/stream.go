@@ -74,7 +74,13 @@ func (r *Reader) stream(ctx context.Context, s *session, rc *receiver) error {
 		}
 		return s.handler.Rest(work, cdc.Rest{Last: true})
 	}))
-	err := g.Wait()
+	ended := make(chan error, 1)
+	go func() { ended <- g.Wait() }()
+	err, stuck := within(work, ended)
+	if stuck {
+		// The handler still has the session, so no other may begin.
+		return &cdc.Halt{Err: errStuck}
+	}
 	if err == nil {
 		r.settle(work, s.committed())
 	}
@@ -88,6 +94,28 @@ func (r *Reader) stream(ctx context.Context, s *session, rc *receiver) error {
 		r.turnBegan = rep.left
 	}
 	return cause
+}
+
+// stuckGrace is how long the handler may go on once its context has ended.
+const stuckGrace = 5 * time.Second
+
+// errStuck ends a reader whose handler does not return.
+var errStuck = errors.New("the reader does not stop: what it evaluates does not end")
+
+// within waits until a session has ended, and returns its error; or until it has gone on for stuckGrace after the
+// end of its context.
+func within(work context.Context, ended <-chan error) (err error, stuck bool) {
+	select {
+	case err := <-ended:
+		return err, false
+	case <-work.Done():
+	}
+	select {
+	case err := <-ended:
+		return err, false
+	case <-time.After(stuckGrace):
+		return nil, true
+	}
 }
 
 // settle waits until every transaction handed over whole is safe, or the

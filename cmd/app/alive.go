@@ -2,13 +2,18 @@ package app
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"log/slog"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/walpurge/walpurge/cdc"
+	"github.com/walpurge/walpurge/cdc/beat"
+	"github.com/walpurge/walpurge/cdc/condition"
 	"github.com/walpurge/walpurge/cdc/postgres"
+	"github.com/walpurge/walpurge/router"
 )
 
 // pulse notes when the reader last finished what one read of its connection
@@ -63,8 +68,74 @@ func wedged(s postgres.State, blocked string, last, now time.Time) error {
 	return nil
 }
 
+// stuckAfter is in how many looks in a row, one each second, the router must be found in the same
+// evaluation to count as stuck. An evaluation takes milliseconds; looks are counted, and not time, so that
+// a machine that was suspended is no alarm.
+const stuckAfter = 5
+
+// stall finds a reader that does not move, whose rules evaluate one change without end. It is safe for
+// concurrent use.
+type stall struct {
+	mu    sync.Mutex
+	step  router.Step
+	looks int
+}
+
+// look takes where the router is, and reports whether it is stuck.
+func (s *stall) look(step router.Step) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !step.Evaluating || step.Number != s.step.Number {
+		s.looks = 0
+	}
+	s.step = step
+	s.looks++
+	return s.stuck()
+}
+
+func (s *stall) stuck() bool { return s.step.Evaluating && s.looks > stuckAfter }
+
+// why says where the reader is stuck, and is empty if it is not.
+func (s *stall) why() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.stuck() {
+		return ""
+	}
+	at := "a change of a large transaction, or a message"
+	if s.step.Table != (cdc.Table{}) {
+		at = "a change of " + s.step.Table.String()
+	}
+	tx := fmt.Sprintf("in transaction %d", s.step.XID)
+	if s.step.Commit > 0 {
+		tx += " that commits at " + s.step.Commit.String()
+	}
+	return fmt.Sprintf("the rules have been evaluating %s %s for %d s and more", at, tx, stuckAfter)
+}
+
+var stuckReader = condition.Text{Level: slog.LevelError, On: "the reader does not move, restart the daemon; if it is stuck there again, walpurge skip --to current", Off: "the reader moves again"}
+
+// watchReader looks for a reader that does not move, until the context ends.
+func (a *App) watchReader(ctx context.Context) error {
+	for {
+		select {
+		case <-beat.After(time.Second):
+		case <-ctx.Done():
+			return nil
+		}
+		if a.stall.look(a.router.Step()) {
+			a.conditions.At(stuckReader).Observe("err", a.stall.why())
+		} else {
+			a.conditions.At(stuckReader).End()
+		}
+	}
+}
+
 // alive returns why only a restart would help, or nil.
 func (a *App) alive() error {
+	if why := a.stall.why(); why != "" {
+		return errors.New(why)
+	}
 	last := a.pulse.began.Add(time.Duration(a.pulse.last.Load()))
 	return wedged(a.reader.State(), a.publisher.Blocked(), last, time.Now())
 }

@@ -10,6 +10,7 @@ import (
 
 	"github.com/walpurge/walpurge/cdc"
 	"github.com/walpurge/walpurge/cdc/postgres"
+	"github.com/walpurge/walpurge/router"
 )
 
 func TestWedged(t *testing.T) {
@@ -48,4 +49,37 @@ func TestPulseIsWhenWorkWasDone(t *testing.T) {
 		require.NoError(t, p.Rest(t.Context(), cdc.Rest{}))
 		require.Equal(t, time.Minute, time.Duration(p.last.Load()))
 	})
+}
+
+// TestStall: only a router that is found in one evaluation again and again is stuck.
+func TestStall(t *testing.T) {
+	evaluating := func(number uint64) router.Step {
+		return router.Step{Number: number, Evaluating: number%2 == 1, Table: cdc.Table{Schema: "public", Name: "t"}, XID: 7, Commit: 16}
+	}
+	for name, c := range map[string]struct {
+		number func(look int) uint64
+		why    string
+	}{
+		"idle, or waits for the stream":          {func(int) uint64 { return 8 }, ""},
+		"decodes a large transaction":            {func(look int) uint64 { return 1 + 2*uint64(look) }, ""},
+		"a large transaction, seen between rows": {func(look int) uint64 { return uint64(look) * 1001 }, ""},
+		"stuck":                                  {func(int) uint64 { return 7 }, "the rules have been evaluating a change of public.t in transaction 7 that commits at 0/10 for 5 s and more"},
+	} {
+		var s stall
+		for look := range stuckAfter {
+			require.False(t, s.look(evaluating(c.number(look))), name)
+			require.Empty(t, s.why(), name)
+		}
+		for look := range 100 {
+			require.Equal(t, c.why != "", s.look(evaluating(c.number(stuckAfter+look))), name)
+			require.Equal(t, c.why, s.why(), name)
+		}
+		require.False(t, s.look(evaluating(1<<40)), name)
+		require.Empty(t, s.why(), "it moves again")
+	}
+	var s stall
+	for range stuckAfter + 1 {
+		s.look(router.Step{Number: 1, Evaluating: true, XID: 9})
+	}
+	require.Equal(t, "the rules have been evaluating a change of a large transaction, or a message in transaction 9 for 5 s and more", s.why())
 }

@@ -83,6 +83,7 @@ type App struct {
 	reader     *postgres.Reader
 	router     *router.Router
 	pulse      *pulse
+	stall      stall
 	routing    *router.Metrics
 	admin      *admin.Server
 

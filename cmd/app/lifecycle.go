@@ -43,6 +43,7 @@ func (a *App) Run(ctx context.Context) error {
 	trimmer := stream.NewTrimmer(a.stream, a.publisher, a.floor, a.log.With("component", "trimmer"))
 	spawn(&under, func() error { return trimmer.Run(core) })
 	spawn(&under, func() error { return a.gate.Run(core) })
+	spawn(&under, func() error { return a.watchReader(core) })
 	if a.replicas != nil {
 		spawn(&under, func() error { return a.replicas.Run(core) })
 	}

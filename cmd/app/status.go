@@ -38,7 +38,7 @@ func (a *App) read(ctx context.Context) reading {
 	set := a.set.Load()
 	s := reading{Status: status.Status{
 		Pipeline: a.cfg.Pipeline, Version: a.opts.Version, Started: a.started,
-		Reader: status.Reader{State: string(state.Phase), Since: state.Since, Error: state.Err, Blocked: a.publisher.Blocked(), Compared: compared,
+		Reader: status.Reader{State: string(state.Phase), Since: state.Since, Error: state.Err, Blocked: a.publisher.Blocked(), Stuck: a.stall.why(), Compared: compared,
 			SynchronousStandbyNames: a.reader.SyncNames()},
 		Problems: status.Problems(set, a.cfg.SinkNames(), found),
 	}}
@@ -186,6 +186,9 @@ func (a *App) streaming() error {
 	}
 	if b := a.publisher.Blocked(); b != "" {
 		return errors.New("the reader waits: " + b)
+	}
+	if why := a.stall.why(); why != "" {
+		return errors.New(why)
 	}
 	if texts := a.unpublished(); len(texts) > 0 {
 		return fmt.Errorf("the publication is not what the rules need: %s", strings.Join(texts[:min(len(texts), 5)], "; "))

@@ -49,6 +49,8 @@ type Reader struct {
 	Error string    `json:"error,omitempty"`
 	// Blocked says why the reader waits, empty if it does not.
 	Blocked string `json:"blocked,omitempty"`
+	// Stuck says where the reader does not move, empty if it does.
+	Stuck string `json:"stuck,omitempty"`
 	// Compared reports that publication and tables have been compared with the rules.
 	Compared bool `json:"compared"`
 	// SynchronousStandbyNames is PostgreSQL's setting while it can name this reader, which

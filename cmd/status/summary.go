@@ -190,6 +190,9 @@ func CanDrain(all []Sink, i int) bool {
 // readerWaits is the clause about a reader whose messages the stream does not take, empty
 // if it does, and the sink that fills the stream, -1 if none does.
 func readerWaits(s *Status) (clause string, full int) {
+	if s.Reader.Stuck != "" {
+		return try("STALE: nothing is read, "+s.Reader.Stuck+"; restart the daemon", "walpurge status --watch"), -1
+	}
 	switch s.Reader.Blocked {
 	case "":
 		return "", -1
@@ -218,7 +221,7 @@ func replicaIsAway(r *Replica) string {
 // lags only because the reader does not read.
 func stale(st *Status, s *Sink) (clause, next string) {
 	state := delivery.State(s.State)
-	reads := st.Reader.Streams() && st.Reader.Blocked == ""
+	reads := st.Reader.Streams() && st.Reader.Blocked == "" && st.Reader.Stuck == ""
 	if !reads && s.Backlog == 0 && (state == "" || state == delivery.OK) && s.Parked == 0 && s.Restoring == "" {
 		return "", ""
 	}

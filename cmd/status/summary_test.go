@@ -224,3 +224,14 @@ func TestCoarseFlags(t *testing.T) {
 	require.Equal(t, "--all", CoarseFlags(tag("it's")), "a shell would read it otherwise")
 	require.Equal(t, "--all", CoarseFlags([]rules.Invalidation{{Kind: rules.Everything}}))
 }
+
+// TestAStuckReaderIsNotFresh, however short the lag is.
+func TestAStuckReaderIsNotFresh(t *testing.T) {
+	s := streaming(sink("cache", 0.1), sink("edge", 0.1))
+	fresh, _ := Summarize(&s)
+	require.True(t, fresh, "control")
+	s.Reader.Stuck = "the rules have been evaluating a change of public.t for 5 s and more"
+	fresh, sentence := Summarize(&s)
+	require.False(t, fresh)
+	require.Equal(t, "STALE: nothing is read, the rules have been evaluating a change of public.t for 5 s and more; restart the daemon. Try: walpurge status --watch", sentence)
+}
