@@ -56,7 +56,7 @@ func TestLogOfAnHour(t *testing.T) {
 		{"messages that cannot be used", func(r *Router, _ int) error {
 			return r.Message(t.Context(), begin(5, 200), "cache.purge", []byte(`{"keys": [7, "secret\u0000"]}`))
 		}, 6, "a message asks for what cannot be purged"},
-		{"expressions that come to a limit", func(r *Router, _ int) error {
+		{"expressions that reach a limit", func(r *Router, _ int) error {
 			return r.Change(t.Context(), begin(5, 200), long)
 		}, 13, "an expression of a rule needs too much work for a row"},
 		{"tables that left the publication", func(r *Router, _ int) error {

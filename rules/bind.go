@@ -234,7 +234,7 @@ type activation struct {
 	row, old, new *rowView
 	op            types.String
 	captured      ref.Val
-	// exceeded is set once an expression came to a limit.
+	// exceeded is set once an expression has reached a limit.
 	exceeded bool
 }
 

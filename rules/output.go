@@ -37,7 +37,7 @@ const (
 	// another reason than a column or a JSON path not carried: an error in the
 	// expression, its cost limit, a panic.
 	Failed
-	// Exceeded: Failed because the expression came to a limit of its work.
+	// Exceeded: Failed because the expression reached a limit of its work.
 	Exceeded
 )
 
