@@ -77,10 +77,21 @@ func TestHighAvailability(t *testing.T) {
 			first, second := r.pair(c, line)
 			w := startWriters(r, 2)
 			eventually(t, 20*time.Second, func() bool { return w.count() > 200 }, "rows are written")
+			// The standby takes a pause for the pipeline, which outlives the leader.
+			paused := func(d *daemon) func() bool { return func() bool { return d.sink("cache").State == "paused" } }
+			code, body := second.post("/api/v1/pause", `{"sink": "cache", "for": "1h"}`)
+			require.Equal(t, http.StatusOK, code, body)
+			eventually(t, 20*time.Second, paused(first), "the leader holds the lane")
+			code, body = second.get("/api/v1/wait?lsn=0/1&timeout=10ms")
+			require.Equal(t, http.StatusGatewayTimeout, code, body)
+			require.Contains(t, body, "this process stands by")
 			began := time.Now()
 			tc.takeAt(first, line)
 			eventually(t, tc.within, func() bool { code, _ := second.get("/-/streaming"); return code == http.StatusOK }, "the standby takes over")
 			t.Logf("%s: took over in %s", tc.name, time.Since(began).Round(time.Millisecond))
+			require.True(t, paused(second)(), "a takeover keeps a pause")
+			code, body = second.post("/api/v1/resume", `{"sink": "cache"}`)
+			require.Equal(t, http.StatusOK, code, body)
 			pick(200*time.Millisecond, 600*time.Millisecond)
 			if tc.back != nil {
 				tc.back(first, line)

@@ -18,8 +18,8 @@ type Hand interface {
 	Purge(ctx context.Context, r PurgeRequest) (PurgeReport, error)
 	// Replay purges again what the stream still holds.
 	Replay(ctx context.Context, r ReplayRequest) (ReplayReport, error)
-	// Pause holds a lane, or lets it go on.
-	Pause(sink string, paused bool) error
+	// Pause holds a lane, until then or with a zero time until it is resumed; or lets it go on.
+	Pause(ctx context.Context, sink string, paused bool, until time.Time) error
 	// Parked lists what sinks refused, at most limit messages; sink may be empty.
 	Parked(ctx context.Context, sink string, limit int) ([]Parked, error)
 	// Unpark retries or drops parked messages and returns how many.
@@ -168,10 +168,19 @@ func (s *Server) handRoutes(mux *http.ServeMux) {
 	mux.Handle("POST /api/v1/replay", s.guard(act(h.Replay)))
 	mux.Handle("POST /api/v1/skip", s.guard(act(h.Skip)))
 	for path, paused := range map[string]bool{"/api/v1/pause": true, "/api/v1/resume": false} {
-		mux.Handle("POST "+path, s.guard(act(func(_ context.Context, r struct {
+		mux.Handle("POST "+path, s.guard(act(func(ctx context.Context, r struct {
 			Sink string `json:"sink"`
+			For  string `json:"for"`
 		}) (map[string]any, error) {
-			return map[string]any{"sink": r.Sink, "paused": paused}, h.Pause(r.Sink, paused)
+			var until time.Time
+			if r.For != "" {
+				d, err := time.ParseDuration(r.For)
+				if err != nil || d <= 0 || !paused {
+					return nil, &BadRequestError{Err: fmt.Errorf("for %q: write how long to pause, such as 30m", r.For)}
+				}
+				until = time.Now().Add(d)
+			}
+			return map[string]any{"sink": r.Sink, "paused": paused}, h.Pause(ctx, r.Sink, paused, until)
 		})))
 	}
 	mux.Handle("POST /api/v1/parked", s.guard(act(func(ctx context.Context, r UnparkRequest) (map[string]int, error) {

@@ -7,6 +7,7 @@ import (
 	"net/http/httptest"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 )
@@ -28,7 +29,7 @@ func (h *hand) Replay(_ context.Context, r ReplayRequest) (ReplayReport, error) 
 	return ReplayReport{}, h.err
 }
 
-func (h *hand) Pause(sink string, paused bool) error {
+func (h *hand) Pause(_ context.Context, sink string, paused bool, _ time.Time) error {
 	h.asked = map[string]bool{sink: paused}
 	return h.err
 }

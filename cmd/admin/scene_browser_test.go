@@ -98,7 +98,7 @@ func (s *scene) status(context.Context) any {
 	return doc
 }
 
-func (s *scene) Pause(sink string, paused bool) error {
+func (s *scene) Pause(_ context.Context, sink string, paused bool, _ time.Time) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.paused, s.posted = paused, append(s.posted, fmt.Sprint(sink, " ", paused))

@@ -158,6 +158,13 @@ const waitRetry = 200 * time.Millisecond
 // wait answers 200 when the purge has passed, 409 when a problem or parked items leave
 // something unpurged below, 504 when the time is up before that is known. If another server
 // replaces this one meanwhile, that one answers within the same time.
+// StandbyError says that another process leads the pipeline, so that this one does not know what is purged.
+type StandbyError struct{ Why string }
+
+func (e *StandbyError) Error() string {
+	return "this process stands by and does not know what is purged: " + e.Why + "; ask the process that has the slot"
+}
+
 func (s *Server) wait(w http.ResponseWriter, r *http.Request) {
 	q := r.URL.Query()
 	lsn, err := cdc.ParseLSN(q.Get("lsn"))
@@ -187,6 +194,7 @@ func (s *Server) wait(w http.ResponseWriter, r *http.Request) {
 	var parked *ParkedError
 	var problem *ProblemError
 	var unknown *ParkedUnknownError
+	var standby *StandbyError
 	for {
 		err := s.cfg.Wait(here, lsn, q.Get("sink"))
 		switch {
@@ -202,7 +210,9 @@ func (s *Server) wait(w http.ResponseWriter, r *http.Request) {
 		}
 		select {
 		case <-ctx.Done():
-			if errors.As(err, &unknown) {
+			if errors.As(err, &standby) {
+				fail(w, http.StatusGatewayTimeout, err)
+			} else if errors.As(err, &unknown) {
 				fail(w, http.StatusGatewayTimeout, fmt.Errorf("purged up to %s, but %w", lsn, err))
 			} else {
 				fail(w, http.StatusGatewayTimeout, fmt.Errorf("not purged up to %s within %s", lsn, timeout))

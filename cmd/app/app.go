@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -86,6 +87,9 @@ type App struct {
 	stall      stall
 	routing    *router.Metrics
 	admin      *admin.Server
+
+	// pausing is held while a pause is read from the stream, or stored, and applied.
+	pausing sync.Mutex
 
 	hits    *hits
 	reloads reloadMetrics

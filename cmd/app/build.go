@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -307,6 +308,8 @@ type lane struct {
 	consumer *stream.Consumer
 	// manual is where its manual purges are stored.
 	manual *stream.ManualConsumer
+	// paused is the pause in force, nil if there is none.
+	paused atomic.Pointer[stream.Pause]
 	cache  *cache
 }
 
@@ -372,5 +375,5 @@ func (a *App) newLanes(ctx context.Context) error {
 		a.lanes = append(a.lanes, l)
 		a.caches.add(l, log)
 	}
-	return nil
+	return a.applyPauses(ctx)
 }

@@ -183,7 +183,6 @@ func (d *Daemon) work(ctx context.Context) error {
 			}
 		case x := <-d.exchanges:
 			d.log.Info("exchanging the pipeline for that of a new configuration")
-			paused := a.paused()
 			stop()
 			if err := <-ended; err != nil && !errors.Is(err, errSuperseded) || ctx.Err() != nil {
 				x.done <- errors.Join(errors.New("the daemon stopped"), err)
@@ -194,7 +193,6 @@ func (d *Daemon) work(ctx context.Context) error {
 				x.done <- err
 				return err
 			}
-			d.app.Load().pause(paused)
 			x.done <- err
 		}
 	}
@@ -243,20 +241,4 @@ func (a *App) tryOut(ctx context.Context, next *config.Config) error {
 		return nil
 	}
 	return a.stream.TryMaxBytes(ctx, next.Stream.MaxBytes)
-}
-
-// paused names the lanes that are paused on request, and pause holds those that there are.
-func (a *App) paused() (sinks []string) {
-	for _, l := range a.lanes {
-		if l.Paused() {
-			sinks = append(sinks, l.spec.Name)
-		}
-	}
-	return sinks
-}
-
-func (a *App) pause(sinks []string) {
-	for _, s := range sinks {
-		_ = a.Pause(s, true) // one that is gone holds nothing
-	}
 }

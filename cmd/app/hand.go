@@ -196,22 +196,6 @@ func (l *lane) dropped(ctx context.Context, flushes bool) (*admin.PurgeWaiting, 
 	return &admin.PurgeWaiting{Items: w.Items, Messages: w.Messages, More: w.More}, nil
 }
 
-// Pause implements admin.Hand.
-func (a *App) Pause(sink string, paused bool) error {
-	l, err := a.lane(sink)
-	if err != nil {
-		return err
-	}
-	if paused {
-		a.log.Warn("lane paused on request, its invalidations wait", "sink", sink)
-		l.Pause()
-		return nil
-	}
-	a.log.Info("lane resumed on request", "sink", sink)
-	l.Resume()
-	return nil
-}
-
 // Replay implements admin.Hand. What the stream holds is published once more, as
 // manual purges.
 func (a *App) Replay(ctx context.Context, r admin.ReplayRequest) (admin.ReplayReport, error) {

@@ -55,6 +55,7 @@ func (a *App) Run(ctx context.Context) error {
 			return a.caches.run(intake, work, l)
 		})
 	}
+	spawn(&over, func() error { return a.watchPauses(intake) })
 	if !a.cfg.NATS.Embedded() {
 		spawn(&over, func() error { return a.watchEpoch(intake) })
 		spawn(&over, func() error { return a.watchStream(intake) })

@@ -90,6 +90,9 @@ func (a *App) read(ctx context.Context) reading {
 		if why := l.cache.untold.Load(); why != nil {
 			sink.Untold = *why
 		}
+		if p := l.paused.Load(); p != nil {
+			sink.PausedSince, sink.PausedUntil, sink.PausedFor = &p.Since, p.Until, max(now.Sub(p.Since), time.Second)
+		}
 		if d, known := l.Drain(backlog); known && err == nil {
 			sink.DrainSeconds, sink.RequestsPerSecond = seconds(d.Time), d.PerSecond
 		}

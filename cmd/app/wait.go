@@ -27,7 +27,7 @@ func (a *App) wait(ctx context.Context, lsn cdc.LSN, sink string) error {
 	received := watermark.Mark{Stage: watermark.Received}
 	// Until the reader has begun, the timeline that lsn is meant on is unknown.
 	if err := a.board.Wait(ctx, received, cdc.Position{Timeline: 1}); err != nil {
-		return err
+		return a.standingBy(err)
 	}
 	for {
 		p := a.board.Get(received)
@@ -37,7 +37,7 @@ func (a *App) wait(ctx context.Context, lsn cdc.LSN, sink string) error {
 			a.reader.Beat()
 		}
 		if err := a.waitFor(ctx, p, sink); err != nil {
-			return err
+			return a.standingBy(err)
 		}
 		// Every mark of a timeline lies after all of the one before, so a promotion
 		// ends the wait without a purge: wait on the new one.
@@ -57,6 +57,14 @@ func (a *App) wait(ctx context.Context, lsn cdc.LSN, sink string) error {
 		}
 		return a.awaitParkedBelow(ctx, p, sink)
 	}
+}
+
+// standingBy replaces the error of a wait that ended while another process leads.
+func (a *App) standingBy(err error) error {
+	if s := a.reader.State(); s.Phase == postgres.Standby {
+		return &admin.StandbyError{Why: s.Err}
+	}
+	return err
 }
 
 // compared has tables and rules compared now, so that a table which left the publication

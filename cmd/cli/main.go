@@ -76,8 +76,8 @@ func Root(version string) *cobra.Command {
 		statusCommand(), waitCommand(), tailCommand(), purgeCommand(), replayCommand(), parkedCommand(), skipCommand(), benchCommand(version),
 		reloadCommand(), schemaCommand(),
 		pauseCommand("pause", "Hold a lane: its invalidations wait",
-			"Hold a sink's lane: what is in flight is finished, the rest waits. Manual purges go on. A restart of\nthe daemon resumes it."),
-		pauseCommand("resume", "Let a lane go on", "End a pause."))
+			"Hold a sink's lane: what is in flight is finished, the rest waits. Manual purges go on. The pause\nis stored in the stream: it holds after a restart and at another daemon that takes over, until resume or --for."),
+		pauseCommand("resume", "Let a lane go on", "End a pause, or the wait that a provider asked for."))
 	return root
 }
 

@@ -208,16 +208,27 @@ func pauseCommand(name, short, long string) *cobra.Command {
 	}
 	flags := addDaemonFlags(cmd)
 	sink := cmd.Flags().String("sink", "", "the sink")
+	var length time.Duration
+	if name == "pause" {
+		cmd.Flags().DurationVar(&length, "for", 0, "resume by itself after this `time`, such as 30m; default: not before walpurge resume")
+	}
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		if *sink == "" {
 			return usage(errors.New("--sink is missing: name the sink; see walpurge status"))
+		}
+		body := map[string]string{"sink": *sink}
+		switch {
+		case length < 0 || cmd.Flags().Changed("for") && length == 0:
+			return usage(fmt.Errorf("--for %s: write a time above 0, such as 30m", length))
+		case length > 0:
+			body["for"] = length.String()
 		}
 		c, err := flags.client(cmd)
 		if err != nil {
 			return err
 		}
 		var answer struct{}
-		if err := c.call(cmd.Context(), "/api/v1/"+name, map[string]string{"sink": *sink}, &answer); err != nil {
+		if err := c.call(cmd.Context(), "/api/v1/"+name, body, &answer); err != nil {
 			return err
 		}
 		fmt.Fprintf(cmd.OutOrStdout(), "%sd %s\n", name, *sink)

@@ -95,6 +95,11 @@ type Sink struct {
 	Error string `json:"error,omitempty"`
 	// Class is that of the error: transient, item, lane or throttled.
 	Class string `json:"class,omitempty"`
+	// PausedSince is when an operator paused it, and PausedUntil when that ends by itself, zero if it does not.
+	PausedSince *time.Time `json:"paused_since,omitempty"`
+	PausedUntil time.Time  `json:"paused_until,omitzero"`
+	// PausedFor is how long it has been paused, 0 if it is not.
+	PausedFor time.Duration `json:"-"`
 	// Gates are those that hold the lane back.
 	Gates      []string `json:"gates,omitempty"`
 	Backlog    uint64   `json:"backlog"`

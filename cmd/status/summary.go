@@ -46,7 +46,7 @@ func Summarize(s *Status) (fresh bool, sentence string) {
 		}
 		clauses = append(clauses, fmt.Sprintf("FRESH: every sink within %.1f s", worst))
 	}
-	for _, c := range []string{slotInDanger(&s.Slot), diskInDanger(&s.Stream), flushedLately(s), cameBackLately(s), untold(s), notReloaded(s)} {
+	for _, c := range []string{slotInDanger(&s.Slot), diskInDanger(&s.Stream), flushedLately(s), cameBackLately(s), untold(s), notReloaded(s), pausedIdle(s)} {
 		if c != "" {
 			clauses = append(clauses, c)
 		}
@@ -246,6 +246,29 @@ func stale(st *Status, s *Sink) (clause, next string) {
 	return "", ""
 }
 
+// pausedOnRequest says since when an operator has paused a sink, who may be gone by now, and for how long.
+func pausedOnRequest(s *Sink) string {
+	c := "paused on request"
+	if s.PausedFor > 0 {
+		c += " " + duration(s.PausedFor.Round(time.Second)) + " ago"
+	}
+	if !s.PausedUntil.IsZero() {
+		c += " until " + s.PausedUntil.UTC().Format(time.RFC3339)
+	}
+	return c
+}
+
+// pausedIdle names the sinks that are paused while nothing waits for them: that makes no cache stale yet.
+func pausedIdle(s *Status) string {
+	var clauses []string
+	for i := range s.Sinks {
+		if sink := &s.Sinks[i]; sink.PausedFor > 0 && sink.Backlog == 0 {
+			clauses = append(clauses, sink.Name+" is "+pausedOnRequest(sink)+". Try: walpurge resume --sink "+sink.Name)
+		}
+	}
+	return strings.Join(clauses, "; ")
+}
+
 // late reports a lag that prints as 10.0 s or more.
 func late(seconds float64) bool { return seconds >= freshWithin-0.05 }
 
@@ -265,7 +288,7 @@ func because(s *Sink, separator string) string {
 		}
 		return c
 	case delivery.Paused:
-		return separator + "paused on request"
+		return separator + pausedOnRequest(s)
 	case delivery.Throttled:
 		c := separator + "throttled by " + provider(s.Kind)
 		switch {

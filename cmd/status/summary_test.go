@@ -101,6 +101,12 @@ func TestSummarize(t *testing.T) {
 			"STALE 20 s at edge: gated by visible, 1 message waiting. Try: walpurge check"},
 		{"paused", streaming(sink("cache", 1, state("paused")), sink("edge", 20, state("paused"), waiting(7))), false,
 			"STALE 20 s at edge: paused on request, 7 messages waiting. Try: walpurge resume --sink edge"},
+		{"paused long ago", streaming(sink("edge", 20, state("paused"), waiting(7), func(s *Sink) {
+			s.PausedFor, s.PausedUntil = 2*time.Hour, since.Add(time.Hour)
+		})), false,
+			"STALE 20 s at edge: paused on request 2h0m0s ago until 2026-11-20T13:00:00Z, 7 messages waiting. Try: walpurge resume --sink edge"},
+		{"paused and idle", streaming(sink("edge", 1, state("paused"), func(s *Sink) { s.PausedFor = time.Minute })), true,
+			"FRESH: every sink within 1.0 s; edge is paused on request 1m0s ago. Try: walpurge resume --sink edge"},
 		{"the inner sink is paused", streaming(sink("cache", 20, state("paused"), waiting(7)), sink("edge", 20, gated("cache"))), false,
 			"STALE 20 s at cache: paused on request, 7 messages waiting; edge waits for it. Try: walpurge resume --sink cache"},
 		{"flushing", streaming(sink("edge", 1, state("flushing"), waiting(7))), false,

@@ -254,15 +254,8 @@ func (l *Lane) awaitResume(intake, work context.Context, t *turn) bool {
 }
 
 // Pause holds the lane: what is in flight is finished, the rest waits until
-// Resume. Manual purges are carried out all the same. A restart resumes.
+// Resume. Manual purges are carried out all the same.
 func (l *Lane) Pause() { l.hold(true) }
-
-// Paused reports that the lane is paused on request.
-func (l *Lane) Paused() bool {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.paused
-}
 
 // Resume ends a Pause, and the wait before a retry.
 func (l *Lane) Resume() {

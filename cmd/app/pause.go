@@ -1,0 +1,97 @@
+package app
+
+import (
+	"context"
+	"log/slog"
+	"time"
+
+	"github.com/walpurge/walpurge/cdc/beat"
+	"github.com/walpurge/walpurge/cdc/condition"
+)
+
+// pausesUnread is the condition that pauses cannot be read from the stream; see package condition.
+var pausesUnread = condition.Text{
+	Level: slog.LevelWarn, On: "pauses cannot be read from the stream, so lanes stay as they are", Off: "pauses are read from the stream again",
+}
+
+// Pause implements admin.Hand. The request is stored in the stream, so it holds also after a restart, and at the process
+// that leads, whichever was asked.
+func (a *App) Pause(ctx context.Context, sink string, paused bool, until time.Time) error {
+	l, err := a.lane(sink)
+	if err != nil {
+		return err
+	}
+	a.pausing.Lock()
+	defer a.pausing.Unlock()
+	if paused {
+		err = a.stream.SetPause(ctx, sink, until)
+	} else {
+		err = a.stream.ClearPause(ctx, sink)
+	}
+	if err != nil {
+		return err
+	}
+	if !paused {
+		a.log.Info("lane resumed on request", "sink", sink)
+		l.paused.Store(nil)
+		l.Resume()
+		return nil
+	}
+	a.log.Warn("lane paused on request, its invalidations wait", "sink", sink, "until", until)
+	return a.applyPause(ctx, l)
+}
+
+// applyPause makes a lane wait or go on as the stream has it. The caller holds pausing.
+func (a *App) applyPause(ctx context.Context, l *lane) error {
+	p, paused, err := a.stream.Paused(ctx, l.spec.Name, time.Now())
+	if err != nil {
+		return err
+	}
+	switch was := l.paused.Load(); {
+	case paused:
+		l.paused.Store(&p)
+		if was == nil {
+			l.Pause()
+		}
+	case was != nil:
+		l.paused.Store(nil)
+		l.Resume()
+	}
+	return nil
+}
+
+// applyPauses does it for all lanes.
+func (a *App) applyPauses(ctx context.Context) error {
+	a.pausing.Lock()
+	defer a.pausing.Unlock()
+	for _, l := range a.lanes {
+		if err := a.applyPause(ctx, l); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// pausePoll is how often the stream is asked for pauses: another process may have taken the request, and they end.
+const pausePoll = time.Second
+
+// watchPauses applies pauses until the context ends.
+func (a *App) watchPauses(ctx context.Context) error {
+	for {
+		select {
+		case <-beat.After(pausePoll):
+		case <-ctx.Done():
+			return nil
+		}
+		asking, cancel := context.WithTimeout(ctx, 5*time.Second)
+		err := a.applyPauses(asking)
+		cancel()
+		switch {
+		case ctx.Err() != nil:
+		case err != nil:
+			a.conditions.At(pausesUnread).Observe("err", err)
+		default:
+			a.conditions.At(pausesUnread).End()
+		}
+	}
+}
