@@ -6,6 +6,8 @@ import (
 	"bufio"
 	"encoding/json"
 	"io"
+	"net"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -23,19 +25,27 @@ type framework struct {
 	out *bufio.Scanner
 }
 
-// startFramework installs what the programs need, in the versions of their lock file, and starts one of them.
-func (r *rig) startFramework(program string) *framework {
+// install copies a project of testdata and installs what it needs, in the versions of its lock file.
+func (r *rig) install(project string) (dir string) {
 	r.t.Helper()
-	dir := r.path("frameworks")
-	require.NoError(r.t, os.CopyFS(dir, os.DirFS(filepath.Join("testdata", "recipes"))))
+	dir = r.path(project)
+	require.NoError(r.t, os.CopyFS(dir, os.DirFS(filepath.Join("testdata", project))))
 	npm := exec.CommandContext(r.t.Context(), "npm", "ci", "--no-audit", "--no-fund", "--ignore-scripts")
 	npm.Dir = dir
 	out, err := npm.CombinedOutput()
 	require.NoError(r.t, err, "%s", out)
+	return dir
+}
+
+// startFramework starts a program of testdata/recipes.
+func (r *rig) startFramework(program string) *framework {
+	r.t.Helper()
+	dir := r.install("recipes")
 	cmd := exec.CommandContext(r.t.Context(), "node", program)
 	cmd.Dir, cmd.Stderr = dir, os.Stderr
 	cmd.Env = append(os.Environ(), "CACHE_URL=redis://"+r.vk.Addr())
 	f := &framework{t: r.t}
+	var err error
 	f.in, err = cmd.StdinPipe()
 	require.NoError(r.t, err)
 	stdout, err := cmd.StdoutPipe()
@@ -87,4 +97,53 @@ func TestRecipesWithTheirFrameworks(t *testing.T) {
 			d.term()
 		})
 	}
+}
+
+// TestNextRecipe: a Next.js server computes what it cached for a row again once the row has changed, and nothing else,
+// by the rules and the route handler of the recipe.
+func TestNextRecipe(t *testing.T) {
+	t.Parallel()
+	rules, err := os.ReadFile(filepath.Join("..", "docs", "recipes", "nextjs", "rules.yaml"))
+	require.NoError(t, err)
+	r := newRig(t, rigOptions{catalog: string(rules), schema: schema + "ALTER TABLE products ADD category_id bigint;"})
+	r.exec("INSERT INTO products (id, slug) VALUES (7, 'a'), (8, 'b')")
+	dir, at := r.install("recipes-next"), freeAddr(t)
+	_, port, err := net.SplitHostPort(at)
+	require.NoError(t, err)
+	next := func(args ...string) *exec.Cmd {
+		cmd := exec.CommandContext(t.Context(), "node", append([]string{"node_modules/next/dist/bin/next"}, args...)...)
+		cmd.Dir, cmd.Env = dir, append(os.Environ(), "NEXT_TELEMETRY_DISABLED=1")
+		return cmd
+	}
+	out, err := next("build").CombinedOutput()
+	require.NoError(t, err, "%s", out)
+	server := next("start", "-H", "127.0.0.1", "-p", port)
+	require.NoError(t, server.Start())
+	t.Cleanup(func() { _ = server.Process.Kill(); _ = server.Wait() })
+	page := func(id string) (body string) {
+		eventually(t, 60*time.Second, func() bool {
+			resp, err := http.Get("http://" + at + "/p/" + id)
+			if err != nil {
+				return false
+			}
+			defer resp.Body.Close()
+			raw, err := io.ReadAll(resp.Body)
+			body = string(raw)
+			return err == nil && resp.StatusCode == http.StatusOK
+		}, "the server answers")
+		return body
+	}
+	addr := freeAddr(t)
+	r.config(addr)
+	r.edit("walpurge.yaml", "  edge:\n", "    flush: {key_patterns: ['*']}\n  next:\n    webhook: {url: 'http://"+at+
+		"/api/purge', json: '{\"tags\": tags}'}\n    flush: {tags: [products]}\n  edge:\n")
+	d := r.spawn(addr, r.path("walpurge.yaml"), nil)
+	d.untilStreaming()
+	seven, eight := page("7"), page("8")
+	require.Equal(t, seven, page("7"), "it is cached")
+	r.exec("UPDATE products SET name = 'b' WHERE id = 7")
+	d.wait(r.lsn(), 60*time.Second)
+	require.NotEqual(t, seven, page("7"))
+	require.Equal(t, eight, page("8"))
+	d.term()
 }

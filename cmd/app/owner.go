@@ -41,9 +41,9 @@ func foreign(ctx context.Context, cfg *config.Config, nc *nats.Conn) error {
 	return router.Foreign(cfg.Pipeline, claim.Owner(), now, cfg.Formerly)
 }
 
-// foreignStreams finds the pipelines other than this one whose streams are in the data directory. It is an error if this one has
-// none there: the directory belongs to the others. If it has, an earlier version took both in, and each goes on by
-// itself.
+// foreignStreams finds the pipelines other than this one whose streams are in the data directory. It is an
+// error if this one has none there: the directory belongs to the others. If it has one, an earlier version
+// took in both, and each continues with its own.
 func foreignStreams(cfg *config.Config) (others []string, err error) {
 	if !cfg.NATS.Embedded() {
 		return nil, nil
