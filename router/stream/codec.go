@@ -218,8 +218,8 @@ func Decode(data []byte) (*rules.Batch, error) {
 	return b, unknown
 }
 
-// unknownMember finds what an item of a payload has, or what stands for its values, that this
-// version does not know, and that is not empty. What is beside the items may be unknown.
+// unknownMember finds a member of an item, or of a step that replaces its values, which this
+// version does not know and which is not empty. Members beside the items may be unknown.
 func unknownMember(data []byte) error {
 	type members = map[string]json.RawMessage
 	var p struct{ Items []members }
@@ -280,7 +280,7 @@ func emptyJSON(raw json.RawMessage) bool {
 	return slices.Contains([]string{"null", "[]", "{}", "false", "0", `""`}, string(bytes.Join(bytes.Fields(raw), nil)))
 }
 
-// unknownKind is a kind of values in base64 that this version does not know, empty if there is none.
+// unknownKind is a kind of values in base64 that this version does not know, or empty.
 func unknownKind(byKind map[string][]string) string {
 	for _, name := range slices.Sorted(maps.Keys(byKind)) {
 		known := false

@@ -14,7 +14,7 @@ import (
 )
 
 // Overflow puts a flush behind everything that a lane has in the stream, and
-// notes that it stands for all of that. It returns the flush's sequence once both
+// notes that it replaces all of that. It returns the flush's sequence once both
 // are durable. A crash between the two leaves a flush and no note: the lane then
 // purges its backlog and flushes besides.
 func (s *Stream) Overflow(ctx context.Context, sink string) (uint64, error) {

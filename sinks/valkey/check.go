@@ -79,8 +79,8 @@ func (s *Sink) check(ctx context.Context, client valkey.Client) error {
 	return nil
 }
 
-// publishing is the name of the probe that publishes: to a channel that nobody listens to, since
-// those who listen to the sink's would take it for a purge.
+// publishing is the name of the probe that publishes: to a channel without listeners, since
+// those of the sink's channel would take the message for a purge.
 const publishing = "PUBLISH"
 
 type probe struct {

@@ -83,7 +83,7 @@ func TestInvalidationsAreChecked(t *testing.T) {
 	require.Equal(t, http.StatusNotFound, status)
 	require.Contains(t, body, "NoSuchDistribution")
 	w := httptest.NewRecorder()
-	b.edge.ServeHTTP(w, httptest.NewRequest(http.MethodPost, distributionPath, http.NoBody))
+	b.edge.ServeHTTP(w, httptest.NewRequest(http.MethodPost, distributionPath, nil))
 	require.Equal(t, http.StatusForbidden, w.Code)
 }
 

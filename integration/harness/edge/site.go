@@ -67,7 +67,7 @@ func (e *Edge) refresh(f fetch, id string, r *http.Request) {
 	}
 	f.mark, f.store = e.cache.mark(), true
 	r = r.Clone(context.WithoutCancel(r.Context()))
-	r.Method, r.Body = http.MethodGet, http.NoBody
+	r.Method, r.Body, r.ContentLength = http.MethodGet, nil, 0
 	go func() {
 		defer end()
 		f.send(&answer{header: http.Header{}}, r)
