@@ -63,6 +63,17 @@ func TestSummarize(t *testing.T) {
 		{"gated for a moment", streaming(cache, sink("edge", 3, gated("visible"), waiting(1))), true, "FRESH: every sink within 3.0 s"},
 		{"catching up", streaming(cache, sink("edge", 60, waiting(1234567), drains(600, 20))), false,
 			"STALE 1m0s at edge: catching up, 1,234,567 messages waiting, 10 min at 20 req/s. Try: walpurge status --watch"},
+		{"what was purged came back", streaming(cache, sink("edge", 1, func(s *Sink) { s.Restoring = "failover" })), false,
+			"STALE at edge: what was purged may have come back (failover) and is purged again. Try: walpurge status --watch"},
+		{"not asked since the start", streaming(sink("cache", 1, func(s *Sink) { s.Restoring, s.QueueLag = RestoringUnknown, nil })), false,
+			"UNKNOWN at cache: whether the cache holds again what was purged, it has not answered since the start. Try: walpurge status --watch"},
+		{"not asked, and blocked", streaming(sink("cache", 1, blocked("no route"), func(s *Sink) { s.Restoring, s.QueueLag = RestoringUnknown, nil })), false,
+			"UNKNOWN at cache: nothing has been purged since the start, no route. Try: walpurge check"},
+		{"a return would go unnoticed", streaming(sink("cache", 1, func(s *Sink) { s.Untold = "INFO: NOPERM" })), true,
+			"FRESH: every sink within 1.0 s; it would go unnoticed if cache came back with what was purged. Try: walpurge check"},
+		{"came back lately", with(streaming(cache), func(s *Status) {
+			s.At, s.Incidents = since.Add(time.Minute), []Incident{{At: since, Kind: "history", Sink: "cache", Reason: "restarted"}}
+		}), true, "FRESH: every sink within 1.0 s; cache may have held again what was purged (restarted), noticed 1m0s ago. Try: walpurge status --watch"},
 		{"not compared yet", with(streaming(cache), func(s *Status) { s.Reader.Compared = false }), false,
 			"UNKNOWN: tables and rules have not been compared yet. Try: walpurge status --watch"},
 
