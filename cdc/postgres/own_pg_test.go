@@ -38,7 +38,7 @@ func (m marks) Change(ctx context.Context, tx *cdc.Txn, c *cdc.Change) error {
 	return m.sinkhole.Change(ctx, tx, c)
 }
 
-// TestForeignMessagesCostNoMemory: whoever may log in may write messages with the prefixes that are
+// TestForeignMessagesCostNoMemory: every role that may log in may write messages with the prefixes that are
 // walpurge's own. What a transaction has of them costs no memory, whether it ends, is rolled back, or
 // holds savepoints that are. The control is a prefix that no one reads.
 func TestForeignMessagesCostNoMemory(t *testing.T) { foreignMessages(t, 32) }
