@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/url"
 	"os"
 	"regexp"
 	"slices"
@@ -241,6 +242,17 @@ func (l *loader) nats(cfg *Config, raw *rawNATS) {
 	}
 	if raw.Credentials != "" && raw.NkeyFile != "" {
 		l.missing("nats: both credentials and nkey_file; keep the one that the server knows the user by")
+	}
+	for server := range strings.SplitSeq(raw.URL.Value, ",") {
+		// The client library quotes an address that it cannot read, with its password.
+		server = strings.TrimSpace(server)
+		if !strings.Contains(server, "://") {
+			server = "nats://" + server
+		}
+		if u, err := url.Parse(server); !l.unset(server) && raw.URL.Value != "" && (err != nil || u.Host == "") {
+			l.failf(raw.URL.Pos(), "nats.url is not a valid URL; write nats://HOST:PORT, several with commas, and percent-encode special characters of a password")
+			break
+		}
 	}
 	if raw.URL.Given() && raw.URL.Value == "" {
 		l.failf(raw.URL.Pos(), "nats.url is empty; name the servers, or take it out for the embedded one")
