@@ -3,7 +3,6 @@ package rules
 import (
 	"bytes"
 	"fmt"
-	"os"
 	"regexp"
 	"strconv"
 	"strings"
@@ -47,7 +46,7 @@ type rawCatalogColumn struct {
 // LoadCatalog reads a lock file. Its errors are strictyaml.Errors, or say that the
 // file cannot be read.
 func LoadCatalog(file string) (*Catalog, error) {
-	data, err := os.ReadFile(file)
+	data, err := strictyaml.ReadFile(file)
 	if err != nil {
 		return nil, fmt.Errorf("read the catalog: %w", err)
 	}

@@ -2,7 +2,6 @@ package rules
 
 import (
 	"fmt"
-	"os"
 	"slices"
 
 	"github.com/walpurge/walpurge/rules/strictyaml"
@@ -13,7 +12,7 @@ import (
 func Load(files []string, opts Options) (*Set, error) {
 	l := newLoader(opts)
 	for _, file := range files {
-		data, err := os.ReadFile(file)
+		data, err := strictyaml.ReadFile(file)
 		if err != nil {
 			return nil, fmt.Errorf("read rules: %w", err)
 		}

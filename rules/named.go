@@ -2,7 +2,6 @@ package rules
 
 import (
 	"fmt"
-	"os"
 	"slices"
 
 	"github.com/walpurge/walpurge/rules/strictyaml"
@@ -23,7 +22,7 @@ func NamedSinks(files []string) ([]SinkSpec, error) {
 		}
 	}
 	for _, file := range files {
-		data, err := os.ReadFile(file)
+		data, err := strictyaml.ReadFile(file)
 		if err != nil {
 			return nil, fmt.Errorf("read rules: %w", err)
 		}

@@ -48,7 +48,7 @@ type test struct {
 // strictyaml.Errors with all that is wrong in the file, or in the rules; or say
 // that a file cannot be read.
 func Load(path string, opts Options) (*Suite, error) {
-	data, err := os.ReadFile(path)
+	data, err := strictyaml.ReadFile(path)
 	if err != nil {
 		return nil, fmt.Errorf("read rule tests: %w", err)
 	}
