@@ -56,7 +56,7 @@ func TestForeignHosts(t *testing.T) {
 	}
 }
 
-// TestForwardedCalls: a proxy on this machine connects from loopback, whoever it forwards.
+// TestForwardedCalls: a proxy on this machine connects from loopback, for every client that it forwards.
 func TestForwardedCalls(t *testing.T) {
 	token := filepath.Join(t.TempDir(), "token")
 	require.NoError(t, os.WriteFile(token, []byte("open-sesame"), 0o600))

@@ -10,7 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// addresses are the settings that hold an address, with a file that sets it. NAME stands for the address.
+// addresses are the settings that hold an address, with a file that sets it. NAME is replaced by the address.
 var addresses = map[string]string{
 	"postgres.url":              "pipeline: p\nrules: [r.yaml]\npostgres: {url: NAME}\nsinks: {s: {valkey: {url: 'valkey://h'}}}\n",
 	"postgres.replicas":         "pipeline: p\nrules: [r.yaml]\npostgres: {url: 'postgres://h/d', replicas: [NAME]}\nsinks: {s: {valkey: {url: 'valkey://h'}}}\n",

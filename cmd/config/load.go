@@ -84,7 +84,7 @@ func (l *loader) missing(format string, args ...any) {
 	}
 }
 
-// unset reports that a value stands for a variable that is not set, which only
+// unset reports that a value names a variable that is not set, which only
 // an offline check lets through.
 func (l *loader) unset(value string) bool { return l.offline && strings.Contains(value, "${") }
 
@@ -263,7 +263,7 @@ func (l *loader) nats(cfg *Config, raw *rawNATS) {
 		l.missing("nats.credentials and nats.tls are for nats.url, which is not set")
 	}
 	if !raw.URL.Given() && (raw.NkeyFile != "" || raw.Domain.Given()) {
-		l.missing("nats.nkey_file and nats.domain are for nats.url, and there is none")
+		l.missing("nats.nkey_file and nats.domain are for nats.url, but nats.url is not set")
 	}
 	if raw.Listen != "" && raw.TokenFile == "" && !raw.URL.Given() {
 		l.missing("nats.listen needs nats.token_file, the token of those who listen for purges")

@@ -34,7 +34,7 @@ var variable = object{"type": "string", "pattern": `\$\{`}
 // text is a scalar that is read as a text: YAML needs no quotes for it.
 var text = object{"type": []string{"string", "number"}}
 
-// schemaOf returns what a value of the type may be. path names the key in shapes and descriptions; a * stands for a name
+// schemaOf returns what a value of the type may be. path names the key in shapes and descriptions; a * replaces a name
 // that is free.
 func schemaOf(t reflect.Type, path string) object {
 	out := typeSchema(t, path)

@@ -85,7 +85,7 @@ const maxUnacked = 65536
 const pullAhead = 32
 
 // A request for messages goes with the server that has it, and nothing but its missing
-// signs of life tells: after two of them the request is made anew, of whoever leads then. A
+// signs of life tells: after two of them the request is sent again, to the leader at that time. A
 // request lasts for two, so that no more of them than one, and its end, come to lie between
 // messages that nobody reads, see pullAhead. An embedded server does not die alone.
 const signOfLife = 3 * time.Second
@@ -267,7 +267,7 @@ func (c *Consumer) read(ctx context.Context) (rules.Message, error) {
 	return m, nil
 }
 
-// decode reads a message, and returns the payload that stands for it. One that
+// decode reads a message, and returns its payload. One that
 // cannot be read may have asked for anything, so it becomes a flush; so does a
 // claim that was forged, since its author may have done more. A claim that is
 // not proven is a message without content.

@@ -97,7 +97,7 @@ func (s *Stream) readNoteIn(ctx context.Context, in jetstream.Stream, subject st
 	}
 	seq, err := strconv.ParseUint(string(m.Data), 10, 64)
 	if err != nil {
-		return 0, nil // nobody of ours wrote that; without a note, more is flushed and nothing is skipped
+		return 0, nil // no process of ours wrote that; without a note, more is flushed and nothing is skipped
 	}
 	return seq, nil
 }

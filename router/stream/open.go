@@ -34,9 +34,9 @@ type Config struct {
 	// lane then begins to read with the first call of Next.
 	Shared bool
 	// Tracer is told how long batches of traced transactions took to be stored. Nil:
-	// nobody asks.
+	// there are no traces.
 	Tracer Tracer
-	// Broken is told of a gap that a lane finds. Nil: nobody asks.
+	// Broken is told of a gap that a lane finds. Nil: it is not reported.
 	Broken func(cdc.Gap)
 }
 

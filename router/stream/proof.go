@@ -9,7 +9,7 @@ import (
 	"github.com/walpurge/walpurge/cdc"
 )
 
-// Whoever may publish to the stream can write a claim into it that says anything. So each claim carries a
+// Every client that may publish to the stream can write a claim into it that says anything. So each claim carries a
 // keyed hash, whose key this process made at its start and keeps in memory: only what it published itself
 // moves watermarks as it says. A copy of such a claim further back in the stream is as true as the claim.
 //
@@ -54,7 +54,7 @@ const (
 	proven trust = iota
 	// unproven: the claim says nothing. It may be true.
 	unproven
-	// forged: nobody who keeps to the protocol can have published the claim.
+	// forged: no process that keeps to the protocol published the claim.
 	forged
 )
 
