@@ -48,7 +48,7 @@ type Config struct {
 	Spool *spool.Pool
 	// Lookups answers the rules that ask the database.
 	Lookups Lookups
-	// Broken is told of a gap before it is bridged. Nil: nobody asks.
+	// Broken is told of a gap before it is bridged. Nil: nothing is called.
 	Broken  func(cdc.Gap)
 	Metrics *Metrics
 	Logger  *slog.Logger

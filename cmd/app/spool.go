@@ -13,7 +13,7 @@ import (
 // maxSpool bounds what large transactions that have not ended come to, on disk, in bytes.
 const maxSpool = 1 << 30
 
-// spoolDir is below data_dir. A daemon whose stream is elsewhere needs no data_dir: where there is none, or it cannot be
+// spoolDir is below data_dir. A daemon whose stream is elsewhere needs no data_dir: without one, or where it cannot be
 // written, the spool is in the directory for temporary files.
 func spoolDir(cfg *config.Config) string {
 	dir := filepath.Join(cfg.DataDir, "spool")

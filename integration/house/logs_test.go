@@ -30,14 +30,15 @@ var single = map[string]string{
 	"the last acknowledgements may be lost, their purges will be repeated":     "a stop",
 	"the slot could not be confirmed, the next start purges again what is not": "a stop",
 	"listening": "a start",
-	"the stream is lost; opening the pipeline again, which flushes the sinks":          "once for each loss",
-	"another process has taken over the pipeline; standing by":                         "a takeover",
-	"closed the lane of a sink that is gone":                                           "a start or a reload",
-	"stopped before the start was complete":                                            "a stop",
-	"tracing transactions with OpenTelemetry":                                          "a start",
-	"the last traces were not sent":                                                    "a stop",
-	"valkey does not tell its history":                                                 "a check",
-	"valkey user may purge some keys only; make sure that they are those of the rules": "a check",
+	"the stream is lost; opening the pipeline again, which flushes the sinks":                         "once for each loss",
+	"another process has taken over the pipeline; standing by":                                        "a takeover",
+	"closed the lane of a sink that is gone":                                                          "a start or a reload",
+	"stopped before the start was complete":                                                           "a stop",
+	"tracing transactions with OpenTelemetry":                                                         "a start",
+	"the last traces were not sent":                                                                   "a stop",
+	"valkey user may publish to some channels only; make sure that the sink's channel is one of them": "a check",
+	"valkey does not tell its history":                                                                "a check",
+	"valkey user may purge some keys only; make sure that they are those of the rules":                "a check",
 }
 
 // TestWhatRepeatsIsACondition: a line of the daemon's log is in the list, or is written by package

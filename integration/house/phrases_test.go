@@ -28,7 +28,7 @@ var plainer = []struct {
 	{regexp.MustCompile(`(?i)\bby hand\b`), "manually, or requested by an operator"},
 	{regexp.MustCompile(`(?i)\bst(?:and|ands|ood) for\b`), "replaces, or means"},
 	{regexp.MustCompile(`(?i)\bis none\b`), "a sentence that says what it is"},
-	{regexp.MustCompile(`(?i)\b(?:whoever|somebody|nobody)\b`), "the subject: the client, the operator, no process"},
+	{regexp.MustCompile(`\b(?:[Ww]hoever|[Ss]omebody|[Nn]obody)\b`), "the subject: the client, the operator, no process"},
 	{regexp.MustCompile(`(?i)\bmend(?:s|ed|ing)?\b`), "repair, correct or recover"},
 	{regexp.MustCompile(`(?i)\banew\b`), "again, or re-create"},
 	{regexp.MustCompile(`(?i)\bcomes? to\b`), "becomes, produces or amounts to"},

@@ -70,7 +70,7 @@ type Config struct {
 	// Collapsed is told how many values of a rule coarser ones were purged instead
 	// of. Nil: nobody counts.
 	Collapsed func(rule string, values int)
-	// Flushing is told the reason of each flush as it begins. Nil: nobody asks.
+	// Flushing is told the reason of each flush as it begins. Nil: nothing is called.
 	Flushing func(reason string)
 	// Park stores invalidations that the sink will never take, durably.
 	Park    func(ctx context.Context, b *rules.Batch, cause error) error
@@ -78,6 +78,6 @@ type Config struct {
 	Metrics *Metrics
 	Logger  *slog.Logger
 	// Tracer is told how long batches of traced transactions waited for their gates,
-	// and how long their purge took. Nil: nobody asks.
+	// and how long their purge took. Nil: nothing is called.
 	Tracer Tracer
 }

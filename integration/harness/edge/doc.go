@@ -27,7 +27,7 @@
 // know); and that an unfit tag gets HTTP 200 with success:false and the codes
 // 1100 (too long) or 1315 (not printable), each with 1016.
 //
-// Guessed: code 1999, which stands for every number nobody reported; the HTTP
+// Guessed: code 1999, which replaces every number that was not reported; the HTTP
 // status of those refusals; that a request with one unfit tag purges none of its
 // tags; that the block of 5 minutes slides, is per token, counts refused
 // requests and is not prolonged by more of them; that refused requests take

@@ -136,7 +136,7 @@ func TestSite(t *testing.T) {
 	status, first := b.get("http://127.0.0.1:80/a?tags=x")
 	require.Equal(t, "MISS", status)
 	status, second := b.get("http://shop.example/a?tags=x")
-	require.Equal(t, "HIT", status, "an address stands for the public host")
+	require.Equal(t, "HIT", status, "an address names the public host")
 	require.Equal(t, first, second)
 	require.True(t, b.edge.Stored("https://SHOP.example:443/a?tags=x"))
 	require.False(t, b.edge.Stored("http://shop.example/a?tags=x"))

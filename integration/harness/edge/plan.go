@@ -37,7 +37,7 @@ func (l Limits) apiQuota() int {
 }
 
 // LimitsOf returns the published limits of a plan
-// (developers.cloudflare.com/cache/how-to/purge-cache); false if there is none
+// (developers.cloudflare.com/cache/how-to/purge-cache); false without one
 // of that name.
 func LimitsOf(p Plan) (Limits, bool) {
 	limits, ok := map[Plan]Limits{

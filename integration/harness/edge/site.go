@@ -82,7 +82,7 @@ func (f fetch) send(w http.ResponseWriter, r *http.Request) {
 		Transport:      f.edge.origin,
 		ModifyResponse: f.response,
 		ErrorHandler:   badGateway,
-		// The status tells the visitor; there is nobody else to tell.
+		// The status tells the visitor; no one else is told.
 		ErrorLog: slog.NewLogLogger(slog.DiscardHandler, slog.LevelError),
 	}
 	proxy.ServeHTTP(w, r)
