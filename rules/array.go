@@ -104,11 +104,12 @@ func ArrayElement(text string, delimiter byte) string {
 	return `"` + strings.NewReplacer(`\`, `\\`, `"`, `\"`).Replace(text) + `"`
 }
 
-func (r *arrayReader) next() byte {
+// next is the next byte, or -1 at the end.
+func (r *arrayReader) next() int {
 	if r.at < len(r.text) {
-		return r.text[r.at]
+		return int(r.text[r.at])
 	}
-	return 0
+	return -1
 }
 
 func (r *arrayReader) list(depth int) (elements []element, ok bool) {
@@ -127,7 +128,7 @@ func (r *arrayReader) list(depth int) (elements []element, ok bool) {
 		}
 		elements = append(elements, e)
 		switch r.next() {
-		case r.delimiter:
+		case int(r.delimiter):
 			r.at++
 		case '}':
 			r.at++

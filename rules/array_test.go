@@ -213,6 +213,7 @@ func FuzzParseArray(f *testing.F) {
 	for _, s := range []string{`{a,"b"}`, `[1:2]={{1,2},{3,4}}`, `{"\\"}`, `{`, `[`, `{a,{b}}`} {
 		f.Add([]byte(s), byte(','))
 	}
+	f.Add([]byte(`{0`), byte(0))
 	f.Fuzz(func(_ *testing.T, text []byte, delimiter byte) {
 		elements, err := parseArray(text, delimiter)
 		if err == nil {
