@@ -214,7 +214,7 @@ func TestSlotsAllTaken(t *testing.T) {
 	r.exec("SELECT pg_create_physical_replication_slot('standby')")
 	r.config(freeAddr(t))
 	o := r.call("run")
-	require.Equal(t, "walpurge: all 1 replication slots of the server are taken; fix: drop one that nobody reads "+
+	require.Equal(t, "walpurge: all 1 replication slots of the server are taken; fix: drop one that no client reads "+
 		"(SELECT slot_name, active FROM pg_replication_slots), or ALTER SYSTEM SET max_replication_slots and restart PostgreSQL\n", o.stderr)
 	require.Equal(t, 1, o.code)
 	r.untouched()

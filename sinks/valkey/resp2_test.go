@@ -16,7 +16,7 @@ import (
 // startRESP2 starts a proxy that knows some commands only and no RESP3. Another one gets the given reply, or, without
 // one, the end of the connection.
 func startRESP2(t *testing.T, upstream, reply string) (addr string, commands func() []string) {
-	known := []string{"AUTH", "PING", "SELECT", "UNLINK", "DEL", "EVAL", "EVALSHA", "SCAN", "RENAMENX", "SCARD", "SSCAN"}
+	known := []string{"AUTH", "PING", "SELECT", "UNLINK", "DEL", "EVAL", "EVALSHA", "SCAN", "RENAMENX", "SCARD", "SSCAN", "HDEL"}
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
 	var mu sync.Mutex
