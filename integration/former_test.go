@@ -21,8 +21,7 @@ func TestRenamedSink(t *testing.T) {
 	end := r.lsn()
 	eventually(t, 20*time.Second, func() bool { return d.sink("cache").Backlog > 0 }, "the lane has a backlog")
 	d.kill()
-	require.NoError(t, syscall.Kill(r.vk.PID(), syscall.SIGCONT))
-	require.Equal(t, []string{"category:1"}, r.held("category:1"))
+	r.wakeCache("category:1")
 
 	addr := freeAddr(t)
 	r.config(addr)

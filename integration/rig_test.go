@@ -5,12 +5,14 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"io/fs"
 	"net"
 	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -144,7 +146,21 @@ func tagged(w http.ResponseWriter, req *http.Request) {
 }
 
 func (r *rig) write(name, text string) {
-	require.NoError(r.t, os.WriteFile(filepath.Join(r.dir, name), []byte(text), 0o644))
+	mode := fs.FileMode(0o644)
+	if strings.Contains(name, "token") || strings.Contains(name, "password") {
+		mode = 0o600
+	}
+	require.NoError(r.t, os.WriteFile(filepath.Join(r.dir, name), []byte(text), mode))
+}
+
+// wakeCache lets Valkey run again that was stopped, and stores keys. The daemon was killed meanwhile, and what it
+// had sent is carried out first: an answer comes after everything that had arrived when the server woke.
+func (r *rig) wakeCache(keys ...string) {
+	r.t.Helper()
+	require.NoError(r.t, syscall.Kill(r.vk.PID(), syscall.SIGCONT))
+	r.held(keys...)
+	r.fill(keys)
+	require.Equal(r.t, keys, r.held(keys...))
 }
 
 func (r *rig) path(name string) string { return filepath.Join(r.dir, name) }

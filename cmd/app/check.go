@@ -62,6 +62,7 @@ func Check(ctx context.Context, cfg *config.Config, opts CheckOptions) []Finding
 		c.add(true, err)
 		return c.findings
 	}
+	c.secrets(cfg)
 	c.database(ctx, cfg, set, lock)
 	c.store(ctx, cfg)
 	for i, s := range cfg.Sinks {
@@ -121,6 +122,7 @@ func (c *checker) database(ctx context.Context, cfg *config.Config, set *rules.S
 		return
 	}
 	defer conn.Close(context.WithoutCancel(ctx))
+	c.clearTextDatabase(conn)
 	cat, err := readCatalog(ctx, conn, cfg.Postgres, set)
 	if err != nil {
 		c.add(false, err)
@@ -234,6 +236,7 @@ func (c *checker) store(ctx context.Context, cfg *config.Config) {
 			return
 		}
 		defer nc.Close()
+		c.clearTextNATS(nc)
 		trial := stream.Config{Pipeline: cfg.Pipeline, Domain: cfg.NATS.Domain, MaxBytes: cfg.Stream.MaxBytes, Replicas: cfg.NATS.Replicas}
 		for _, err := range stream.Trial(ctx, nc, trial, reported.denied) {
 			c.add(false, err)
@@ -300,6 +303,11 @@ func (c *checker) sink(ctx context.Context, s config.Sink) {
 		return
 	}
 	defer t.close()
+	if s.Valkey != nil {
+		for _, host := range s.Valkey.ClearText() {
+			c.clearText("sinks."+s.Name+".valkey.url", host, "write valkeys:// and set up TLS at the server", false)
+		}
+	}
 	switch err := t.check(ctx); {
 	case err != nil:
 		c.add(false, fmt.Errorf("sink %s: %w", s.Name, err))

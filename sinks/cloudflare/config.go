@@ -29,6 +29,8 @@ type Config struct {
 	// BaseURL replaces https://api.cloudflare.com/client/v4, for tests and
 	// proxies. Without a path, /client/v4 is added.
 	BaseURL string `yaml:"base_url"`
+	// AllowHTTP lets BaseURL be http:// to another machine, which then gets the token in clear text.
+	AllowHTTP bool `yaml:"allow_http"`
 	// TLS is for an address of one's own whose certificate the system does not trust.
 	TLS httpsink.TLS `yaml:"tls"`
 	// Budget is what the account may spend; 0 takes the plan's preset.
@@ -105,7 +107,7 @@ const defaultBaseURL = "https://api.cloudflare.com/client/v4"
 
 // baseURL returns the URL without a slash at its end.
 func (c Config) baseURL() (string, error) {
-	u, err := httpsink.BaseURL(c.BaseURL, defaultBaseURL)
+	u, err := httpsink.BaseURL(c.BaseURL, defaultBaseURL, c.AllowHTTP)
 	if err != nil {
 		return "", err
 	}

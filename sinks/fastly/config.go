@@ -23,6 +23,8 @@ type Config struct {
 	Soft bool `yaml:"soft"`
 	// BaseURL replaces https://api.fastly.com, for tests and proxies.
 	BaseURL string `yaml:"base_url"`
+	// AllowHTTP lets BaseURL be http:// to another machine, which then gets the token in clear text.
+	AllowHTTP bool `yaml:"allow_http"`
 	// TLS is for an address of one's own whose certificate the system does not trust.
 	TLS httpsink.TLS `yaml:"tls"`
 	// Budget is what the account may spend; 0 takes the preset.
@@ -85,7 +87,7 @@ func (c Config) Validate() error {
 	if c.APITokenFile == "" {
 		errs = append(errs, errors.New("api_token_file: name a file that holds a token with the scopes purge_select and purge_all"))
 	}
-	if _, err := httpsink.BaseURL(c.BaseURL, defaultBaseURL); err != nil {
+	if _, err := httpsink.BaseURL(c.BaseURL, defaultBaseURL, c.AllowHTTP); err != nil {
 		errs = append(errs, fmt.Errorf("base_url: %w", err))
 	}
 	if len(c.Headers) > 0 {

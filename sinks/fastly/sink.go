@@ -46,7 +46,7 @@ func newSink(cfg Config, timeout time.Duration, logger *slog.Logger) (*Sink, err
 	if err := cfg.Validate(); err != nil {
 		return nil, fmt.Errorf("fastly: %w", err)
 	}
-	base, err := httpsink.BaseURL(cfg.BaseURL, defaultBaseURL)
+	base, err := httpsink.BaseURL(cfg.BaseURL, defaultBaseURL, cfg.AllowHTTP)
 	if err != nil {
 		return nil, fmt.Errorf("fastly: base_url: %w", err)
 	}

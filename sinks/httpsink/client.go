@@ -9,6 +9,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/netip"
 	"net/url"
 	"os"
 	"strings"
@@ -128,10 +129,22 @@ func (t *transport) CloseIdleConnections() {
 	}
 }
 
-// BaseURL checks an address that may replace an API's own, which stands where
-// raw is empty, and returns it without a slash at its end. The error does not
-// repeat raw, since a token may have been put there.
-func BaseURL(raw, own string) (*url.URL, error) {
+// CheckPlain refuses http:// to another machine unless that is allowed: what is sent there, a token among
+// it, can be read and changed on the way.
+func CheckPlain(u *url.URL, allowed bool) error {
+	if u.Scheme != "http" || allowed || u.Hostname() == "localhost" {
+		return nil
+	}
+	if ip, err := netip.ParseAddr(u.Hostname()); err == nil && ip.IsLoopback() {
+		return nil
+	}
+	return errors.New("http:// to another machine is neither secret nor safe from change; write https://, or allow_http: true where the network is trusted")
+}
+
+// BaseURL checks an address that may replace an API's own, which is used where
+// raw is empty, and returns it without a slash at its end. http:// to another machine needs allowHTTP. The
+// error does not repeat raw, since a token may have been put there.
+func BaseURL(raw, own string, allowHTTP bool) (*url.URL, error) {
 	if raw == "" {
 		raw = own
 	}
@@ -141,6 +154,9 @@ func BaseURL(raw, own string) (*url.URL, error) {
 	}
 	if u.User != nil || u.RawQuery != "" || u.Fragment != "" {
 		return nil, errors.New("no user, password, query or fragment belongs here; the token goes into api_token_file")
+	}
+	if err := CheckPlain(u, allowHTTP); err != nil {
+		return nil, err
 	}
 	u.Path = strings.TrimRight(u.Path, "/")
 	return u, nil

@@ -57,14 +57,20 @@ func TestBaseURL(t *testing.T) {
 	for in, want := range map[string]string{
 		"": "https://api.example/v4", "http://127.0.0.1:1/": "http://127.0.0.1:1", "https://proxy.example/cf//": "https://proxy.example/cf",
 	} {
-		u, err := BaseURL(in, "https://api.example/v4")
+		u, err := BaseURL(in, "https://api.example/v4", false)
 		require.NoError(t, err)
 		require.Equal(t, want, u.String())
 	}
 	for _, in := range []string{"hunter2", "hunter2.example/%zz", "https://u:hunter2@api.example", "ftp://hunter2", "https://api.example?hunter2"} {
-		_, err := BaseURL(in, "https://api.example/v4")
+		_, err := BaseURL(in, "https://api.example/v4", true)
 		require.Error(t, err)
 		require.NotContains(t, err.Error(), "hunter2")
+	}
+	for in, refused := range map[string]bool{"http://proxy.example": true, "http://10.0.0.5:8080": true, "http://localhost:1": false, "http://[::1]:1": false, "http://127.9.9.9": false, "http://127.0.0.1.example": true} {
+		_, err := BaseURL(in, "https://api.example/v4", false)
+		require.Equal(t, refused, err != nil, in)
+		_, err = BaseURL(in, "https://api.example/v4", true)
+		require.NoError(t, err, in)
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"slices"
 	"strings"
 
@@ -38,6 +39,20 @@ func (c Config) endpoint() (endpoint, error) {
 		return parse(c.URL, sentinelPort)
 	}
 	return parseURL(c.URL)
+}
+
+// ClearText returns the hosts of the URL that are reached without TLS.
+func (c Config) ClearText() (hosts []string) {
+	ep, err := c.endpoint()
+	if err != nil || ep.tls || ep.network != "tcp" {
+		return nil
+	}
+	for _, addr := range ep.addrs {
+		if host, _, err := net.SplitHostPort(addr); err == nil {
+			hosts = append(hosts, host)
+		}
+	}
+	return hosts
 }
 
 func (c Config) validateMode(ep endpoint, known bool) (errs []error) {

@@ -3,7 +3,6 @@ package webhook
 import (
 	"errors"
 	"fmt"
-	"net/netip"
 	"net/url"
 	"regexp"
 	"slices"
@@ -108,18 +107,8 @@ func (c Config) checkURL() error {
 		return errors.New("no user or password belongs here; write an authorization header")
 	case u.Fragment != "" || strings.Contains(c.URL, "#"):
 		return errors.New("a fragment (#) is never sent; take it out")
-	case u.Scheme == "http" && !c.AllowHTTP && !loopback(u.Hostname()):
-		return errors.New("http:// to another machine is neither secret nor safe from change; write https://, or allow_http: true where the network is trusted")
 	}
-	return nil
-}
-
-func loopback(host string) bool {
-	if host == "localhost" {
-		return true
-	}
-	ip, err := netip.ParseAddr(host)
-	return err == nil && ip.IsLoopback()
+	return httpsink.CheckPlain(u, c.AllowHTTP)
 }
 
 // Where names the host. The rest of the URL may hold a secret.

@@ -1,0 +1,100 @@
+package app
+
+import (
+	"crypto/tls"
+	"fmt"
+	"io/fs"
+	"net"
+	"net/netip"
+	"os"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/nats-io/nats.go"
+
+	"github.com/walpurge/walpurge/cmd/config"
+)
+
+// secretFile is a setting that names a file with a secret in it.
+type secretFile struct{ key, path string }
+
+// secretFiles lists the settings of a configuration that name files with secrets.
+func secretFiles(cfg *config.Config) []secretFile {
+	files := []secretFile{
+		{"postgres.password_file", cfg.Postgres.PasswordFile}, {"nats.credentials", cfg.NATS.Credentials}, {"nats.nkey_file", cfg.NATS.NkeyFile},
+		{"nats.tls.key_file", cfg.NATS.KeyFile}, {"nats.token_file", cfg.NATS.TokenFile}, {"http.token_file", cfg.HTTP.TokenFile},
+	}
+	for _, s := range cfg.Sinks {
+		at := "sinks." + s.Name + "."
+		switch {
+		case s.Valkey != nil:
+			files = append(files, secretFile{at + "valkey.password_file", s.Valkey.PasswordFile}, secretFile{at + "valkey.sentinel_password_file", s.Valkey.SentinelPasswordFile},
+				secretFile{at + "valkey.tls.key_file", s.Valkey.TLS.KeyFile})
+			if s.Valkey.SentinelTLS != nil {
+				files = append(files, secretFile{at + "valkey.sentinel_tls.key_file", s.Valkey.SentinelTLS.KeyFile})
+			}
+		case s.Cloudflare != nil:
+			files = append(files, secretFile{at + "cloudflare.api_token_file", s.Cloudflare.APITokenFile})
+		case s.Fastly != nil:
+			files = append(files, secretFile{at + "fastly.api_token_file", s.Fastly.APITokenFile})
+		case s.Webhook != nil:
+			files = append(files, secretFile{at + "webhook.hmac_file", s.Webhook.HMACFile})
+		}
+	}
+	return files
+}
+
+// secrets finds files with secrets that cannot be read, and notes those that every user of the machine may read.
+func (c *checker) secrets(cfg *config.Config) {
+	for _, f := range secretFiles(cfg) {
+		if f.path == "" {
+			continue
+		}
+		info, err := os.Stat(f.path)
+		switch {
+		case err != nil:
+			c.add(false, fmt.Errorf("%s: %w; create the file, readable for the user of the daemon", f.key, err))
+		case !info.Mode().IsRegular():
+			c.add(false, fmt.Errorf("%s: %s is not a regular file", f.key, f.path))
+		case info.Mode().Perm()&worldReadable != 0:
+			c.note(fmt.Sprintf("%s: every user of this machine may read or write the secret in %s; chmod o-rw %s", f.key, f.path, f.path))
+		}
+	}
+}
+
+const worldReadable fs.FileMode = 0o006
+
+// clearText notes a connection to another machine that is not encrypted. What it carries can be read and changed on
+// the way.
+func (c *checker) clearText(key, host, fix string, encrypted bool) {
+	if !encrypted && !local(host) {
+		c.note(fmt.Sprintf("%s: the connection to %s is not encrypted: names, values and credentials can be read and changed on the way; %s", key, host, fix))
+	}
+}
+
+// local reports whether a connection to a host stays on this machine. A socket has no host, or the path of its folder.
+func local(host string) bool {
+	if host == "" || host[0] == '/' || host == "localhost" {
+		return true
+	}
+	ip, err := netip.ParseAddr(host)
+	return err == nil && ip.IsLoopback()
+}
+
+// clearTextDatabase notes a connection to the database that has no TLS.
+func (c *checker) clearTextDatabase(conn *pgx.Conn) {
+	raw := conn.PgConn().Conn()
+	_, encrypted := raw.(*tls.Conn)
+	if raw.RemoteAddr().Network() != "unix" {
+		c.clearText("postgres.url", conn.Config().Host, "add sslmode=verify-full, with sslrootcert for an authority of your own", encrypted)
+	}
+}
+
+// clearTextNATS notes a connection to a NATS server that has no TLS.
+func (c *checker) clearTextNATS(nc *nats.Conn) {
+	host, _, err := net.SplitHostPort(nc.ConnectedAddr())
+	if err != nil {
+		return
+	}
+	_, err = nc.TLSConnectionState()
+	c.clearText("nats.url", host, "write tls:// and set up TLS at the server", err == nil)
+}
