@@ -264,7 +264,7 @@ func TestValidateNamesTheKeyAndRepeatsNothing(t *testing.T) {
 		"hosts: number 2: write a host name":           func(c *Config) { c.Hosts = []string{"a", "https://hunter2"} },
 		"base_url: write an absolute URL":              func(c *Config) { c.BaseURL = "hunter2" },
 		"base_url: no user, password":                  func(c *Config) { c.BaseURL = "https://u:hunter2@a" },
-		"base_url: http:// to another machine":        func(c *Config) { c.BaseURL = "http://hunter2" },
+		"base_url: http:// to another machine":         func(c *Config) { c.BaseURL = "http://hunter2" },
 	} {
 		c := tagged()
 		c.Hosts, c.BaseURL = []string{"shop.example", "localhost:8080"}, "http://127.0.0.1:1/"
