@@ -288,7 +288,10 @@ func TestShapesChange(t *testing.T) {
 	r.end(t)
 	s.exec("ALTER TABLE t DETACH PARTITION t1; UPDATE t1 SET note = 'z'; ALTER TABLE t ATTACH PARTITION t1 FOR VALUES FROM (0) TO (10)")
 	r = s.run(&sinkhole{}, Streaming)
-	require.Equal(t, because(cdc.LeafRewritten, cdc.LeafReattached), r.causes(s, 0))
+	// The announcement before is read again, too, if it was not confirmed when confirming was stopped.
+	again := r.causes(s, 0)
+	require.Subset(t, again, because(cdc.LeafRewritten, cdc.LeafReattached))
+	require.Subset(t, because(cdc.LeafPersistence, cdc.LeafRewritten, cdc.LeafReattached), again)
 	r.end(t)
 	r = s.run(&sinkhole{}, Streaming)
 	require.Empty(t, r.causes(s, 0), "once")
