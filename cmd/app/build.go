@@ -308,7 +308,7 @@ type lane struct {
 	consumer *stream.Consumer
 	// manual is where its manual purges are stored.
 	manual *stream.ManualConsumer
-	// paused is the pause in force, nil if there is none.
+	// paused is the pause in force, nil without one.
 	paused atomic.Pointer[stream.Pause]
 	cache  *cache
 }

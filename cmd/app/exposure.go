@@ -55,13 +55,13 @@ func (c *checker) secrets(cfg *config.Config) {
 			c.add(false, fmt.Errorf("%s: %w; create the file, readable for the user of the daemon", f.key, err))
 		case !info.Mode().IsRegular():
 			c.add(false, fmt.Errorf("%s: %s is not a regular file", f.key, f.path))
-		case info.Mode().Perm()&worldReadable != 0:
+		case info.Mode().Perm()&openToOthers != 0:
 			c.note(fmt.Sprintf("%s: every user of this machine may read or write the secret in %s; chmod o-rw %s", f.key, f.path, f.path))
 		}
 	}
 }
 
-const worldReadable fs.FileMode = 0o006
+const openToOthers fs.FileMode = 0o006
 
 // clearText notes a connection to another machine that is not encrypted. What it carries can be read and changed on
 // the way.
