@@ -105,7 +105,7 @@ var descriptions = map[string]string{
 	"sinks.*.valkey.mode":                           "What the hosts are: standalone, cluster, sentinel; auto asks. Default: auto.",
 	"sinks.*.valkey.password_file":                  "Read at every connect.",
 	"sinks.*.valkey.publish":                        "After each purge a message with its values, at most once.",
-	"sinks.*.valkey.publish.channel":                "The Pub/Sub channel. Empty: no messages.",
+	"sinks.*.valkey.publish.channel":                "The Pub/Sub channel.",
 	"sinks.*.valkey.scan":                           "What walking the key space may cost the server.",
 	"sinks.*.valkey.scan.enabled":                   "Whether rules may name key prefixes. A flush may always scan. Default: false.",
 	"sinks.*.valkey.scan.keys_per_second":           "How many keys a walk visits per second, over all nodes. Default: 50000.",

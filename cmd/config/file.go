@@ -114,10 +114,26 @@ type valkeyBlock struct {
 	valkeyKeys
 }
 
-// valkeyKeys has the key that is a bool or a block.
+// valkeyKeys has the key that is a bool or a block, and the block that may not be empty.
 type valkeyKeys struct {
 	valkey.Config `yaml:",inline"`
 	SentinelTLS   *sentinelTLS `yaml:"sentinel_tls"`
+	Publish       publishBlock `yaml:"publish"`
+}
+
+// publishBlock has a channel where the file has the block. Without one nothing would be published, which the
+// file cannot mean.
+type publishBlock struct{ valkey.PublishConfig }
+
+// UnmarshalYAML reads the block, also where the file has nothing after its key.
+func (b *publishBlock) UnmarshalYAML(n *strictyaml.Node) error {
+	if err := n.Decode(&b.PublishConfig); err != nil || b.Channel != "" {
+		return err
+	}
+	for _, p := range n.Pairs {
+		return p.Value.Errorf("publish.channel: the name is empty; write one such as invalidations, or remove `publish`")
+	}
+	return n.Errorf("publish: channel is missing; write publish: {channel: invalidations}, or remove `publish`")
 }
 
 // sentinelTLS is a bool, or a block like tls.
@@ -137,6 +153,7 @@ func (b *valkeyBlock) UnmarshalYAML(n *strictyaml.Node) error {
 	b.pos, b.Config = n.Pos, valkey.DefaultConfig()
 	err := n.Decode(&b.valkeyKeys)
 	b.Config.SentinelTLS = (*valkey.SentinelTLS)(b.valkeyKeys.SentinelTLS)
+	b.Config.Publish = b.valkeyKeys.Publish.PublishConfig
 	return err
 }
 

@@ -64,6 +64,10 @@ func typeSchema(t reflect.Type, path string) object {
 	case t == reflect.TypeFor[sentinelTLS]():
 		block := typeSchema(reflect.TypeFor[valkey.TLSConfig](), path)
 		return object{"anyOf": []object{{"type": "boolean"}, block, variable}}
+	case t == reflect.TypeFor[publishBlock]():
+		block := typeSchema(reflect.TypeFor[valkey.PublishConfig](), path)
+		block["type"] = "object"
+		return block
 	case t == reflect.TypeFor[time.Duration]():
 		return object{"anyOf": []object{{"type": "string", "pattern": `^([0-9]+(\.[0-9]+)?(ns|us|µs|ms|s|m|h))+$`}, {"enum": []any{0, "0"}}, variable}}
 	case t == reflect.TypeFor[strictyaml.Size]():
@@ -121,18 +125,19 @@ func oneOfWords(words ...string) object { return object{"enum": words} }
 
 // shapes are what the types do not tell of a value. With a type, an enum or anyOf a shape replaces what the type tells.
 var shapes = map[string]object{
-	"pipeline":               {"type": "string", "pattern": pipelineForm.String()},
-	"rules":                  {"type": "array", "minItems": 1, "items": text},
-	"postgres.failover":      {"enum": []any{"auto", true, false}},
-	"postgres.on_gap":        oneOfWords("flush", "stop"),
-	"postgres.replicas":      {"anyOf": []object{{"enum": []any{"auto", nil}}, {"type": "array", "items": text}, variable}},
-	"stream.confirm":         oneOfWords("synced", "purged"),
-	"log.level":              oneOfWords("info", "debug", "warn", "error"),
-	"log.format":             oneOfWords("text", "json"),
-	"sinks.*.mode":           oneOfWords("purge", "shadow"),
-	"sinks.*.on_overflow":    oneOfWords("flush", "stop"),
-	"sinks.*.valkey.mode":    oneOfWords("auto", "standalone", "cluster", "sentinel"),
-	"sinks.*.webhook.method": oneOfWords("POST", "PUT", "PATCH", "DELETE"),
+	"pipeline":                       {"type": "string", "pattern": pipelineForm.String()},
+	"rules":                          {"type": "array", "minItems": 1, "items": text},
+	"postgres.failover":              {"enum": []any{"auto", true, false}},
+	"postgres.on_gap":                oneOfWords("flush", "stop"),
+	"postgres.replicas":              {"anyOf": []object{{"enum": []any{"auto", nil}}, {"type": "array", "items": text}, variable}},
+	"stream.confirm":                 oneOfWords("synced", "purged"),
+	"log.level":                      oneOfWords("info", "debug", "warn", "error"),
+	"log.format":                     oneOfWords("text", "json"),
+	"sinks.*.mode":                   oneOfWords("purge", "shadow"),
+	"sinks.*.on_overflow":            oneOfWords("flush", "stop"),
+	"sinks.*.valkey.publish.channel": {"minLength": 1},
+	"sinks.*.valkey.mode":            oneOfWords("auto", "standalone", "cluster", "sentinel"),
+	"sinks.*.webhook.method":         oneOfWords("POST", "PUT", "PATCH", "DELETE"),
 
 	"sinks.*.cloudflare.plan":            oneOfWords("free", "pro", "business", "enterprise"),
 	"sinks.*.valkey.tag_sets.[].layout":  oneOfWords("set", "laravel", "symfony"),
@@ -166,11 +171,12 @@ func oneKind() (kinds []object) {
 
 // required are the keys that a block must have.
 var required = map[string][]string{
-	"":                   {"pipeline", "rules", "sinks"},
-	"sinks.*.valkey":     {"url"},
-	"sinks.*.cloudflare": {"api_token_file"},
-	"sinks.*.fastly":     {"service_id", "api_token_file"},
-	"sinks.*.cloudfront": {"distribution_id"},
-	"sinks.*.varnish":    {"nodes"},
-	"sinks.*.webhook":    {"url"},
+	"":                       {"pipeline", "rules", "sinks"},
+	"sinks.*.valkey":         {"url"},
+	"sinks.*.valkey.publish": {"channel"},
+	"sinks.*.cloudflare":     {"api_token_file"},
+	"sinks.*.fastly":         {"service_id", "api_token_file"},
+	"sinks.*.cloudfront":     {"distribution_id"},
+	"sinks.*.varnish":        {"nodes"},
+	"sinks.*.webhook":        {"url"},
 }

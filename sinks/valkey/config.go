@@ -42,7 +42,7 @@ type Config struct {
 	TagSets []TagSet   `yaml:"tag_sets"`
 	Scan    ScanConfig `yaml:"scan"`
 	// Publish has the values of each purge published.
-	Publish PublishConfig `yaml:"publish"`
+	Publish PublishConfig `yaml:"-"`
 	TLS     TLSConfig     `yaml:"tls"`
 	// Uses are the kinds that Check makes sure of; 0 stands for all of Kinds. It
 	// follows from the rules, not from the file.
