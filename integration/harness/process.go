@@ -21,6 +21,8 @@ type processSpec struct {
 	// logFile receives stdout and stderr, after what it holds; tee, too, if set.
 	logFile string
 	tee     io.Writer
+	// env is added to the fixed environment.
+	env []string
 	// as is the account to run under; nil is the caller's own.
 	as *account
 	// orphaned is the signal that the process gets when its parent dies (Linux).
@@ -55,7 +57,7 @@ func startProcess(spec processSpec) (*process, error) {
 		output = io.MultiWriter(log, spec.tee)
 	}
 	cmd.Stdout, cmd.Stderr = output, output
-	cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "LC_ALL=C", "TZ=UTC"}
+	cmd.Env = append([]string{"PATH=" + os.Getenv("PATH"), "LC_ALL=C", "TZ=UTC"}, spec.env...)
 	cmd.SysProcAttr = sysProcAttr(spec)
 	// Applies only with a tee: grandchildren may hold the pipe open for a moment
 	// longer than their parent lives.

@@ -1,0 +1,143 @@
+package scenario
+
+import (
+	"context"
+	"math/rand/v2"
+	"net/http"
+	"time"
+
+	"github.com/walpurge/walpurge/integration/harness"
+	"github.com/walpurge/walpurge/integration/scenario/load"
+	"github.com/walpurge/walpurge/integration/scenario/oracle"
+)
+
+// Scenario describes one system and its load.
+type Scenario struct {
+	// Name is that of the directory in deploy/examples.
+	Name string
+	// Who is one sentence for the report.
+	Who string
+	// Factor compresses time; see results.Results.
+	Factor int
+	// Stages run one after the other, without a pause, with warm caches from the second on.
+	Stages []Stage
+	// Writes is the number of calls of System.Write a second, before Factor.
+	Writes float64
+	// Bypass is the share of writes that avoid the application's main path in all variants except 2
+	// and 2', where it is Variant.Bypass.
+	Bypass float64
+	// Cacheable are the endpoints whose requests count in hit rates.
+	Cacheable []string
+	// EdgeHeader is the header whose value HIT says that the edge answered; default X-Cache.
+	EdgeHeader string
+	// EventStage names the stage in the middle of which System.Event is called; empty: none.
+	EventStage string
+	// Postgres are settings of the database server.
+	Postgres map[string]string
+	// TTLs are those of the points in the chart, as the system has them (before Factor).
+	TTLs []time.Duration
+	// Prepare is called once before everything else, to build the application. What it makes goes
+	// into dir. It names what is missing and the command that installs it.
+	Prepare func(ctx context.Context, dir string) error
+	// Start starts what the variant needs beside Env: the application, and the edge. It registers
+	// with Env.Group how to end each.
+	Start func(ctx context.Context, env *Env) (System, error)
+}
+
+// Stage is one stage of the load.
+type Stage struct {
+	Name string
+	// Share of what variant 0 sustained: 0.6 is the peak.
+	Share   float64
+	Lasting time.Duration
+}
+
+// Variant is one way to cache.
+type Variant struct {
+	// Name is 0, 1, 2, 2+bypass, 2' or 3.
+	Name, Title string
+	// Cache: responses are cached, in Valkey and at the edge.
+	Cache bool
+	// TTL of all endpoints, before Factor; 0: each endpoint's own.
+	TTL time.Duration
+	// Deletes: the application's main path deletes from the caches after COMMIT, with retries.
+	Deletes bool
+	// Bypass is the share of writes that avoid the main path.
+	Bypass float64
+	// Kill: the application is killed once between COMMIT and the deletes.
+	Kill bool
+	// Walpurge runs beside the application.
+	Walpurge bool
+}
+
+// Env is what the harness gives a variant.
+type Env struct {
+	Variant Variant
+	Factor  int
+	// Root is the repository, Files deploy/examples/NAME in it, Built what Prepare has made, Dir a
+	// scratch directory of this variant.
+	Root, Files, Built, Dir string
+	Postgres                *harness.Postgres
+	// DatabaseURL is for the role app, in the database named like the scenario. WalpurgeURL is for the role walpurge.
+	DatabaseURL, WalpurgeURL string
+	// Valkey is nil in variant 0.
+	Valkey *harness.Valkey
+	// Group closes what was started, last first.
+	Group *harness.Group
+	// WalpurgeBin is the program.
+	WalpurgeBin string
+	// Version is that of walpurge.
+	Version string
+}
+
+// Scaled is a duration of the system, compressed by the factor.
+func (e *Env) Scaled(d time.Duration) time.Duration { return d / time.Duration(e.Factor) }
+
+// System is a running system under one variant.
+type System interface {
+	// Next makes a client's next request. One goroutine calls it at a time, with a generator of
+	// random numbers that is the same in each variant.
+	Next(*rand.Rand) load.Request
+	// Write changes something, on the application's main path or, with bypass, by SQL. It returns
+	// the versions that were written and the time after COMMIT had returned. Calls may overlap.
+	// A write whose answer was lost is looked up in the database, not left out.
+	Write(ctx context.Context, r *rand.Rand, bypass bool) ([]oracle.Commit, error)
+	// Warm fills the caches before the first stage of a variant with caches, as the team does.
+	Warm(ctx context.Context) error
+	// Event is what happens once in the middle of Scenario.EventStage.
+	Event(ctx context.Context) ([]oracle.Commit, error)
+	// KillBetween kills the application between a COMMIT and its deletes, and starts it again. It
+	// returns what was committed.
+	KillBetween(ctx context.Context) ([]oracle.Commit, error)
+	// WalpurgeEnv is the environment of walpurge.yaml beside DATABASE_URL, VALKEY_URL, DATA_DIR,
+	// LISTEN and SECOND_PURGE, which the harness sets.
+	WalpurgeEnv() []string
+}
+
+// The headers that an application sends to the oracle.
+const (
+	HeaderShown     = "Shown"
+	HeaderWrote     = "Wrote"
+	HeaderCommitted = "Committed"
+)
+
+// Commits reads what a response says that its request has written; none if it has no such header.
+func Commits(h http.Header) ([]oracle.Commit, error) {
+	wrote := h.Get(HeaderWrote)
+	if wrote == "" {
+		return nil, nil
+	}
+	versions, err := oracle.ParseVersions(wrote)
+	if err != nil {
+		return nil, err
+	}
+	at, err := parseNanos(h.Get(HeaderCommitted))
+	if err != nil {
+		return nil, err
+	}
+	out := make([]oracle.Commit, len(versions))
+	for i, v := range versions {
+		out[i] = oracle.Commit{Version: v, At: at}
+	}
+	return out, nil
+}
