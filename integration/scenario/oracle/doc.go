@@ -7,7 +7,7 @@
 //
 // A response is stale if it shows a version of a row although a later version of it had been
 // committed before the request was sent. Its age is the time from the first such commit to the
-// request. A version committed while the request was under way accuses nobody.
+// request. A version committed while the request was under way makes nothing stale.
 //
 // Commits and responses may be recorded in any order, and by several goroutines. Judge is called
 // when all of both are known.
