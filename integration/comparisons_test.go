@@ -18,6 +18,7 @@ import (
 	"github.com/walpurge/walpurge/cdc/watermark"
 	"github.com/walpurge/walpurge/integration/harness"
 	"github.com/walpurge/walpurge/rules"
+	"github.com/walpurge/walpurge/rules/invalidation"
 )
 
 // compared are types, with values in various ways of writing each. Every pair of values is compared
@@ -223,7 +224,7 @@ func newConditions(t *testing.T, table cdc.Table, others []string, ordered bool)
 		add("in", other, "a in ["+other+"]")
 	}
 	var err error
-	c.set, err = rules.Parse("rules.yaml", []byte(text.String()), rules.Options{Sinks: []rules.SinkSpec{{Name: "cache", Takes: rules.Kinds(rules.Key)}}})
+	c.set, err = rules.Parse("rules.yaml", []byte(text.String()), rules.Options{Sinks: []rules.SinkSpec{{Name: "cache", Takes: invalidation.Kinds(invalidation.Key)}}})
 	require.NoError(t, err)
 	return c
 }
@@ -246,9 +247,9 @@ func quoteSQL(s string) string { return "'" + strings.ReplaceAll(s, "'", "''") +
 // outcomes are the verdicts of rules.
 type outcomes []struct{ matched, unknown bool }
 
-func (outcomes) Invalidate(int, int, rules.Kind, []byte) {}
-func (outcomes) Fallback(int, int, *rules.Fallback)      {}
-func (outcomes) Lookup(*rules.Pending)                   {}
+func (outcomes) Invalidate(int, int, invalidation.Kind, []byte) {}
+func (outcomes) Fallback(int, int, *rules.Fallback)             {}
+func (outcomes) Lookup(*rules.Pending)                          {}
 func (o outcomes) Verdict(rule int, v rules.Verdict) {
 	o[rule].matched = o[rule].matched || v == rules.Matched
 	o[rule].unknown = o[rule].unknown || v == rules.UnknownCondition

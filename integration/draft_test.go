@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/walpurge/walpurge/rules"
+	"github.com/walpurge/walpurge/rules/invalidation"
 )
 
 var update = flag.Bool("update", false, "write the files that hold wanted output")
@@ -61,7 +62,7 @@ func TestDraftOfRules(t *testing.T) {
 
 	o = call(t, nil, "rules", "test", "testdata/rental_rules_test.yaml")
 	require.Equal(t, outcome{0, "20 passed, 0 failed\n", "", o.took}, o)
-	set, err := rules.Load([]string{out}, rules.Options{Sinks: []rules.SinkSpec{{Name: "all", Takes: rules.Kinds(rules.Key, rules.Tag)}}})
+	set, err := rules.Load([]string{out}, rules.Options{Sinks: []rules.SinkSpec{{Name: "all", Takes: invalidation.Kinds(invalidation.Key, invalidation.Tag)}}})
 	require.NoError(t, err)
 	tests, err := os.ReadFile("testdata/rental_rules_test.yaml")
 	require.NoError(t, err)

@@ -26,6 +26,7 @@ import (
 	"github.com/walpurge/walpurge/router"
 	"github.com/walpurge/walpurge/router/spool"
 	"github.com/walpurge/walpurge/rules"
+	"github.com/walpurge/walpurge/rules/invalidation"
 )
 
 // historyRules have each kind of what a change can come to. The first one's values are
@@ -98,7 +99,7 @@ func (w *witness) Commit(ctx context.Context, tx *cdc.Txn) error {
 	return nil
 }
 
-func (w *witness) Publish(_ context.Context, b *rules.Batch) error {
+func (w *witness) Publish(_ context.Context, b *invalidation.Batch) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if b.Flush {
@@ -107,13 +108,13 @@ func (w *witness) Publish(_ context.Context, b *rules.Batch) error {
 	for _, item := range b.Items {
 		for k, values := range item.Values {
 			for _, v := range values {
-				w.now[fmt.Sprintf("%s %s %s %s", b.Sink, item.Rule, rules.Kind(k), v)] = true
+				w.now[fmt.Sprintf("%s %s %s %s", b.Sink, item.Rule, invalidation.Kind(k), v)] = true
 			}
 		}
 		for _, c := range item.Coarser {
 			for k, values := range c.Values {
 				for _, v := range values {
-					w.now[fmt.Sprintf("%s %s %s %s for more than %d", b.Sink, item.Rule, rules.Kind(k), v, c.Over)] = true
+					w.now[fmt.Sprintf("%s %s %s %s for more than %d", b.Sink, item.Rule, invalidation.Kind(k), v, c.Over)] = true
 				}
 			}
 		}
@@ -155,7 +156,7 @@ func (w *witness) has(xid uint64) bool {
 func watchHistories(t *testing.T, pg *harness.Postgres, streaming bool) *witness {
 	t.Helper()
 	set, err := rules.Parse("rules.yaml", []byte(historyRules), rules.Options{Sinks: []rules.SinkSpec{
-		{Name: "cache", Takes: rules.Kinds(rules.Key)}, {Name: "edge", Takes: rules.Kinds(rules.Tag, rules.Everything)},
+		{Name: "cache", Takes: invalidation.Kinds(invalidation.Key)}, {Name: "edge", Takes: invalidation.Kinds(invalidation.Tag, invalidation.Everything)},
 	}})
 	require.NoError(t, err)
 	w := &witness{board: watermark.NewBoard(watermark.Mark{Stage: watermark.Synced}), now: make(map[string]bool), came: make(map[uint64]map[string]bool)}

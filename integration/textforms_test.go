@@ -20,6 +20,7 @@ import (
 	"github.com/walpurge/walpurge/cmd/app"
 	"github.com/walpurge/walpurge/integration/harness"
 	"github.com/walpurge/walpurge/rules"
+	"github.com/walpurge/walpurge/rules/invalidation"
 	"github.com/walpurge/walpurge/rules/rulestest"
 )
 
@@ -170,7 +171,7 @@ CREATE DOMAIN numbers AS int[]; CREATE DOMAIN moods AS mood[]; CREATE DOMAIN cen
 	dir := t.TempDir()
 	require.NoError(t, os.WriteFile(filepath.Join(dir, "catalog.lock.yaml"), catalog.YAML(), 0o600))
 	require.NoError(t, os.WriteFile(filepath.Join(dir, "rules.yaml"), []byte(ruleFile.String()), 0o600))
-	set, err := rules.Load([]string{filepath.Join(dir, "rules.yaml")}, rules.Options{Sinks: []rules.SinkSpec{{Name: "cache", Takes: rules.Kinds(rules.Key)}}, Catalog: catalog})
+	set, err := rules.Load([]string{filepath.Join(dir, "rules.yaml")}, rules.Options{Sinks: []rules.SinkSpec{{Name: "cache", Takes: invalidation.Kinds(invalidation.Key)}}, Catalog: catalog})
 	require.NoError(t, err)
 
 	g := &gatherer{ready: make(chan struct{})}
@@ -219,8 +220,10 @@ CREATE DOMAIN numbers AS int[]; CREATE DOMAIN moods AS mood[]; CREATE DOMAIN cen
 // keyList is the values that rules give, in their order.
 type keyList []string
 
-func (l *keyList) Invalidate(_, _ int, _ rules.Kind, value []byte) { *l = append(*l, string(value)) }
-func (l *keyList) Fallback(int, int, *rules.Fallback)              {}
+func (l *keyList) Invalidate(_, _ int, _ invalidation.Kind, value []byte) {
+	*l = append(*l, string(value))
+}
+func (l *keyList) Fallback(int, int, *rules.Fallback) {}
 
 func (l *keyList) Verdict(int, rules.Verdict) {}
 func (l *keyList) Lookup(*rules.Pending)      {}

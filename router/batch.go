@@ -5,6 +5,7 @@ import (
 
 	"github.com/walpurge/walpurge/cdc"
 	"github.com/walpurge/walpurge/rules"
+	"github.com/walpurge/walpurge/rules/invalidation"
 )
 
 // Limits of one batch: it is published early when it reaches one of them.
@@ -21,7 +22,7 @@ type builder struct {
 	sink  string
 	rules []*rules.Rule
 	seen  map[string]struct{}
-	items []rules.Item
+	items []invalidation.Item
 	place []int // rule index -> place in items plus one
 	count int
 	bytes int
@@ -40,19 +41,19 @@ func newBuilder(sink string, all []*rules.Rule) *builder {
 	}
 }
 
-func (b *builder) item(rule int) rules.Item {
-	return rules.Item{Rule: b.rules[rule].Name, Every: b.rules[rule].Every}
+func (b *builder) item(rule int) invalidation.Item {
+	return invalidation.Item{Rule: b.rules[rule].Name, Every: b.rules[rule].Every}
 }
 
 // add takes a value; it is copied only if it is new in this batch.
-func (b *builder) add(rule int, kind rules.Kind, value []byte, tx *cdc.Txn) {
+func (b *builder) add(rule int, kind invalidation.Kind, value []byte, tx *cdc.Txn) {
 	b.note(tx)
 	b.put(rule, kind, value)
 }
 
 // put takes a value of transactions that are noted already.
-func (b *builder) put(rule int, kind rules.Kind, value []byte) {
-	if kind == rules.Everything {
+func (b *builder) put(rule int, kind invalidation.Kind, value []byte) {
+	if kind == invalidation.Everything {
 		b.flush = true
 		return
 	}
@@ -77,7 +78,7 @@ func (b *builder) put(rule int, kind rules.Kind, value []byte) {
 // already. It has an item of its own in which the rule's period, if it has one, is long enough.
 func (b *builder) fallback(rule int, f *rules.Fallback) {
 	if b.fallbacks[rule] == 0 {
-		b.items = append(b.items, rules.Item{Rule: b.rules[rule].Name, Every: max(b.rules[rule].Every, rules.FallbackEvery)})
+		b.items = append(b.items, invalidation.Item{Rule: b.rules[rule].Name, Every: max(b.rules[rule].Every, invalidation.FallbackEvery)})
 		b.fallbacks[rule] = len(b.items)
 	}
 	item := &b.items[b.fallbacks[rule]-1]
@@ -88,7 +89,7 @@ func (b *builder) fallback(rule int, f *rules.Fallback) {
 				return
 			}
 		}
-		item.Unbuilt = append(item.Unbuilt, rules.Unbuilt{Template: f.Template, Of: f.Of, Count: 1})
+		item.Unbuilt = append(item.Unbuilt, invalidation.Unbuilt{Template: f.Template, Of: f.Of, Count: 1})
 		return
 	}
 	if values := &item.Values[f.Kind]; !slices.Contains(*values, f.Value) {
@@ -105,10 +106,10 @@ func (b *builder) full() bool {
 }
 
 // take returns the batch and starts a new one.
-func (b *builder) take(start cdc.Position) *rules.Batch {
-	out := &rules.Batch{Sink: b.sink, Origin: rules.FromWAL, Items: b.items, Flush: b.flush, Stamp: b.stamp(start)}
+func (b *builder) take(start cdc.Position) *invalidation.Batch {
+	out := &invalidation.Batch{Sink: b.sink, Origin: invalidation.FromWAL, Items: b.items, Flush: b.flush, Stamp: b.stamp(start)}
 	if b.flush {
-		out.Reason = rules.FlushTruncate
+		out.Reason = invalidation.FlushTruncate
 	}
 	clear(b.seen)
 	clear(b.place)
@@ -117,7 +118,7 @@ func (b *builder) take(start cdc.Position) *rules.Batch {
 	// What was handed on is the publisher's now, and sizes hint at the next.
 	*b = builder{
 		sink: b.sink, rules: b.rules, seen: b.seen, place: b.place, fallbacks: b.fallbacks, key: b.key, groups: b.groups,
-		items: make([]rules.Item, 0, len(b.items)), stamped: stamped{xids: slices.Grow([]uint64(nil), min(len(b.xids), 64))},
+		items: make([]invalidation.Item, 0, len(b.items)), stamped: stamped{xids: slices.Grow([]uint64(nil), min(len(b.xids), 64))},
 	}
 	return out
 }

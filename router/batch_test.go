@@ -9,29 +9,29 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/walpurge/walpurge/cdc"
-	"github.com/walpurge/walpurge/rules"
+	"github.com/walpurge/walpurge/rules/invalidation"
 )
 
 func TestBatchHoldsEachValueOfARuleOnce(t *testing.T) {
 	b := newBuilder("cache", named("one", "two"))
 	tx := begin(9, 200)
 	buf := []byte("a")
-	b.add(0, rules.Key, buf, tx)
-	b.add(0, rules.Key, buf, tx)
-	b.add(0, rules.Tag, buf, tx)
-	b.add(1, rules.Key, buf, tx)
+	b.add(0, invalidation.Key, buf, tx)
+	b.add(0, invalidation.Key, buf, tx)
+	b.add(0, invalidation.Tag, buf, tx)
+	b.add(1, invalidation.Key, buf, tx)
 	buf[0] = 'b' // the scratch buffer is the caller's
-	b.add(0, rules.Key, buf, tx)
+	b.add(0, invalidation.Key, buf, tx)
 	out := b.take(at(100))
-	want := []rules.Item{{Rule: "one"}, {Rule: "two"}}
-	want[0].Values[rules.Key], want[0].Values[rules.Tag] = []string{"a", "b"}, []string{"a"}
-	want[1].Values[rules.Key] = []string{"a"}
+	want := []invalidation.Item{{Rule: "one"}, {Rule: "two"}}
+	want[0].Values[invalidation.Key], want[0].Values[invalidation.Tag] = []string{"a", "b"}, []string{"a"}
+	want[1].Values[invalidation.Key] = []string{"a"}
 	require.Equal(t, want, out.Items)
-	require.Equal(t, rules.FromWAL, out.Origin)
+	require.Equal(t, invalidation.FromWAL, out.Origin)
 	require.Equal(t, "cache", out.Sink)
 	require.True(t, b.empty())
 
-	b.add(0, rules.Key, []byte("a"), tx)
+	b.add(0, invalidation.Key, []byte("a"), tx)
 	require.False(t, b.empty(), "a new batch knows nothing of the old one")
 	require.Equal(t, want, out.Items, "what was handed on is left alone")
 }
@@ -42,20 +42,20 @@ func TestRulesBeyondAByteAreToldApart(t *testing.T) {
 		names[i] = fmt.Sprint(i)
 	}
 	b := newBuilder("cache", named(names...))
-	b.add(1, rules.Key, []byte("a"), begin(1, 1))
-	b.add(257, rules.Key, []byte("a"), begin(1, 1))
+	b.add(1, invalidation.Key, []byte("a"), begin(1, 1))
+	b.add(257, invalidation.Key, []byte("a"), begin(1, 1))
 	require.Len(t, b.take(at(0)).Items, 2)
 }
 
 func TestStampOfABatch(t *testing.T) {
 	b := newBuilder("cache", named("r"))
 	first, second, cut := begin(5, 200), begin(3, 300), begin(4, 400)
-	b.add(0, rules.Key, []byte("a"), first)
-	b.add(0, rules.Key, []byte("b"), first)
+	b.add(0, invalidation.Key, []byte("a"), first)
+	b.add(0, invalidation.Key, []byte("b"), first)
 	b.commit(end(first))
-	b.add(0, rules.Key, []byte("a"), second)
+	b.add(0, invalidation.Key, []byte("a"), second)
 	b.commit(end(second))
-	b.add(0, rules.Key, []byte("c"), cut)
+	b.add(0, invalidation.Key, []byte("c"), cut)
 	s := b.take(at(100)).Stamp
 	require.Equal(t, []uint64{5, 3, 4}, s.XIDs, "each once, also where it brought nothing new")
 	require.Equal(t, at(401), s.Position, "of an open transaction: its commit record")
@@ -64,7 +64,7 @@ func TestStampOfABatch(t *testing.T) {
 
 	b.commit(end(cut))
 	require.True(t, b.empty())
-	b.add(0, rules.Key, []byte("c"), begin(6, 500))
+	b.add(0, invalidation.Key, []byte("c"), begin(6, 500))
 	s = b.take(at(100)).Stamp
 	require.Equal(t, []uint64{6}, s.XIDs)
 	require.Equal(t, at(501), s.Position)
@@ -73,7 +73,7 @@ func TestStampOfABatch(t *testing.T) {
 func TestCommitOfAnotherTransactionLeavesTheStampAlone(t *testing.T) {
 	b := newBuilder("cache", named("r"))
 	tx := begin(5, 200)
-	b.add(0, rules.Key, []byte("a"), tx)
+	b.add(0, invalidation.Key, []byte("a"), tx)
 	b.commit(end(tx))
 	b.commit(end(begin(6, 900))) // nothing in it was for this sink
 	require.Equal(t, at(208), b.take(at(0)).Stamp.Position)
@@ -82,7 +82,7 @@ func TestCommitOfAnotherTransactionLeavesTheStampAlone(t *testing.T) {
 func TestEverythingIsAFlush(t *testing.T) {
 	b := newBuilder("edge", named("r"))
 	require.True(t, b.empty())
-	b.add(0, rules.Everything, nil, begin(5, 200))
+	b.add(0, invalidation.Everything, nil, begin(5, 200))
 	require.False(t, b.empty())
 	out := b.take(at(0))
 	require.True(t, out.Flush)
@@ -97,7 +97,7 @@ func TestLimitsOfABatch(t *testing.T) {
 		b := newBuilder("cache", named("r"))
 		for i := range n {
 			require.False(t, b.full(), "after %d", i)
-			b.add(0, rules.Key, value(i), begin(xid(i), 200))
+			b.add(0, invalidation.Key, value(i), begin(xid(i), 200))
 		}
 		return b
 	}
@@ -147,7 +147,7 @@ func TestStampCoversItsTransactions(t *testing.T) {
 			tx := begin(rapid.Uint64Range(1, 1<<40).Draw(t, "xid")*16+uint64(commit), commit)
 			mine := false
 			for range rapid.IntRange(0, 4).Draw(t, "values") {
-				rule, kind := rapid.IntRange(0, 1).Draw(t, "rule"), rapid.SampledFrom([]rules.Kind{rules.Key, rules.Tag}).Draw(t, "kind")
+				rule, kind := rapid.IntRange(0, 1).Draw(t, "rule"), rapid.SampledFrom([]invalidation.Kind{invalidation.Key, invalidation.Tag}).Draw(t, "kind")
 				v := rapid.SampledFrom([]string{"a", "b", "\xff", ""}).Draw(t, "value")
 				b.add(rule, kind, []byte(v), tx)
 				now.values[b.rules[rule].Name+kind.String()+v] = true

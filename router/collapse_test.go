@@ -11,7 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/walpurge/walpurge/cdc"
-	"github.com/walpurge/walpurge/rules"
+	"github.com/walpurge/walpurge/rules/invalidation"
 )
 
 const stormRules = `
@@ -40,8 +40,8 @@ func TestALargeTransactionIsCollapsed(t *testing.T) {
 		for _, item := range b.Items {
 			require.Empty(t, item.Coarser)
 			require.Equal(t, "30s", item.Every.String())
-			tags = append(tags, item.Values[rules.Tag]...)
-			for _, k := range item.Values[rules.Key] {
+			tags = append(tags, item.Values[invalidation.Tag]...)
+			for _, k := range item.Values[invalidation.Key] {
 				keys[k] = true
 			}
 		}
@@ -64,10 +64,10 @@ func TestSmallTransactionsCarryWhatStandsForThem(t *testing.T) {
 	require.Empty(t, f.batches[0].Items[0].Coarser, "nothing stands for keys")
 	require.Len(t, f.batches[1].Items, 1)
 	item := f.batches[1].Items[0]
-	require.Equal(t, []string{"product-1", "product-2", "product-3"}, item.Values[rules.Tag])
+	require.Equal(t, []string{"product-1", "product-2", "product-3"}, item.Values[invalidation.Tag])
 	require.Len(t, item.Coarser, 1)
 	require.Equal(t, 500, item.Coarser[0].Over)
-	require.Equal(t, []string{"products"}, item.Coarser[0].Values[rules.Tag], "once")
+	require.Equal(t, []string{"products"}, item.Coarser[0].Values[invalidation.Tag], "once")
 	require.Equal(t, []uint64{5, 6}, f.batches[1].Stamp.XIDs)
 }
 
@@ -95,10 +95,10 @@ func TestWhatIsHeldGoesBeforeTheOuterSink(t *testing.T) {
 			inner, outer := map[string]bool{}, 0
 			for _, b := range f.batches {
 				for _, item := range b.Items {
-					for _, k := range item.Values[rules.Key] {
+					for _, k := range item.Values[invalidation.Key] {
 						inner[k] = true
 					}
-					for _, tag := range item.Values[rules.Tag] {
+					for _, tag := range item.Values[invalidation.Tag] {
 						var id int
 						_, err := fmt.Sscanf(tag, "product-%d", &id)
 						require.NoError(t, err)
@@ -124,13 +124,13 @@ func TestAnUnfinishedTransactionIsForgotten(t *testing.T) {
 	f.reset()
 	transaction(t, r, begin(5, 200), 1)
 	require.NoError(t, r.Rest(t.Context(), cdc.Rest{}))
-	require.Equal(t, []string{"product-1"}, f.batches[1].Items[0].Values[rules.Tag])
+	require.Equal(t, []string{"product-1"}, f.batches[1].Items[0].Values[invalidation.Tag])
 }
 
 // discard is a publisher that keeps nothing.
 type discard struct{ fake }
 
-func (d *discard) Publish(context.Context, *rules.Batch) error { return nil }
+func (d *discard) Publish(context.Context, *invalidation.Batch) error { return nil }
 
 // A million rows in one transaction, through rules and router.
 func TestAMillionRowsAreHeldInLittle(t *testing.T) {

@@ -3,6 +3,7 @@ package router
 import (
 	"github.com/walpurge/walpurge/cdc"
 	"github.com/walpurge/walpurge/rules"
+	"github.com/walpurge/walpurge/rules/invalidation"
 )
 
 // grouped is the item of a batch that holds values of one rule with so many
@@ -32,7 +33,7 @@ func (b *builder) addGroup(g rules.Group, tx *cdc.Txn) {
 		item := b.item(g.Rule)
 		for i, c := range g.Coarser {
 			at.steps[i] = make(map[rules.Text]struct{})
-			item.Coarser = append(item.Coarser, rules.CoarserValues{Over: c.Over})
+			item.Coarser = append(item.Coarser, invalidation.CoarserValues{Over: c.Over})
 		}
 		b.items = append(b.items, item)
 		b.groups[key] = at
@@ -45,7 +46,7 @@ func (b *builder) addGroup(g rules.Group, tx *cdc.Txn) {
 }
 
 // merge adds the values that are new and returns their number.
-func (b *builder) merge(seen map[rules.Text]struct{}, to *[rules.NumKinds][]string, values []rules.Text) (added int) {
+func (b *builder) merge(seen map[rules.Text]struct{}, to *[invalidation.NumKinds][]string, values []rules.Text) (added int) {
 	for _, v := range values {
 		if _, dup := seen[v]; dup {
 			continue

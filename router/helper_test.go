@@ -16,6 +16,7 @@ import (
 	"github.com/walpurge/walpurge/cdc"
 	"github.com/walpurge/walpurge/router/spool"
 	"github.com/walpurge/walpurge/rules"
+	"github.com/walpurge/walpurge/rules/invalidation"
 )
 
 const productRules = `
@@ -27,10 +28,10 @@ rules:
 `
 
 // parse reads rules for a cache that takes keys, and further kinds where they are given, and an edge.
-func parse(t require.TestingT, yaml string, further ...rules.Kind) *rules.Set {
+func parse(t require.TestingT, yaml string, further ...invalidation.Kind) *rules.Set {
 	set, err := rules.Parse("rules.yaml", []byte(yaml), rules.Options{Sinks: []rules.SinkSpec{
-		{Name: "cache", Takes: rules.Kinds(append(further, rules.Key)...)},
-		{Name: "edge", Takes: rules.Kinds(rules.Tag, rules.Everything)},
+		{Name: "cache", Takes: invalidation.Kinds(append(further, invalidation.Key)...)},
+		{Name: "edge", Takes: invalidation.Kinds(invalidation.Tag, invalidation.Everything)},
 	}})
 	require.NoError(t, err)
 	return set
@@ -39,7 +40,7 @@ func parse(t require.TestingT, yaml string, further ...rules.Kind) *rules.Set {
 // fake is Publisher and Ledger; it writes down what it is told.
 type fake struct {
 	calls   []string
-	batches []*rules.Batch
+	batches []*invalidation.Batch
 	claims  []cdc.Claim
 	begun   cdc.Claim
 	last    cdc.Claim
@@ -55,7 +56,7 @@ func (f *fake) call(name, text string) error {
 	return f.fail[name]
 }
 
-func (f *fake) Publish(_ context.Context, b *rules.Batch) error {
+func (f *fake) Publish(_ context.Context, b *invalidation.Batch) error {
 	f.batches = append(f.batches, b)
 	return f.call("publish", " "+b.Sink)
 }
@@ -86,7 +87,7 @@ func (f *fake) reset() { f.calls, f.batches, f.claims = nil, nil, nil }
 
 var errFake = errors.New("fake failure")
 
-func newRouter(t require.TestingT, f *fake, yaml string, further ...rules.Kind) (*Router, *prometheus.Registry) {
+func newRouter(t require.TestingT, f *fake, yaml string, further ...invalidation.Kind) (*Router, *prometheus.Registry) {
 	reg := prometheus.NewRegistry()
 	return New(Config{
 		Rules: parse(t, yaml, further...), Sinks: []string{"cache", "edge"}, Publisher: f, Ledger: f,

@@ -8,6 +8,7 @@ import (
 
 	"github.com/walpurge/walpurge/cdc"
 	"github.com/walpurge/walpurge/rules"
+	"github.com/walpurge/walpurge/rules/invalidation"
 )
 
 // Lookups answers what rules ask the database.
@@ -113,7 +114,7 @@ type filler struct {
 }
 
 // Invalidate implements rules.Output.
-func (f *filler) Invalidate(rule, sink int, k rules.Kind, value []byte) {
+func (f *filler) Invalidate(rule, sink int, k invalidation.Kind, value []byte) {
 	f.counters.invalidation(rule, sink, k)
 	f.builder(sink).put(rule, k, value)
 }

@@ -12,6 +12,7 @@ import (
 
 	"github.com/walpurge/walpurge/cdc"
 	"github.com/walpurge/walpurge/rules"
+	"github.com/walpurge/walpurge/rules/invalidation"
 )
 
 const lookupRules = `
@@ -74,7 +75,7 @@ func asking(t testing.TB, rows map[string][]string) (*Router, *oracle, *promethe
 	return r, o, reg
 }
 
-func values(b *rules.Batch, k rules.Kind) map[string][]string {
+func values(b *invalidation.Batch, k invalidation.Kind) map[string][]string {
 	out := map[string][]string{}
 	for _, item := range b.Items {
 		if len(item.Values[k]) > 0 {
@@ -96,8 +97,8 @@ func TestLookupsComeBeforeTheClaim(t *testing.T) {
 	require.Equal(t, [][]string{{"1", "2"}}, o.asked, "both rules ask the same")
 	require.Equal(t, []uint64{5, 6}, o.stamps[0].XIDs)
 	require.Equal(t, at(308), o.stamps[0].Position)
-	require.Equal(t, map[string][]string{"menu": {"menu:7", "menu:8"}, "other": {"other:7", "other:8"}}, values(o.batches[0], rules.Key))
-	require.Equal(t, map[string][]string{"menu": {"menu-7", "menu-8"}}, values(o.batches[1], rules.Tag))
+	require.Equal(t, map[string][]string{"menu": {"menu:7", "menu:8"}, "other": {"other:7", "other:8"}}, values(o.batches[0], invalidation.Key))
+	require.Equal(t, map[string][]string{"menu": {"menu-7", "menu-8"}}, values(o.batches[1], invalidation.Tag))
 	for _, b := range o.batches {
 		require.Equal(t, o.stamps[0], b.Stamp, "the values are those of every transaction that asked")
 	}
@@ -116,8 +117,8 @@ func TestFailedLookupsAreUnknown(t *testing.T) {
 	r, o, reg := asking(t, map[string][]string{"2": {}, "3": {"9"}})
 	transaction(t, r, begin(5, 200), 1, 2, 3)
 	require.NoError(t, r.Rest(t.Context(), cdc.Rest{}))
-	require.Equal(t, map[string][]string{"menu": {"menus", "menu:9"}, "other": {"others", "other:9"}}, values(o.batches[0], rules.Key))
-	require.Equal(t, map[string][]string{"menu": {"menus", "menu-9"}}, values(o.batches[1], rules.Tag))
+	require.Equal(t, map[string][]string{"menu": {"menus", "menu:9"}, "other": {"others", "other:9"}}, values(o.batches[0], invalidation.Key))
+	require.Equal(t, map[string][]string{"menu": {"menus", "menu-9"}}, values(o.batches[1], invalidation.Tag))
 	unknown, _ := metric(t, reg, "walpurge_rule_unknown_total", "menu")
 	require.Equal(t, 2.0, unknown, "an error, and no row")
 }
@@ -141,7 +142,7 @@ func TestManyLookups(t *testing.T) {
 	for _, b := range o.batches {
 		require.Equal(t, []uint64{5}, b.Stamp.XIDs, "each part of the answers has the stamp")
 		count := 0
-		for _, v := range values(b, rules.Key) {
+		for _, v := range values(b, invalidation.Key) {
 			count += len(v)
 			for _, key := range v {
 				got[key] = true
@@ -176,7 +177,7 @@ func TestPendingLookups(t *testing.T) {
 	}
 	require.NoError(t, r.Rest(t.Context(), cdc.Rest{}))
 	<-next
-	require.Contains(t, values(o.batches[0], rules.Key), "menu")
+	require.Contains(t, values(o.batches[0], invalidation.Key), "menu")
 
 	// At the session's end everything goes out, answered or not.
 	r, o, _ = asking(t, nil)
@@ -186,7 +187,7 @@ func TestPendingLookups(t *testing.T) {
 	require.Empty(t, o.calls, "the open transaction is waited for")
 	require.NoError(t, r.Rest(t.Context(), cdc.Rest{Last: true}))
 	require.Equal(t, []string{"resolve", "publish cache", "publish edge", "claim 0/D0"}, o.calls)
-	require.Equal(t, map[string][]string{"menu": {"menus"}, "other": {"others"}}, values(o.batches[0], rules.Key))
+	require.Equal(t, map[string][]string{"menu": {"menus"}, "other": {"others"}}, values(o.batches[0], invalidation.Key))
 
 	// A publisher that fails ends the session.
 	r, o, _ = asking(t, nil)
@@ -205,8 +206,8 @@ func TestMessagesOfTheLog(t *testing.T) {
 	require.NoError(t, r.Commit(t.Context(), end(tx)))
 	require.NoError(t, r.Rest(t.Context(), cdc.Rest{}))
 	require.Equal(t, []string{"publish cache", "publish edge", "claim 0/D0"}, o.calls)
-	require.Equal(t, map[string][]string{"hand": {"home"}}, values(o.batches[0], rules.Key))
-	require.Equal(t, map[string][]string{"hand": {"front"}}, values(o.batches[1], rules.Tag))
+	require.Equal(t, map[string][]string{"hand": {"home"}}, values(o.batches[0], invalidation.Key))
+	require.Equal(t, map[string][]string{"hand": {"front"}}, values(o.batches[1], invalidation.Tag))
 	require.Equal(t, []uint64{5}, o.batches[0].Stamp.XIDs)
 
 	o.reset()
@@ -215,7 +216,7 @@ func TestMessagesOfTheLog(t *testing.T) {
 	require.NoError(t, r.Message(t.Context(), tx, "cache.purge", []byte(`{"keys": ["page", 7]}`)))
 	require.NoError(t, r.Commit(t.Context(), end(tx)))
 	require.NoError(t, r.Rest(t.Context(), cdc.Rest{}))
-	require.Equal(t, map[string][]string{"hand": {"all", "page"}}, values(o.batches[0], rules.Key))
+	require.Equal(t, map[string][]string{"hand": {"all", "page"}}, values(o.batches[0], invalidation.Key))
 	wrong, _ := metric(t, reg, "walpurge_rule_errors_total", "hand")
 	require.Equal(t, 2.0, wrong)
 }
@@ -239,7 +240,7 @@ func TestLargeMessageIsSplit(t *testing.T) {
 		size := 0
 		for i := range b.Items {
 			size += sizeOf(&b.Items[i])
-			total += len(b.Items[i].Values[rules.Key])
+			total += len(b.Items[i].Values[invalidation.Key])
 		}
 		require.LessOrEqual(t, size, largest)
 		require.Equal(t, []uint64{5}, b.Stamp.XIDs)

@@ -6,7 +6,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/walpurge/walpurge/cdc"
-	"github.com/walpurge/walpurge/rules"
+	"github.com/walpurge/walpurge/rules/invalidation"
 )
 
 const askingTenants = `
@@ -56,7 +56,7 @@ func TestReloadWaitsForTablesAndAnswers(t *testing.T) {
 	require.Same(t, old, r.set)
 	require.NoError(t, r.Rest(t.Context(), cdc.Rest{}))
 	require.Same(t, old, r.set, "the tables of the new rules are not published")
-	require.Equal(t, map[string][]string{"order": {"a-store-7"}}, values(o.batches[0], rules.Tag))
+	require.Equal(t, map[string][]string{"order": {"a-store-7"}}, values(o.batches[0], invalidation.Tag))
 
 	order(t, r, begin(6, 300), "a")
 	next.held = false

@@ -5,6 +5,7 @@ import (
 
 	"github.com/walpurge/walpurge/cdc"
 	"github.com/walpurge/walpurge/rules"
+	"github.com/walpurge/walpurge/rules/invalidation"
 )
 
 // Metrics are the router's counters. Labels are names from the configuration,
@@ -121,9 +122,9 @@ func (m *Metrics) counters(set *rules.Set, sinks []string) *counters {
 		c.perRule = append(c.perRule, row)
 	}
 	for _, sink := range sinks {
-		row := make([]prometheus.Counter, rules.NumKinds)
+		row := make([]prometheus.Counter, invalidation.NumKinds)
 		for k := range row {
-			row[k] = m.invalidations.WithLabelValues(sink, rules.Kind(k).String())
+			row[k] = m.invalidations.WithLabelValues(sink, invalidation.Kind(k).String())
 		}
 		c.invalidations = append(c.invalidations, row)
 	}
@@ -132,7 +133,7 @@ func (m *Metrics) counters(set *rules.Set, sinks []string) *counters {
 
 func (c *counters) verdict(rule int, v rules.Verdict) { c.verdicts[rule][v].Inc() }
 
-func (c *counters) invalidation(rule, sink int, k rules.Kind) {
+func (c *counters) invalidation(rule, sink int, k invalidation.Kind) {
 	c.perRule[rule][sink].Inc()
 	c.invalidations[sink][k].Inc()
 }

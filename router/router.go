@@ -13,12 +13,13 @@ import (
 	"github.com/walpurge/walpurge/cdc/failpoint"
 	"github.com/walpurge/walpurge/router/spool"
 	"github.com/walpurge/walpurge/rules"
+	"github.com/walpurge/walpurge/rules/invalidation"
 )
 
 // Publisher is where batches go. Calls come from one goroutine.
 type Publisher interface {
 	// Publish sends a batch, and may block while the stream takes no more.
-	Publish(ctx context.Context, b *rules.Batch) error
+	Publish(ctx context.Context, b *invalidation.Batch) error
 	// Claim says, after every batch published before it is acknowledged, that
 	// everything committed up to the position is in the stream.
 	Claim(ctx context.Context, at cdc.Position, committed time.Time) error
@@ -251,8 +252,8 @@ func (r *Router) bridge(ctx context.Context, gap cdc.Gap, s cdc.Session, last cd
 	}
 	now := time.Now()
 	for _, sink := range r.cfg.Sinks {
-		err := r.cfg.Publisher.Publish(ctx, &rules.Batch{
-			Sink: sink, Origin: rules.FromGap, Flush: true, Reason: string(gap.Reason),
+		err := r.cfg.Publisher.Publish(ctx, &invalidation.Batch{
+			Sink: sink, Origin: invalidation.FromGap, Flush: true, Reason: string(gap.Reason),
 			Stamp: cdc.Stamp{Position: gap.To, XIDs: s.Open, FirstCommit: now, LastCommit: now},
 		})
 		if err != nil {
@@ -354,7 +355,7 @@ func (r *Router) full() bool {
 }
 
 // Invalidate implements rules.Output.
-func (r *Router) Invalidate(rule, sink int, k rules.Kind, value []byte) {
+func (r *Router) Invalidate(rule, sink int, k invalidation.Kind, value []byte) {
 	r.counters.invalidation(rule, sink, k)
 	r.builders[sink].add(rule, k, value, r.tx)
 }

@@ -11,7 +11,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/walpurge/walpurge/cdc"
-	"github.com/walpurge/walpurge/rules"
+	"github.com/walpurge/walpurge/rules/invalidation"
 )
 
 // transaction hands over a whole transaction with one row for each id.
@@ -30,8 +30,8 @@ func TestRestPublishesAndClaimsWholeTransactions(t *testing.T) {
 	require.Empty(t, f.calls, "nothing goes before the reader rests")
 	require.NoError(t, r.Rest(t.Context(), cdc.Rest{}))
 	require.Equal(t, []string{"publish cache", "publish edge", "claim 0/134"}, f.calls)
-	require.Equal(t, []string{"product:1", "product:2", "product:3"}, f.batches[0].Items[0].Values[rules.Key])
-	require.Equal(t, []string{"product-1", "product-2", "product-3"}, f.batches[1].Items[0].Values[rules.Tag])
+	require.Equal(t, []string{"product:1", "product:2", "product:3"}, f.batches[0].Items[0].Values[invalidation.Key])
+	require.Equal(t, []string{"product-1", "product-2", "product-3"}, f.batches[1].Items[0].Values[invalidation.Tag])
 	require.Equal(t, []uint64{5, 6}, f.batches[1].Stamp.XIDs)
 	require.Equal(t, at(308), f.claims[0].Position)
 	require.Equal(t, epoch.Add(6*time.Second), f.claims[0].CommitTime)
@@ -67,7 +67,7 @@ func TestTheLastRestLeavesOnlyTheOpenTransaction(t *testing.T) {
 	require.Empty(t, f.calls)
 	require.NoError(t, r.Rest(t.Context(), cdc.Rest{Last: true}))
 	require.Equal(t, []string{"publish cache", "publish edge", "claim 0/D0"}, f.calls)
-	require.Contains(t, f.batches[0].Items[0].Values[rules.Key], "product:1")
+	require.Contains(t, f.batches[0].Items[0].Values[invalidation.Key], "product:1")
 }
 
 func TestATransactionBeyondABatchGoesInPartsAndIsClaimedOnce(t *testing.T) {
@@ -105,7 +105,7 @@ rules:
 		require.NoError(t, r.Change(t.Context(), open, insert(id)))
 	}
 	require.Equal(t, []string{"publish cache", "publish edge"}, f.calls)
-	require.Equal(t, []string{"page"}, f.batches[0].Items[0].Values[rules.Key])
+	require.Equal(t, []string{"page"}, f.batches[0].Items[0].Values[invalidation.Key])
 }
 
 func TestIdleLineIsClaimedOnceASecond(t *testing.T) {
@@ -220,13 +220,13 @@ func TestReloadWaitsForTheEndOfATransaction(t *testing.T) {
 	require.NoError(t, r.Commit(t.Context(), end(open)))
 	require.NoError(t, r.Rest(t.Context(), cdc.Rest{}))
 	require.NoError(t, <-done)
-	require.Equal(t, []string{"product:1", "product:2", "product:3"}, f.batches[0].Items[0].Values[rules.Key])
+	require.Equal(t, []string{"product:1", "product:2", "product:3"}, f.batches[0].Items[0].Values[invalidation.Key])
 
 	f.reset()
 	transaction(t, r, begin(6, 300), 4)
 	require.NoError(t, r.Rest(t.Context(), cdc.Rest{}))
 	require.Equal(t, []string{"publish cache", "claim 0/134"}, f.calls)
-	require.Equal(t, []string{"new:4"}, f.batches[0].Items[0].Values[rules.Key])
+	require.Equal(t, []string{"new:4"}, f.batches[0].Items[0].Values[invalidation.Key])
 	require.Equal(t, "renamed", f.batches[0].Items[0].Rule)
 }
 
@@ -237,7 +237,7 @@ func TestReloadLosesNoValueThatWasBuilt(t *testing.T) {
 	transaction(t, r, begin(6, 300), 2) // a boundary, and values that wait
 	require.NoError(t, r.Rest(t.Context(), cdc.Rest{}))
 	require.NoError(t, <-done)
-	require.Equal(t, []string{"product:1", "product:2"}, f.batches[0].Items[0].Values[rules.Key])
+	require.Equal(t, []string{"product:1", "product:2"}, f.batches[0].Items[0].Values[invalidation.Key])
 }
 
 func TestReloadThatWasGivenUpNeverComesIntoService(t *testing.T) {
@@ -247,7 +247,7 @@ func TestReloadThatWasGivenUpNeverComesIntoService(t *testing.T) {
 	require.ErrorIs(t, r.Reload(ctx, parse(t, newRules), published), context.Canceled)
 	transaction(t, r, begin(5, 200), 1)
 	require.NoError(t, r.Rest(t.Context(), cdc.Rest{}))
-	require.Equal(t, []string{"product:1"}, f.batches[0].Items[0].Values[rules.Key])
+	require.Equal(t, []string{"product:1"}, f.batches[0].Items[0].Values[invalidation.Key])
 }
 
 // Whatever the order of changes, commits, rests and reloads: a claim covers

@@ -6,7 +6,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/walpurge/walpurge/cdc"
-	"github.com/walpurge/walpurge/rules"
+	"github.com/walpurge/walpurge/rules/invalidation"
 )
 
 func TestStartBeginsAnEpoch(t *testing.T) {
@@ -64,7 +64,7 @@ func TestGapFlushesEverySinkBeforeItsClaim(t *testing.T) {
 	}, f.calls)
 	for _, b := range f.batches {
 		require.True(t, b.Flush)
-		require.Equal(t, rules.FromGap, b.Origin)
+		require.Equal(t, invalidation.FromGap, b.Origin)
 		require.Equal(t, "stream_behind", b.Reason)
 		require.Equal(t, at(100), b.Stamp.Position)
 		require.Equal(t, []uint64{7, 9}, b.Stamp.XIDs, "they may have committed in the gap, and be visible only later")
@@ -126,7 +126,7 @@ func TestStartDropsAnUnfinishedTransaction(t *testing.T) {
 	require.NoError(t, r.Commit(t.Context(), end(tx)))
 	require.NoError(t, r.Rest(t.Context(), cdc.Rest{}))
 	require.Equal(t, []string{"publish cache", "publish edge", "claim 0/D0"}, f.calls)
-	require.Equal(t, []string{"product:2"}, f.batches[0].Items[0].Values[rules.Key], "it comes again whole")
+	require.Equal(t, []string{"product:2"}, f.batches[0].Items[0].Values[invalidation.Key], "it comes again whole")
 }
 
 // What comes again after a restart lies below the newest claim. A claim of it

@@ -3,7 +3,7 @@ package router
 import (
 	"slices"
 
-	"github.com/walpurge/walpurge/rules"
+	"github.com/walpurge/walpurge/rules/invalidation"
 )
 
 // largest bounds the bytes of values in one message of the stream, as JSON. One change
@@ -15,18 +15,18 @@ const (
 
 // split cuts a batch so that each part can be carried by the stream. All parts
 // have the whole stamp.
-func split(b *rules.Batch) []*rules.Batch {
-	part := func() *rules.Batch {
-		return &rules.Batch{Sink: b.Sink, Origin: b.Origin, Stamp: b.Stamp}
+func split(b *invalidation.Batch) []*invalidation.Batch {
+	part := func() *invalidation.Batch {
+		return &invalidation.Batch{Sink: b.Sink, Origin: b.Origin, Stamp: b.Stamp}
 	}
 	total := 0
 	for i := range b.Items {
 		total += sizeOf(&b.Items[i])
 	}
 	if total <= largest/escaped {
-		return []*rules.Batch{b}
+		return []*invalidation.Batch{b}
 	}
-	out := []*rules.Batch{part()}
+	out := []*invalidation.Batch{part()}
 	out[0].Flush, out[0].Reason = b.Flush, b.Reason
 	size := 0
 	for i := range b.Items {
@@ -46,15 +46,15 @@ func split(b *rules.Batch) []*rules.Batch {
 			out[len(out)-1].Items = append(out[len(out)-1].Items, item)
 		}
 	}
-	return slices.DeleteFunc(out, func(b *rules.Batch) bool { return len(b.Items) == 0 && !b.Flush })
+	return slices.DeleteFunc(out, func(b *invalidation.Batch) bool { return len(b.Items) == 0 && !b.Flush })
 }
 
 // like is an item without values: what holds for some of them holds for each.
-func like(item *rules.Item) rules.Item {
-	return rules.Item{Rule: item.Rule, Every: item.Every, Coarser: item.Coarser}
+func like(item *invalidation.Item) invalidation.Item {
+	return invalidation.Item{Rule: item.Rule, Every: item.Every, Coarser: item.Coarser}
 }
 
-func sizeOf(item *rules.Item) int {
+func sizeOf(item *invalidation.Item) int {
 	size := 0
 	for _, values := range item.Values {
 		for _, v := range values {

@@ -14,6 +14,7 @@ import (
 	"github.com/walpurge/walpurge/cdc"
 	"github.com/walpurge/walpurge/router/spool"
 	"github.com/walpurge/walpurge/rules"
+	"github.com/walpurge/walpurge/rules/invalidation"
 )
 
 const streamedRules = productRules + `
@@ -206,7 +207,7 @@ func TestStreamedStorm(t *testing.T) {
 			tags := 0
 			for _, b := range f.batches {
 				for _, item := range b.Items {
-					tags += len(item.Values[rules.Tag])
+					tags += len(item.Values[invalidation.Tag])
 				}
 			}
 			require.Equal(t, map[bool]int{false: 1, true: 400}[rolledBack], tags)

@@ -7,6 +7,7 @@ import (
 	"github.com/walpurge/walpurge/cdc"
 	"github.com/walpurge/walpurge/cdc/condition"
 	"github.com/walpurge/walpurge/rules"
+	"github.com/walpurge/walpurge/rules/invalidation"
 )
 
 // TableGap publishes what purges everything that rules derive from the tables,
@@ -80,7 +81,7 @@ func (r *Router) forget(ctx context.Context, sets []*rules.Set, gap cdc.TableGap
 				continue
 			}
 			batch := b.take(stamp.Position)
-			batch.Origin, batch.Reason, batch.Stamp = rules.FromGap, string(cdc.GapTable), stamp
+			batch.Origin, batch.Reason, batch.Stamp = invalidation.FromGap, string(cdc.GapTable), stamp
 			if err := r.cfg.Publisher.Publish(ctx, batch); err != nil {
 				return err
 			}
@@ -96,7 +97,7 @@ type forgetting struct {
 }
 
 // Invalidate implements rules.Output.
-func (f *forgetting) Invalidate(rule, sink int, k rules.Kind, value []byte) {
+func (f *forgetting) Invalidate(rule, sink int, k invalidation.Kind, value []byte) {
 	f.builders[sink].add(rule, k, value, f.tx)
 }
 

@@ -10,7 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/walpurge/walpurge/cdc"
-	"github.com/walpurge/walpurge/rules"
+	"github.com/walpurge/walpurge/rules/invalidation"
 )
 
 const tenantRules = `
@@ -54,7 +54,7 @@ func TestTableGap(t *testing.T) {
 	// The fake cache takes no patterns, so all of it must go.
 	require.Equal(t, []string{"cache everything", "edge tag a-orders"}, purged(f))
 	for _, b := range f.batches {
-		require.Equal(t, rules.FromGap, b.Origin)
+		require.Equal(t, invalidation.FromGap, b.Origin)
 		require.Equal(t, "table", b.Reason)
 		require.Equal(t, cdc.Stamp{Position: at(200), XIDs: []uint64{50, 48, 49}, FirstCommit: tx.Time, LastCommit: tx.Time}, b.Stamp)
 	}

@@ -6,6 +6,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/walpurge/walpurge/cdc"
+	"github.com/walpurge/walpurge/rules/invalidation"
 )
 
 // counter is the cheapest Output.
@@ -14,8 +15,8 @@ type counter struct {
 	values, verdicts int
 }
 
-func (c *counter) Invalidate(int, int, Kind, []byte) { c.values++ }
-func (c *counter) Fallback(int, int, *Fallback)      {}
+func (c *counter) Invalidate(int, int, invalidation.Kind, []byte) { c.values++ }
+func (c *counter) Fallback(int, int, *Fallback)                   {}
 
 func (c *counter) Verdict(int, Verdict) { c.verdicts++ }
 

@@ -8,6 +8,7 @@ import (
 	"cel.dev/cel-go/interpreter"
 
 	"github.com/walpurge/walpurge/cdc"
+	"github.com/walpurge/walpurge/rules/invalidation"
 )
 
 // Plan is the rules of one table, bound to one version of its shape. It holds
@@ -25,7 +26,7 @@ type Plan struct {
 	gather gatherer
 	row    rowValues
 	// withheld, where it is not nil, is told of what a rollout keeps back.
-	withheld func(sink int, k Kind, value []byte)
+	withheld func(sink int, k invalidation.Kind, value []byte)
 	// problems is what Problems says.
 	problems []Problem
 
@@ -64,7 +65,7 @@ type boundRule struct {
 // boundTemplate is a template whose columns are places in a tuple.
 type boundTemplate struct {
 	source string
-	kind   Kind
+	kind   invalidation.Kind
 	max    int
 	parts  []boundPart
 	sinks  []int
@@ -175,7 +176,7 @@ func (p *Plan) bindRule(id int, r *Rule, table Table, reads []bool) {
 	}
 	for kind := range r.values {
 		for _, t := range r.values[kind] {
-			bt := p.bindTemplate(r, t, Kind(kind), read, expression)
+			bt := p.bindTemplate(r, t, invalidation.Kind(kind), read, expression)
 			if t.lookup == "" {
 				b.values = append(b.values, bt)
 				continue
@@ -193,7 +194,7 @@ func (p *Plan) bindRule(id int, r *Rule, table Table, reads []bool) {
 		var step []boundTemplate
 		for kind := range r.steps[i].values {
 			for _, t := range r.steps[i].values[kind] {
-				step = append(step, p.bindTemplate(r, t, Kind(kind), read, expression))
+				step = append(step, p.bindTemplate(r, t, invalidation.Kind(kind), read, expression))
 			}
 		}
 		b.coarser = append(b.coarser, step)
@@ -202,8 +203,8 @@ func (p *Plan) bindRule(id int, r *Rule, table Table, reads []bool) {
 }
 
 // bindTemplate finds the template's columns; read and expression note what is read.
-func (p *Plan) bindTemplate(r *Rule, t *template, kind Kind, read func(string) (int, bool), expression func(*expression)) boundTemplate {
-	bt := boundTemplate{source: t.source, kind: kind, max: MaxValue, sinks: t.sinks, limit: t.limit}
+func (p *Plan) bindTemplate(r *Rule, t *template, kind invalidation.Kind, read func(string) (int, bool), expression func(*expression)) boundTemplate {
+	bt := boundTemplate{source: t.source, kind: kind, max: invalidation.MaxValue, sinks: t.sinks, limit: t.limit}
 	for _, part := range t.parts {
 		bp := boundPart{literal: []byte(part.literal), name: part.column, column: -1, image: part.image, expr: part.expr, escape: part.escape, answer: part.answer}
 		switch {

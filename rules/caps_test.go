@@ -8,14 +8,15 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/walpurge/walpurge/cdc"
+	"github.com/walpurge/walpurge/rules/invalidation"
 )
 
 // cappedOptions has sinks that take the same kinds up to different lengths.
 func cappedOptions() Options {
 	return Options{Sinks: []SinkSpec{
-		{Name: "valkey", Takes: Kinds(Key, KeyPrefix, Generation, KeyPattern)},
-		{Name: "prefixes", Takes: Kinds(Tag, URL, URLPrefix, Everything), Caps: Caps{Bytes: [NumKinds]int{Tag: 20, URL: 60, URLPrefix: 40}}},
-		{Name: "plain", Takes: Kinds(Tag, URL, Everything), Caps: Caps{Bytes: [NumKinds]int{Tag: 30, URL: 30}, PathOnly: true}},
+		{Name: "valkey", Takes: invalidation.Kinds(invalidation.Key, invalidation.KeyPrefix, invalidation.Generation, invalidation.KeyPattern)},
+		{Name: "prefixes", Takes: invalidation.Kinds(invalidation.Tag, invalidation.URL, invalidation.URLPrefix, invalidation.Everything), Caps: invalidation.Caps{Bytes: [invalidation.NumKinds]int{invalidation.Tag: 20, invalidation.URL: 60, invalidation.URLPrefix: 40}}},
+		{Name: "plain", Takes: invalidation.Kinds(invalidation.Tag, invalidation.URL, invalidation.Everything), Caps: invalidation.Caps{Bytes: [invalidation.NumKinds]int{invalidation.Tag: 30, invalidation.URL: 30}, PathOnly: true}},
 	}}
 }
 
@@ -32,7 +33,7 @@ func TestFallbacks(t *testing.T) {
 	insert := func(slug string) cdc.Change {
 		return cdc.Change{Op: cdc.Insert, Rel: rel, New: row("7", slug, `{"a": 1}`)}
 	}
-	long := strings.Repeat("s", MaxValue)
+	long := strings.Repeat("s", invalidation.MaxValue)
 	for name, c := range map[string]struct {
 		rule   string
 		change cdc.Change
@@ -72,7 +73,7 @@ func TestFallbacks(t *testing.T) {
 			out := eval(t, s, c.change)
 			if name == "values that are too much" {
 				require.Equal(t, "0 key_pattern p:*:*", out.values[len(out.values)-1])
-				require.Less(t, len(strings.Join(out.values, "")), maxFanout+MaxValue)
+				require.Less(t, len(strings.Join(out.values, "")), maxFanout+invalidation.MaxValue)
 				return
 			}
 			require.Equal(t, c.want, out.values)
@@ -96,7 +97,7 @@ func TestFallbackOfATableOfMany(t *testing.T) {
 	require.NoError(t, err)
 	rel := relation(cdc.IdentityFull, "*slug")
 	rel.Schema, rel.Name = "t_a", "p"
-	out := eval(t, s, cdc.Change{Op: cdc.Insert, Rel: rel, New: row(strings.Repeat("s", MaxValue))})
+	out := eval(t, s, cdc.Change{Op: cdc.Insert, Rel: rel, New: row(strings.Repeat("s", invalidation.MaxValue))})
 	require.Equal(t, []string{"0 key_pattern a:*"}, out.values)
 }
 
@@ -106,13 +107,13 @@ func TestFallbackOfAListOfVars(t *testing.T) {
 vars: {locales: [en, de]}
 rules: [{name: x, table: public.t, tags: ["{vars.locales}-{slug}"], keys: ["{vars.locales}:{slug}"]}]`), cappedOptions())
 	require.NoError(t, err)
-	out := eval(t, s, cdc.Change{Op: cdc.Insert, Rel: relation(cdc.IdentityFull, "*slug"), New: row(strings.Repeat("s", MaxValue))})
+	out := eval(t, s, cdc.Change{Op: cdc.Insert, Rel: relation(cdc.IdentityFull, "*slug"), New: row(strings.Repeat("s", invalidation.MaxValue))})
 	require.Equal(t, []string{"0 key_pattern en:*", "0 key_pattern de:*", "1 parked tag {vars.locales}-{slug}", "2 parked tag {vars.locales}-{slug}"}, out.values)
 }
 
 // A rollout that keeps everything from a sink keeps fallbacks from it, too.
 func TestFallbackOfARollout(t *testing.T) {
-	change := cdc.Change{Op: cdc.Insert, Rel: relation(cdc.IdentityFull, "*slug"), New: row(strings.Repeat("s", MaxValue))}
+	change := cdc.Change{Op: cdc.Insert, Rel: relation(cdc.IdentityFull, "*slug"), New: row(strings.Repeat("s", invalidation.MaxValue))}
 	require.Empty(t, eval(t, cappedRule(t, "keys: [\"p:{slug}\"]\nrollout: 0"), change).values)
 	require.Equal(t, []string{"0 key_pattern p:*"}, eval(t, cappedRule(t, "keys: [\"p:{slug}\"]\nrollout: 1"), change).values)
 }
@@ -145,7 +146,7 @@ collapse: [{over: 1, tags: ["s-{slug}"]}]
 	require.NotContains(t, strings.Join(out.values, "\n"), "parked", "nothing of the rule's own was left out")
 
 	out = recorder{}
-	tally.Eval(plan, &cdc.Change{Op: cdc.Insert, Rel: rel, New: row("9", strings.Repeat("s", MaxValue))}, &out)
+	tally.Eval(plan, &cdc.Change{Op: cdc.Insert, Rel: rel, New: row("9", strings.Repeat("s", invalidation.MaxValue))}, &out)
 	require.Contains(t, out.values, "0 key_pattern p:*")
 }
 
@@ -153,7 +154,7 @@ collapse: [{over: 1, tags: ["s-{slug}"]}]
 func TestFallbackIsRecorded(t *testing.T) {
 	s := cappedRule(t, `keys: ["p:{slug}"]`+"\n"+`tags: ["t-{slug}"]`)
 	rel := relation(cdc.IdentityFull, "*slug")
-	change := cdc.Change{Op: cdc.Insert, Rel: rel, New: row(strings.Repeat("s", MaxValue))}
+	change := cdc.Change{Op: cdc.Insert, Rel: rel, New: row(strings.Repeat("s", invalidation.MaxValue))}
 	var direct recorder
 	plan := s.Bind(rel)
 	plan.Eval(&change, &direct)

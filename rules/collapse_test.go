@@ -10,6 +10,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/walpurge/walpurge/cdc"
+	"github.com/walpurge/walpurge/rules/invalidation"
 )
 
 // shopRel is a table whose rows are id, merchant, category.
@@ -155,7 +156,7 @@ func TestTruncateTakesTheLastStep(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			opts := testOptions()
-			opts.Sinks[keysonly].Takes = Kinds(Key, KeyPattern)
+			opts.Sinks[keysonly].Takes = invalidation.Kinds(invalidation.Key, invalidation.KeyPattern)
 			s, err := Parse("rules.yaml", []byte("rules:\n  - name: x\n    table: public.t\n    keys: [\"p:{id}\"]\n    tags: [\"p-{id}\"]\n    sinks: [edge, keysonly]\n"+indent(c.rule)), opts)
 			require.NoError(t, err)
 			require.ElementsMatch(t, c.want, transaction(t, s, truncated))

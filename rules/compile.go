@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/walpurge/walpurge/cdc"
+	"github.com/walpurge/walpurge/rules/invalidation"
 	"github.com/walpurge/walpurge/rules/strictyaml"
 )
 
@@ -142,7 +143,7 @@ func (l *ruleLoader) ops(ops []strictyaml.Text) {
 
 func (l *ruleLoader) pos() strictyaml.Pos { return strictyaml.Pos{Line: l.r.Line, Column: 1} }
 
-func (l *ruleLoader) templates(kind Kind, texts []rawText) {
+func (l *ruleLoader) templates(kind invalidation.Kind, texts []rawText) {
 	for _, text := range texts {
 		l.r.values[kind] = append(l.r.values[kind], l.compile(kind, text, "")...)
 	}
@@ -175,12 +176,12 @@ func (l *ruleLoader) to(raw *rawTo) {
 }
 
 // literal checks a fixed value.
-func (l *ruleLoader) literal(kind Kind, text strictyaml.Text, value string) bool {
+func (l *ruleLoader) literal(kind invalidation.Kind, text strictyaml.Text, value string) bool {
 	switch {
 	case value == "":
 		l.fail(text.Pos(), "an empty %s purges nothing; remove it", kind)
-	case len(value) > MaxValue:
-		l.fail(text.Pos(), "the %s is %d bytes long, at most %d are allowed", kind, len(value), MaxValue)
+	case len(value) > invalidation.MaxValue:
+		l.fail(text.Pos(), "the %s is %d bytes long, at most %d are allowed", kind, len(value), invalidation.MaxValue)
 	default:
 		return true
 	}

@@ -5,6 +5,7 @@ import (
 	"slices"
 
 	"github.com/walpurge/walpurge/cdc"
+	"github.com/walpurge/walpurge/rules/invalidation"
 )
 
 // rowValues is what a rule with collapse: makes of one change: its own values by
@@ -39,7 +40,7 @@ func (v *rowValues) keep(value []byte) []byte {
 }
 
 // Invalidate implements Output: the rule's own values come here first.
-func (v *rowValues) Invalidate(_, sink int, k Kind, value []byte) {
+func (v *rowValues) Invalidate(_, sink int, k invalidation.Kind, value []byte) {
 	for len(v.exact) <= sink {
 		v.exact = append(v.exact, nil)
 	}
@@ -148,7 +149,7 @@ func (r *Rule) appendLiterals(to []kindValue, l *literals, sink int) []kindValue
 	for k := range l.values {
 		if slices.Contains(r.routes[k], sink) {
 			for _, v := range l.values[k] {
-				to = append(to, kindValue{Kind(k), v})
+				to = append(to, kindValue{invalidation.Kind(k), v})
 			}
 		}
 	}

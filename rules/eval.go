@@ -4,6 +4,7 @@ import (
 	"bytes"
 
 	"github.com/walpurge/walpurge/cdc"
+	"github.com/walpurge/walpurge/rules/invalidation"
 )
 
 // Eval tells out what the table's rules say about c, in the order of the
@@ -175,7 +176,7 @@ func (p *Plan) appendColumn(buf []byte, t *boundTemplate, part *boundPart, row c
 	case len(text) > t.max+len(`\x`):
 		// Too long before it is copied: no form drops more than a \x.
 		return buf, isUnknown
-	case t.kind == URLPrefix && hollow(text):
+	case t.kind == invalidation.URLPrefix && hollow(text):
 		return buf, isUnknown
 	}
 	if part.escape {
@@ -191,7 +192,7 @@ func (r *Rule) emitLiterals(id int, l *literals, out Output) {
 		for _, v := range l.values[k] {
 			for _, sink := range r.routes[k] {
 				if !r.off(sink) {
-					out.Invalidate(id, sink, Kind(k), v)
+					out.Invalidate(id, sink, invalidation.Kind(k), v)
 				}
 			}
 		}

@@ -9,6 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/walpurge/walpurge/cdc"
+	"github.com/walpurge/walpurge/rules/invalidation"
 )
 
 // recorder keeps what Eval hands over, as "sink kind value" and "rule verdict".
@@ -18,7 +19,7 @@ type recorder struct {
 	verdicts []string
 }
 
-func (r *recorder) Invalidate(_, sink int, k Kind, value []byte) {
+func (r *recorder) Invalidate(_, sink int, k invalidation.Kind, value []byte) {
 	r.values = append(r.values, fmt.Sprintf("%d %s %s", sink, k, value))
 }
 
@@ -133,8 +134,8 @@ func TestImages(t *testing.T) {
 		"no old row without an identity":    {`keys: ["p:{id}"]`, cdc.Change{Op: cdc.Update, Rel: relation(cdc.IdentityNothing, "*id"), New: row("7")}, keys("p:7", "fallback"), true},
 		"column that the table lacks":       {`keys: ["g:{gone}"]`, cdc.Change{Op: cdc.Insert, Rel: full, New: row("7", "a", "x")}, keys("fallback"), true},
 		"short tuple":                       {`keys: ["b:{body}"]`, cdc.Change{Op: cdc.Insert, Rel: full, New: row("7")}, keys("fallback"), true},
-		"over the cap":                      {`keys: ["b:{body}"]`, cdc.Change{Op: cdc.Insert, Rel: full, New: row("7", "a", strings.Repeat("x", MaxValue-1))}, keys("fallback"), true},
-		"at the cap":                        {`keys: ["b:{body}"]`, cdc.Change{Op: cdc.Insert, Rel: full, New: row("7", "a", strings.Repeat("x", MaxValue-2))}, keys("b:" + strings.Repeat("x", MaxValue-2)), false},
+		"over the cap":                      {`keys: ["b:{body}"]`, cdc.Change{Op: cdc.Insert, Rel: full, New: row("7", "a", strings.Repeat("x", invalidation.MaxValue-1))}, keys("fallback"), true},
+		"at the cap":                        {`keys: ["b:{body}"]`, cdc.Change{Op: cdc.Insert, Rel: full, New: row("7", "a", strings.Repeat("x", invalidation.MaxValue-2))}, keys("b:" + strings.Repeat("x", invalidation.MaxValue-2)), false},
 		"fixed key once":                    {`keys: [home]`, cdc.Change{Op: cdc.Update, Rel: full, Old: row("7", "a", "x"), New: row("8", "b", "x")}, keys("home"), false},
 		"literal braces":                    {`keys: ["u:{'{'}{ id }{'}'}:cart"]`, cdc.Change{Op: cdc.Insert, Rel: full, New: row("7", "a", "x")}, keys("u:{7}:cart"), false},
 		"bytes are left alone":              {`keys: ["s:{slug}"]`, cdc.Change{Op: cdc.Insert, Rel: full, New: row("7", " A*\n{x}\x00\xff ", "x")}, keys("s: A*\n{x}\x00\xff "), false},

@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/walpurge/walpurge/cdc"
+	"github.com/walpurge/walpurge/rules/invalidation"
 )
 
 // Explain tells for each rule of the change's table what Eval makes of it and
@@ -66,7 +67,7 @@ func (s *Set) explain(p *Plan, b *boundRule, op cdc.Op, answer func(Query) Answe
 		}
 		e.Steps = append(e.Steps, step)
 	}
-	p.withheld = func(sink int, k Kind, value []byte) {
+	p.withheld = func(sink int, k invalidation.Kind, value []byte) {
 		purges.Invalidate(b.id, sink, k, value)
 		purges.purges[len(purges.purges)-1].Withheld = true
 	}
@@ -254,7 +255,7 @@ type purgeList struct {
 }
 
 // Invalidate implements Output.
-func (l *purgeList) Invalidate(_, sink int, k Kind, value []byte) {
+func (l *purgeList) Invalidate(_, sink int, k invalidation.Kind, value []byte) {
 	l.purges = append(l.purges, Purge{Sink: l.set.sinks[sink].Name, Kind: k, Value: k.Text(string(value))})
 }
 

@@ -10,6 +10,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/walpurge/walpurge/cdc"
+	"github.com/walpurge/walpurge/rules/invalidation"
 )
 
 // explained is an explanation in lines, for tests to read.
@@ -95,7 +96,7 @@ unknown: {keys: [all]}`, insert, []string{
 			"key {[]}  [keysonly]=[] ({[]} is a list without values)",
 			"-> keysonly key 1", "-> keysonly key 2", "-> keysonly key all"}},
 		"too much": {`keys: ["{data.a.map(x, data.a.map(y, x + y))[0]}{data.a + [1]}", "{body}"]`,
-			cdc.Change{Op: cdc.Insert, Rel: rel, New: row("7", "9.50", "draft", `{"a": [`+strings.Repeat("1,", 40)+`1]}`, strings.Repeat("x", MaxValue+88), "t")}, []string{
+			cdc.Change{Op: cdc.Insert, Rel: rel, New: row("7", "9.50", "draft", `{"a": [`+strings.Repeat("1,", 40)+`1]}`, strings.Repeat("x", invalidation.MaxValue+88), "t")}, []string{
 				"x matched=true: it has no condition",
 				"key {data.a.map(x, data.a.map(y, x + y))[0]}{data.a + [1]} new [keysonly]=[] (its lists make more than 1000 values) unknown",
 				"key {body} new [keysonly]=[] (body is 65624 bytes long, at most 65536 are allowed) unknown", "-> keysonly parked key {data.a.map(x, data.a.map(y, x + y))[0]}{data.a + [1]}", "-> keysonly parked key {body}"}},

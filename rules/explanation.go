@@ -1,6 +1,7 @@
 package rules
 
 import "time"
+import "github.com/walpurge/walpurge/rules/invalidation"
 
 // Explanation says what one rule makes of one change, and why. It holds values
 // of the row: it is for people who may see the row.
@@ -61,7 +62,7 @@ type ColumnValue struct {
 // Expansion is what one template comes to in one image; Image is empty where no
 // image matters.
 type Expansion struct {
-	Kind     Kind
+	Kind     invalidation.Kind
 	Template string
 	Sinks    []string
 	Image    string
@@ -103,7 +104,7 @@ type StepExpansion struct {
 // Purge is one value for one sink, as people read it; see Kind.Text. Withheld is set where a rollout keeps it back.
 type Purge struct {
 	Sink     string
-	Kind     Kind
+	Kind     invalidation.Kind
 	Value    string
 	Withheld bool
 	// For is the template that Value replaces, and that is parked where Parked is set;

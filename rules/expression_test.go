@@ -12,6 +12,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/walpurge/walpurge/cdc"
+	"github.com/walpurge/walpurge/rules/invalidation"
 )
 
 // made is what one template comes to for an inserted row: its values, or one of
@@ -169,7 +170,7 @@ func TestExpressionsCannotAmplify(t *testing.T) {
 		`{data + []}`:                                         {"", list(1001), "unknown"},
 		`{text.split("")}`:                                    {long, "[]", "unknown"},
 		`{data + []}{data + []}`:                              {"", list(33), "unknown"},
-		`{text + "x"}`:                                        {strings.Repeat("a", MaxValue), "[]", "failed"},
+		`{text + "x"}`:                                        {strings.Repeat("a", invalidation.MaxValue), "[]", "failed"},
 		`{text}{upper(text)}`:                                 {long, "[]", "unknown"},
 	} {
 		require.Equal(t, c.want, made(t, template, rel, row(c.text, c.data)), template)
@@ -179,7 +180,7 @@ func TestExpressionsCannotAmplify(t *testing.T) {
 
 func TestExpressionPanicIsUnknown(t *testing.T) {
 	s := oneRule(t, "keys: [\"{lower(id)}\"]\nunknown: {keys: [fallback]}")
-	s.rules[0].values[Key][0].parts[0].expr.program = panicking{}
+	s.rules[0].values[invalidation.Key][0].parts[0].expr.program = panicking{}
 	out := eval(t, s, cdc.Change{Op: cdc.Insert, Rel: relation(cdc.IdentityFull, "*id"), New: row("7")})
 	require.Equal(t, keys("fallback"), out.values)
 	require.Equal(t, []string{"0 matched", "0 failed", "0 unknown_value"}, out.verdicts)

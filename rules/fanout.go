@@ -8,6 +8,7 @@ import (
 	"cel.dev/cel-go/common/types/traits"
 
 	"github.com/walpurge/walpurge/cdc"
+	"github.com/walpurge/walpurge/rules/invalidation"
 )
 
 // fanout builds the values of one template that has expressions, for one
@@ -173,7 +174,7 @@ func (f *fanout) part(part *boundPart, row cdc.Tuple) ([]string, outcome, error)
 
 // fit makes a text fit for the place that it lands in.
 func (f *fanout) fit(part *boundPart, text string) (string, outcome) {
-	if f.template.kind == URLPrefix && hollow([]byte(text)) {
+	if f.template.kind == invalidation.URLPrefix && hollow([]byte(text)) {
 		f.note("{%s} is empty, which would widen the prefix", part.source())
 		return "", isUnknown
 	}

@@ -1,29 +1,13 @@
 package rules
 
 import (
-	"bytes"
 	"testing"
 
 	"github.com/stretchr/testify/require"
-	"pgregory.net/rapid"
 
 	"github.com/walpurge/walpurge/cdc"
+	"github.com/walpurge/walpurge/rules/invalidation"
 )
-
-func TestPropertyFields(t *testing.T) {
-	text := rapid.Map(rapid.SliceOf(rapid.OneOf(rapid.Byte(), rapid.SampledFrom([]byte{0, 1, 2}))), func(b []byte) string { return string(b) })
-	rapid.Check(t, func(t *rapid.T) {
-		key, field := text.Draw(t, "key"), text.Draw(t, "field")
-		value := JoinField(key, field)
-		gotKey, gotField := SplitField(value)
-		require.Equal(t, [2]string{key, field}, [2]string{gotKey, gotField})
-		if other, more := text.Draw(t, "other key"), text.Draw(t, "other field"); other != key || more != field {
-			require.NotEqual(t, value, JoinField(other, more))
-			require.NotEqual(t, Field.Text(value), Field.Text(JoinField(other, more)))
-		}
-		require.Equal(t, 1, bytes.Count([]byte(value), []byte{fieldSeparator}))
-	})
-}
 
 // fieldRel is a table whose columns are what rules of fields read.
 func fieldRel() *cdc.Relation {
@@ -33,7 +17,7 @@ func fieldRel() *cdc.Relation {
 func TestFields(t *testing.T) {
 	rel := fieldRel()
 	insert := cdc.Change{Op: cdc.Insert, Rel: rel, New: row("7", "a\x00b\x01 ü", "", `["x", "y"]`)}
-	field := func(key, field string) string { return "3 field " + JoinField(key, field) }
+	field := func(key, field string) string { return "3 field " + invalidation.JoinField(key, field) }
 	for rule, want := range map[string][]string{
 		`fields: [{key: "products", field: "{id}"}]`:                                               {field("products", "7")},
 		`fields: [{key: "p:{id}", field: price}]`:                                                  {field("p:7", "price")},
@@ -58,11 +42,11 @@ func TestFieldsOfATruncate(t *testing.T) {
 	rel := fieldRel()
 	for rule, want := range map[string][]string{
 		`fields: [{key: products, field: "{id}"}]`:                                                    {"3 key products"},
-		`fields: [{key: products, field: all}]`:                                                       {"3 field " + JoinField("products", "all")},
+		`fields: [{key: products, field: all}]`:                                                       {"3 field " + invalidation.JoinField("products", "all")},
 		`fields: [{key: "p*:{id}", field: x}]`:                                                        {`3 key_pattern p\*:*`},
 		`fields: [{key: "{name}", field: x}]`:                                                         {"3 everything "},
-		`fields: [{key: p, field: "{id}"}]` + "\non_truncate: {fields: [{key: p, field: all}]}":       {"3 field " + JoinField("p", "all")},
-		`fields: [{key: p, field: "{id}"}]` + "\ncollapse: {over: 5, fields: [{key: p, field: all}]}": {"3 field " + JoinField("p", "all")},
+		`fields: [{key: p, field: "{id}"}]` + "\non_truncate: {fields: [{key: p, field: all}]}":       {"3 field " + invalidation.JoinField("p", "all")},
+		`fields: [{key: p, field: "{id}"}]` + "\ncollapse: {over: 5, fields: [{key: p, field: all}]}": {"3 field " + invalidation.JoinField("p", "all")},
 	} {
 		require.Equal(t, want, eval(t, allRule(t, rule), cdc.Change{Op: cdc.Truncate, Rel: rel}).values, rule)
 	}
@@ -75,9 +59,9 @@ func TestFieldsInMessages(t *testing.T) {
 	s, err := Parse("rules.yaml", []byte("rules: [{name: m, message: cache.purge, sinks: [all]}]"), allOptions())
 	require.NoError(t, err)
 	for content, want := range map[string][]string{
-		`{"fields": [{"key": "products", "field": "7"}]}`:     {"3 field " + JoinField("products", "7")},
-		`{"fields": [{"key": "products", "field": ""}]}`:      {"3 field " + JoinField("products", "")},
-		`{"fields": [{"field": "a\u0000", "key": "\u0001"}]}`: {"3 field " + JoinField("\x01", "a\x00")},
+		`{"fields": [{"key": "products", "field": "7"}]}`:     {"3 field " + invalidation.JoinField("products", "7")},
+		`{"fields": [{"key": "products", "field": ""}]}`:      {"3 field " + invalidation.JoinField("products", "")},
+		`{"fields": [{"field": "a\u0000", "key": "\u0001"}]}`: {"3 field " + invalidation.JoinField("\x01", "a\x00")},
 	} {
 		out := &recorder{}
 		require.NoError(t, s.Message("cache.purge", []byte(content), out), content)

@@ -4,6 +4,9 @@ import (
 	"time"
 
 	"github.com/walpurge/walpurge/rules/strictyaml"
+	"github.com/walpurge/walpurge/rules/urlvariant"
+
+	"github.com/walpurge/walpurge/rules/invalidation"
 )
 
 // rawFile is a rules file as written.
@@ -57,7 +60,7 @@ type rawValues struct {
 
 // rawList is one list of rawValues.
 type rawList struct {
-	kind  Kind
+	kind  invalidation.Kind
 	key   string
 	texts []rawText
 }
@@ -77,7 +80,7 @@ func (t rawText) source() string {
 }
 
 func (v *rawValues) lists() []rawList {
-	plain := func(kind Kind, texts []strictyaml.Text) rawList {
+	plain := func(kind invalidation.Kind, texts []strictyaml.Text) rawList {
 		l := rawList{kind: kind, key: kind.Plural()}
 		if texts != nil {
 			l.texts = make([]rawText, len(texts))
@@ -87,7 +90,7 @@ func (v *rawValues) lists() []rawList {
 		}
 		return l
 	}
-	fields := plain(Field, nil)
+	fields := plain(invalidation.Field, nil)
 	if v.Fields != nil {
 		fields.texts = make([]rawText, len(v.Fields))
 	}
@@ -95,8 +98,8 @@ func (v *rawValues) lists() []rawList {
 		fields.texts[i] = rawText{Text: v.Fields[i].f.Key, field: v.Fields[i].f.Field}
 	}
 	return []rawList{
-		plain(Key, v.Keys), plain(Tag, v.Tags), plain(URL, v.URLs), plain(URLPrefix, v.URLPrefixes),
-		plain(KeyPrefix, v.KeyPrefixes), plain(Generation, v.Generations), fields,
+		plain(invalidation.Key, v.Keys), plain(invalidation.Tag, v.Tags), plain(invalidation.URL, v.URLs), plain(invalidation.URLPrefix, v.URLPrefixes),
+		plain(invalidation.KeyPrefix, v.KeyPrefixes), plain(invalidation.Generation, v.Generations), fields,
 	}
 }
 
@@ -129,7 +132,7 @@ type rawUnknownFields struct {
 // rawHeaders is what headers: holds; node is nil without the key.
 type rawHeaders struct {
 	node    *strictyaml.Node
-	headers Headers
+	headers urlvariant.Headers
 }
 
 // UnmarshalYAML keeps the node, for the block's place.

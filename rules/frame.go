@@ -6,19 +6,21 @@ import (
 	"fmt"
 	"regexp"
 	"strings"
+
+	"github.com/walpurge/walpurge/rules/invalidation"
 )
 
 // frame checks the literal text of a template, which is the frame that no row
 // may leave, and says which parts are to be escaped.
-func (t *template) frame(kind Kind) error {
+func (t *template) frame(kind invalidation.Kind) error {
 	switch kind {
-	case URL:
+	case invalidation.URL:
 		return t.urlFrame()
-	case URLPrefix:
+	case invalidation.URLPrefix:
 		return t.prefixFrame()
-	case KeyPrefix:
+	case invalidation.KeyPrefix:
 		return t.keyPrefixFrame()
-	case Field:
+	case invalidation.Field:
 		return t.fieldFrame()
 	}
 	return nil
@@ -80,7 +82,7 @@ func (t *template) webFrame() error {
 			return fmt.Errorf("%q in the literal text has no place in a URL; percent-encode it", bad)
 		}
 	}
-	if escapes(URL, []byte(shape.String())) {
+	if escapes(invalidation.URL, []byte(shape.String())) {
 		return errors.New("a segment of dots (. or ..) has no place in its path")
 	}
 	return nil
@@ -127,8 +129,8 @@ func (t *template) head() (head string, more bool) {
 // escapes reports whether a URL's path has a segment of dots, which readers of
 // URLs take for a step up: escaping it would not help, since %2e counts as a dot
 // to them (WHATWG URL, "double-dot path segment").
-func escapes(kind Kind, value []byte) bool {
-	if kind != URL && kind != URLPrefix || bytes.IndexByte(value, '.') < 0 && bytes.IndexByte(value, '%') < 0 {
+func escapes(kind invalidation.Kind, value []byte) bool {
+	if kind != invalidation.URL && kind != invalidation.URLPrefix || bytes.IndexByte(value, '.') < 0 && bytes.IndexByte(value, '%') < 0 {
 		return false
 	}
 	path, _, _ := bytes.Cut(value, []byte("?"))

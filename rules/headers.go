@@ -2,182 +2,13 @@ package rules
 
 import (
 	"bytes"
-	"errors"
-	"fmt"
 	"maps"
-	"net/url"
-	"regexp"
 	"slices"
-	"strings"
 
-	"github.com/walpurge/walpurge/rules/strictyaml"
+	"github.com/walpurge/walpurge/rules/urlvariant"
+
+	"github.com/walpurge/walpurge/rules/invalidation"
 )
-
-// MaxVariants bounds the combinations of the values of headers.
-const MaxVariants = 64
-
-// Headers are request headers that a cache has in the key of a page beside host and path, each with the
-// values of which every combination is purged. An empty value means a request without the header.
-type Headers map[string][]string
-
-// UnmarshalYAML reads a mapping of names to a value or a list of values.
-func (h *Headers) UnmarshalYAML(n *strictyaml.Node) error {
-	var raw strictyaml.Map[headerValues]
-	if err := n.Decode(&raw); err != nil {
-		return err
-	}
-	*h = Headers{}
-	for _, e := range raw {
-		(*h)[e.Key] = e.Value
-	}
-	return nil
-}
-
-type headerValues []string
-
-// UnmarshalYAML takes a single value for a list of one.
-func (v *headerValues) UnmarshalYAML(n *strictyaml.Node) error {
-	if n.Kind != strictyaml.Scalar {
-		return n.Decode((*[]string)(v))
-	}
-	*v = make(headerValues, 1)
-	return n.Decode(&(*v)[0])
-}
-
-var (
-	headerName  = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9-]{0,63}$`)
-	headerValue = regexp.MustCompile(`^([!-~]([ -~]{0,254}[!-~])?)?$`)
-	// Those that say something about the request itself, or that a client sets.
-	ownHeader = regexp.MustCompile(`(?i)^(host|connection|content-length|transfer-encoding|te|trailer|upgrade|user-agent|accept-encoding|walpurge-.*)$`)
-)
-
-// Validate reports the first name or value that no request can carry, and too many combinations.
-func (h Headers) Validate() error {
-	count := 1
-	seen := map[string]bool{}
-	for _, name := range slices.Sorted(maps.Keys(h)) {
-		values, lower := h[name], strings.ToLower(name)
-		switch {
-		case !headerName.MatchString(name):
-			return fmt.Errorf("%q is not the name of a header", name)
-		case ownHeader.MatchString(name):
-			return fmt.Errorf("%s: this header says something about the request itself; it cannot be set", name)
-		case seen[lower]:
-			return fmt.Errorf("%s: the header is named twice, names have no case; write one list", name)
-		case len(values) == 0:
-			return fmt.Errorf("%s: the list is empty; write the values that the cache's key can have, or remove it", name)
-		}
-		seen[lower] = true
-		for i, v := range values {
-			if !headerValue.MatchString(v) {
-				return fmt.Errorf("%s: value %d: write up to 256 printable ASCII characters, none of them a space at an end", name, i+1)
-			}
-			if slices.Contains(values[:i], v) {
-				return fmt.Errorf("%s: %q stands in the list twice", name, v)
-			}
-		}
-		if count *= len(values); count > MaxVariants {
-			return fmt.Errorf("the lists make more than %d combinations, and each is a purge of its own; purge such pages by tag", MaxVariants)
-		}
-	}
-	return nil
-}
-
-// Variant is one combination: a value for each header.
-type Variant map[string]string
-
-// Variants are all combinations, in an order that does not change; the only one without headers is empty.
-func (h Headers) Variants() []Variant {
-	out := []Variant{{}}
-	for _, name := range slices.Sorted(maps.Keys(h)) {
-		var next []Variant
-		for _, v := range out {
-			for _, value := range h[name] {
-				one := maps.Clone(v)
-				one[name] = value
-				next = append(next, one)
-			}
-		}
-		out = next
-	}
-	return out
-}
-
-// With is h with the headers of v in place of those of the same name.
-func (h Headers) With(v Variant) Headers {
-	out := Headers{}
-	for name, values := range h {
-		out[name] = values
-	}
-	for name, value := range v {
-		maps.DeleteFunc(out, func(known string, _ []string) bool { return strings.EqualFold(known, name) })
-		out[name] = []string{value}
-	}
-	return out
-}
-
-// Of is the value of a header, whatever the case of its name.
-func (v Variant) Of(name string) (value string, found bool) {
-	for known, value := range v {
-		if strings.EqualFold(known, name) {
-			return value, true
-		}
-	}
-	return "", false
-}
-
-// variantSeparator stands between a URL and its variant. No URL has a space.
-const variantSeparator = " "
-
-// Append is the value of an invalidation that purges the variant of a URL: the URL, a space, and the
-// headers in the form of a query, sorted by name.
-func (v Variant) Append(to string) string {
-	if len(v) == 0 {
-		return to
-	}
-	form := url.Values{}
-	for name, value := range v {
-		form.Set(name, value)
-	}
-	return to + variantSeparator + form.Encode()
-}
-
-var errVariant = errors.New("behind the URL stands no list of headers like X-Device=mobile")
-
-// CutVariant takes apart what Append put together. A value without headers has an empty variant.
-func CutVariant(value string) (text string, v Variant, err error) {
-	text, rest, found := strings.Cut(value, variantSeparator)
-	if !found {
-		return value, nil, nil
-	}
-	form, err := url.ParseQuery(rest)
-	if err != nil || rest == "" || form.Encode() != rest {
-		return "", nil, errVariant
-	}
-	v = Variant{}
-	h := Headers{}
-	for name, values := range form {
-		if len(values) != 1 {
-			return "", nil, errVariant
-		}
-		v[name], h[name] = values[0], values
-	}
-	if h.Validate() != nil {
-		return "", nil, errVariant
-	}
-	return text, v, nil
-}
-
-// HeaderUse is what a sink does with the headers of rules.
-type HeaderUse struct {
-	// Taken reports that a purge by URL can name headers, and that each variant is purged by itself.
-	Taken bool
-	// Reserved are headers that mean something else in its requests.
-	Reserved []string
-	// Refused says why a rule with headers cannot send URLs to the sink. Empty, with Taken false: it does
-	// without them, since a purge by URL removes every variant or the receiver knows them.
-	Refused string
-}
 
 // headers reads headers: and gives the URLs of the rule their variants.
 func (l *ruleLoader) headers(raw *rawHeaders) {
@@ -193,9 +24,9 @@ func (l *ruleLoader) headers(raw *rawHeaders) {
 		l.fail(at, "`headers` is empty; name a header and its values, or remove it")
 		return
 	}
-	urls := len(l.r.values[URL]) + len(l.r.unknown.values[URL]) + len(l.r.onTruncate.values[URL])
+	urls := len(l.r.values[invalidation.URL]) + len(l.r.unknown.values[invalidation.URL]) + len(l.r.onTruncate.values[invalidation.URL])
 	for i := range l.r.steps {
-		urls += len(l.r.steps[i].values[URL])
+		urls += len(l.r.steps[i].values[invalidation.URL])
 	}
 	if urls == 0 {
 		l.fail(at, "`headers`: the rule has no `urls` that they could belong to; remove it")
@@ -203,7 +34,7 @@ func (l *ruleLoader) headers(raw *rawHeaders) {
 	}
 	variants := raw.headers.Variants()
 	before := len(l.errs)
-	for _, sink := range l.r.routes[URL] {
+	for _, sink := range l.r.routes[invalidation.URL] {
 		s := &l.opts.Sinks[sink]
 		if s.Headers.Refused != "" {
 			l.fail(at, "`headers`: %s %s", s.Name, s.Headers.Refused)
@@ -217,19 +48,19 @@ func (l *ruleLoader) headers(raw *rawHeaders) {
 	if len(l.errs) > before {
 		return
 	}
-	if len(variants) > 1 && len(l.r.values[URL])*len(variants) > MaxValues {
+	if len(variants) > 1 && len(l.r.values[invalidation.URL])*len(variants) > MaxValues {
 		l.fail(at, "`headers`: with its URLs they make more than %d values", MaxValues)
 		return
 	}
 	l.r.variants = variants
-	l.r.values[URL] = l.variants(l.r.values[URL], variants)
+	l.r.values[invalidation.URL] = l.variants(l.r.values[invalidation.URL], variants)
 	for i := range l.r.steps {
-		l.r.steps[i].values[URL] = l.variants(l.r.steps[i].values[URL], variants)
+		l.r.steps[i].values[invalidation.URL] = l.variants(l.r.steps[i].values[invalidation.URL], variants)
 	}
-	taken := slices.ContainsFunc(l.r.routes[URL], func(sink int) bool { return l.opts.Sinks[sink].Headers.Taken })
+	taken := slices.ContainsFunc(l.r.routes[invalidation.URL], func(sink int) bool { return l.opts.Sinks[sink].Headers.Taken })
 	for _, fixed := range []*literals{&l.r.unknown, &l.r.onTruncate} {
-		for _, sink := range l.r.routes[URL] {
-			if taken && len(fixed.values[URL]) > 0 && !l.opts.Sinks[sink].Headers.Taken {
+		for _, sink := range l.r.routes[invalidation.URL] {
+			if taken && len(fixed.values[invalidation.URL]) > 0 && !l.opts.Sinks[sink].Headers.Taken {
 				l.fail(at, "`headers`: the URLs of `unknown` and `on_truncate` go to %s as well, which takes none; name tags or URL prefixes there", l.names[sink])
 				return
 			}
@@ -238,24 +69,24 @@ func (l *ruleLoader) headers(raw *rawHeaders) {
 			continue
 		}
 		var out [][]byte
-		for _, v := range fixed.values[URL] {
+		for _, v := range fixed.values[invalidation.URL] {
 			for _, variant := range variants {
 				out = append(out, []byte(variant.Append(string(v))))
 			}
 		}
-		fixed.values[URL] = out
+		fixed.values[invalidation.URL] = out
 	}
 }
 
 // Variants are those of all rules that send URLs to a sink which takes headers, each once: what a URL that
 // no rule has made can be stored under.
-func (s *Set) Variants(sink int) (out []Variant) {
+func (s *Set) Variants(sink int) (out []urlvariant.Variant) {
 	for _, r := range s.rules {
-		if !slices.Contains(r.routes[URL], sink) || !r.specs[sink].Headers.Taken {
+		if !slices.Contains(r.routes[invalidation.URL], sink) || !r.specs[sink].Headers.Taken {
 			continue
 		}
 		for _, v := range r.variants {
-			if !slices.ContainsFunc(out, func(known Variant) bool { return maps.Equal(known, v) }) {
+			if !slices.ContainsFunc(out, func(known urlvariant.Variant) bool { return maps.Equal(known, v) }) {
 				out = append(out, v)
 			}
 		}
@@ -264,7 +95,7 @@ func (s *Set) Variants(sink int) (out []Variant) {
 }
 
 // variants gives each sink that takes headers a template for each variant.
-func (l *ruleLoader) variants(templates []*template, variants []Variant) []*template {
+func (l *ruleLoader) variants(templates []*template, variants []urlvariant.Variant) []*template {
 	var out []*template
 	for _, t := range templates {
 		var with, without []int
@@ -295,9 +126,9 @@ func (l *ruleLoader) variants(templates []*template, variants []Variant) []*temp
 }
 
 // bare is the part of a value that a rollout hashes: of all variants of a page the same.
-func bare(kind Kind, value []byte) []byte {
-	if kind == URL {
-		value, _, _ = bytes.Cut(value, []byte(variantSeparator))
+func bare(kind invalidation.Kind, value []byte) []byte {
+	if kind == invalidation.URL {
+		value, _, _ = bytes.Cut(value, []byte(urlvariant.Separator))
 	}
 	return value
 }

@@ -8,17 +8,19 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/walpurge/walpurge/cdc"
+	"github.com/walpurge/walpurge/rules/invalidation"
+	"github.com/walpurge/walpurge/rules/urlvariant"
 )
 
 func withHeaders() Options {
 	opts := testOptions()
-	opts.Sinks[edge].Headers = HeaderUse{Taken: true, Reserved: []string{"xkey"}}
+	opts.Sinks[edge].Headers = urlvariant.HeaderUse{Taken: true, Reserved: []string{"xkey"}}
 	return opts
 }
 
 func TestHeadersFanOut(t *testing.T) {
 	opts := withHeaders()
-	opts.Sinks[cache].Takes |= Kinds(URL) // which does without headers
+	opts.Sinks[cache].Takes |= invalidation.Kinds(invalidation.URL) // which does without headers
 	s, err := Parse("rules.yaml", []byte(`
 vars: {locales: [en, de]}
 rules:
@@ -41,7 +43,7 @@ rules:
 	}
 	require.Empty(t, s.Variants(cache))
 	require.Len(t, s.Variants(edge), 2)
-	require.Equal(t, Variant{"X-Device": "mobile", "Accept-Language": "de, en;q=0.5", "X-None": ""}, s.Variants(edge)[0])
+	require.Equal(t, urlvariant.Variant{"X-Device": "mobile", "Accept-Language": "de, en;q=0.5", "X-None": ""}, s.Variants(edge)[0])
 	const page = "A%20b%3Dc%26d"
 	require.ElementsMatch(t, []string{
 		"0 url https://h/en/" + page, "0 url https://h/de/" + page,
@@ -50,7 +52,7 @@ rules:
 	}, urls)
 	for _, v := range urls {
 		if _, value, _ := strings.Cut(v, "1 url "); value != "" {
-			text, variant, err := CutVariant(value)
+			text, variant, err := urlvariant.Cut(value)
 			require.NoError(t, err)
 			require.Equal(t, value, variant.Append(text))
 			require.Equal(t, "de, en;q=0.5", variant["Accept-Language"])
@@ -98,7 +100,7 @@ func TestHeadersThatCannotBe(t *testing.T) {
 		"api finds no headers":                                      `sinks: [edge, api], urls: ["https://h/{id}"], headers: {X-A: a}`,
 	} {
 		opts := withHeaders()
-		opts.Sinks = append(opts.Sinks, SinkSpec{Name: "api", Takes: Kinds(URL), Headers: HeaderUse{Refused: "finds no headers"}})
+		opts.Sinks = append(opts.Sinks, SinkSpec{Name: "api", Takes: invalidation.Kinds(invalidation.URL), Headers: urlvariant.HeaderUse{Refused: "finds no headers"}})
 		if !strings.Contains(text, "sinks:") {
 			text = "sinks: [edge, cache], " + text
 		}

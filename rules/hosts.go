@@ -4,6 +4,8 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+
+	"github.com/walpurge/walpurge/rules/invalidation"
 )
 
 // HostUse is a host that a rule's URL, or prefix of URLs, names.
@@ -30,7 +32,7 @@ func (s *Set) Hosts(sink int) []HostUse {
 				out = append(out, u)
 			}
 		}
-		for _, kind := range []Kind{URL, URLPrefix} {
+		for _, kind := range []invalidation.Kind{invalidation.URL, invalidation.URLPrefix} {
 			for _, t := range r.values[kind] {
 				if slices.Contains(t.sinks, sink) {
 					head, _ := t.head()

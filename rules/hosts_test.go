@@ -4,6 +4,8 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/walpurge/walpurge/rules/invalidation"
 )
 
 func TestHosts(t *testing.T) {
@@ -20,7 +22,7 @@ rules:
     table: public.t
     keys: ["{id}"]
     urls: ["https://b.example/"]
-`), Options{Sinks: []SinkSpec{{Name: "cache", Takes: Kinds(Key)}, {Name: "edge", Takes: Kinds(URL, URLPrefix)}, {Name: "all", Takes: Kinds(Key, URL, URLPrefix)}}})
+`), Options{Sinks: []SinkSpec{{Name: "cache", Takes: invalidation.Kinds(invalidation.Key)}, {Name: "edge", Takes: invalidation.Kinds(invalidation.URL, invalidation.URLPrefix)}, {Name: "all", Takes: invalidation.Kinds(invalidation.Key, invalidation.URL, invalidation.URLPrefix)}}})
 	require.NoError(t, err)
 	use := func(rule, host string, line int) HostUse {
 		return HostUse{Host: host, Rule: rule, File: "rules.yaml", Line: line}

@@ -11,6 +11,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/walpurge/walpurge/cdc"
+	"github.com/walpurge/walpurge/rules/invalidation"
 )
 
 // allRule is a set of a single rule on public.t for the sink that takes all.
@@ -108,9 +109,9 @@ func TestPropertyURLFrame(t *testing.T) {
 	plan := allRule(t, "urls: [\"https://shop.example/p/{v}/x?q={w}&r=1\"]\nunknown: {generations: [u]}").Bind(rel)
 	rapid.Check(t, func(r *rapid.T) {
 		v, w := hostileText().Draw(r, "v"), hostileText().Draw(r, "w")
-		value, unknown := one(plan, cdc.Change{Op: cdc.Insert, Rel: rel, New: texts([]string{v, w})}, URL)
+		value, unknown := one(plan, cdc.Change{Op: cdc.Insert, Rel: rel, New: texts([]string{v, w})}, invalidation.URL)
 		if unknown {
-			require.True(r, v == "." || v == ".." || 3*(len(v)+len(w))+40 > MaxValue, "%q %q", v, w)
+			require.True(r, v == "." || v == ".." || 3*(len(v)+len(w))+40 > invalidation.MaxValue, "%q %q", v, w)
 			return
 		}
 		u, err := url.Parse(value)
@@ -134,7 +135,7 @@ func TestPropertyPathFrame(t *testing.T) {
 		v := hostileText().Draw(r, "v")
 		var out kindCollector
 		plan.Eval(&cdc.Change{Op: cdc.Insert, Rel: rel, New: texts([]string{v})}, &out)
-		for _, value := range out.values[URLPrefix] {
+		for _, value := range out.values[invalidation.URLPrefix] {
 			require.True(r, strings.HasPrefix(value, "shop.example/p/") || strings.HasPrefix(value, "shop.example/q/"))
 			require.True(r, strings.HasSuffix(value, "/"))
 			u, err := url.Parse("https://" + value)
@@ -160,13 +161,13 @@ generations: ["g:{v}"]
 		v := hostileText().Draw(r, "v")
 		var out kindCollector
 		plan.Eval(&cdc.Change{Op: cdc.Insert, Rel: rel, New: texts([]string{v})}, &out)
-		if len(v)+3 > MaxValue {
+		if len(v)+3 > invalidation.MaxValue {
 			return
 		}
-		require.Equal(r, []string{"k:" + v}, out.values[Key])
-		require.Equal(r, []string{"p:" + v + ":"}, out.values[KeyPrefix])
-		require.Equal(r, []string{"g:" + v}, out.values[Generation])
-		require.Empty(r, out.values[KeyPattern])
+		require.Equal(r, []string{"k:" + v}, out.values[invalidation.Key])
+		require.Equal(r, []string{"p:" + v + ":"}, out.values[invalidation.KeyPrefix])
+		require.Equal(r, []string{"g:" + v}, out.values[invalidation.Generation])
+		require.Empty(r, out.values[invalidation.KeyPattern])
 	})
 }
 
@@ -177,7 +178,7 @@ func TestPropertyCopyAndExpressionAgree(t *testing.T) {
 	rapid.Check(t, func(r *rapid.T) {
 		var out kindCollector
 		plan.Eval(&cdc.Change{Op: cdc.Insert, Rel: rel, New: texts([]string{hostileText().Draw(r, "v")})}, &out)
-		for _, kind := range []Kind{URL, URLPrefix} {
+		for _, kind := range []invalidation.Kind{invalidation.URL, invalidation.URLPrefix} {
 			require.Contains(r, []int{0, 2}, len(out.values[kind]))
 			require.Len(r, slices.Compact(out.values[kind]), len(out.values[kind])/2)
 		}
@@ -186,11 +187,11 @@ func TestPropertyCopyAndExpressionAgree(t *testing.T) {
 
 type kindCollector struct {
 	noLookups
-	values  [NumKinds][]string
+	values  [invalidation.NumKinds][]string
 	unknown bool
 }
 
-func (c *kindCollector) Invalidate(_, _ int, k Kind, value []byte) {
+func (c *kindCollector) Invalidate(_, _ int, k invalidation.Kind, value []byte) {
 	c.values[k] = append(c.values[k], string(bytes.Clone(value)))
 }
 
@@ -198,7 +199,7 @@ func (c *kindCollector) Fallback(int, int, *Fallback) {}
 
 func (c *kindCollector) Verdict(_ int, v Verdict) { c.unknown = c.unknown || v == UnknownValue }
 
-func one(p *Plan, c cdc.Change, kind Kind) (value string, unknown bool) {
+func one(p *Plan, c cdc.Change, kind invalidation.Kind) (value string, unknown bool) {
 	var out kindCollector
 	p.Eval(&c, &out)
 	if out.unknown {

@@ -1,10 +1,11 @@
 package rules
 
 import "hash/maphash"
+import "github.com/walpurge/walpurge/rules/invalidation"
 
 // Text is a value of a kind.
 type Text struct {
-	Kind  Kind
+	Kind  invalidation.Kind
 	Value string
 }
 
@@ -122,7 +123,7 @@ func (l *ladder) add(seed maphash.Seed, exact []kindValue, covers [][]kindValue)
 // own values, or of those that stand for them, should they be more.
 func (l *ladder) size() int { return max(len(l.counted), len(l.levels[l.rung].values)) }
 
-func (l *ladder) count(seed maphash.Seed, k Kind, value []byte) {
+func (l *ladder) count(seed maphash.Seed, k invalidation.Kind, value []byte) {
 	l.key = append(append(l.key[:0], byte(k)), value...)
 	l.counted[maphash.Bytes(seed, l.key)] = struct{}{}
 }

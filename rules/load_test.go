@@ -9,6 +9,8 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/walpurge/walpurge/rules/strictyaml"
+
+	"github.com/walpurge/walpurge/rules/invalidation"
 )
 
 // Sinks of the tests, by index.
@@ -20,9 +22,9 @@ const (
 
 func testOptions() Options {
 	return Options{Sinks: []SinkSpec{
-		{Name: "cache", Takes: Kinds(Key, Tag, KeyPattern, Everything)},
-		{Name: "edge", Takes: Kinds(Tag, URL, Everything), Caps: Caps{Bytes: [NumKinds]int{Tag: 256}}},
-		{Name: "keysonly", Takes: Kinds(Key)},
+		{Name: "cache", Takes: invalidation.Kinds(invalidation.Key, invalidation.Tag, invalidation.KeyPattern, invalidation.Everything)},
+		{Name: "edge", Takes: invalidation.Kinds(invalidation.Tag, invalidation.URL, invalidation.Everything), Caps: invalidation.Caps{Bytes: [invalidation.NumKinds]int{invalidation.Tag: 256}}},
+		{Name: "keysonly", Takes: invalidation.Kinds(invalidation.Key)},
 	}}
 }
 
@@ -31,7 +33,7 @@ const all = keysonly + 1
 
 func allOptions() Options {
 	opts := testOptions()
-	opts.Sinks = append(opts.Sinks, SinkSpec{Name: "all", Takes: Kinds(Key, Tag, URL, URLPrefix, KeyPrefix, Generation, Field, KeyPattern, Everything)})
+	opts.Sinks = append(opts.Sinks, SinkSpec{Name: "all", Takes: invalidation.Kinds(invalidation.Key, invalidation.Tag, invalidation.URL, invalidation.URLPrefix, invalidation.KeyPrefix, invalidation.Generation, invalidation.Field, invalidation.KeyPattern, invalidation.Everything)})
 	return opts
 }
 

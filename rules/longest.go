@@ -5,6 +5,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/walpurge/walpurge/rules/invalidation"
 )
 
 // TooLong is a template whose values may be longer than a sink takes, because of the types of the
@@ -13,7 +15,7 @@ type TooLong struct {
 	Rule string
 	File string
 	Line int
-	Kind Kind
+	Kind invalidation.Kind
 	// Template is the template's source, Reads the columns whose length is not known, or is too
 	// large, with their types, each once.
 	Template string
@@ -35,7 +37,7 @@ func (s *Set) TooLong(c *Catalog) []TooLong {
 			r, _ := s.rules[id].in(name)
 			for k := range r.values {
 				for _, t := range r.values[k] {
-					for _, found := range r.tooLong(t, Kind(k), table) {
+					for _, found := range r.tooLong(t, invalidation.Kind(k), table) {
 						if !slices.ContainsFunc(out, found.same) {
 							out = append(out, found)
 						}
@@ -53,7 +55,7 @@ func (t TooLong) same(other TooLong) bool {
 	return t.Rule == other.Rule && t.Line == other.Line && t.Kind == other.Kind && t.Template == other.Template && t.Sink == other.Sink
 }
 
-func (r *Rule) tooLong(t *template, kind Kind, table *CatalogTable) []TooLong {
+func (r *Rule) tooLong(t *template, kind invalidation.Kind, table *CatalogTable) []TooLong {
 	length, reads := t.longest(table)
 	if len(reads) == 0 {
 		return nil
@@ -65,7 +67,7 @@ func (r *Rule) tooLong(t *template, kind Kind, table *CatalogTable) []TooLong {
 		switch {
 		case r.off(sink) || r.takesAny(sink, &r.unknown):
 		case length >= 0 && length <= spec.Caps.Of(kind):
-		case !f.Parked() && spec.Caps.Of(kind) == MaxValue:
+		case !f.Parked() && spec.Caps.Of(kind) == invalidation.MaxValue:
 		default:
 			out = append(out, TooLong{Rule: r.Name, File: r.File, Line: t.line, Kind: kind, Template: t.source, Reads: reads,
 				Sink: spec.Name, Cap: spec.Caps.Of(kind), Fallback: f})

@@ -10,6 +10,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/walpurge/walpurge/cdc"
+	"github.com/walpurge/walpurge/rules/invalidation"
 )
 
 // noLookups is for Outputs of rules without lookups.
@@ -74,7 +75,7 @@ func TestLookup(t *testing.T) {
 		{"an error", `keys: ["menu:{m.store_id}"]`, insert, func(Query) Answer { return Answer{Err: errors.New("down")} }, []string{"m(3)"}, []string{"menus"}, "unknown_value"},
 		{"too many rows", `keys: ["menu:{m.store_id}"]`, insert, rowsOf("store_id:int", row("1"), row("2"), row("3"), row("4")), []string{"m(3)"}, []string{"menus"}, "unknown_value"},
 		{"a column that is not there", `keys: ["menu:{m.store_id}", "x:{lower(m.slug)}"]`, insert, rowsOf("slug", row("A")), []string{"m(3)"}, []string{"x:a", "menus"}, "unknown_value"},
-		{"one too long", `keys: ["menu:{m.slug}"]`, insert, rowsOf("slug", row("a"), row(strings.Repeat("x", MaxValue))), []string{"m(3)"}, []string{"menu:a", "menus"}, "unknown_value"},
+		{"one too long", `keys: ["menu:{m.slug}"]`, insert, rowsOf("slug", row("a"), row(strings.Repeat("x", invalidation.MaxValue))), []string{"m(3)"}, []string{"menu:a", "menus"}, "unknown_value"},
 		{"an expression that fails", `keys: ["{1 / m.store_id}"]`, insert, rowsOf("store_id:int", row("0"), row("1")), []string{"m(3)"}, []string{"1", "menus"}, "failed unknown_value"},
 		{"a NULL argument", `keys: ["menu:{m.store_id}", "item:{id}"]`, cdc.Change{Op: cdc.Insert, Rel: rel, New: menu("7", "NULL")}, two, nil, []string{"item:7"}, ""},
 		{"an argument not carried", `keys: ["menu:{m.store_id}"]`, cdc.Change{Op: cdc.Delete, Rel: rel, Old: menu("7", "ABSENT")}, two, nil, []string{"menus"}, "unknown_value"},

@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/walpurge/walpurge/rules/strictyaml"
+
+	"github.com/walpurge/walpurge/rules/invalidation"
 )
 
 // rawLookups is what a rule has under lookup:.
@@ -105,7 +107,7 @@ func (l *ruleLoader) argument(text strictyaml.Text, label string) *template {
 		l.fail(text.Pos(), "%sit has a list, but an argument has one value", label)
 		return nil
 	}
-	return t.choose(Key, choices, count)[0]
+	return t.choose(invalidation.Key, choices, count)[0]
 }
 
 var lookupColumn = regexp.MustCompile(`^(` + identifier + `)(?:\.(` + identifier + `)|\[(` + quoted + `)\])$`)

@@ -6,6 +6,8 @@ import (
 	"strings"
 
 	"github.com/walpurge/walpurge/rules/strictyaml"
+
+	"github.com/walpurge/walpurge/rules/invalidation"
 )
 
 // ownMessages begin the prefixes of messages that are walpurge's own.
@@ -102,7 +104,7 @@ func (r *Rule) carryOut(id int, m message, out Output) *unfit {
 	for _, list := range messageKinds() {
 		values := m.values[list.kind]
 		if len(values) > 0 && len(r.routes[list.kind]) == 0 {
-			wrong.add(Everything, len(values), "none of the rule's sinks takes "+list.key)
+			wrong.add(invalidation.Everything, len(values), "none of the rule's sinks takes "+list.key)
 			continue
 		}
 		for _, v := range values {
@@ -130,7 +132,7 @@ func (r *Rule) carryOut(id int, m message, out Output) *unfit {
 	r.emitLiterals(id, &r.unknown, out)
 	for _, sink := range r.Sinks {
 		if (lacks[sink] || wrong.concerns(r, sink)) && !r.off(sink) && !r.takesAny(sink, &r.unknown) {
-			out.Fallback(id, sink, &Fallback{Template: r.Message, Of: Everything})
+			out.Fallback(id, sink, &Fallback{Template: r.Message, Of: invalidation.Everything})
 		}
 	}
 	return &wrong

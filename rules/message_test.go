@@ -9,6 +9,8 @@ import (
 
 	"github.com/stretchr/testify/require"
 	"pgregory.net/rapid"
+
+	"github.com/walpurge/walpurge/rules/invalidation"
 )
 
 // hand is a rule of messages whose sinks are cache, edge and all.
@@ -20,7 +22,7 @@ func hand(t testing.TB, more string) *Set {
 }
 
 func TestMessage(t *testing.T) {
-	long := strings.Repeat("x", MaxValue+1)
+	long := strings.Repeat("x", invalidation.MaxValue+1)
 	for _, c := range []struct {
 		name, content string
 		values        []string // at the sink that takes all
@@ -76,7 +78,7 @@ type kindsBySink struct {
 	verdicts []string
 }
 
-func (k *kindsBySink) Invalidate(_, sink int, kind Kind, value []byte) {
+func (k *kindsBySink) Invalidate(_, sink int, kind invalidation.Kind, value []byte) {
 	k.values = append(k.values, fmt.Sprintf("%d %s %s", sink, kind, value))
 }
 func (k *kindsBySink) Fallback(int, int, *Fallback) {}
@@ -120,8 +122,8 @@ func TestMessageGoesToSinksThatTakeIt(t *testing.T) {
 	e := hand(t, "").ExplainMessage("cache.purge", []byte(`{"keys": ["k", ""]}`))
 	require.Equal(t, "it carries out messages with this prefix; what cannot be used: keys[1] is empty", e[0].Why)
 	require.Equal(t, []Purge{
-		{Sink: "cache", Kind: Key, Value: "k"}, {Sink: "all", Kind: Key, Value: "k"},
-		{Sink: "cache", Kind: Everything, For: "cache.purge", Parked: true}, {Sink: "all", Kind: Everything, For: "cache.purge", Parked: true},
+		{Sink: "cache", Kind: invalidation.Key, Value: "k"}, {Sink: "all", Kind: invalidation.Key, Value: "k"},
+		{Sink: "cache", Kind: invalidation.Everything, For: "cache.purge", Parked: true}, {Sink: "all", Kind: invalidation.Everything, For: "cache.purge", Parked: true},
 	}, e[0].Purges)
 }
 
@@ -155,7 +157,7 @@ func TestMessageRuleIsRefused(t *testing.T) {
 		_, err := Parse("rules.yaml", []byte("rules: [{name: x, "+more+"}]"), allOptions())
 		require.ErrorContains(t, err, want, more)
 	}
-	_, err := Parse("rules.yaml", []byte("rules: [{name: x, message: a}]"), Options{Sinks: []SinkSpec{{Name: "a", Takes: Kinds(Everything)}}})
+	_, err := Parse("rules.yaml", []byte("rules: [{name: x, message: a}]"), Options{Sinks: []SinkSpec{{Name: "a", Takes: invalidation.Kinds(invalidation.Everything)}}})
 	require.ErrorContains(t, err, "none of its sinks takes what a message can name")
 }
 
@@ -178,9 +180,9 @@ type frameChecker struct {
 	bad bool
 }
 
-func (c *frameChecker) Invalidate(_, _ int, k Kind, value []byte) {
-	c.bad = c.bad || k >= KeyPattern || len(value) == 0 || len(value) > MaxValue || escapes(k, value) ||
-		k == KeyPrefix && !bytes.ContainsAny(value[len(value)-1:], `!"#$%&'()+,-./:;<=>@^_|}~`)
+func (c *frameChecker) Invalidate(_, _ int, k invalidation.Kind, value []byte) {
+	c.bad = c.bad || k >= invalidation.KeyPattern || len(value) == 0 || len(value) > invalidation.MaxValue || escapes(k, value) ||
+		k == invalidation.KeyPrefix && !bytes.ContainsAny(value[len(value)-1:], `!"#$%&'()+,-./:;<=>@^_|}~`)
 }
 func (c *frameChecker) Fallback(int, int, *Fallback) {}
 
@@ -198,10 +200,10 @@ func TestPropertyMessage(t *testing.T) {
 		require.NoError(t, s.Message("cache.purge", content, &got))
 		want := 0
 		for _, k := range keys {
-			require.Contains(t, got.values[Key], k)
+			require.Contains(t, got.values[invalidation.Key], k)
 			want += 2 // cache and all
 		}
-		require.Len(t, got.values[Key], want)
-		require.Len(t, got.values[Tag], 3*len(tags))
+		require.Len(t, got.values[invalidation.Key], want)
+		require.Len(t, got.values[invalidation.Tag], 3*len(tags))
 	})
 }

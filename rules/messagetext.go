@@ -9,6 +9,8 @@ import (
 	"slices"
 	"strings"
 	"unicode/utf8"
+
+	"github.com/walpurge/walpurge/rules/invalidation"
 )
 
 // Bounds of one message: more bytes are not read, and of more values the first
@@ -20,7 +22,7 @@ const (
 
 // message is what the content of one asks for, as far as it can be used.
 type message struct {
-	values [NumKinds][][]byte
+	values [invalidation.NumKinds][][]byte
 	count  int
 	wrong  unfit
 }
@@ -32,15 +34,15 @@ type unfit struct {
 	count        int
 	texts        []string
 	// kinds are those of the parts; Everything where a part may have named any.
-	kinds KindSet
+	kinds invalidation.KindSet
 }
 
 // shownUnfit is how many of them an error spells out.
 const shownUnfit = 3
 
-func (u *unfit) add(kind Kind, count int, text string) {
+func (u *unfit) add(kind invalidation.Kind, count int, text string) {
 	u.count += count
-	u.kinds |= Kinds(kind)
+	u.kinds |= invalidation.Kinds(kind)
 	u.say(text)
 }
 
@@ -54,11 +56,11 @@ func (u *unfit) say(text string) {
 // stand in for. What does not even say a kind is covered by any unknown:, whose author has said
 // what such a message means.
 func (u *unfit) concerns(r *Rule, sink int) bool {
-	if u.kinds.Has(Everything) && !r.unknown.given {
+	if u.kinds.Has(invalidation.Everything) && !r.unknown.given {
 		return true
 	}
 	for k := range r.routes {
-		if Kind(k) != Everything && u.kinds.Has(Kind(k)) && slices.Contains(r.routes[k], sink) {
+		if invalidation.Kind(k) != invalidation.Everything && u.kinds.Has(invalidation.Kind(k)) && slices.Contains(r.routes[k], sink) {
 			return true
 		}
 	}
@@ -79,23 +81,23 @@ func (u *unfit) Error() string {
 func readMessage(content []byte) (m message) {
 	switch {
 	case len(content) > MaxMessage:
-		m.wrong.add(Everything, 1, fmt.Sprintf("it is longer than %d bytes", MaxMessage))
+		m.wrong.add(invalidation.Everything, 1, fmt.Sprintf("it is longer than %d bytes", MaxMessage))
 		return m
 	case !utf8.Valid(content):
-		m.wrong.add(Everything, 1, "it is not UTF-8")
+		m.wrong.add(invalidation.Everything, 1, "it is not UTF-8")
 		return m
 	case !json.Valid(content):
-		m.wrong.add(Everything, 1, `it is not JSON; write an object like {"keys": ["home"]}`)
+		m.wrong.add(invalidation.Everything, 1, `it is not JSON; write an object like {"keys": ["home"]}`)
 		return m
 	}
 	d := json.NewDecoder(bytes.NewReader(content))
 	if open, err := d.Token(); err != nil || open != json.Delim('{') {
-		m.wrong.add(Everything, 1, `it is not an object; write one like {"keys": ["home"]}`)
+		m.wrong.add(invalidation.Everything, 1, `it is not an object; write one like {"keys": ["home"]}`)
 		return m
 	}
 	for n := 1; d.More(); n++ {
 		if err := m.member(d, n); err != nil {
-			m.wrong.add(Everything, 1, "it cannot be read to its end")
+			m.wrong.add(invalidation.Everything, 1, "it cannot be read to its end")
 			return m
 		}
 	}
@@ -115,7 +117,7 @@ func (m *message) member(d *json.Decoder, n int) error {
 	lists := messageKinds()
 	i := slices.IndexFunc(lists, func(l rawList) bool { return l.key == name })
 	if i < 0 {
-		m.wrong.add(Everything, 1, fmt.Sprintf("member %d is not one of keys, tags, urls, url_prefixes, key_prefixes, generations and fields", n))
+		m.wrong.add(invalidation.Everything, 1, fmt.Sprintf("member %d is not one of keys, tags, urls, url_prefixes, key_prefixes, generations and fields", n))
 		return nil
 	}
 	elements := json.NewDecoder(bytes.NewReader(raw))
@@ -139,7 +141,7 @@ func (m *message) member(d *json.Decoder, n int) error {
 func (m *message) element(list rawList, n int, raw json.RawMessage) {
 	at := fmt.Sprintf("%s[%d] ", list.key, n)
 	if m.count++; m.count > MaxMessageValues {
-		m.wrong.add(Everything, 1, fmt.Sprintf("it has more than %d values", MaxMessageValues))
+		m.wrong.add(invalidation.Everything, 1, fmt.Sprintf("it has more than %d values", MaxMessageValues))
 		return
 	}
 	text, err := elementText(list.kind, raw)
@@ -155,8 +157,8 @@ func (m *message) element(list rawList, n int, raw json.RawMessage) {
 
 // elementText is the value that an element of a list names: a text, or an object with the two
 // texts of a field.
-func elementText(kind Kind, raw json.RawMessage) (string, error) {
-	if kind != Field {
+func elementText(kind invalidation.Kind, raw json.RawMessage) (string, error) {
+	if kind != invalidation.Field {
 		return jsonText(raw)
 	}
 	var parts map[string]json.RawMessage
@@ -174,7 +176,7 @@ func elementText(kind Kind, raw json.RawMessage) (string, error) {
 	if key == "" {
 		return "", errors.New("has an empty key")
 	}
-	return JoinField(key, field), nil
+	return invalidation.JoinField(key, field), nil
 }
 
 func jsonText(raw json.RawMessage) (text string, err error) {
@@ -189,12 +191,12 @@ func jsonText(raw json.RawMessage) (text string, err error) {
 
 // fits checks a value that nobody's template frames: it must be what the literal
 // text of a template of its kind could be.
-func fits(kind Kind, value string) error {
+func fits(kind invalidation.Kind, value string) error {
 	switch {
 	case value == "":
 		return errors.New("is empty")
-	case len(value) > MaxValue:
-		return fmt.Errorf("is %d bytes long, at most %d are allowed", len(value), MaxValue)
+	case len(value) > invalidation.MaxValue:
+		return fmt.Errorf("is %d bytes long, at most %d are allowed", len(value), invalidation.MaxValue)
 	}
 	t := template{parts: []part{{literal: value}}}
 	if err := t.frame(kind); err != nil {

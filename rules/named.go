@@ -5,6 +5,9 @@ import (
 	"slices"
 
 	"github.com/walpurge/walpurge/rules/strictyaml"
+	"github.com/walpurge/walpurge/rules/urlvariant"
+
+	"github.com/walpurge/walpurge/rules/invalidation"
 )
 
 // AnySink is the sink of rules that name none where there is no configuration.
@@ -47,7 +50,7 @@ func NamedSinks(files []string) ([]SinkSpec, error) {
 	slices.Sort(names)
 	var out []SinkSpec
 	for _, name := range slices.Compact(names) {
-		out = append(out, SinkSpec{Name: name, Takes: 1<<NumKinds - 1, Headers: HeaderUse{Taken: true}})
+		out = append(out, SinkSpec{Name: name, Takes: 1<<invalidation.NumKinds - 1, Headers: urlvariant.HeaderUse{Taken: true}})
 	}
 	return out, nil
 }

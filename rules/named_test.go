@@ -6,6 +6,8 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/walpurge/walpurge/rules/invalidation"
 )
 
 func TestNamedSinks(t *testing.T) {
@@ -26,8 +28,8 @@ func TestNamedSinks(t *testing.T) {
 		var out []string
 		for _, s := range sinks {
 			out = append(out, s.Name)
-			for k := range NumKinds {
-				require.True(t, s.Takes.Has(Kind(k)))
+			for k := range invalidation.NumKinds {
+				require.True(t, s.Takes.Has(invalidation.Kind(k)))
 			}
 		}
 		return out

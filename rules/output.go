@@ -1,5 +1,7 @@
 package rules
 
+import "github.com/walpurge/walpurge/rules/invalidation"
+
 // Output receives what the rules say about a change. Its methods are called on
 // the caller's goroutine.
 type Output interface {
@@ -7,7 +9,7 @@ type Output interface {
 	// Set.Rules, sink one of Options.Sinks. value aliases a scratch buffer and
 	// is valid during the call only; for Everything it is empty. For one change
 	// a template gives each value once, but two templates may give the same.
-	Invalidate(rule, sink int, k Kind, value []byte)
+	Invalidate(rule, sink int, k invalidation.Kind, value []byte)
 	// Fallback hands over what replaces values of a template that could not be
 	// built, where unknown: names nothing that the sink takes; once for each
 	// change, template and sink. f must not be changed, and may be kept.

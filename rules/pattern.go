@@ -11,6 +11,8 @@ import (
 	"cel.dev/cel-go/common/types/ref"
 
 	"github.com/walpurge/walpurge/rules/strictyaml"
+
+	"github.com/walpurge/walpurge/rules/invalidation"
 )
 
 // captureVariable holds the captures of the table's name; no source text can
@@ -111,7 +113,7 @@ func (r *Rule) in(t Table) (rule *Rule, captured ref.Val) {
 	}
 	one := *r
 	one.Table = t
-	fill := func(kind Kind, tt []*template) []*template {
+	fill := func(kind invalidation.Kind, tt []*template) []*template {
 		out := make([]*template, len(tt))
 		for i, t := range tt {
 			here := *t
@@ -130,18 +132,18 @@ func (r *Rule) in(t Table) (rule *Rule, captured ref.Val) {
 		return out
 	}
 	for kind := range r.values {
-		one.values[kind] = fill(Kind(kind), r.values[kind])
+		one.values[kind] = fill(invalidation.Kind(kind), r.values[kind])
 	}
 	one.steps = slices.Clone(r.steps)
 	for i := range one.steps {
 		for kind := range r.steps[i].values {
-			one.steps[i].values[kind] = fill(Kind(kind), r.steps[i].values[kind])
+			one.steps[i].values[kind] = fill(invalidation.Kind(kind), r.steps[i].values[kind])
 		}
 	}
 	one.lookups = nil
 	for _, l := range r.lookups {
 		here := *l
-		here.args = fill(Key, l.args)
+		here.args = fill(invalidation.Key, l.args)
 		one.lookups = append(one.lookups, &here)
 	}
 	return &one, types.DefaultTypeAdapter.NativeToValue(texts)

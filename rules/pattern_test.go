@@ -9,6 +9,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/walpurge/walpurge/cdc"
+	"github.com/walpurge/walpurge/rules/invalidation"
 )
 
 func parsePatterns(t testing.TB, src string) *Set {
@@ -124,7 +125,7 @@ func TestPatternProblems(t *testing.T) {
 func TestExplainOfPattern(t *testing.T) {
 	s := parsePatterns(t, `{rules: [{name: x, table: "t_{tenant}.o", sinks: [keysonly], keys: ["{tenant}:{id}"], when: 'tenant == "a" && id > 5'}]}`)
 	e := s.Explain(t.Context(), &cdc.Change{Op: cdc.Insert, Rel: named("t_a", "o", "*id:int"), New: row("7")}, nil)
-	require.Equal(t, []Purge{{Sink: "keysonly", Kind: Key, Value: "a:7"}}, e[0].Purges)
+	require.Equal(t, []Purge{{Sink: "keysonly", Kind: invalidation.Key, Value: "a:7"}}, e[0].Purges)
 	e = s.Explain(t.Context(), &cdc.Change{Op: cdc.Insert, Rel: named("t_b", "o", "*id:int"), New: row("7")}, nil)
 	require.Equal(t, "false", e[0].Tried[0].Terms[0].Result)
 }

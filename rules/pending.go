@@ -9,6 +9,7 @@ import (
 	"cel.dev/cel-go/common/types/ref"
 
 	"github.com/walpurge/walpurge/cdc"
+	"github.com/walpurge/walpurge/rules/invalidation"
 )
 
 // Pending is what a rule's values wait for: a question, and the values as far as
@@ -55,7 +56,7 @@ type boundLookup struct {
 func (p *Plan) bindLookup(r *Rule, l *Lookup, read func(string) (int, bool), expression func(*expression)) boundLookup {
 	b := boundLookup{Lookup: l}
 	for _, t := range l.args {
-		bt := p.bindTemplate(r, t, Key, read, expression)
+		bt := p.bindTemplate(r, t, invalidation.Key, read, expression)
 		bt.max = maxArgument
 		if len(bt.parts) == 1 {
 			// A lone column goes back as it came: the server reads what it printed.

@@ -3,6 +3,8 @@ package rules
 import (
 	"encoding/binary"
 	"fmt"
+
+	"github.com/walpurge/walpurge/rules/invalidation"
 )
 
 // Play does what Tally.Eval would have done where the record was made. Verdicts were
@@ -12,7 +14,7 @@ func (r *Recording) Play(record []byte, t *Tally, out Output) error {
 	p := playback{left: record}
 	switch kind := p.byte(); kind {
 	case recordValue:
-		rule, sink, k := p.rule(r.set), p.below(len(r.set.sinks)), Kind(p.byte())
+		rule, sink, k := p.rule(r.set), p.below(len(r.set.sinks)), invalidation.Kind(p.byte())
 		if !p.failed {
 			out.Invalidate(rule, sink, k, p.left)
 		}
@@ -20,7 +22,7 @@ func (r *Recording) Play(record []byte, t *Tally, out Output) error {
 		p.group(r.set, t, out)
 	case recordFallback:
 		rule, sink := p.rule(r.set), p.below(len(r.set.sinks))
-		f := Fallback{Of: Kind(p.below(NumKinds)), Kind: Kind(p.below(NumKinds)), Template: string(p.bytes()), Value: string(p.bytes())}
+		f := Fallback{Of: invalidation.Kind(p.below(invalidation.NumKinds)), Kind: invalidation.Kind(p.below(invalidation.NumKinds)), Template: string(p.bytes()), Value: string(p.bytes())}
 		if !p.failed {
 			out.Fallback(rule, sink, &f)
 		}
@@ -83,7 +85,7 @@ func (p *playback) bytes() []byte {
 func (p *playback) values() []kindValue {
 	values := make([]kindValue, 0, p.count())
 	for range cap(values) {
-		values = append(values, kindValue{Kind(p.byte()), p.bytes()})
+		values = append(values, kindValue{invalidation.Kind(p.byte()), p.bytes()})
 	}
 	return values
 }

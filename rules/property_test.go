@@ -9,6 +9,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/walpurge/walpurge/cdc"
+	"github.com/walpurge/walpurge/rules/invalidation"
 )
 
 // collector keeps values byte by byte.
@@ -18,8 +19,8 @@ type collector struct {
 	unknown        bool
 }
 
-func (c *collector) Invalidate(_, _ int, k Kind, value []byte) {
-	if k == KeyPattern {
+func (c *collector) Invalidate(_, _ int, k invalidation.Kind, value []byte) {
+	if k == invalidation.KeyPattern {
 		c.patterns = append(c.patterns, bytes.Clone(value))
 		return
 	}
@@ -58,7 +59,7 @@ func TestPropertyBothImages(t *testing.T) {
 		for _, v := range [][]string{after, before} {
 			key := []byte("<" + v[0] + "|" + v[1] + ">")
 			switch {
-			case len(key) > MaxValue:
+			case len(key) > invalidation.MaxValue:
 				over = true
 			case !slices.ContainsFunc(want, func(w []byte) bool { return bytes.Equal(w, key) }):
 				want = append(want, key)

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 
 	"github.com/walpurge/walpurge/cdc"
+	"github.com/walpurge/walpurge/rules/invalidation"
 )
 
 // Recording judges changes of transactions that may yet be rolled back: what Eval would
@@ -57,7 +58,7 @@ func (r *Recording) Eval(p *Plan, c *cdc.Change, out RecordOutput) {
 func (r *Recording) Verdict(rule int, v Verdict) { r.out.Verdict(rule, v) }
 
 // Invalidate implements Output.
-func (r *Recording) Invalidate(rule, sink int, k Kind, value []byte) {
+func (r *Recording) Invalidate(rule, sink int, k invalidation.Kind, value []byte) {
 	r.begin(recordValue, rule, sink)
 	r.buf = append(append(r.buf, byte(k)), value...)
 	r.out.Record(r.buf)

@@ -8,6 +8,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/walpurge/walpurge/cdc"
+	"github.com/walpurge/walpurge/rules/invalidation"
 )
 
 const recordedRules = `
@@ -33,7 +34,7 @@ rules:
 // noted keeps all that is handed over, as text.
 type noted struct{ said, verdicts []string }
 
-func (n *noted) Invalidate(rule, sink int, k Kind, value []byte) {
+func (n *noted) Invalidate(rule, sink int, k invalidation.Kind, value []byte) {
 	n.said = append(n.said, fmt.Sprintf("%d %d %s %q", rule, sink, k, value))
 }
 
@@ -102,7 +103,7 @@ func TestRecordsOfOthers(t *testing.T) {
 	require.NotEmpty(t, out.records)
 	require.Error(t, recording.Play(nil, s.NewTally(), &noted{}))
 	require.Error(t, recording.Play([]byte{99}, s.NewTally(), &noted{}))
-	stepless := []byte{recordGroup, 1, 1, 1, byte(Key), 3, 'a', ':', '1', 0} // the rule has steps
+	stepless := []byte{recordGroup, 1, 1, 1, byte(invalidation.Key), 3, 'a', ':', '1', 0} // the rule has steps
 	require.Error(t, recording.Play(stepless, s.NewTally(), &noted{}))
 	for _, record := range out.records {
 		if record[0] == recordValue {

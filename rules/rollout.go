@@ -5,6 +5,8 @@ import (
 	"time"
 
 	"github.com/walpurge/walpurge/rules/strictyaml"
+
+	"github.com/walpurge/walpurge/rules/invalidation"
 )
 
 // Bucket is a value's place in a rollout, from 0 to 99: the value is handed on
@@ -16,13 +18,9 @@ func Bucket(value []byte) int {
 	return int(h.Sum64() % 100)
 }
 
-// MaxEvery is the longest period of every:. A lane keeps the message that holds
-// a value put off, and what came behind it, for that long.
-const MaxEvery = 24 * time.Hour
-
 // pace reads every: and rollout:.
 func (l *ruleLoader) pace(every strictyaml.Located[time.Duration], rollout strictyaml.Located[int]) {
-	if !every.Pos.IsZero() && (every.Value <= 0 || every.Value > MaxEvery) {
+	if !every.Pos.IsZero() && (every.Value <= 0 || every.Value > invalidation.MaxEvery) {
 		l.fail(every.Pos, "`every`: %s; write a time above 0 and up to 24h, like 30s", every.Value)
 	}
 	if !rollout.Pos.IsZero() && (rollout.Value < 0 || rollout.Value > 100) {
@@ -59,7 +57,7 @@ func (p *Plan) invalidate(b *boundRule, t *boundTemplate, value []byte, out Outp
 // withheld, if there is one, what a rollout keeps back. What is coarser than the rule's own values (unknown:, collapse:, a
 // TRUNCATE) passes whole unless the share is 0: a part of it would be no
 // substitute.
-func (r *Rule) hand(id int, t *boundTemplate, value []byte, out Output, lacks *lacks, withheld func(sink int, k Kind, value []byte)) {
+func (r *Rule) hand(id int, t *boundTemplate, value []byte, out Output, lacks *lacks, withheld func(sink int, k invalidation.Kind, value []byte)) {
 	bucket := 0
 	if r.shares != nil {
 		bucket = Bucket(bare(t.kind, value))

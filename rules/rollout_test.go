@@ -8,6 +8,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/walpurge/walpurge/cdc"
+	"github.com/walpurge/walpurge/rules/invalidation"
 )
 
 // The hash is public: applications compute it too.
@@ -77,7 +78,7 @@ func TestRolloutLetsCoarseValuesPass(t *testing.T) {
 func TestRolloutInExplain(t *testing.T) {
 	s := rolledOut(t, "1", "100", "")
 	e := s.Explain(t.Context(), added(shopRel(cdc.IdentityFull), "1", "1", "1"), nil)[0]
-	require.Equal(t, []Purge{{Sink: "edge", Kind: Tag, Value: "p-1", Withheld: true}, {Sink: "edge", Kind: Tag, Value: "q-1", Withheld: true}}, e.Purges)
+	require.Equal(t, []Purge{{Sink: "edge", Kind: invalidation.Tag, Value: "p-1", Withheld: true}, {Sink: "edge", Kind: invalidation.Tag, Value: "q-1", Withheld: true}}, e.Purges)
 }
 
 func TestWholeRollout(t *testing.T) {

@@ -6,6 +6,8 @@ import (
 	"strings"
 
 	"github.com/walpurge/walpurge/rules/strictyaml"
+
+	"github.com/walpurge/walpurge/rules/invalidation"
 )
 
 // route finds the sinks of each kind and template, and the kinds that reach none.
@@ -26,8 +28,8 @@ func (l *ruleLoader) route(f *rawFields, rule strictyaml.Pos, defaults []int) {
 		}
 	}
 	for _, i := range sinks {
-		for k := range NumKinds {
-			if l.opts.Sinks[i].Takes.Has(Kind(k)) {
+		for k := range invalidation.NumKinds {
+			if l.opts.Sinks[i].Takes.Has(invalidation.Kind(k)) {
 				l.r.routes[k] = append(l.r.routes[k], i)
 			}
 		}
@@ -67,16 +69,16 @@ func (l *ruleLoader) route(f *rawFields, rule strictyaml.Pos, defaults []int) {
 		return
 	}
 	l.fits(f)
-	l.r.values[Tag] = tagForms(l.r.values[Tag], l.opts.Sinks)
+	l.r.values[invalidation.Tag] = tagForms(l.r.values[invalidation.Tag], l.opts.Sinks)
 	for i := range l.r.steps {
-		l.r.steps[i].values[Tag] = tagForms(l.r.steps[i].values[Tag], l.opts.Sinks)
+		l.r.steps[i].values[invalidation.Tag] = tagForms(l.r.steps[i].values[invalidation.Tag], l.opts.Sinks)
 	}
 }
 
 // fits refuses fixed values that one of their sinks does not take, because of their length, and text of
 // tags that the header of one of them cannot carry.
 func (l *ruleLoader) fits(f *rawFields) {
-	check := func(kind Kind, value string, sinks []int, at strictyaml.Pos) {
+	check := func(kind invalidation.Kind, value string, sinks []int, at strictyaml.Pos) {
 		for _, sink := range sinks {
 			s := &l.opts.Sinks[sink]
 			if !s.Caps.Fits(kind, []byte(value)) {
@@ -93,27 +95,27 @@ func (l *ruleLoader) fits(f *rawFields) {
 		for _, t := range tt {
 			at := strictyaml.Pos{Line: t.line, Column: t.column}
 			if fixed, ok := t.fixed(); ok {
-				check(Kind(kind), fixed, t.sinks, at)
+				check(invalidation.Kind(kind), fixed, t.sinks, at)
 				continue
 			}
 			for _, sink := range t.sinks {
-				if err := l.opts.Sinks[sink].tagFits(Kind(kind), t.literals()); err != nil {
-					l.fail(at, "%s %q: %v", Kind(kind), t.source, err)
+				if err := l.opts.Sinks[sink].tagFits(invalidation.Kind(kind), t.literals()); err != nil {
+					l.fail(at, "%s %q: %v", invalidation.Kind(kind), t.source, err)
 					break
 				}
 			}
 		}
 	}
-	for k := range NumKinds {
+	for k := range invalidation.NumKinds {
 		templates(k, l.r.values[k])
 		for i := range l.r.steps {
 			templates(k, l.r.steps[i].values[k])
 		}
 		for _, v := range l.r.unknown.values[k] {
-			check(Kind(k), string(v), l.r.routes[k], f.Unknown.node.Key)
+			check(invalidation.Kind(k), string(v), l.r.routes[k], f.Unknown.node.Key)
 		}
 		for _, v := range l.r.onTruncate.values[k] {
-			check(Kind(k), string(v), l.r.routes[k], f.OnTruncate.node.Key)
+			check(invalidation.Kind(k), string(v), l.r.routes[k], f.OnTruncate.node.Key)
 		}
 	}
 }
@@ -154,7 +156,7 @@ func (l *loader) sinkNames(sinks []int) string {
 
 // hint is what the first of the sinks that knows one says would make it take a
 // kind, as the end of a message.
-func (l *loader) hint(sinks []int, k Kind) string {
+func (l *loader) hint(sinks []int, k invalidation.Kind) string {
 	for _, i := range sinks {
 		if text := l.opts.Sinks[i].Hints[k]; text != "" {
 			return "; " + l.names[i] + ": " + text

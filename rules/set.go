@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"github.com/walpurge/walpurge/cdc"
+	"github.com/walpurge/walpurge/rules/invalidation"
+	"github.com/walpurge/walpurge/rules/urlvariant"
 )
 
 // Table names a table as rules do.
@@ -15,18 +17,18 @@ type Table = cdc.Table
 type SinkSpec struct {
 	Name string
 	// Takes are the kinds that the sink can carry out.
-	Takes KindSet
+	Takes invalidation.KindSet
 	// Caps are the lengths of the values that it takes.
-	Caps Caps
+	Caps invalidation.Caps
 	// RawTags reports that tags do not travel in a header on their way to the sink's
 	// cache, so that the sink is given them as the application wrote them.
 	RawTags bool
 	// Withheld is the percentage of values that the sink's rollout keeps from it.
 	Withheld int
 	// Hints say what would make the sink take a kind that it does not take.
-	Hints map[Kind]string
+	Hints map[invalidation.Kind]string
 	// Headers is what the sink does with the headers of rules.
-	Headers HeaderUse
+	Headers urlvariant.HeaderUse
 }
 
 // Options are what a rules file is checked against.
@@ -74,13 +76,13 @@ type Rule struct {
 
 	ops        [cdc.Truncate + 1]bool
 	when       *condition // nil: always
-	values     [NumKinds][]*template
+	values     [invalidation.NumKinds][]*template
 	unknown    literals
 	onTruncate literals
 	// covers is set where the file says that a purge of unknown covers whatever it replaces.
 	covers bool
 	// routes are the sinks of the rule that take a kind.
-	routes [NumKinds][]int
+	routes [invalidation.NumKinds][]int
 	// steps are those of collapse:, rising; climbs has for each sink the places of
 	// those that it takes something of, nil without steps.
 	steps  []step
@@ -96,13 +98,13 @@ type Rule struct {
 	used    []string
 	lookups []*Lookup
 	// variants are the combinations of headers:.
-	variants []Variant
+	variants []urlvariant.Variant
 }
 
 // literals are fixed values by kind; given tells an absent block from an empty one.
 type literals struct {
 	given  bool
-	values [NumKinds][][]byte
+	values [invalidation.NumKinds][][]byte
 }
 
 // Rules lists the rules in the order of files and lines; a place in it is the

@@ -4,6 +4,8 @@ import (
 	"slices"
 
 	"github.com/walpurge/walpurge/rules/strictyaml"
+
+	"github.com/walpurge/walpurge/rules/invalidation"
 )
 
 // MaxOver bounds over: in a step of collapse. As many values of a rule are kept
@@ -49,7 +51,7 @@ func (r *rawStep) UnmarshalYAML(n *strictyaml.Node) error {
 // over.
 type step struct {
 	over   int
-	values [NumKinds][]*template
+	values [invalidation.NumKinds][]*template
 }
 
 // collapse reads the steps.
@@ -90,7 +92,7 @@ func (l *ruleLoader) collapse(raw *rawCollapse) {
 }
 
 // has reports whether the template is one of the rule's own that a row fills.
-func (r *Rule) has(kind Kind, t *template) bool {
+func (r *Rule) has(kind invalidation.Kind, t *template) bool {
 	_, fixed := t.fixed()
 	return !fixed && slices.ContainsFunc(r.values[kind], func(own *template) bool { return own.source == t.source })
 }
@@ -161,7 +163,7 @@ func (s *step) literals(sink int) (values []kindValue, ok bool) {
 			if !is {
 				return nil, false
 			}
-			values = append(values, kindValue{Kind(k), []byte(fixed)})
+			values = append(values, kindValue{invalidation.Kind(k), []byte(fixed)})
 		}
 	}
 	return values, len(values) > 0

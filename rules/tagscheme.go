@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"slices"
 	"unicode/utf8"
+
+	"github.com/walpurge/walpurge/rules/invalidation"
 )
 
 // tagByte reports whether a byte stands for itself in a tag. Edges carry tags in
@@ -26,12 +28,12 @@ func appendTag(dst, text []byte) []byte {
 }
 
 // appendFor escapes a value for the place that it lands in.
-func appendFor(kind Kind, dst, text []byte) []byte {
+func appendFor(kind invalidation.Kind, dst, text []byte) []byte {
 	switch kind {
-	case Tag:
+	case invalidation.Tag:
 		return appendTag(dst, text)
-	case Field:
-		return appendField(dst, text)
+	case invalidation.Field:
+		return invalidation.EscapeField(dst, text)
 	}
 	return appendEscaped(dst, text)
 }
@@ -69,8 +71,8 @@ func tagForms(templates []*template, sinks []SinkSpec) []*template {
 
 // tagFits refuses literal text of a tag that the sink's header cannot carry. A literal % is left alone: it
 // begins an escape.
-func (s *SinkSpec) tagFits(kind Kind, literal []byte) error {
-	if kind != Tag || s.RawTags {
+func (s *SinkSpec) tagFits(kind invalidation.Kind, literal []byte) error {
+	if kind != invalidation.Tag || s.RawTags {
 		return nil
 	}
 	for at := 0; at < len(literal); {

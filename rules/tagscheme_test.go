@@ -9,6 +9,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/walpurge/walpurge/cdc"
+	"github.com/walpurge/walpurge/rules/invalidation"
 )
 
 // Whatever a row holds: its tag is one tag in every edge's header, and the value
@@ -21,12 +22,12 @@ func TestPropertyTagScheme(t *testing.T) {
 		var out kindCollector
 		plan.Eval(&cdc.Change{Op: cdc.Insert, Rel: rel, New: texts([]string{v})}, &out)
 		if out.unknown {
-			require.Greater(r, len("t:")+len(appendTag(nil, []byte(v))), MaxValue)
+			require.Greater(r, len("t:")+len(appendTag(nil, []byte(v))), invalidation.MaxValue)
 			return
 		}
-		require.Len(r, out.values[Tag], 2)
-		for _, tag := range out.values[Tag] {
-			require.LessOrEqual(r, len(tag), MaxValue)
+		require.Len(r, out.values[invalidation.Tag], 2)
+		for _, tag := range out.values[invalidation.Tag] {
+			require.LessOrEqual(r, len(tag), invalidation.MaxValue)
 			require.NotContains(r, tag, ",")
 			require.Equal(r, -1, strings.IndexFunc(tag, func(c rune) bool { return c <= ' ' || c > '~' }), "%q", tag)
 			back, err := url.PathUnescape(tag[2:])
@@ -41,14 +42,14 @@ func TestTagCapIsAfterEscaping(t *testing.T) {
 	rel := relation(cdc.IdentityFull, "*v")
 	plan := allRule(t, "tags: [\"{v}\"]\nunknown: {generations: [u]}").Bind(rel)
 	for v, unknown := range map[string]bool{
-		strings.Repeat("a", MaxValue): false, strings.Repeat("a", MaxValue+1): true,
-		strings.Repeat(" ", MaxValue/3): false, strings.Repeat(" ", MaxValue/3+1): true,
-		strings.Repeat("ü", MaxValue/6) + "abcd": false, strings.Repeat("ü", MaxValue/6) + "abcde": true,
+		strings.Repeat("a", invalidation.MaxValue): false, strings.Repeat("a", invalidation.MaxValue+1): true,
+		strings.Repeat(" ", invalidation.MaxValue/3): false, strings.Repeat(" ", invalidation.MaxValue/3+1): true,
+		strings.Repeat("ü", invalidation.MaxValue/6) + "abcd": false, strings.Repeat("ü", invalidation.MaxValue/6) + "abcde": true,
 	} {
 		var out kindCollector
 		plan.Eval(&cdc.Change{Op: cdc.Insert, Rel: rel, New: texts([]string{v})}, &out)
 		require.Equal(t, unknown, out.unknown, "%d bytes of %q", len(v), v[:1])
-		require.Equal(t, !unknown, len(out.values[Tag]) == 1)
+		require.Equal(t, !unknown, len(out.values[invalidation.Tag]) == 1)
 	}
 }
 
@@ -68,8 +69,8 @@ func TestLiteralTextOfTags(t *testing.T) {
 // the header, whatever a rule sends to both.
 func TestEachSinkGetsTagsInItsForm(t *testing.T) {
 	sinks := Options{Sinks: []SinkSpec{
-		{Name: "store", Takes: Kinds(Tag), RawTags: true, Caps: Caps{Bytes: [NumKinds]int{Tag: 20}}},
-		{Name: "edge", Takes: Kinds(Tag), Caps: Caps{Bytes: [NumKinds]int{Tag: 20}}},
+		{Name: "store", Takes: invalidation.Kinds(invalidation.Tag), RawTags: true, Caps: invalidation.Caps{Bytes: [invalidation.NumKinds]int{invalidation.Tag: 20}}},
+		{Name: "edge", Takes: invalidation.Kinds(invalidation.Tag), Caps: invalidation.Caps{Bytes: [invalidation.NumKinds]int{invalidation.Tag: 20}}},
 	}}
 	rel := relation(cdc.IdentityFull, "*v", "n")
 	row := func(v string) *cdc.Change {
@@ -133,7 +134,7 @@ type bySinkCollector struct {
 	parked []int
 }
 
-func (c *bySinkCollector) Invalidate(_, sink int, _ Kind, value []byte) {
+func (c *bySinkCollector) Invalidate(_, sink int, _ invalidation.Kind, value []byte) {
 	c.tags[sink] = append(c.tags[sink], string(value))
 }
 func (c *bySinkCollector) Fallback(_, sink int, _ *Fallback) { c.parked = append(c.parked, sink) }

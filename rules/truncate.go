@@ -3,6 +3,8 @@ package rules
 import (
 	"fmt"
 	"slices"
+
+	"github.com/walpurge/walpurge/rules/invalidation"
 )
 
 // evalTruncate hands over what a TRUNCATE of the rule's table invalidates, sink
@@ -31,7 +33,7 @@ func (r *Rule) forget(id, sink int, out Output) {
 		values, all = r.reach(sink)
 	}
 	if all {
-		out.Invalidate(id, sink, Everything, nil)
+		out.Invalidate(id, sink, invalidation.Everything, nil)
 		return
 	}
 	for _, v := range values {
@@ -49,7 +51,7 @@ func (r *Rule) takesAny(sink int, l *literals) bool {
 }
 
 type kindValue struct {
-	kind  Kind
+	kind  invalidation.Kind
 	value []byte
 }
 
@@ -65,18 +67,18 @@ func (r *Rule) reach(sink int) (values []kindValue, all bool) {
 				continue
 			}
 			if fixed, ok := t.fixed(); ok {
-				values = append(values, kindValue{Kind(k), []byte(fixed)})
+				values = append(values, kindValue{invalidation.Kind(k), []byte(fixed)})
 				continue
 			}
-			if hash, ok := t.hash().fixed(); ok && Kind(k) == Field && slices.Contains(r.routes[Key], sink) {
-				values = append(values, kindValue{Key, []byte(hash)})
+			if hash, ok := t.hash().fixed(); ok && invalidation.Kind(k) == invalidation.Field && slices.Contains(r.routes[invalidation.Key], sink) {
+				values = append(values, kindValue{invalidation.Key, []byte(hash)})
 				continue
 			}
-			glob, ok := t.reach(Kind(k))
-			if !ok || !slices.Contains(r.routes[KeyPattern], sink) {
+			glob, ok := t.reach(invalidation.Kind(k))
+			if !ok || !slices.Contains(r.routes[invalidation.KeyPattern], sink) {
 				return nil, true
 			}
-			values = append(values, kindValue{KeyPattern, []byte(glob)})
+			values = append(values, kindValue{invalidation.KeyPattern, []byte(glob)})
 		}
 	}
 	return values, false
@@ -85,15 +87,15 @@ func (r *Rule) reach(sink int) (values []kindValue, all bool) {
 // reach is the glob that matches every key that the template's values name, or whose field they
 // name; ok
 // is false where there is none that matches nothing else.
-func (t *template) reach(kind Kind) (glob string, ok bool) {
-	if kind == Field {
+func (t *template) reach(kind invalidation.Kind) (glob string, ok bool) {
+	if kind == invalidation.Field {
 		return t.hash().pattern()
 	}
 	glob, literal := t.pattern()
 	switch kind {
-	case Key:
+	case invalidation.Key:
 		return glob, literal
-	case KeyPrefix:
+	case invalidation.KeyPrefix:
 		return glob + "*", literal
 	}
 	return "", false
@@ -112,7 +114,7 @@ func (s *Set) FlushPatterns(sink int) (patterns []string, err error) {
 			return nil, fmt.Errorf("%s:%d: rule %q: messages %q may name any key, so no flush pattern follows from it; give sink %q a `flush:`",
 				r.File, r.Line, r.Name, r.Message, s.sinks[sink].Name)
 		}
-		for _, kind := range []Kind{Key, KeyPrefix, Field, Generation} {
+		for _, kind := range []invalidation.Kind{invalidation.Key, invalidation.KeyPrefix, invalidation.Field, invalidation.Generation} {
 			for _, t := range r.values[kind] {
 				if !slices.Contains(t.sinks, sink) {
 					continue
@@ -120,7 +122,7 @@ func (s *Set) FlushPatterns(sink int) (patterns []string, err error) {
 				glob, ok := t.reach(kind)
 				if !ok {
 					why := "has no literal text"
-					if kind == Generation {
+					if kind == invalidation.Generation {
 						why = "is raised, not deleted"
 					}
 					return nil, fmt.Errorf("%s:%d: rule %q: %s %q %s, so no flush pattern follows from it; give sink %q a `flush:`",

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+
+	"github.com/walpurge/walpurge/rules/invalidation"
 )
 
 // Uncovered is a template at a sink where unknown: names nothing that can be taken for what the template
@@ -12,7 +14,7 @@ type Uncovered struct {
 	Rule string
 	File string
 	Line int
-	Kind Kind
+	Kind invalidation.Kind
 	// Template is the template's source, Names what unknown: names at the sink.
 	Template string
 	Names    []string
@@ -26,10 +28,10 @@ func (s *Set) Uncovered() []Uncovered {
 		for k := range r.values {
 			for _, t := range r.values[k] {
 				for _, sink := range t.sinks {
-					if r.off(sink) || !r.takesAny(sink, &r.unknown) || r.replaces(t, Kind(k), sink) {
+					if r.off(sink) || !r.takesAny(sink, &r.unknown) || r.replaces(t, invalidation.Kind(k), sink) {
 						continue
 					}
-					u := Uncovered{Rule: r.Name, File: r.File, Line: t.line, Kind: Kind(k), Template: t.source, Sink: r.specs[sink].Name}
+					u := Uncovered{Rule: r.Name, File: r.File, Line: t.line, Kind: invalidation.Kind(k), Template: t.source, Sink: r.specs[sink].Name}
 					for _, v := range r.appendLiterals(nil, &r.unknown, sink) {
 						u.Names = append(u.Names, fmt.Sprintf("%s %s", v.kind, v.kind.Text(string(v.value))))
 					}
@@ -58,28 +60,28 @@ func (r *Rule) namesUnknown(t *template) bool {
 // Tags and generations can, since the application may give them to every entry that the template means; a
 // prefix can where the template's values begin with it, and the key of a hash for its fields; a key or
 // URL of its own cannot.
-func (r *Rule) replaces(t *template, kind Kind, sink int) bool {
+func (r *Rule) replaces(t *template, kind invalidation.Kind, sink int) bool {
 	if _, fixed := t.fixed(); fixed || r.covers {
 		return true
 	}
 	head, _ := t.head()
-	if kind == URL {
+	if kind == invalidation.URL {
 		_, head, _ = strings.Cut(head, "://")
 	}
 	for _, v := range r.appendLiterals(nil, &r.unknown, sink) {
 		switch v.kind {
-		case Tag, Generation:
+		case invalidation.Tag, invalidation.Generation:
 			return true
-		case Key:
-			if hash, fixed := t.hash().fixed(); kind == Field && fixed && hash == string(v.value) {
+		case invalidation.Key:
+			if hash, fixed := t.hash().fixed(); kind == invalidation.Field && fixed && hash == string(v.value) {
 				return true
 			}
-		case KeyPrefix:
-			if (kind == Key || kind == KeyPrefix || kind == Field) && strings.HasPrefix(head, string(v.value)) {
+		case invalidation.KeyPrefix:
+			if (kind == invalidation.Key || kind == invalidation.KeyPrefix || kind == invalidation.Field) && strings.HasPrefix(head, string(v.value)) {
 				return true
 			}
-		case URLPrefix:
-			if (kind == URL || kind == URLPrefix) && strings.HasPrefix(head, string(v.value)) {
+		case invalidation.URLPrefix:
+			if (kind == invalidation.URL || kind == invalidation.URLPrefix) && strings.HasPrefix(head, string(v.value)) {
 				return true
 			}
 		}

@@ -5,13 +5,15 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/walpurge/walpurge/rules/invalidation"
 )
 
 // A purge of one key or URL does not remove another, however often `unknown` names it.
 func TestUncovered(t *testing.T) {
 	sinks := Options{Sinks: []SinkSpec{
-		{Name: "cache", Takes: Kinds(Key, KeyPrefix, KeyPattern, Generation), RawTags: true},
-		{Name: "edge", Takes: Kinds(Tag, URL, URLPrefix)},
+		{Name: "cache", Takes: invalidation.Kinds(invalidation.Key, invalidation.KeyPrefix, invalidation.KeyPattern, invalidation.Generation), RawTags: true},
+		{Name: "edge", Takes: invalidation.Kinds(invalidation.Tag, invalidation.URL, invalidation.URLPrefix)},
 	}}
 	for body, want := range map[string][]string{
 		`keys: ["p:{slug}"], unknown: {keys: [front]}`:                                       {"p:{slug} cache [key front]"},

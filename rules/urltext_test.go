@@ -9,6 +9,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/walpurge/walpurge/cdc"
+	"github.com/walpurge/walpurge/rules/invalidation"
 )
 
 // Columns that hold a text as it stands in a URL, and text of forms.
@@ -45,7 +46,7 @@ func TestURLForms(t *testing.T) {
 		plan.Eval(&cdc.Change{Op: cdc.Insert, Rel: rel, New: texts([]string{c.v})}, &out)
 		require.Equal(t, c.want == "", out.unknown, "%s of %q", c.template, c.v)
 		if c.want != "" {
-			require.Equal(t, []string{c.want}, out.values[URL])
+			require.Equal(t, []string{c.want}, out.values[invalidation.URL])
 		}
 	}
 	for template, says := range map[string]string{
@@ -70,7 +71,7 @@ func TestPropertyRawURLs(t *testing.T) {
 		v := rapid.OneOf(hostileText(), rapid.StringMatching(`/?([a-z+:@.]|%2[0-9a-fA-F]|/){0,9}`)).Draw(r, "v")
 		var out kindCollector
 		plan.Eval(&cdc.Change{Op: cdc.Insert, Rel: rel, New: texts([]string{v})}, &out)
-		for _, value := range out.values[URL] {
+		for _, value := range out.values[invalidation.URL] {
 			u, err := url.Parse(value)
 			require.NoError(r, err)
 			require.Equal(r, "h", u.Host)

@@ -1,15 +1,17 @@
 package rules
 
+import "github.com/walpurge/walpurge/rules/invalidation"
+
 // Kinds is what the rules can send to a sink: by their values, by the steps of
 // collapse, by what unknown and on_truncate name, and by messages, which may name
 // anything that the sink takes. A TRUNCATE for which the rule names nothing may
 // bring patterns or a flush instead; those are not counted.
-func (s *Set) Kinds(sink int) KindSet {
-	var out KindSet
+func (s *Set) Kinds(sink int) invalidation.KindSet {
+	var out invalidation.KindSet
 	add := func(k int, to []int) {
 		for _, i := range to {
 			if i == sink {
-				out |= Kinds(Kind(k))
+				out |= invalidation.Kinds(invalidation.Kind(k))
 			}
 		}
 	}

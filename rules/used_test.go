@@ -4,10 +4,12 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/walpurge/walpurge/rules/invalidation"
 )
 
 func TestKindsOfASink(t *testing.T) {
-	sinks := []SinkSpec{{Name: "cache", Takes: Kinds(Key, Generation, KeyPattern)}, {Name: "edge", Takes: Kinds(Tag, URL)}}
+	sinks := []SinkSpec{{Name: "cache", Takes: invalidation.Kinds(invalidation.Key, invalidation.Generation, invalidation.KeyPattern)}, {Name: "edge", Takes: invalidation.Kinds(invalidation.Tag, invalidation.URL)}}
 	s, err := Parse("rules.yaml", []byte(`
 rules:
   - name: a
@@ -18,14 +20,14 @@ rules:
     unknown: {generations: [g]}
 `), Options{Sinks: sinks})
 	require.NoError(t, err)
-	require.Equal(t, Kinds(Key, Generation), s.Kinds(0))
-	require.Equal(t, Kinds(Tag, URL), s.Kinds(1))
+	require.Equal(t, invalidation.Kinds(invalidation.Key, invalidation.Generation), s.Kinds(0))
+	require.Equal(t, invalidation.Kinds(invalidation.Tag, invalidation.URL), s.Kinds(1))
 }
 
 // What a sink would take with another configuration is said where a rule asks
 // for it.
 func TestHints(t *testing.T) {
-	sinks := []SinkSpec{{Name: "edge", Takes: Kinds(Tag)}, {Name: "cache", Takes: Kinds(Key), Hints: map[Kind]string{KeyPrefix: "write scan"}}}
+	sinks := []SinkSpec{{Name: "edge", Takes: invalidation.Kinds(invalidation.Tag)}, {Name: "cache", Takes: invalidation.Kinds(invalidation.Key), Hints: map[invalidation.Kind]string{invalidation.KeyPrefix: "write scan"}}}
 	_, err := Parse("rules.yaml", []byte(`
 rules:
   - name: a

@@ -5,6 +5,8 @@ import (
 	"slices"
 
 	"github.com/walpurge/walpurge/rules/strictyaml"
+
+	"github.com/walpurge/walpurge/rules/invalidation"
 )
 
 // MaxValues bounds the values that the lists in one template make for one image
@@ -13,10 +15,10 @@ const MaxValues = 1000
 
 // compile reads a template and puts the file's vars in: a list makes several
 // templates. label begins every message. After a finding it returns nil.
-func (l *ruleLoader) compile(kind Kind, text rawText, label string) []*template {
+func (l *ruleLoader) compile(kind invalidation.Kind, text rawText, label string) []*template {
 	label = fmt.Sprintf("%s%s %q: ", label, kind, text.source())
 	t, choices, count, ok := l.parse(&template{}, text.Text, label)
-	if ok && kind == Field {
+	if ok && kind == invalidation.Field {
 		var more []*variable
 		var times int
 		head := t
@@ -29,7 +31,7 @@ func (l *ruleLoader) compile(kind Kind, text rawText, label string) []*template 
 		}
 		head.escapeLiterals()
 		t.escapeLiterals()
-		t.parts = slices.Concat(head.parts, []part{{literal: string([]byte{fieldSeparator})}}, t.parts)
+		t.parts = slices.Concat(head.parts, []part{{literal: string([]byte{invalidation.FieldSeparator})}}, t.parts)
 		choices = slices.Concat(choices, []*variable{nil}, more)
 	}
 	if !ok {
@@ -73,7 +75,7 @@ func (l *ruleLoader) parse(before *template, text strictyaml.Text, label string)
 // escapeLiterals escapes the literal text of a part of a Field.
 func (t *template) escapeLiterals() {
 	for i := range t.parts {
-		t.parts[i].literal = string(appendField(nil, []byte(t.parts[i].literal)))
+		t.parts[i].literal = string(invalidation.EscapeField(nil, []byte(t.parts[i].literal)))
 	}
 }
 
@@ -118,7 +120,7 @@ func (l *ruleLoader) expressions(t *template, text strictyaml.Text, label string
 
 // choose makes a template of each choice of vars. Together they may have as many
 // values as one.
-func (t *template) choose(kind Kind, choices []*variable, count int) []*template {
+func (t *template) choose(kind invalidation.Kind, choices []*variable, count int) []*template {
 	out := make([]*template, count)
 	for n := range out {
 		one := &template{source: t.source, line: t.line, column: t.column, limit: MaxValues / count, only: t.only, lookup: t.lookup}
@@ -126,8 +128,8 @@ func (t *template) choose(kind Kind, choices []*variable, count int) []*template
 		for i, p := range t.parts {
 			if v := choices[i]; v != nil {
 				p = part{literal: v.values[rest%len(v.values)]}
-				if kind == Field {
-					p.literal = string(appendField(nil, []byte(p.literal)))
+				if kind == invalidation.Field {
+					p.literal = string(invalidation.EscapeField(nil, []byte(p.literal)))
 				}
 				rest /= len(v.values)
 			}

@@ -1,6 +1,6 @@
 package sinks
 
-import "github.com/walpurge/walpurge/rules"
+import "github.com/walpurge/walpurge/rules/invalidation"
 
 // Budget is a token bucket that calls of a sink are taken from: a provider's limit of
 // requests, of items, or of one kind, for one sink or for several.
@@ -13,11 +13,11 @@ type Budget struct {
 	Burst     int
 	// Cost is how many tokens a call with these invalidations takes, 0 for none;
 	// nil means one.
-	Cost func(batch []rules.Invalidation) int
+	Cost func(batch []invalidation.Invalidation) int
 }
 
 // ItemsOf is the largest number of invalidations of a kind in one call.
-func (l Limits) ItemsOf(k rules.Kind) int {
+func (l Limits) ItemsOf(k invalidation.Kind) int {
 	if n := l.ByKind[k]; n > 0 {
 		return n
 	}

@@ -3,7 +3,7 @@ package sinks
 import (
 	"context"
 
-	"github.com/walpurge/walpurge/rules"
+	"github.com/walpurge/walpurge/rules/invalidation"
 )
 
 // Sink carries out invalidations on one cache.
@@ -17,7 +17,7 @@ type Sink interface {
 	// failed from the ones that did not; any other error means that none may be
 	// taken as done. ClassOf says what a retry can do about it. No error ever
 	// carries a secret.
-	Purge(ctx context.Context, batch []rules.Invalidation) error
+	Purge(ctx context.Context, batch []invalidation.Invalidation) error
 }
 
 // Limits bound one call of Purge. How often calls are made is for Budgets to say.
@@ -25,7 +25,7 @@ type Limits struct {
 	// Items is the largest number of invalidations in one call.
 	Items int
 	// ByKind replaces Items for the kinds where it is not 0; it needs OneKind.
-	ByKind [rules.NumKinds]int
+	ByKind [invalidation.NumKinds]int
 	// OneKind asks that all invalidations of one call have the same Kind.
 	OneKind bool
 }

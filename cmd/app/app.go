@@ -27,6 +27,7 @@ import (
 	"github.com/walpurge/walpurge/router/stream"
 	"github.com/walpurge/walpurge/router/stream/embedded"
 	"github.com/walpurge/walpurge/rules"
+	"github.com/walpurge/walpurge/rules/invalidation"
 )
 
 // Options are what the daemon runs with besides its file.
@@ -68,7 +69,7 @@ type App struct {
 
 	board   *watermark.Board
 	set     atomic.Pointer[rules.Set]
-	plans   atomic.Pointer[[][]rules.Invalidation]
+	plans   atomic.Pointer[[][]invalidation.Invalidation]
 	targets []target
 	server  *embedded.Server
 	nc      *nats.Conn
@@ -227,7 +228,7 @@ func (a *App) openReader() {
 	})
 }
 
-func (a *App) use(set *rules.Set, plans [][]rules.Invalidation) {
+func (a *App) use(set *rules.Set, plans [][]invalidation.Invalidation) {
 	a.set.Store(set)
 	a.plans.Store(&plans)
 	a.hits.use(set)

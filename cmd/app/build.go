@@ -20,6 +20,7 @@ import (
 	"github.com/walpurge/walpurge/router/stream"
 	"github.com/walpurge/walpurge/router/stream/embedded"
 	"github.com/walpurge/walpurge/rules"
+	"github.com/walpurge/walpurge/rules/invalidation"
 	"github.com/walpurge/walpurge/rules/strictyaml"
 	"github.com/walpurge/walpurge/sinks"
 	"github.com/walpurge/walpurge/sinks/cloudflare"
@@ -134,7 +135,7 @@ type shadow struct {
 var notPurged = condition.Text{Level: slog.LevelInfo, On: "shadow: not purged"}
 
 // Purge logs what would be purged: the numbers now and then, and the values on debug.
-func (s shadow) Purge(_ context.Context, batch []rules.Invalidation) error {
+func (s shadow) Purge(_ context.Context, batch []invalidation.Invalidation) error {
 	s.conditions.At(notPurged).Observe("calls", condition.Sum(1), "count", condition.Sum(len(batch)))
 	for _, inv := range batch {
 		s.log.Debug("shadow: not purged", "kind", inv.Kind.String(), "value", inv.Value, "rule", inv.Rule)
@@ -145,7 +146,7 @@ func (s shadow) Purge(_ context.Context, batch []rules.Invalidation) error {
 // flushPlan is what empties a sink: what the file says, else patterns derived
 // from its rules. A sink that cannot be flushed could never be trusted again
 // after a gap, so it is refused.
-func flushPlan(cfg *config.Config, set *rules.Set, i int) ([]rules.Invalidation, error) {
+func flushPlan(cfg *config.Config, set *rules.Set, i int) ([]invalidation.Invalidation, error) {
 	s := cfg.Sinks[i]
 	if len(s.Flush) > 0 {
 		return s.Flush, nil
@@ -154,31 +155,31 @@ func flushPlan(cfg *config.Config, set *rules.Set, i int) ([]rules.Invalidation,
 		return strictyaml.Errors{{File: cfg.File, Line: s.Pos.Line, Column: s.Pos.Column,
 			Msg: fmt.Sprintf("sink %s cannot be flushed after a gap: ", s.Name) + fmt.Sprintf(format, args...)}}
 	}
-	if !s.Takes.Has(rules.KeyPattern) {
+	if !s.Takes.Has(invalidation.KeyPattern) {
 		return nil, refuse("add flush: {everything: true}, or flush: {tags: [...]} with a tag that every object carries")
 	}
-	if s.Valkey != nil && set.Kinds(i).Has(rules.Tag) {
+	if s.Valkey != nil && set.Kinds(i).Has(invalidation.Tag) {
 		return nil, refuse("only the cache knows which keys have a tag; add flush: {key_patterns: [...]} that match them all")
 	}
 	patterns, err := set.FlushPatterns(i)
 	if err != nil {
 		return nil, refuse("%v; add flush: {key_patterns: [...]}", err)
 	}
-	plan := make([]rules.Invalidation, len(patterns))
+	plan := make([]invalidation.Invalidation, len(patterns))
 	for n, p := range patterns {
-		plan[n] = rules.Invalidation{Kind: rules.KeyPattern, Value: p, Rule: "flush"}
+		plan[n] = invalidation.Invalidation{Kind: invalidation.KeyPattern, Value: p, Rule: "flush"}
 	}
 	return plan, nil
 }
 
 // loadRules reads the rules, checks them against the catalog if there is one, and
 // makes sure that every sink can be flushed.
-func loadRules(cfg *config.Config, catalog *rules.Catalog) (*rules.Set, [][]rules.Invalidation, error) {
+func loadRules(cfg *config.Config, catalog *rules.Catalog) (*rules.Set, [][]invalidation.Invalidation, error) {
 	set, err := rules.Load(cfg.Rules, rules.Options{Sinks: cfg.Specs(), Catalog: catalog})
 	if err != nil {
 		return nil, nil, err
 	}
-	plans := make([][]rules.Invalidation, len(cfg.Sinks))
+	plans := make([][]invalidation.Invalidation, len(cfg.Sinks))
 	var errs []error
 	for i := range cfg.Sinks {
 		var err error
@@ -281,18 +282,18 @@ func natsAdvice(cfg config.NATS, err error) string {
 func (a *App) gates(s config.Sink, consumers map[string]*stream.Consumer, lanes map[string]*delivery.Lane) []delivery.Gate {
 	var gates []delivery.Gate
 	if a.cfg.Visible {
-		gates = append(gates, delivery.Gate{Name: "visible", Wait: func(ctx context.Context, m rules.Message) error {
+		gates = append(gates, delivery.Gate{Name: "visible", Wait: func(ctx context.Context, m invalidation.Message) error {
 			return a.gate.Wait(ctx, m.Batch.Stamp)
 		}})
 	}
 	if a.replicas != nil {
-		gates = append(gates, delivery.Gate{Name: "replicas", Wait: func(ctx context.Context, m rules.Message) error {
+		gates = append(gates, delivery.Gate{Name: "replicas", Wait: func(ctx context.Context, m invalidation.Message) error {
 			return a.replicas.Wait(ctx, m.Batch.Stamp.Position)
 		}})
 	}
 	for _, inner := range s.After {
-		past := func(brief bool) func(ctx context.Context, m rules.Message) error {
-			return func(ctx context.Context, m rules.Message) error {
+		past := func(brief bool) func(ctx context.Context, m invalidation.Message) error {
+			return func(ctx context.Context, m invalidation.Message) error {
 				return lanes[inner].Past(ctx, m, brief, consumers[inner].Past)
 			}
 		}
@@ -315,11 +316,11 @@ type lane struct {
 
 // parks is what stores what a sink does not take. In shadow mode nothing is purged, so what could not
 // be built is not due either.
-func (a *App) parks(s config.Sink, log *slog.Logger) func(ctx context.Context, b *rules.Batch, cause error) error {
+func (a *App) parks(s config.Sink, log *slog.Logger) func(ctx context.Context, b *invalidation.Batch, cause error) error {
 	if !s.Shadow {
 		return a.stream.Park
 	}
-	return func(ctx context.Context, b *rules.Batch, cause error) error {
+	return func(ctx context.Context, b *invalidation.Batch, cause error) error {
 		if !b.Unbuilt() {
 			return a.stream.Park(ctx, b, cause)
 		}
@@ -365,7 +366,7 @@ func (a *App) newLanes(ctx context.Context) error {
 			Gates: a.gates(t.spec, consumers, lanes), MaxWait: t.spec.MaxWait, SecondPurge: t.spec.SecondPurge,
 			FlushPace: t.spec.FlushPace, FlushAtMost: t.spec.FlushAtMost,
 			MaxPutOff: maxPutOff(a.stream.MaxBytes(), t.spec.MaxBacklog), Overflow: overflow,
-			Flush:      func() []rules.Invalidation { return (*a.plans.Load())[i] },
+			Flush:      func() []invalidation.Invalidation { return (*a.plans.Load())[i] },
 			Distrusted: recorded && !t.spec.Shadow,
 			Park:       a.parks(t.spec, log), Board: a.board, Metrics: metrics, Logger: log, Tracer: a.opts.Tracer,
 			Collapsed: func(rule string, values int) { a.routing.Collapsed(rule, t.spec.Name, values) },

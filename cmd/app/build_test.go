@@ -19,6 +19,7 @@ import (
 
 	"github.com/walpurge/walpurge/cmd/config"
 	"github.com/walpurge/walpurge/rules"
+	"github.com/walpurge/walpurge/rules/invalidation"
 	"github.com/walpurge/walpurge/rules/strictyaml"
 	"github.com/walpurge/walpurge/sinks"
 	"github.com/walpurge/walpurge/sinks/cloudflare"
@@ -38,24 +39,24 @@ const catalog = `rules:
 `
 
 func TestFlushPlan(t *testing.T) {
-	keys := rules.Kinds(rules.Key, rules.KeyPattern)
+	keys := invalidation.Kinds(invalidation.Key, invalidation.KeyPattern)
 	cfg := &config.Config{File: "walpurge.yaml", Sinks: []config.Sink{
 		{Name: "cache", Takes: keys},
-		{Name: "edge", Takes: rules.Kinds(rules.Tag, rules.Everything), Pos: strictyaml.Pos{Line: 7, Column: 3}},
+		{Name: "edge", Takes: invalidation.Kinds(invalidation.Tag, invalidation.Everything), Pos: strictyaml.Pos{Line: 7, Column: 3}},
 	}}
 	set, err := rules.Parse("rules.yaml", []byte(catalog), rules.Options{Sinks: cfg.Specs()})
 	require.NoError(t, err)
 
 	plan, err := flushPlan(cfg, set, 0)
 	require.NoError(t, err)
-	require.ElementsMatch(t, []rules.Invalidation{
-		{Kind: rules.KeyPattern, Value: "product:*", Rule: "flush"}, {Kind: rules.KeyPattern, Value: "fixed", Rule: "flush"},
+	require.ElementsMatch(t, []invalidation.Invalidation{
+		{Kind: invalidation.KeyPattern, Value: "product:*", Rule: "flush"}, {Kind: invalidation.KeyPattern, Value: "fixed", Rule: "flush"},
 	}, plan)
 
 	_, err = flushPlan(cfg, set, 1)
 	require.EqualError(t, err, "walpurge.yaml:7:3: sink edge cannot be flushed after a gap: add flush: {everything: true}, or flush: {tags: [...]} with a tag that every object carries")
 
-	said := []rules.Invalidation{{Kind: rules.Everything, Rule: "flush"}}
+	said := []invalidation.Invalidation{{Kind: invalidation.Everything, Rule: "flush"}}
 	cfg.Sinks[1].Flush = said
 	plan, err = flushPlan(cfg, set, 1)
 	require.NoError(t, err)
@@ -103,13 +104,13 @@ func TestReloadableNamesWhatNeedsARestart(t *testing.T) {
 // Which keys have a tag is not in the rules, so a flush cannot be derived.
 func TestFlushPlanOfTagSets(t *testing.T) {
 	cfg := &config.Config{File: "walpurge.yaml", Sinks: []config.Sink{
-		{Name: "cache", Valkey: &valkey.Config{}, Takes: rules.Kinds(rules.Key, rules.Tag, rules.KeyPattern)},
+		{Name: "cache", Valkey: &valkey.Config{}, Takes: invalidation.Kinds(invalidation.Key, invalidation.Tag, invalidation.KeyPattern)},
 	}}
 	set, err := rules.Parse("rules.yaml", []byte(catalog+"    tags: [\"p-{id}\"]\n"), rules.Options{Sinks: cfg.Specs()})
 	require.NoError(t, err)
 	_, err = flushPlan(cfg, set, 0)
 	require.ErrorContains(t, err, "only the cache knows which keys have a tag; add flush: {key_patterns")
-	cfg.Sinks[0].Flush = []rules.Invalidation{{Kind: rules.KeyPattern, Value: "product:*"}}
+	cfg.Sinks[0].Flush = []invalidation.Invalidation{{Kind: invalidation.KeyPattern, Value: "product:*"}}
 	_, err = flushPlan(cfg, set, 0)
 	require.NoError(t, err)
 }
@@ -117,9 +118,9 @@ func TestFlushPlanOfTagSets(t *testing.T) {
 // A check asks for the permissions of what the rules and the flush need.
 func TestUsedKinds(t *testing.T) {
 	s := config.Sink{Valkey: &valkey.Config{}}
-	generations := rules.Kinds(rules.Generation)
-	require.Equal(t, generations, used(s, generations, []rules.Invalidation{{Kind: rules.Generation}}).Valkey.Uses)
-	require.Equal(t, rules.Kinds(rules.Key, rules.KeyPattern), used(s, rules.Kinds(rules.Key), nil).Valkey.Uses)
+	generations := invalidation.Kinds(invalidation.Generation)
+	require.Equal(t, generations, used(s, generations, []invalidation.Invalidation{{Kind: invalidation.Generation}}).Valkey.Uses)
+	require.Equal(t, invalidation.Kinds(invalidation.Key, invalidation.KeyPattern), used(s, invalidation.Kinds(invalidation.Key), nil).Valkey.Uses)
 	require.Zero(t, s.Valkey.Uses, "what the daemon runs is left alone")
 }
 
@@ -179,7 +180,7 @@ func TestPrivateAuthorities(t *testing.T) {
 				target, err := newTarget(s, slog.New(slog.DiscardHandler))
 				require.NoError(t, err)
 				defer target.close()
-				err = target.sink.Purge(t.Context(), []rules.Invalidation{{Kind: rules.URL, Value: "https://shop.example/hidden"}})
+				err = target.sink.Purge(t.Context(), []invalidation.Invalidation{{Kind: invalidation.URL, Value: "https://shop.example/hidden"}})
 				require.Error(t, err)
 				var be *sinks.BatchError
 				if errors.As(err, &be) {

@@ -19,6 +19,7 @@ import (
 	"github.com/walpurge/walpurge/cmd/config"
 	"github.com/walpurge/walpurge/router/stream"
 	"github.com/walpurge/walpurge/rules"
+	"github.com/walpurge/walpurge/rules/invalidation"
 )
 
 // Finding is one thing that is wrong, in one line with its fix.
@@ -273,21 +274,21 @@ func (c *checker) store(ctx context.Context, cfg *config.Config) {
 
 // used is the sink with the kinds that its rules and its flush need, so that the
 // check asks for the permissions of these only.
-func used(s config.Sink, kinds rules.KindSet, plan []rules.Invalidation) config.Sink {
+func used(s config.Sink, kinds invalidation.KindSet, plan []invalidation.Invalidation) config.Sink {
 	for _, inv := range plan {
-		kinds |= rules.Kinds(inv.Kind)
+		kinds |= invalidation.Kinds(inv.Kind)
 	}
 	switch {
 	case s.Valkey != nil:
 		one := *s.Valkey
-		if one.Uses = kinds; kinds.Has(rules.Key) || kinds.Has(rules.KeyPrefix) {
-			one.Uses |= rules.Kinds(rules.KeyPattern) // a TRUNCATE
+		if one.Uses = kinds; kinds.Has(invalidation.Key) || kinds.Has(invalidation.KeyPrefix) {
+			one.Uses |= invalidation.Kinds(invalidation.KeyPattern) // a TRUNCATE
 		}
 		s.Valkey = &one
 	case s.Varnish != nil:
 		one := *s.Varnish
-		if one.Uses = kinds; kinds.Has(rules.Everything) {
-			one.Uses |= rules.Kinds(rules.URLPrefix) // both are bans
+		if one.Uses = kinds; kinds.Has(invalidation.Everything) {
+			one.Uses |= invalidation.Kinds(invalidation.URLPrefix) // both are bans
 		}
 		s.Varnish = &one
 	}

@@ -11,6 +11,7 @@ import (
 	"github.com/walpurge/walpurge/cdc/postgres"
 	"github.com/walpurge/walpurge/rules"
 	"github.com/walpurge/walpurge/rules/draft"
+	"github.com/walpurge/walpurge/rules/invalidation"
 	"github.com/walpurge/walpurge/rules/strictyaml"
 )
 
@@ -44,7 +45,7 @@ func DraftRules(ctx context.Context, cfg postgres.Config, opts DraftOptions) (dr
 		tables[i] = draftTable(&found[i])
 	}
 	made := draft.Make(tables, opts.Values)
-	every := []rules.SinkSpec{{Name: rules.AnySink, Takes: 1<<rules.NumKinds - 1}}
+	every := []rules.SinkSpec{{Name: rules.AnySink, Takes: 1<<invalidation.NumKinds - 1}}
 	if _, err := rules.Parse("draft", []byte(made.Text), rules.Options{Sinks: every}); err != nil {
 		return draft.Result{}, fmt.Errorf("the draft is not a rules file, which is a fault of walpurge; leave the table out by --tables: %w", err)
 	}

@@ -13,7 +13,8 @@ import (
 	"github.com/walpurge/walpurge/cdc"
 	"github.com/walpurge/walpurge/cmd/admin"
 	"github.com/walpurge/walpurge/router/stream"
-	"github.com/walpurge/walpurge/rules"
+	"github.com/walpurge/walpurge/rules/invalidation"
+	"github.com/walpurge/walpurge/rules/urlvariant"
 	"github.com/walpurge/walpurge/sinks/valkey"
 )
 
@@ -47,18 +48,18 @@ func (a *App) Purge(ctx context.Context, r admin.PurgeRequest) (admin.PurgeRepor
 	if err != nil {
 		return admin.PurgeReport{}, err
 	}
-	b := &rules.Batch{Sink: r.Sink, Origin: rules.FromHand, Flush: r.All, Items: []rules.Item{{Rule: "by_hand"}}}
+	b := &invalidation.Batch{Sink: r.Sink, Origin: invalidation.FromHand, Flush: r.All, Items: []invalidation.Item{{Rule: "by_hand"}}}
 	if r.All {
-		b.Reason = rules.FlushManual
+		b.Reason = invalidation.FlushManual
 	}
 	values := &b.Items[0].Values
-	values[rules.Key], values[rules.Tag], values[rules.URL] = r.Keys, r.Tags, withVariants(r.URLs, a.variants(l))
-	values[rules.URLPrefix], values[rules.KeyPrefix], values[rules.Generation] = r.URLPrefixes, r.KeyPrefixes, r.Generations
+	values[invalidation.Key], values[invalidation.Tag], values[invalidation.URL] = r.Keys, r.Tags, withVariants(r.URLs, a.variants(l))
+	values[invalidation.URLPrefix], values[invalidation.KeyPrefix], values[invalidation.Generation] = r.URLPrefixes, r.KeyPrefixes, r.Generations
 	for _, f := range r.Fields {
 		if f.Key == "" {
 			return admin.PurgeReport{}, &admin.BadRequestError{Err: errors.New("a field has no key; name the hash")}
 		}
-		values[rules.Field] = append(values[rules.Field], rules.JoinField(f.Key, f.Field))
+		values[invalidation.Field] = append(values[invalidation.Field], invalidation.JoinField(f.Key, f.Field))
 	}
 	if err := l.takesAll(b); err != nil {
 		return admin.PurgeReport{}, &admin.BadRequestError{Err: err}
@@ -86,7 +87,7 @@ func (a *App) Purge(ctx context.Context, r admin.PurgeRequest) (admin.PurgeRepor
 }
 
 // plan is what flushes the lane's sink.
-func (a *App) plan(l *lane) []rules.Invalidation {
+func (a *App) plan(l *lane) []invalidation.Invalidation {
 	for i := range a.lanes {
 		if a.lanes[i] == l {
 			return (*a.plans.Load())[i]
@@ -96,7 +97,7 @@ func (a *App) plan(l *lane) []rules.Invalidation {
 }
 
 // variants are those that pages of the lane's sink have by rules.
-func (a *App) variants(l *lane) []rules.Variant {
+func (a *App) variants(l *lane) []urlvariant.Variant {
 	for i := range a.lanes {
 		if a.lanes[i] == l {
 			return a.set.Load().Variants(i)
@@ -106,10 +107,10 @@ func (a *App) variants(l *lane) []rules.Variant {
 }
 
 // withVariants adds to each URL that names no headers every variant by which rules purge pages.
-func withVariants(urls []string, variants []rules.Variant) (out []string) {
+func withVariants(urls []string, variants []urlvariant.Variant) (out []string) {
 	for _, u := range urls {
 		out = append(out, u)
-		if _, named, err := rules.CutVariant(u); err != nil || named != nil {
+		if _, named, err := urlvariant.Cut(u); err != nil || named != nil {
 			continue
 		}
 		for _, v := range variants {
@@ -119,10 +120,10 @@ func withVariants(urls []string, variants []rules.Variant) (out []string) {
 	return out
 }
 
-func (l *lane) takesAll(b *rules.Batch) error {
+func (l *lane) takesAll(b *invalidation.Batch) error {
 	n := 0
 	for k, values := range b.Items[0].Values {
-		kind := rules.Kind(k)
+		kind := invalidation.Kind(k)
 		if len(values) > 0 && !l.spec.Takes.Has(kind) {
 			return fmt.Errorf("sink %s takes no %s", l.spec.Name, kind)
 		}
@@ -143,21 +144,21 @@ func (l *lane) takesAll(b *rules.Batch) error {
 }
 
 // purgeReport says what a batch does at the sink, and how long its limits hold it back.
-func (a *App) purgeReport(ctx context.Context, l *lane, b *rules.Batch) admin.PurgeReport {
+func (a *App) purgeReport(ctx context.Context, l *lane, b *invalidation.Batch) admin.PurgeReport {
 	r := admin.PurgeReport{Pipeline: a.cfg.Pipeline, Kind: l.spec.Kind(), Where: l.where, Shadow: l.spec.Shadow}
 	all := b.Invalidations(nil)
 	if b.Flush {
 		for _, inv := range a.plan(l) {
 			all = append(all, inv)
 			r.Plan = append(r.Plan, admin.PlanStep{Kind: inv.Kind.String(), Value: inv.Kind.Text(inv.Value)})
-			r.Everything = r.Everything || inv.Kind == rules.Everything || inv.Kind == rules.KeyPattern && inv.Value == "*"
+			r.Everything = r.Everything || inv.Kind == invalidation.Everything || inv.Kind == invalidation.KeyPattern && inv.Value == "*"
 		}
 	}
 	calls, held := l.Calls(all)
 	walks := 0
 	for _, call := range calls {
 		r.Items += len(call)
-		if slices.ContainsFunc(call, func(inv rules.Invalidation) bool { return valkey.Walks(inv.Kind) }) {
+		if slices.ContainsFunc(call, func(inv invalidation.Invalidation) bool { return valkey.Walks(inv.Kind) }) {
 			walks++
 		}
 	}
@@ -215,7 +216,7 @@ func (a *App) Replay(ctx context.Context, r admin.ReplayRequest) (admin.ReplayRe
 		return report, err
 	}
 	for _, l := range lanes {
-		err := a.stream.Replay(ctx, l.spec.Name, r.Since, func(b *rules.Batch) error {
+		err := a.stream.Replay(ctx, l.spec.Name, r.Since, func(b *invalidation.Batch) error {
 			if b.Stamp.Position.LSN < from {
 				return nil
 			}
@@ -233,7 +234,7 @@ func (a *App) Replay(ctx context.Context, r admin.ReplayRequest) (admin.ReplayRe
 
 // publishPatiently stores a manual purge, and waits for room as long as the
 // caller does.
-func (a *App) publishPatiently(ctx context.Context, b *rules.Batch) error {
+func (a *App) publishPatiently(ctx context.Context, b *invalidation.Batch) error {
 	for {
 		err := a.stream.PublishManual(ctx, b)
 		if !errors.Is(err, stream.ErrManualFull) {
@@ -267,7 +268,7 @@ func (a *App) Parked(ctx context.Context, sink string, limit int) ([]admin.Parke
 		for _, item := range p.Batch.Items {
 			for _, u := range item.Unbuilt {
 				v := admin.Value{Rule: item.Rule, Template: u.Template, Count: u.Count}
-				if u.Of != rules.Everything { // else of a message, which may name any kind
+				if u.Of != invalidation.Everything { // else of a message, which may name any kind
 					v.Kind = u.Of.String()
 				}
 				entry.Items = append(entry.Items, v)

@@ -11,6 +11,7 @@ import (
 	"github.com/walpurge/walpurge/cmd/config"
 	"github.com/walpurge/walpurge/cmd/status"
 	"github.com/walpurge/walpurge/rules"
+	"github.com/walpurge/walpurge/rules/invalidation"
 	"github.com/walpurge/walpurge/sinks/valkey"
 )
 
@@ -22,7 +23,7 @@ func TestHitsOfAnHour(t *testing.T) {
 			for _, n := range names {
 				text += "  - {name: " + n + ", table: public.t, keys: [\"" + n + ":{id}\"]}\n"
 			}
-			set, err := rules.Parse("rules.yaml", []byte(text), rules.Options{Sinks: []rules.SinkSpec{{Name: "cache", Takes: rules.Kinds(rules.Key)}}})
+			set, err := rules.Parse("rules.yaml", []byte(text), rules.Options{Sinks: []rules.SinkSpec{{Name: "cache", Takes: invalidation.Kinds(invalidation.Key)}}})
 			require.NoError(t, err)
 			return set
 		}

@@ -11,6 +11,7 @@ import (
 	"github.com/walpurge/walpurge/cdc/postgres"
 	"github.com/walpurge/walpurge/cmd/config"
 	"github.com/walpurge/walpurge/rules"
+	"github.com/walpurge/walpurge/rules/invalidation"
 )
 
 // What a preflight logs as conditions, since a reload may be tried again and again; see package
@@ -26,7 +27,7 @@ var (
 // preflight reads the rules and compares them with the live catalog before
 // anything is created. A database that does not answer is left to the reader, which
 // waits for it; the types of columns are then not known, which no rule needs.
-func (a *App) preflight(ctx context.Context, cfg *config.Config) (*rules.Set, [][]rules.Invalidation, error) {
+func (a *App) preflight(ctx context.Context, cfg *config.Config) (*rules.Set, [][]invalidation.Invalidation, error) {
 	set, plans, err := loadRules(cfg, nil)
 	if err != nil {
 		return nil, nil, err

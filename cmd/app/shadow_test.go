@@ -11,7 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/walpurge/walpurge/cmd/config"
-	"github.com/walpurge/walpurge/rules"
+	"github.com/walpurge/walpurge/rules/invalidation"
 	"github.com/walpurge/walpurge/sinks/webhook"
 )
 
@@ -22,7 +22,7 @@ func TestLogOfShadowMode(t *testing.T) {
 		target, err := newTarget(config.Sink{Name: "edge", Webhook: &webhook.Config{URL: "http://127.0.0.1:1", Method: "POST", Timeout: time.Second}, Shadow: true}, slog.New(slog.NewTextHandler(&buf, nil)))
 		require.NoError(t, err)
 		for range 3599 {
-			require.NoError(t, target.sink.Purge(t.Context(), []rules.Invalidation{{Value: "secret"}, {Value: "other"}}))
+			require.NoError(t, target.sink.Purge(t.Context(), []invalidation.Invalidation{{Value: "secret"}, {Value: "other"}}))
 			time.Sleep(time.Second)
 		}
 		target.close()

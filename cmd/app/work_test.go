@@ -10,13 +10,14 @@ import (
 	"github.com/walpurge/walpurge/cmd/status"
 	"github.com/walpurge/walpurge/router"
 	"github.com/walpurge/walpurge/rules"
+	"github.com/walpurge/walpurge/rules/invalidation"
 	"github.com/walpurge/walpurge/sinks/delivery"
 )
 
 // The counters are found by their names, which router and lanes give them.
 func TestReadWork(t *testing.T) {
 	set, err := rules.Parse("rules.yaml", []byte(catalog+"  - {name: by-hand, message: cache.purge, sinks: [cache]}\n"),
-		rules.Options{Sinks: []rules.SinkSpec{{Name: "cache", Takes: rules.Kinds(rules.Key)}}})
+		rules.Options{Sinks: []rules.SinkSpec{{Name: "cache", Takes: invalidation.Kinds(invalidation.Key)}}})
 	require.NoError(t, err)
 	reg := prometheus.NewRegistry()
 	labelled := prometheus.WrapRegistererWith(prometheus.Labels{"pipeline": "shop"}, reg)

@@ -16,7 +16,7 @@ import (
 	"github.com/walpurge/walpurge/cdc"
 	"github.com/walpurge/walpurge/cmd/app"
 	"github.com/walpurge/walpurge/cmd/config"
-	"github.com/walpurge/walpurge/rules"
+	"github.com/walpurge/walpurge/rules/invalidation"
 )
 
 // name is that of everything that is made, and begins every key and tag.
@@ -52,7 +52,7 @@ func (c Config) Validate() error {
 		switch {
 		case i < 0:
 			errs = append(errs, fmt.Errorf("there is no sink %q; there is %s", s, strings.Join(c.File.SinkNames(), ", ")))
-		case !c.File.Sinks[i].Takes.Has(rules.Key) && !c.File.Sinks[i].Takes.Has(rules.Tag):
+		case !c.File.Sinks[i].Takes.Has(invalidation.Key) && !c.File.Sinks[i].Takes.Has(invalidation.Tag):
 			errs = append(errs, fmt.Errorf("sink %q takes neither keys nor tags, so there is nothing to measure it by", s))
 		}
 	}
@@ -106,12 +106,12 @@ func (c Config) own(dir string) (*config.Config, error) {
 		if !slices.Contains(c.Sinks, s.Name) {
 			continue
 		}
-		kind, flush := "keys", rules.Invalidation{Kind: rules.KeyPattern, Value: name + ":*", Rule: "flush"}
-		if !s.Takes.Has(rules.Key) {
-			kind, flush = "tags", rules.Invalidation{Kind: rules.Tag, Value: name, Rule: "flush"}
+		kind, flush := "keys", invalidation.Invalidation{Kind: invalidation.KeyPattern, Value: name + ":*", Rule: "flush"}
+		if !s.Takes.Has(invalidation.Key) {
+			kind, flush = "tags", invalidation.Invalidation{Kind: invalidation.Tag, Value: name, Rule: "flush"}
 		}
 		fmt.Fprintf(&text, "  - {name: %s, table: %s.rows, %s: [%q], sinks: [%s]}\n", s.Name, name, kind, name+":{id}", s.Name)
-		s.Flush, s.FlushPace, s.FlushAtMost = []rules.Invalidation{flush}, 0, 0
+		s.Flush, s.FlushPace, s.FlushAtMost = []invalidation.Invalidation{flush}, 0, 0
 		s.After = slices.DeleteFunc(slices.Clone(s.After), func(inner string) bool { return !slices.Contains(c.Sinks, inner) })
 		s.MaxBacklog, s.StopOnOverflow, s.Formerly, s.SecondPurge, s.Withheld = 0, true, "", 0, 0
 		own.Sinks = append(own.Sinks, s)

@@ -12,6 +12,7 @@ import (
 	"github.com/walpurge/walpurge/cmd/app"
 	"github.com/walpurge/walpurge/cmd/plural"
 	"github.com/walpurge/walpurge/rules"
+	"github.com/walpurge/walpurge/rules/invalidation"
 	"github.com/walpurge/walpurge/rules/rulestest"
 	"github.com/walpurge/walpurge/rules/strictyaml"
 )
@@ -193,8 +194,8 @@ func insteadText(x rules.Expansion) string {
 	return "; no `unknown`: " + strings.Join(parts, ", ")
 }
 
-func patternWord(k rules.Kind) string {
-	if k == rules.KeyPattern {
+func patternWord(k invalidation.Kind) string {
+	if k == invalidation.KeyPattern {
 		return "pattern"
 	}
 	return "prefix"
@@ -203,11 +204,11 @@ func patternWord(k rules.Kind) string {
 // purgeText says what a sink gets.
 func purgeText(p rules.Purge) string {
 	switch {
-	case p.Parked && p.Kind == rules.Everything: // of a message, which may name any kind
+	case p.Parked && p.Kind == invalidation.Everything: // of a message, which may name any kind
 		return "parked, one item for " + rulestest.Printable(p.For)
 	case p.Parked:
 		return fmt.Sprintf("parked, one item for %s %s", p.Kind, rulestest.Printable(p.For))
-	case p.Kind == rules.Everything:
+	case p.Kind == invalidation.Everything:
 		return p.Kind.String()
 	case p.For != "":
 		return fmt.Sprintf("%s %s, at most once a minute", p.Kind, rulestest.Printable(p.Value))

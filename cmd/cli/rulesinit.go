@@ -13,8 +13,8 @@ import (
 	"github.com/walpurge/walpurge/cmd/app"
 	"github.com/walpurge/walpurge/cmd/config"
 	"github.com/walpurge/walpurge/cmd/plural"
-	"github.com/walpurge/walpurge/rules"
 	"github.com/walpurge/walpurge/rules/draft"
+	"github.com/walpurge/walpurge/rules/invalidation"
 )
 
 func rulesInitCommand() *cobra.Command {
@@ -117,8 +117,8 @@ func draftOf(cmd *cobra.Command, path, db string) (draftSource, error) {
 		out.db = cfg.Postgres
 	}
 	for _, s := range cfg.Sinks {
-		out.values.Keys = out.values.Keys || s.Takes.Has(rules.Key)
-		out.values.Tags = out.values.Tags || s.Takes.Has(rules.Tag)
+		out.values.Keys = out.values.Keys || s.Takes.Has(invalidation.Key)
+		out.values.Tags = out.values.Tags || s.Takes.Has(invalidation.Tag)
 	}
 	return out, nil
 }

@@ -16,7 +16,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/walpurge/walpurge/router/stream"
-	"github.com/walpurge/walpurge/rules"
+	"github.com/walpurge/walpurge/rules/invalidation"
 )
 
 func tailCommand() *cobra.Command {
@@ -74,9 +74,9 @@ func noEOF(err error) error {
 }
 
 // quoted is a value as a word that no terminal takes for a command. A field of a hash is two words.
-func quoted(kind rules.Kind, value string) string {
-	if kind == rules.Field {
-		key, field := rules.SplitField(value)
+func quoted(kind invalidation.Kind, value string) string {
+	if kind == invalidation.Field {
+		key, field := invalidation.SplitField(value)
 		return strconv.Quote(key) + " " + strconv.Quote(field)
 	}
 	return strconv.Quote(value)

@@ -7,7 +7,9 @@ import (
 	"github.com/walpurge/walpurge/cdc/postgres"
 	"github.com/walpurge/walpurge/cdc/watermark"
 	"github.com/walpurge/walpurge/rules"
+	"github.com/walpurge/walpurge/rules/invalidation"
 	"github.com/walpurge/walpurge/rules/strictyaml"
+	"github.com/walpurge/walpurge/rules/urlvariant"
 	"github.com/walpurge/walpurge/sinks/cloudflare"
 	"github.com/walpurge/walpurge/sinks/cloudfront"
 	"github.com/walpurge/walpurge/sinks/fastly"
@@ -95,22 +97,22 @@ type Sink struct {
 	// SecondPurge is the time after which everything is purged again; 0: it is not.
 	SecondPurge time.Duration
 	// Takes are the kinds that rules may send it.
-	Takes rules.KindSet
+	Takes invalidation.KindSet
 	// Caps are the lengths of the values that it takes.
-	Caps rules.Caps
+	Caps invalidation.Caps
 	// RawTags reports that its tags travel in no header.
 	RawTags bool
 	// Hints say what to write in the sink's block for it to take a kind.
-	Hints map[rules.Kind]string
+	Hints map[invalidation.Kind]string
 	// Shadow counts and logs purges without carrying them out.
 	Shadow bool
 	// Withheld is the percentage of values that its rollout keeps from it.
 	Withheld int
 	// Headers is what it does with the headers of rules.
-	Headers rules.HeaderUse
+	Headers urlvariant.HeaderUse
 	// Flush is what the file says to purge when everything must go, empty if it
 	// says nothing.
-	Flush []rules.Invalidation
+	Flush []invalidation.Invalidation
 	// FlushPace and FlushAtMost spread a flush and hold flushes apart; 0: neither.
 	FlushPace, FlushAtMost time.Duration
 	// MaxBacklog is what its lane may leave in the stream, in bytes; 0: no bound.

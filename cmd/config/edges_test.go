@@ -7,7 +7,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/walpurge/walpurge/rules"
+	"github.com/walpurge/walpurge/rules/invalidation"
 )
 
 func TestEdges(t *testing.T) {
@@ -15,15 +15,15 @@ func TestEdges(t *testing.T) {
 	edge, other := cfg.Sinks[0], cfg.Sinks[1]
 	require.Equal(t, "cloudflare", edge.Kind())
 	require.Len(t, edge.Cloudflare.Zones, 2)
-	require.Equal(t, rules.Kinds(rules.URL, rules.URLPrefix, rules.Everything), edge.Takes)
-	require.Equal(t, []rules.Invalidation{
-		{Kind: rules.URLPrefix, Value: "shop.example/", Rule: "flush"}, {Kind: rules.URLPrefix, Value: "www.shop.de/m/", Rule: "flush"},
+	require.Equal(t, invalidation.Kinds(invalidation.URL, invalidation.URLPrefix, invalidation.Everything), edge.Takes)
+	require.Equal(t, []invalidation.Invalidation{
+		{Kind: invalidation.URLPrefix, Value: "shop.example/", Rule: "flush"}, {Kind: invalidation.URLPrefix, Value: "www.shop.de/m/", Rule: "flush"},
 	}, edge.Flush)
 	require.Equal(t, "fastly", other.Kind())
 	require.True(t, other.Fastly.Soft)
 	require.True(t, other.Fastly.FlushesAll)
 	require.Equal(t, "main", other.Fastly.Budget.Account)
-	require.Equal(t, rules.Kinds(rules.Tag, rules.URL, rules.Everything), other.Takes)
+	require.Equal(t, invalidation.Kinds(invalidation.Tag, invalidation.URL, invalidation.Everything), other.Takes)
 }
 
 // A kind that has a field, and a key in the file, is in the list of kinds.

@@ -14,6 +14,7 @@ import (
 	"github.com/walpurge/walpurge/cdc/postgres"
 	"github.com/walpurge/walpurge/cdc/watermark"
 	"github.com/walpurge/walpurge/rules"
+	"github.com/walpurge/walpurge/rules/invalidation"
 	"github.com/walpurge/walpurge/rules/strictyaml"
 	"github.com/walpurge/walpurge/sinks/valkey"
 )
@@ -100,17 +101,17 @@ func TestEverythingSaid(t *testing.T) {
 	require.Equal(t, []valkey.TagSet{{Layout: "set", Key: "tag:{tag}"}, {Layout: "laravel"}}, cache.Valkey.TagSets)
 	require.Equal(t, valkey.TLSConfig{CAFile: "ca.pem", CertFile: "cert.pem", KeyFile: "key.pem", ServerName: "cache.test"}, cache.Valkey.TLS)
 	require.True(t, cache.Valkey.Scan.Enabled)
-	require.Equal(t, []rules.Invalidation{
-		{Kind: rules.KeyPattern, Value: "product:*", Rule: "flush"}, {Kind: rules.KeyPattern, Value: "menu:*", Rule: "flush"},
-		{Kind: rules.Tag, Value: "all", Rule: "flush"}, {Kind: rules.Generation, Value: "catalog", Rule: "flush"},
+	require.Equal(t, []invalidation.Invalidation{
+		{Kind: invalidation.KeyPattern, Value: "product:*", Rule: "flush"}, {Kind: invalidation.KeyPattern, Value: "menu:*", Rule: "flush"},
+		{Kind: invalidation.Tag, Value: "all", Rule: "flush"}, {Kind: invalidation.Generation, Value: "catalog", Rule: "flush"},
 	}, cache.Flush)
 	require.Equal(t, "cloudflare", edge.Kind())
 	require.Equal(t, []string{"cache"}, edge.After)
 	require.Equal(t, 5*time.Second, edge.MaxWait)
 	require.True(t, edge.Shadow)
 	require.Equal(t, "main", edge.Cloudflare.Budget.Account)
-	require.Equal(t, rules.Kinds(rules.Tag, rules.Everything), edge.Takes, "and whatever a flush needs")
-	require.Equal(t, []rules.Invalidation{{Kind: rules.Everything, Rule: "flush"}}, edge.Flush)
+	require.Equal(t, invalidation.Kinds(invalidation.Tag, invalidation.Everything), edge.Takes, "and whatever a flush needs")
+	require.Equal(t, []invalidation.Invalidation{{Kind: invalidation.Everything, Rule: "flush"}}, edge.Flush)
 }
 
 func TestConfirmFollowsTheStream(t *testing.T) {

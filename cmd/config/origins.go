@@ -3,7 +3,7 @@ package config
 import (
 	"slices"
 
-	"github.com/walpurge/walpurge/rules"
+	"github.com/walpurge/walpurge/rules/invalidation"
 	"github.com/walpurge/walpurge/rules/strictyaml"
 	"github.com/walpurge/walpurge/sinks/cloudfront"
 	"github.com/walpurge/walpurge/sinks/varnish"
@@ -57,7 +57,7 @@ func (b *webhookBlock) UnmarshalYAML(n *strictyaml.Node) error {
 // in front of an application, and the application itself. It returns how many
 // the sink has, what they can purge, and, where a kind knows it, why a value can
 // never be.
-func (l *loader) origins(s *Sink, raw *rawSink) (kinds int, can rules.KindSet, accepts func(rules.Invalidation) error) {
+func (l *loader) origins(s *Sink, raw *rawSink) (kinds int, can invalidation.KindSet, accepts func(invalidation.Invalidation) error) {
 	if b := raw.Varnish; b != nil {
 		kinds++
 		s.Varnish, can, accepts = &b.Config, b.Config.Kinds(), b.Config.Accepts

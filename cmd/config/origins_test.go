@@ -8,7 +8,8 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/walpurge/walpurge/rules"
+	"github.com/walpurge/walpurge/rules/invalidation"
+	"github.com/walpurge/walpurge/rules/urlvariant"
 	"github.com/walpurge/walpurge/sinks/cloudfront"
 	"github.com/walpurge/walpurge/sinks/varnish"
 	"github.com/walpurge/walpurge/sinks/webhook"
@@ -20,10 +21,10 @@ func TestOrigins(t *testing.T) {
 	require.Equal(t, []string{"varnish", "webhook", "cloudfront"}, []string{page.Kind(), app.Kind(), cdn.Kind()})
 	require.Equal(t, &varnish.Config{
 		Nodes: []string{"http://10.0.0.5:6081", "dns+http://cache.internal:6081"}, Header: "xkey", Soft: true, Bans: true, Confirm: "Walpurge-Purged",
-		Headers: rules.Headers{"X-Device": {"mobile", ""}, "Accept-Language": {"de"}},
+		Headers: urlvariant.Headers{"X-Device": {"mobile", ""}, "Accept-Language": {"de"}},
 	}, page.Varnish)
-	require.Equal(t, rules.Kinds(rules.Tag, rules.URL, rules.URLPrefix, rules.Everything), page.Takes)
-	require.Equal(t, []rules.Invalidation{{Kind: rules.Everything, Rule: "flush"}}, page.Flush)
+	require.Equal(t, invalidation.Kinds(invalidation.Tag, invalidation.URL, invalidation.URLPrefix, invalidation.Everything), page.Takes)
+	require.Equal(t, []invalidation.Invalidation{{Kind: invalidation.Everything, Rule: "flush"}}, page.Flush)
 	require.Equal(t, &webhook.Config{
 		URL: "https://app.example/purge", Method: "PUT", Headers: map[string]string{"authorization": "Bearer cache.internal"},
 		JSON: `{"tags": tags, "expire": 0, "token": "cache.internal"}`, HMACFile: "/run/secrets/webhook", Timeout: 5 * time.Second,
@@ -31,7 +32,7 @@ func TestOrigins(t *testing.T) {
 	require.Equal(t, app.Webhook.Kinds(), app.Takes)
 	require.Equal(t, []string{"page"}, app.After)
 	require.Equal(t, &cloudfront.Config{DistributionID: "E2EXAMPLE1234", Region: "us-east-1", Tags: true, Hosts: []string{"shop.example"}}, cdn.CloudFront)
-	require.Equal(t, rules.Kinds(rules.Tag, rules.URLPrefix, rules.Everything), cdn.Takes)
+	require.Equal(t, invalidation.Kinds(invalidation.Tag, invalidation.URLPrefix, invalidation.Everything), cdn.Takes)
 }
 
 func TestOriginsOffline(t *testing.T) {
@@ -62,6 +63,6 @@ func TestFlushByPrefix(t *testing.T) {
 	cfg := load(t, "testdata/good/prefixes.yaml")
 	require.Len(t, cfg.Sinks, 4)
 	for _, s := range cfg.Sinks {
-		require.Equal(t, []rules.Invalidation{{Kind: rules.URLPrefix, Value: "shop.example/", Rule: "flush"}}, s.Flush, s.Name)
+		require.Equal(t, []invalidation.Invalidation{{Kind: invalidation.URLPrefix, Value: "shop.example/", Rule: "flush"}}, s.Flush, s.Name)
 	}
 }

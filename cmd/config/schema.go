@@ -7,8 +7,9 @@ import (
 	"strings"
 	"time"
 
-	"github.com/walpurge/walpurge/rules"
+	"github.com/walpurge/walpurge/rules/invalidation"
 	"github.com/walpurge/walpurge/rules/strictyaml"
+	"github.com/walpurge/walpurge/rules/urlvariant"
 	"github.com/walpurge/walpurge/sinks/valkey"
 )
 
@@ -58,7 +59,7 @@ func typeSchema(t reflect.Type, path string) object {
 	switch {
 	case t == reflect.TypeFor[strictyaml.Text]():
 		return object{"type": text["type"]}
-	case t == reflect.TypeFor[rules.Headers]():
+	case t == reflect.TypeFor[urlvariant.Headers]():
 		values := object{"anyOf": []object{text, {"type": "array", "items": text, "minItems": 1}}}
 		return object{"type": []string{"object", "null"}, "additionalProperties": values}
 	case t == reflect.TypeFor[sentinelTLS]():
@@ -152,7 +153,7 @@ var shapes = map[string]object{
 
 // kindWords are the kinds of value that a sink may be said to take.
 func kindWords() (words []string) {
-	for k := range rules.KeyPattern {
+	for k := range invalidation.KeyPattern {
 		words = append(words, k.Plural())
 	}
 	return words

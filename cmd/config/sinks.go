@@ -7,7 +7,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/walpurge/walpurge/rules"
+	"github.com/walpurge/walpurge/rules/invalidation"
 	"github.com/walpurge/walpurge/rules/strictyaml"
 )
 
@@ -56,8 +56,8 @@ func innerFirst(sinks []Sink) []Sink {
 func (l *loader) sink(cfg *Config, name string, at strictyaml.Pos, raw *rawSink, names []string) Sink {
 	s := Sink{Name: name, Pos: at, MaxWait: 30 * time.Second}
 	kinds := 0
-	var can rules.KindSet
-	var accepts func(rules.Invalidation) error
+	var can invalidation.KindSet
+	var accepts func(invalidation.Invalidation) error
 	if b := raw.Valkey; b != nil {
 		kinds++
 		s.Valkey, can = &b.Config, b.Config.Kinds()
@@ -119,7 +119,7 @@ func (l *loader) sink(cfg *Config, name string, at strictyaml.Pos, raw *rawSink,
 	s.Takes = l.takes(raw.Takes, can, s.Hints)
 	s.Flush = l.flush(raw.Flush, can, accepts)
 	if s.Fastly != nil {
-		s.Fastly.FlushesAll = slices.ContainsFunc(s.Flush, func(inv rules.Invalidation) bool { return inv.Kind == rules.Everything })
+		s.Fastly.FlushesAll = slices.ContainsFunc(s.Flush, func(inv invalidation.Invalidation) bool { return inv.Kind == invalidation.Everything })
 	}
 	for _, t := range raw.After {
 		switch {
@@ -153,14 +153,14 @@ func (l *loader) sink(cfg *Config, name string, at strictyaml.Pos, raw *rawSink,
 	return s
 }
 
-func (l *loader) takes(words []strictyaml.Text, can rules.KindSet, hints map[rules.Kind]string) rules.KindSet {
+func (l *loader) takes(words []strictyaml.Text, can invalidation.KindSet, hints map[invalidation.Kind]string) invalidation.KindSet {
 	if len(words) == 0 {
 		return can
 	}
 	// Patterns and everything are how the daemon itself empties a sink.
-	out := can & rules.Kinds(rules.KeyPattern, rules.Everything)
+	out := can & invalidation.Kinds(invalidation.KeyPattern, invalidation.Everything)
 	var kindWords []string
-	for k := range rules.KeyPattern {
+	for k := range invalidation.KeyPattern {
 		kindWords = append(kindWords, k.Plural())
 	}
 	for _, w := range words {
@@ -168,12 +168,12 @@ func (l *loader) takes(words []strictyaml.Text, can rules.KindSet, hints map[rul
 		switch {
 		case k < 0:
 			l.failf(w.Pos(), "takes: %s; write some of %s", w, strings.Join(kindWords, ", "))
-		case !can.Has(rules.Kind(k)) && hints[rules.Kind(k)] != "":
-			l.failf(w.Pos(), "takes: %s: %s", kindWords[k], hints[rules.Kind(k)])
-		case !can.Has(rules.Kind(k)):
+		case !can.Has(invalidation.Kind(k)) && hints[invalidation.Kind(k)] != "":
+			l.failf(w.Pos(), "takes: %s: %s", kindWords[k], hints[invalidation.Kind(k)])
+		case !can.Has(invalidation.Kind(k)):
 			l.failf(w.Pos(), "takes: this kind of sink cannot purge %s", kindWords[k])
 		default:
-			out |= rules.Kinds(rules.Kind(k))
+			out |= invalidation.Kinds(invalidation.Kind(k))
 		}
 	}
 	return out
@@ -181,18 +181,18 @@ func (l *loader) takes(words []strictyaml.Text, can rules.KindSet, hints map[rul
 
 // flush reads what empties a sink; accepts, where a kind of sink has it, says why
 // a value can never be carried out.
-func (l *loader) flush(raw *rawFlush, can rules.KindSet, accepts func(rules.Invalidation) error) []rules.Invalidation {
+func (l *loader) flush(raw *rawFlush, can invalidation.KindSet, accepts func(invalidation.Invalidation) error) []invalidation.Invalidation {
 	if raw == nil {
 		return nil
 	}
-	var out []rules.Invalidation
-	add := func(k rules.Kind, key string, values ...strictyaml.Text) {
+	var out []invalidation.Invalidation
+	add := func(k invalidation.Kind, key string, values ...strictyaml.Text) {
 		if len(values) > 0 && !can.Has(k) {
 			l.failf(values[0].Pos(), "flush.%s: this kind of sink cannot do that", key)
 			return
 		}
 		for _, v := range values {
-			inv := rules.Invalidation{Kind: k, Value: v.Value, Rule: "flush"}
+			inv := invalidation.Invalidation{Kind: k, Value: v.Value, Rule: "flush"}
 			if accepts != nil && !l.unset(v.Value) {
 				if err := accepts(inv); err != nil {
 					l.failf(v.Pos(), "flush.%s: %v", key, err)
@@ -202,12 +202,12 @@ func (l *loader) flush(raw *rawFlush, can rules.KindSet, accepts func(rules.Inva
 		}
 	}
 	if raw.Everything.Value {
-		add(rules.Everything, "everything", strictyaml.NewText("", raw.Everything.Pos))
+		add(invalidation.Everything, "everything", strictyaml.NewText("", raw.Everything.Pos))
 	}
-	add(rules.KeyPattern, "key_patterns", raw.KeyPatterns...)
-	add(rules.Tag, "tags", raw.Tags...)
-	add(rules.URLPrefix, "url_prefixes", raw.URLPrefixes...)
-	add(rules.Generation, "generations", raw.Generations...)
+	add(invalidation.KeyPattern, "key_patterns", raw.KeyPatterns...)
+	add(invalidation.Tag, "tags", raw.Tags...)
+	add(invalidation.URLPrefix, "url_prefixes", raw.URLPrefixes...)
+	add(invalidation.Generation, "generations", raw.Generations...)
 	return out
 }
 

@@ -11,6 +11,7 @@ import (
 	"github.com/walpurge/walpurge/cdc"
 	"github.com/walpurge/walpurge/cdc/postgres"
 	"github.com/walpurge/walpurge/rules"
+	"github.com/walpurge/walpurge/rules/invalidation"
 )
 
 var sinkNames = []string{"cache", "edge"}
@@ -18,7 +19,7 @@ var sinkNames = []string{"cache", "edge"}
 func parse(t *testing.T, text string) *rules.Set {
 	t.Helper()
 	set, err := rules.Parse("rules.yaml", []byte(text), rules.Options{Sinks: []rules.SinkSpec{
-		{Name: "cache", Takes: rules.Kinds(rules.Key, rules.KeyPattern)}, {Name: "edge", Takes: rules.Kinds(rules.Tag)},
+		{Name: "cache", Takes: invalidation.Kinds(invalidation.Key, invalidation.KeyPattern)}, {Name: "edge", Takes: invalidation.Kinds(invalidation.Tag)},
 	}})
 	require.NoError(t, err)
 	return set

@@ -8,7 +8,7 @@ import (
 	"time"
 
 	"github.com/walpurge/walpurge/cdc/postgres"
-	"github.com/walpurge/walpurge/rules"
+	"github.com/walpurge/walpurge/rules/invalidation"
 	"github.com/walpurge/walpurge/sinks"
 	"github.com/walpurge/walpurge/sinks/delivery"
 )
@@ -375,8 +375,8 @@ func command(st *Status, s *Sink) string {
 
 // CoarseFlags are the flags that purge everything: the tag, where the flush plan
 // is one tag that every object carries, else the plan.
-func CoarseFlags(plan []rules.Invalidation) string {
-	if len(plan) == 1 && plan[0].Kind == rules.Tag && plainWord(plan[0].Value) {
+func CoarseFlags(plan []invalidation.Invalidation) string {
+	if len(plan) == 1 && plan[0].Kind == invalidation.Tag && plainWord(plan[0].Value) {
 		return "--tag " + plan[0].Value
 	}
 	return "--all"

@@ -7,7 +7,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/walpurge/walpurge/rules"
+	"github.com/walpurge/walpurge/rules/invalidation"
 )
 
 func num[T any](n T) *T { return &n }
@@ -230,16 +230,16 @@ func TestCanDrain(t *testing.T) {
 }
 
 func TestCoarseFlags(t *testing.T) {
-	tag := func(values ...string) (plan []rules.Invalidation) {
+	tag := func(values ...string) (plan []invalidation.Invalidation) {
 		for _, v := range values {
-			plan = append(plan, rules.Invalidation{Kind: rules.Tag, Value: v})
+			plan = append(plan, invalidation.Invalidation{Kind: invalidation.Tag, Value: v})
 		}
 		return plan
 	}
 	require.Equal(t, "--tag products", CoarseFlags(tag("products")))
 	require.Equal(t, "--all", CoarseFlags(tag("products", "users")))
 	require.Equal(t, "--all", CoarseFlags(tag("it's")), "a shell would read it otherwise")
-	require.Equal(t, "--all", CoarseFlags([]rules.Invalidation{{Kind: rules.Everything}}))
+	require.Equal(t, "--all", CoarseFlags([]invalidation.Invalidation{{Kind: invalidation.Everything}}))
 }
 
 // TestAStuckReaderIsNotFresh, however short the lag is.

@@ -10,7 +10,7 @@ import (
 	"github.com/nats-io/nats.go"
 
 	"github.com/walpurge/walpurge/router/stream"
-	"github.com/walpurge/walpurge/rules"
+	"github.com/walpurge/walpurge/rules/invalidation"
 )
 
 // purge is what a lane said it has purged for one transaction.
@@ -39,7 +39,7 @@ func watch(nc *nats.Conn, pipeline string) (*watcher, error) {
 		}
 		p := purge{sink: b.Sink, took: now.Sub(b.Stamp.FirstCommit)}
 		for _, inv := range b.Invalidations(nil) {
-			if inv.Kind == rules.Key || inv.Kind == rules.Tag {
+			if inv.Kind == invalidation.Key || inv.Kind == invalidation.Tag {
 				p.values = append(p.values, inv.Value)
 			}
 		}

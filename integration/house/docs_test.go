@@ -17,6 +17,7 @@ import (
 	"github.com/walpurge/walpurge/cmd/cli"
 	"github.com/walpurge/walpurge/cmd/config"
 	"github.com/walpurge/walpurge/rules"
+	"github.com/walpurge/walpurge/rules/invalidation"
 	"github.com/walpurge/walpurge/rules/rulestest"
 )
 
@@ -48,13 +49,13 @@ func TestLinks(t *testing.T) {
 // a configuration, one with tables a lock file, any other one a rules file.
 func TestYAMLBlocks(t *testing.T) {
 	sinks := []rules.SinkSpec{
-		{Name: "cache", Takes: rules.Kinds(rules.Key, rules.KeyPattern)},
-		{Name: "edge", Takes: rules.Kinds(rules.Tag, rules.URL, rules.URLPrefix, rules.Everything)},
+		{Name: "cache", Takes: invalidation.Kinds(invalidation.Key, invalidation.KeyPattern)},
+		{Name: "edge", Takes: invalidation.Kinds(invalidation.Tag, invalidation.URL, invalidation.URLPrefix, invalidation.Everything)},
 	}
 	// The language is larger than what the sinks take so far.
 	every := []rules.SinkSpec{
-		{Name: "cache", Takes: rules.Kinds(rules.Key, rules.KeyPrefix, rules.Generation, rules.Field, rules.KeyPattern)},
-		{Name: "edge", Takes: rules.Kinds(rules.Tag, rules.URL, rules.URLPrefix, rules.Everything)},
+		{Name: "cache", Takes: invalidation.Kinds(invalidation.Key, invalidation.KeyPrefix, invalidation.Generation, invalidation.Field, invalidation.KeyPattern)},
+		{Name: "edge", Takes: invalidation.Kinds(invalidation.Tag, invalidation.URL, invalidation.URLPrefix, invalidation.Everything)},
 	}
 	seen := 0
 	for _, name := range files(t, ".md") {

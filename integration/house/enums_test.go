@@ -82,12 +82,12 @@ func elements(list *ast.CompositeLit) (texts, names []string) {
 // complete are lists from which a constant that is missing would be a fault: what metrics
 // show from the start, what messages offer, how a value is written.
 var complete = map[string]string{
-	"cdc.GapReason":        "cdc.GapReasons",
-	"rules.FlushReason":    "rules.FlushReasons",
-	"rules.Kind":           "rules.kindNames",
-	"rules.Verdict":        "rules.verdictNames",
-	"sinks.Class":          "sinks.classNames",
-	"sinks/delivery.State": "sinks/delivery.states",
+	"cdc.GapReason":                  "cdc.GapReasons",
+	"rules/invalidation.FlushReason": "rules/invalidation.FlushReasons",
+	"rules/invalidation.Kind":        "rules/invalidation.kindNames",
+	"rules.Verdict":                  "rules.verdictNames",
+	"sinks.Class":                    "sinks.classNames",
+	"sinks/delivery.State":           "sinks/delivery.states",
 }
 
 // A list of all constants of a type is written once, and has all of them.

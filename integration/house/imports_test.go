@@ -52,42 +52,43 @@ var house = map[string]room{
 	"cdc/visible":            {[]string{"cdc", "cdc/condition"}, []string{pgx}, false},
 	"cdc/replica":            {[]string{"cdc", "cdc/condition", "cdc/watermark"}, []string{pgx, errgrp}, false},
 	"cdc/postgres":           {[]string{"cdc", "cdc/beat", "cdc/condition", "cdc/failpoint", "cdc/pgoutput", "cdc/shape", "cdc/standbynames", "cdc/watermark"}, []string{pgx, "github.com/jackc/pglogrepl", errgrp, unix}, false},
+	"rules/invalidation":     {[]string{"cdc"}, nil, pure},
 	"rules/strictyaml":       {nil, []string{"github.com/goccy/go-yaml"}, pure},
-	"rules":                  {[]string{"cdc", "cdc/failpoint", "rules/strictyaml"}, []string{cel}, pure},
+	"rules":                  {[]string{"cdc", "cdc/failpoint", "rules/invalidation", "rules/strictyaml", "rules/urlvariant"}, []string{cel}, pure},
+	"rules/urlvariant":       {[]string{"rules/strictyaml"}, nil, pure},
 	"rules/draft":            {[]string{"cdc"}, []string{"golang.org/x/text/unicode/norm"}, pure},
-	"rules/rulestest":        {[]string{"cdc", "rules", "rules/strictyaml"}, nil, pure},
+	"rules/rulestest":        {[]string{"cdc", "rules", "rules/invalidation", "rules/strictyaml"}, nil, pure},
 	"router/lookup":          {[]string{"cdc", "cdc/condition", "rules"}, []string{pgx}, false},
 	"router/spool":           {nil, nil, pure},
-	"router":                 {[]string{"cdc", "cdc/condition", "cdc/failpoint", "router/spool", "rules"}, []string{prom}, false},
-	"router/stream":          {[]string{"cdc", "cdc/condition", "cdc/failpoint", "cdc/watermark", "rules"}, []string{nats}, false},
+	"router":                 {[]string{"cdc", "cdc/condition", "cdc/failpoint", "router/spool", "rules", "rules/invalidation"}, []string{prom}, false},
+	"router/stream":          {[]string{"cdc", "cdc/condition", "cdc/failpoint", "cdc/watermark", "rules/invalidation"}, []string{nats}, false},
 	"router/stream/embedded": {[]string{"cdc/beat", "cdc/condition", "cdc/failpoint"}, []string{nats, "github.com/nats-io/nats-server/v2/", unix}, false},
-	"sinks":                  {[]string{"rules"}, nil, pure},
-	"sinks/history":          {[]string{"rules"}, nil, pure},
-	"sinks/delivery":         {[]string{"cdc", "cdc/beat", "cdc/condition", "cdc/failpoint", "cdc/watermark", "rules", "sinks"}, []string{prom, rate, errgrp}, false},
-	"sinks/sinktest":         {[]string{"rules", "sinks", "sinks/history"}, []string{"github.com/stretchr/testify/", "go.uber.org/goleak", "pgregory.net/rapid"}, false},
-	"sinks/valkey":           {[]string{"cdc/condition", "rules", "sinks", "sinks/history"}, []string{"github.com/valkey-io/valkey-go", rate}, false},
-	"sinks/httpsink":         {[]string{"rules", "sinks"}, nil, false},
-	"sinks/fastly":           {[]string{"rules", "sinks", "sinks/httpsink", "sinks/history"}, nil, false},
-	"sinks/cloudflare":       {[]string{"rules", "sinks", "sinks/httpsink", "sinks/history"}, []string{"github.com/cloudflare/cloudflare-go/v7/cache", "github.com/cloudflare/cloudflare-go/v7/option"}, false},
-	"sinks/cloudfront":       {[]string{"rules", "sinks", "sinks/httpsink", "sinks/history"}, []string{aws + "aws", aws + "config", aws + "service/cloudfront", "github.com/aws/smithy-go"}, false},
-	"sinks/varnish":          {[]string{"rules", "sinks", "sinks/httpsink", "sinks/history"}, nil, false},
-	"sinks/webhook":          {[]string{"rules", "sinks", "sinks/httpsink", "sinks/history"}, []string{cel, "google.golang.org/protobuf/types/known/structpb"}, false},
+	"sinks":                  {[]string{"rules/invalidation"}, nil, pure},
+	"sinks/history":          {[]string{"rules/invalidation"}, nil, pure},
+	"sinks/delivery":         {[]string{"cdc", "cdc/beat", "cdc/condition", "cdc/failpoint", "cdc/watermark", "rules/invalidation", "sinks"}, []string{prom, rate, errgrp}, false},
+	"sinks/sinktest":         {[]string{"rules/invalidation", "sinks", "sinks/history"}, []string{"github.com/stretchr/testify/", "go.uber.org/goleak", "pgregory.net/rapid"}, false},
+	"sinks/valkey":           {[]string{"cdc/condition", "rules/invalidation", "sinks", "sinks/history"}, []string{"github.com/valkey-io/valkey-go", rate}, false},
+	"sinks/httpsink":         {[]string{"rules/invalidation", "sinks"}, nil, false},
+	"sinks/fastly":           {[]string{"rules/invalidation", "rules/urlvariant", "sinks", "sinks/httpsink", "sinks/history"}, nil, false},
+	"sinks/cloudflare":       {[]string{"rules/invalidation", "rules/urlvariant", "sinks", "sinks/httpsink", "sinks/history"}, []string{"github.com/cloudflare/cloudflare-go/v7/cache", "github.com/cloudflare/cloudflare-go/v7/option"}, false},
+	"sinks/cloudfront":       {[]string{"rules/invalidation", "rules/urlvariant", "sinks", "sinks/httpsink", "sinks/history"}, []string{aws + "aws", aws + "config", aws + "service/cloudfront", "github.com/aws/smithy-go"}, false},
+	"sinks/varnish":          {[]string{"rules/invalidation", "rules/urlvariant", "sinks", "sinks/httpsink", "sinks/history"}, nil, false},
+	"sinks/webhook":          {[]string{"rules/invalidation", "sinks", "sinks/httpsink", "sinks/history"}, []string{cel, "google.golang.org/protobuf/types/known/structpb"}, false},
 	"cmd/config": {[]string{
-		"cdc/postgres", "cdc/watermark", "rules", "rules/strictyaml", "sinks/cloudflare", "sinks/cloudfront", "sinks/fastly", "sinks/valkey", "sinks/varnish", "sinks/webhook",
+		"cdc/postgres", "cdc/watermark", "rules", "rules/invalidation", "rules/urlvariant", "rules/strictyaml", "sinks/cloudflare", "sinks/cloudfront", "sinks/fastly", "sinks/valkey", "sinks/varnish", "sinks/webhook",
 	}, nil, pure},
 	"cmd/plural":    {nil, nil, pure},
 	"cmd/admin":     {[]string{"cdc", "cmd/plural"}, []string{prom}, false},
 	"cmd/filewatch": {[]string{"cdc/condition"}, []string{"github.com/fsnotify/fsnotify"}, false},
-	"cmd/status":    {[]string{"cdc", "cdc/postgres", "cmd/plural", "rules", "sinks", "sinks/delivery"}, nil, pure},
+	"cmd/status":    {[]string{"cdc", "cdc/postgres", "cmd/plural", "rules", "rules/invalidation", "sinks", "sinks/delivery"}, nil, pure},
 	"cmd/app": {[]string{
-		"cdc", "cdc/beat", "cdc/condition", "cdc/postgres", "cdc/replica", "cdc/visible", "cdc/watermark", "cmd/admin", "cmd/config", "cmd/filewatch", "cmd/plural", "cmd/status", "router", "router/lookup", "router/spool", "router/stream", "router/stream/embedded",
-		"rules", "rules/draft", "rules/rulestest", "rules/strictyaml", "sinks", "sinks/cloudflare", "sinks/cloudfront", "sinks/delivery", "sinks/fastly", "sinks/history", "sinks/valkey", "sinks/varnish", "sinks/webhook",
+		"cdc", "cdc/beat", "cdc/condition", "cdc/postgres", "cdc/replica", "cdc/visible", "cdc/watermark", "cmd/admin", "cmd/config", "cmd/filewatch", "cmd/plural", "cmd/status", "router", "router/lookup", "router/spool", "router/stream", "router/stream/embedded", "rules", "rules/invalidation", "rules/urlvariant", "rules/draft", "rules/rulestest", "rules/strictyaml", "sinks", "sinks/cloudflare", "sinks/cloudfront", "sinks/delivery", "sinks/fastly", "sinks/history", "sinks/valkey", "sinks/varnish", "sinks/webhook",
 	}, []string{pgx, nats, prom, errgrp, unix}, false},
-	"cmd/bench":                    {[]string{"cdc", "cmd/app", "cmd/config", "cmd/plural", "router/stream", "rules"}, []string{pgx, nats}, false},
+	"cmd/bench":                    {[]string{"cdc", "cmd/app", "cmd/config", "cmd/plural", "router/stream", "rules/invalidation"}, []string{pgx, nats}, false},
 	"cmd/tracing":                  {[]string{"cdc", "cdc/condition"}, []string{"go.opentelemetry.io/otel/", "go.opentelemetry.io/proto/otlp/trace/v1", "google.golang.org/protobuf/proto"}, false},
 	"cmd/systemd":                  {[]string{"cdc/condition"}, []string{unix}, false},
 	"cmd/kubernetes":               {[]string{"cdc/condition"}, nil, false},
-	"cmd/cli":                      {[]string{"cdc", "cdc/postgres", "cmd/admin", "cmd/app", "cmd/bench", "cmd/config", "cmd/kubernetes", "cmd/plural", "cmd/status", "cmd/systemd", "cmd/tracing", "integration/demo", "router/stream", "rules", "rules/draft", "rules/rulestest", "rules/strictyaml"}, []string{"github.com/spf13/cobra"}, false},
+	"cmd/cli":                      {[]string{"cdc", "cdc/postgres", "cmd/admin", "cmd/app", "cmd/bench", "cmd/config", "cmd/kubernetes", "cmd/plural", "cmd/status", "cmd/systemd", "cmd/tracing", "integration/demo", "router/stream", "rules", "rules/invalidation", "rules/draft", "rules/rulestest", "rules/strictyaml"}, []string{"github.com/spf13/cobra"}, false},
 	"cmd/walpurge":                 {[]string{"cmd/cli"}, nil, false},
 	"deploy/examples/shop":         {nil, nil, pure},
 	"deploy/release":               {[]string{"cmd/cli"}, []string{"github.com/spf13/cobra/doc"}, false},
@@ -104,7 +105,7 @@ var house = map[string]room{
 	"integration/harness":          {nil, []string{pgx, unix}, false},
 	"integration/harness/edge":     {nil, []string{rate}, false},
 	"integration/demo": {[]string{
-		"cmd/app", "cmd/config", "cmd/plural", "deploy/examples/shop", "integration/harness", "integration/harness/edge", "router/stream", "rules",
+		"cmd/app", "cmd/config", "cmd/plural", "deploy/examples/shop", "integration/harness", "integration/harness/edge", "router/stream", "rules/invalidation",
 	}, []string{pgx, nats, "github.com/valkey-io/valkey-go"}, false},
 }
 
@@ -200,6 +201,41 @@ func TestNoTestKitInTheBinary(t *testing.T) {
 	}
 	walk("cmd/walpurge")
 	require.True(t, seen["sinks/valkey"], "the walk from cmd/walpurge did not get far: %v", seen)
+}
+
+// A sink speaks of invalidations and links no rule engine. Only webhook has expressions of its own.
+func TestSinksReachNoExpressions(t *testing.T) {
+	direct := map[string][]string{}
+	for _, s := range sources(t) {
+		direct[s.pkg()] = append(direct[s.pkg()], imports(s)...)
+	}
+	var reaches func(pkg string, seen map[string]bool) []string
+	reaches = func(pkg string, seen map[string]bool) []string {
+		seen[pkg] = true
+		for _, imported := range direct[pkg] {
+			own, ok := strings.CutPrefix(imported, module)
+			switch {
+			case strings.HasPrefix(imported, cel):
+				return []string{pkg, imported}
+			case ok && !seen[own]:
+				if way := reaches(own, seen); way != nil {
+					return append([]string{pkg}, way...)
+				}
+			}
+		}
+		return nil
+	}
+	for pkg := range direct {
+		if !strings.HasPrefix(pkg, "sinks") && pkg != "router/stream" {
+			continue
+		}
+		way := reaches(pkg, map[string]bool{})
+		if pkg == "sinks/webhook" {
+			require.NotEmpty(t, way, "the walk did not get far")
+			continue
+		}
+		require.Empty(t, way, "package %s links CEL", pkg)
+	}
 }
 
 // CONTRIBUTING.md shows the packages of the table, and no others.

@@ -12,7 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/walpurge/walpurge/cdc"
-	"github.com/walpurge/walpurge/rules"
+	"github.com/walpurge/walpurge/rules/invalidation"
 	"github.com/walpurge/walpurge/sinks"
 )
 
@@ -129,7 +129,7 @@ func (s *steps) reasons(text string) {
 		gaps[string(reason)] = true
 		has("gaps_total", string(reason))
 	}
-	for _, reason := range rules.FlushReasons() {
+	for _, reason := range invalidation.FlushReasons() {
 		if !gaps[reason] {
 			has("flushes_total", reason)
 		}

@@ -9,13 +9,16 @@ import (
 
 	"github.com/walpurge/walpurge/cdc"
 	"github.com/walpurge/walpurge/rules"
+	"github.com/walpurge/walpurge/rules/invalidation"
 )
 
 // told keeps the tags that rules make of a row.
 type told []string
 
-func (o *told) Invalidate(_, _ int, _ rules.Kind, value []byte) { *o = append(*o, string(value)) }
-func (o *told) Fallback(int, int, *rules.Fallback)              {}
+func (o *told) Invalidate(_, _ int, _ invalidation.Kind, value []byte) {
+	*o = append(*o, string(value))
+}
+func (o *told) Fallback(int, int, *rules.Fallback) {}
 
 func (o *told) Verdict(int, rules.Verdict) {}
 func (o *told) Lookup(*rules.Pending)      {}
@@ -24,7 +27,7 @@ func (o *told) Lookup(*rules.Pending)      {}
 // make of the same value.
 func TestTagVectors(t *testing.T) {
 	set, err := rules.Parse("rules.yaml", []byte("rules: [{name: a, table: public.a, tags: ['{v}']}]"),
-		rules.Options{Sinks: []rules.SinkSpec{{Name: "edge", Takes: rules.Kinds(rules.Tag)}}})
+		rules.Options{Sinks: []rules.SinkSpec{{Name: "edge", Takes: invalidation.Kinds(invalidation.Tag)}}})
 	require.NoError(t, err)
 	rel := &cdc.Relation{Schema: "public", Name: "a", Columns: []cdc.Column{{Name: "v"}}}
 	plan := set.Bind(rel)
@@ -67,7 +70,7 @@ func TestFormsOfValues(t *testing.T) {
 				frame = "https://h/?" + text
 			}
 			set, err := rules.Parse("rules.yaml", []byte("rules: [{name: a, table: public.a, "+key+": ['"+frame+"']}]"),
-				rules.Options{Sinks: []rules.SinkSpec{{Name: "s", Takes: 1<<rules.NumKinds - 1, RawTags: raw}}})
+				rules.Options{Sinks: []rules.SinkSpec{{Name: "s", Takes: 1<<invalidation.NumKinds - 1, RawTags: raw}}})
 			require.NoError(t, err)
 			var out told
 			set.Bind(rel).Eval(&cdc.Change{Op: cdc.Insert, Rel: rel, New: cdc.Tuple{{Kind: cdc.Text, Data: []byte(v)}}}, &out)

@@ -21,13 +21,14 @@ import (
 	"github.com/walpurge/walpurge/router"
 	"github.com/walpurge/walpurge/router/spool"
 	"github.com/walpurge/walpurge/rules"
+	"github.com/walpurge/walpurge/rules/invalidation"
 )
 
 // stream is in the place of JetStream and of the store: it keeps what is published and claimed over
 // restarts of the pipeline.
 type stream struct {
 	mu      sync.Mutex
-	batches []*rules.Batch
+	batches []*invalidation.Batch
 	last    cdc.Claim
 	found   bool
 	seq     uint64
@@ -46,7 +47,7 @@ func (s *stream) die(dead bool) {
 	s.dead = dead
 }
 
-func (s *stream) Publish(_ context.Context, b *rules.Batch) error {
+func (s *stream) Publish(_ context.Context, b *invalidation.Batch) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.dead {
@@ -116,7 +117,7 @@ func (s *stream) wake() {
 }
 
 // since returns the batches from the nth on.
-func (s *stream) since(n int) []*rules.Batch {
+func (s *stream) since(n int) []*invalidation.Batch {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return slices.Clone(s.batches[n:])
@@ -230,7 +231,7 @@ func (p *pipeline) end() error {
 }
 
 // covers reports whether a batch purges the key of a rule.
-func covers(b *rules.Batch, rule, key string) bool {
+func covers(b *invalidation.Batch, rule, key string) bool {
 	if b.Flush {
 		return true
 	}
@@ -241,15 +242,15 @@ func covers(b *rules.Batch, rule, key string) bool {
 	}
 	for _, inv := range b.Invalidations(nil) {
 		switch inv.Kind {
-		case rules.Key:
+		case invalidation.Key:
 			if inv.Value == key {
 				return true
 			}
-		case rules.KeyPrefix:
+		case invalidation.KeyPrefix:
 			if strings.HasPrefix(key, inv.Value) {
 				return true
 			}
-		case rules.KeyPattern:
+		case invalidation.KeyPattern:
 			if glob(inv.Value).MatchString(key) {
 				return true
 			}

@@ -20,6 +20,7 @@ import (
 	"github.com/walpurge/walpurge/cdc/postgres"
 	"github.com/walpurge/walpurge/integration/harness"
 	"github.com/walpurge/walpurge/rules"
+	"github.com/walpurge/walpurge/rules/invalidation"
 )
 
 const (
@@ -152,7 +153,7 @@ type due struct {
 func (w *world) run(s *script) (v verdict) {
 	ctx, cancel := context.WithTimeoutCause(context.Background(), hang, errHangs)
 	defer cancel()
-	set, err := rules.Parse("rules.yaml", []byte(s.rules()), rules.Options{Sinks: []rules.SinkSpec{{Name: sink, Takes: rules.Kinds(rules.Key, rules.KeyPrefix, rules.KeyPattern)}}})
+	set, err := rules.Parse("rules.yaml", []byte(s.rules()), rules.Options{Sinks: []rules.SinkSpec{{Name: sink, Takes: invalidation.Kinds(invalidation.Key, invalidation.KeyPrefix, invalidation.KeyPattern)}}})
 	if err != nil {
 		return verdict{failure: err.Error()}
 	}

@@ -17,6 +17,7 @@ import (
 	"github.com/walpurge/walpurge/router/spool"
 	"github.com/walpurge/walpurge/router/stream"
 	"github.com/walpurge/walpurge/rules"
+	"github.com/walpurge/walpurge/rules/invalidation"
 	"github.com/walpurge/walpurge/sinks"
 	"github.com/walpurge/walpurge/sinks/delivery"
 )
@@ -66,9 +67,9 @@ var (
 
 var ruleSet = sync.OnceValues(func() (*rules.Set, error) {
 	return rules.Parse("rules.yaml", []byte(rulesYAML), rules.Options{Sinks: []rules.SinkSpec{
-		{Name: "cache", Takes: rules.Kinds(rules.Key)},
-		{Name: "edge", Takes: rules.Kinds(rules.Tag, rules.Everything)},
-		{Name: "hook", Takes: rules.Kinds(rules.Key)},
+		{Name: "cache", Takes: invalidation.Kinds(invalidation.Key)},
+		{Name: "edge", Takes: invalidation.Kinds(invalidation.Tag, invalidation.Everything)},
+		{Name: "hook", Takes: invalidation.Kinds(invalidation.Key)},
 	}})
 })
 
@@ -147,8 +148,8 @@ func (d *daemon) lanes(s *stream.Stream) map[string]*source {
 		gates := []delivery.Gate{{Name: "visible", Wait: w.visibleGate}}
 		if name == "edge" {
 			inner, before := lanes["cache"], sources["cache"]
-			past := func(brief bool) func(context.Context, rules.Message) error {
-				return func(ctx context.Context, m rules.Message) error { return inner.Past(ctx, m, brief, before.Past) }
+			past := func(brief bool) func(context.Context, invalidation.Message) error {
+				return func(ctx context.Context, m invalidation.Message) error { return inner.Past(ctx, m, brief, before.Past) }
 			}
 			gates = append(gates, delivery.Gate{Name: "cache", Wait: past(false), Brief: past(true), Ordered: true})
 		}
@@ -175,8 +176,8 @@ func (d *daemon) lanes(s *stream.Stream) map[string]*source {
 			Name: name, Sink: simSink{d: d, name: name}, Limits: sinks.Limits{Items: 5}, Source: src, Gates: gates, MaxWait: 3 * time.Second,
 			SecondPurge: time.Duration(w.seed/2%2) * 500 * time.Millisecond,
 			FlushPace:   time.Duration(w.seed/4%2) * 2 * time.Second,
-			Flush: func() []rules.Invalidation {
-				return []rules.Invalidation{{Kind: rules.KeyPattern, Value: everything, Rule: "flush"}}
+			Flush: func() []invalidation.Invalidation {
+				return []invalidation.Invalidation{{Kind: invalidation.KeyPattern, Value: everything, Rule: "flush"}}
 			},
 			Overflow: overflow, Park: s.Park, Board: d.board, Metrics: metrics, Logger: quiet,
 		})

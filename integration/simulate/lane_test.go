@@ -10,7 +10,7 @@ import (
 
 	"github.com/walpurge/walpurge/cdc"
 	"github.com/walpurge/walpurge/router/stream"
-	"github.com/walpurge/walpurge/rules"
+	"github.com/walpurge/walpurge/rules/invalidation"
 	"github.com/walpurge/walpurge/sinks"
 )
 
@@ -26,7 +26,7 @@ func (s *source) wants(subject string) bool {
 	return subject == "walpurge.sim.progress" || subject == "walpurge.sim.purge."+s.sink
 }
 
-func (s *source) Next(ctx context.Context) (rules.Message, error) {
+func (s *source) Next(ctx context.Context) (invalidation.Message, error) {
 	w := s.d.w
 	for {
 		w.mu.Lock()
@@ -47,13 +47,13 @@ func (s *source) Next(ctx context.Context) (rules.Message, error) {
 		select {
 		case <-changed:
 		case <-ctx.Done():
-			return rules.Message{}, ctx.Err()
+			return invalidation.Message{}, ctx.Err()
 		}
 	}
 }
 
-func decode(m message) (rules.Message, error) {
-	out := rules.Message{Seq: m.seq}
+func decode(m message) (invalidation.Message, error) {
+	out := invalidation.Message{Seq: m.seq}
 	if m.subject != "walpurge.sim.progress" {
 		b, err := stream.Decode(m.data)
 		out.Batch = b
@@ -149,7 +149,7 @@ func (s *source) owed() uint64 {
 }
 
 // visibleGate is open once readers see every transaction of a batch.
-func (w *world) visibleGate(ctx context.Context, m rules.Message) error {
+func (w *world) visibleGate(ctx context.Context, m invalidation.Message) error {
 	for {
 		w.mu.Lock()
 		open, changed := true, w.changed
@@ -181,7 +181,7 @@ func refused(value string) bool {
 	return strings.HasSuffix(value, ":13") || strings.HasSuffix(value, "-13")
 }
 
-func (s simSink) Purge(ctx context.Context, invs []rules.Invalidation) error {
+func (s simSink) Purge(ctx context.Context, invs []invalidation.Invalidation) error {
 	w := s.d.w
 	w.mu.Lock()
 	w.tally.purges++

@@ -6,7 +6,7 @@ import (
 
 	"github.com/walpurge/walpurge/cdc"
 	"github.com/walpurge/walpurge/router/stream"
-	"github.com/walpurge/walpurge/rules"
+	"github.com/walpurge/walpurge/rules/invalidation"
 )
 
 // need is what one committed row asks of one sink: a purge of the value that begins once
@@ -108,7 +108,7 @@ func (w *world) stored(m message) {
 	}
 }
 
-func holds(b *rules.Batch, value string) bool {
+func holds(b *invalidation.Batch, value string) bool {
 	for _, inv := range b.Invalidations(nil) {
 		if inv.Value == value {
 			return true

@@ -17,6 +17,7 @@ import (
 	"github.com/walpurge/walpurge/cdc/postgres"
 	"github.com/walpurge/walpurge/integration/harness"
 	"github.com/walpurge/walpurge/rules"
+	"github.com/walpurge/walpurge/rules/invalidation"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -83,7 +84,7 @@ func lookup(t testing.TB, sql string, more string, columns ...string) *rules.Loo
 	}
 	text := fmt.Sprintf("rules:\n  - name: menu\n    table: public.t\n    keys: [%s]\n    unknown: {keys: [u]}\n    lookup:\n      m:\n        sql: %q\n        args: [%s]\n%s",
 		strings.Join(keys, ", "), sql, strings.Join(args, ", "), more)
-	set, err := rules.Parse("rules.yaml", []byte(text), rules.Options{Sinks: []rules.SinkSpec{{Name: "cache", Takes: rules.Kinds(rules.Key)}}})
+	set, err := rules.Parse("rules.yaml", []byte(text), rules.Options{Sinks: []rules.SinkSpec{{Name: "cache", Takes: invalidation.Kinds(invalidation.Key)}}})
 	require.NoError(t, err, text)
 	return set.Lookups()[0]
 }

@@ -4,12 +4,12 @@ import (
 	"context"
 	"encoding/hex"
 
-	"github.com/walpurge/walpurge/rules"
+	"github.com/walpurge/walpurge/rules/invalidation"
 )
 
 // away is the note of a replica, whose name may hold what a subject cannot.
 func (s *Stream) away(replica string) string {
-	return acceptedSubject(s.cfg.Pipeline, rules.FlushReplica, hex.EncodeToString([]byte(replica)))
+	return acceptedSubject(s.cfg.Pipeline, invalidation.FlushReplica, hex.EncodeToString([]byte(replica)))
 }
 
 // ReplicaAway reports whether a replica is noted as away.
@@ -30,7 +30,7 @@ func (s *Stream) ReplicaLeft(ctx context.Context, replica string) error {
 // away once that is durable. After a crash in between both are done again.
 func (s *Stream) ReplicaReturned(ctx context.Context, replica string, sinks []string) error {
 	for _, sink := range sinks {
-		if _, err := s.Flush(ctx, sink, rules.FlushReplica); err != nil {
+		if _, err := s.Flush(ctx, sink, invalidation.FlushReplica); err != nil {
 			return err
 		}
 	}

@@ -6,7 +6,7 @@ import (
 	"time"
 	"unicode/utf8"
 
-	"github.com/walpurge/walpurge/rules"
+	"github.com/walpurge/walpurge/rules/invalidation"
 )
 
 // coarser is the JSON form of one step of an item's collapse: kinds without
@@ -23,31 +23,31 @@ type coarser struct {
 	Base64      map[string][]string `json:"base64,omitempty"`
 }
 
-func (c *coarser) list(k rules.Kind) *[]string {
+func (c *coarser) list(k invalidation.Kind) *[]string {
 	switch k {
-	case rules.Key:
+	case invalidation.Key:
 		return &c.Keys
-	case rules.Tag:
+	case invalidation.Tag:
 		return &c.Tags
-	case rules.URL:
+	case invalidation.URL:
 		return &c.URLs
-	case rules.URLPrefix:
+	case invalidation.URLPrefix:
 		return &c.URLPrefixes
-	case rules.KeyPrefix:
+	case invalidation.KeyPrefix:
 		return &c.KeyPrefixes
-	case rules.Generation:
+	case invalidation.Generation:
 		return &c.Generations
 	}
 	return nil
 }
 
-func encodeCoarser(steps []rules.CoarserValues) []coarser {
+func encodeCoarser(steps []invalidation.CoarserValues) []coarser {
 	var out []coarser
 	for i := range steps {
 		c := coarser{Over: steps[i].Over}
 		for k, values := range steps[i].Values {
-			kind := rules.Kind(k)
-			if kind == rules.Field {
+			kind := invalidation.Kind(k)
+			if kind == invalidation.Field {
 				c.Fields = encodeFields(values)
 				continue
 			}
@@ -71,13 +71,13 @@ func encodeCoarser(steps []rules.CoarserValues) []coarser {
 	return out
 }
 
-func decodeCoarser(steps []coarser) ([]rules.CoarserValues, error) {
-	var out []rules.CoarserValues
+func decodeCoarser(steps []coarser) ([]invalidation.CoarserValues, error) {
+	var out []invalidation.CoarserValues
 	for i := range steps {
-		c := rules.CoarserValues{Over: steps[i].Over}
+		c := invalidation.CoarserValues{Over: steps[i].Over}
 		for k := range c.Values {
-			kind := rules.Kind(k)
-			if kind == rules.Field {
+			kind := invalidation.Kind(k)
+			if kind == invalidation.Field {
 				var err error
 				if c.Values[k], err = decodeFields(steps[i].Fields); err != nil {
 					return nil, err

@@ -14,7 +14,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/walpurge/walpurge/cdc"
-	"github.com/walpurge/walpurge/rules"
+	"github.com/walpurge/walpurge/rules/invalidation"
 )
 
 // payload is the JSON form of a batch: version 1, or version 2 where it names fields of hashes,
@@ -70,7 +70,7 @@ func encodeFields(values []string) []field {
 	var out []field
 	for _, v := range values {
 		f := field{}
-		f.Key, f.Field = rules.SplitField(v)
+		f.Key, f.Field = invalidation.SplitField(v)
 		if f.Base64 = !utf8.ValidString(v); f.Base64 {
 			f.Key = base64.StdEncoding.EncodeToString([]byte(f.Key))
 			f.Field = base64.StdEncoding.EncodeToString([]byte(f.Field))
@@ -94,7 +94,7 @@ func decodeFields(all []field) ([]string, error) {
 			}
 			f.Key, f.Field = string(key), string(name)
 		}
-		out = append(out, rules.JoinField(f.Key, f.Field))
+		out = append(out, invalidation.JoinField(f.Key, f.Field))
 	}
 	return out, nil
 }
@@ -106,7 +106,7 @@ type unbuilt struct {
 	Count    int    `json:"count"`
 }
 
-func encodeUnbuilt(all []rules.Unbuilt) []unbuilt {
+func encodeUnbuilt(all []invalidation.Unbuilt) []unbuilt {
 	out := make([]unbuilt, len(all))
 	for i, u := range all {
 		out[i] = unbuilt{Template: u.Template, Of: u.Of.String(), Count: u.Count}
@@ -115,51 +115,51 @@ func encodeUnbuilt(all []rules.Unbuilt) []unbuilt {
 }
 
 // decodeUnbuilt takes a kind that this program does not know for one that may be any.
-func decodeUnbuilt(all []unbuilt) []rules.Unbuilt {
-	var out []rules.Unbuilt
+func decodeUnbuilt(all []unbuilt) []invalidation.Unbuilt {
+	var out []invalidation.Unbuilt
 	for _, u := range all {
-		of := rules.Everything
-		for k := range rules.Everything {
+		of := invalidation.Everything
+		for k := range invalidation.Everything {
 			if k.String() == u.Of {
 				of = k
 			}
 		}
-		out = append(out, rules.Unbuilt{Template: u.Template, Of: of, Count: u.Count})
+		out = append(out, invalidation.Unbuilt{Template: u.Template, Of: of, Count: u.Count})
 	}
 	return out
 }
 
-func (i *item) list(k rules.Kind) *[]string {
+func (i *item) list(k invalidation.Kind) *[]string {
 	switch k {
-	case rules.Key:
+	case invalidation.Key:
 		return &i.Keys
-	case rules.Tag:
+	case invalidation.Tag:
 		return &i.Tags
-	case rules.URL:
+	case invalidation.URL:
 		return &i.URLs
-	case rules.URLPrefix:
+	case invalidation.URLPrefix:
 		return &i.URLPrefixes
-	case rules.KeyPrefix:
+	case invalidation.KeyPrefix:
 		return &i.KeyPrefixes
-	case rules.Generation:
+	case invalidation.Generation:
 		return &i.Generations
-	case rules.KeyPattern:
+	case invalidation.KeyPattern:
 		return &i.KeyPatterns
 	}
 	return nil
 }
 
-func decodeItem(in *item) (rules.Item, error) {
-	out := rules.Item{Rule: in.Rule}
+func decodeItem(in *item) (invalidation.Item, error) {
+	out := invalidation.Item{Rule: in.Rule}
 	for k := range out.Values {
-		kind := rules.Kind(k)
-		if kind == rules.Everything {
+		kind := invalidation.Kind(k)
+		if kind == invalidation.Everything {
 			if in.Everything {
 				out.Values[k] = []string{""}
 			}
 			continue
 		}
-		if kind == rules.Field {
+		if kind == invalidation.Field {
 			var err error
 			if out.Values[k], err = decodeFields(in.Fields); err != nil {
 				return out, err
@@ -198,7 +198,7 @@ const newest = 2
 
 // Decode reads the payload of a message. With an *UnknownKindError, the batch is there as far as
 // it is known.
-func Decode(data []byte) (*rules.Batch, error) {
+func Decode(data []byte) (*invalidation.Batch, error) {
 	var p payload
 	var unknown error
 	if !readOwn(data, &p) {
@@ -284,8 +284,8 @@ func emptyJSON(raw json.RawMessage) bool {
 func unknownKind(byKind map[string][]string) string {
 	for _, name := range slices.Sorted(maps.Keys(byKind)) {
 		known := false
-		for k := range rules.Everything {
-			known = known || k != rules.Field && k.String() == name
+		for k := range invalidation.Everything {
+			known = known || k != invalidation.Field && k.String() == name
 		}
 		if !known && len(byKind[name]) > 0 {
 			return name
@@ -294,16 +294,16 @@ func unknownKind(byKind map[string][]string) string {
 	return ""
 }
 
-func (p *payload) batch() (*rules.Batch, error) {
-	b := &rules.Batch{
-		Sink: p.Sink, Origin: rules.Origin(p.Origin), Flush: p.Flush, Reason: p.Reason, Supersedes: p.Supersedes,
+func (p *payload) batch() (*invalidation.Batch, error) {
+	b := &invalidation.Batch{
+		Sink: p.Sink, Origin: invalidation.Origin(p.Origin), Flush: p.Flush, Reason: p.Reason, Supersedes: p.Supersedes,
 		Stamp: cdc.Stamp{
 			Epoch:       p.Epoch,
 			Position:    cdc.Position{SystemID: p.SystemID, Timeline: p.Timeline, LSN: p.LSN},
 			XIDs:        make([]uint64, len(p.XIDs)),
 			FirstCommit: p.First, LastCommit: p.Last,
 		},
-		Items: make([]rules.Item, len(p.Items)),
+		Items: make([]invalidation.Item, len(p.Items)),
 	}
 	x := uint64(0)
 	for i, d := range p.XIDs {

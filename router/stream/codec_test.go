@@ -12,19 +12,19 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/walpurge/walpurge/cdc"
-	"github.com/walpurge/walpurge/rules"
+	"github.com/walpurge/walpurge/rules/invalidation"
 )
 
 // The payload is a public format: in-process caches and webhooks read it.
 func TestPayload(t *testing.T) {
-	b := &rules.Batch{
-		Sink: "cache", Origin: rules.FromWAL, Items: []rules.Item{{Rule: "product"}},
+	b := &invalidation.Batch{
+		Sink: "cache", Origin: invalidation.FromWAL, Items: []invalidation.Item{{Rule: "product"}},
 		Stamp: cdc.Stamp{
 			Epoch: 3, Position: cdc.Position{SystemID: "7571", Timeline: 2, LSN: 0x16B3748}, XIDs: []uint64{742, 750, 741},
 			FirstCommit: noon.Add(-time.Second), LastCommit: noon.In(time.FixedZone("", 3600)),
 		},
 	}
-	b.Items[0].Values[rules.Key] = []string{"product:7"}
+	b.Items[0].Values[invalidation.Key] = []string{"product:7"}
 	data, err := encode("shop", b)
 	require.NoError(t, err)
 	require.Equal(t, `{"v":1,"pipeline":"shop","sink":"cache","origin":"wal","lsn":"0/16B3748","system_id":"7571","timeline":2,"epoch":3,`+
@@ -33,15 +33,15 @@ func TestPayload(t *testing.T) {
 		string(data))
 
 	b.Items[0].Every = 90 * time.Second
-	b.Items[0].Coarser = []rules.CoarserValues{{Over: 500}, {Over: 20000}}
-	b.Items[0].Coarser[0].Values[rules.Tag] = []string{"merchant-1", "\xff"}
-	b.Items[0].Coarser[1].Values[rules.Generation] = []string{"products"}
+	b.Items[0].Coarser = []invalidation.CoarserValues{{Over: 500}, {Over: 20000}}
+	b.Items[0].Coarser[0].Values[invalidation.Tag] = []string{"merchant-1", "\xff"}
+	b.Items[0].Coarser[1].Values[invalidation.Generation] = []string{"products"}
 	data, err = encode("shop", b)
 	require.NoError(t, err)
 	require.Contains(t, string(data), `"generations":[],"collapse":[{"over":500,"tags":["merchant-1"],"base64":{"tag":["/w=="]}},{"over":20000,"generations":["products"]}],"every":"1m30s"}]`)
 
 	b.Flush, b.Reason = true, "truncate"
-	b.Items[0].Values = [rules.NumKinds][]string{rules.Key: {"ok", "\xff"}, rules.KeyPattern: {"p:*"}, rules.Everything: {""}}
+	b.Items[0].Values = [invalidation.NumKinds][]string{invalidation.Key: {"ok", "\xff"}, invalidation.KeyPattern: {"p:*"}, invalidation.Everything: {""}}
 	data, err = encode("shop", b)
 	require.NoError(t, err)
 	require.Contains(t, string(data), `"keys":["ok"],`)
@@ -56,7 +56,7 @@ func TestProgressPayload(t *testing.T) {
 }
 
 // drawBatch draws what a router can build: any bytes, no empty lists.
-func drawBatch(t *rapid.T) *rules.Batch {
+func drawBatch(t *rapid.T) *invalidation.Batch {
 	instant := rapid.Custom(func(t *rapid.T) time.Time {
 		return time.UnixMicro(rapid.Int64Range(0, 4e15).Draw(t, "us")).UTC()
 	})
@@ -65,10 +65,10 @@ func drawBatch(t *rapid.T) *rules.Batch {
 		rapid.String(),
 		rapid.SampledFrom([]string{"", "\x00", "\xff\xfe", "<&>", "\u2028", `"\`, "\xed\xa0\x80"}),
 	)
-	b := &rules.Batch{
-		Sink: rapid.StringMatching(`[a-z][a-z0-9_]{0,9}`).Draw(t, "sink"), Origin: rapid.SampledFrom([]rules.Origin{rules.FromWAL, rules.FromGap, rules.FromHand}).Draw(t, "origin"),
+	b := &invalidation.Batch{
+		Sink: rapid.StringMatching(`[a-z][a-z0-9_]{0,9}`).Draw(t, "sink"), Origin: rapid.SampledFrom([]invalidation.Origin{invalidation.FromWAL, invalidation.FromGap, invalidation.FromHand}).Draw(t, "origin"),
 		Flush: rapid.Bool().Draw(t, "flush"), Reason: rapid.SampledFrom([]string{"", "truncate"}).Draw(t, "reason"),
-		Items: []rules.Item{},
+		Items: []invalidation.Item{},
 		Stamp: cdc.Stamp{
 			Epoch:       rapid.Uint64().Draw(t, "epoch"),
 			Position:    cdc.Position{SystemID: rapid.StringMatching(`[0-9]{0,20}`).Draw(t, "system"), Timeline: rapid.Uint32().Draw(t, "timeline"), LSN: cdc.LSN(rapid.Uint64().Draw(t, "lsn"))},
@@ -77,20 +77,20 @@ func drawBatch(t *rapid.T) *rules.Batch {
 		},
 	}
 	for range rapid.IntRange(0, 3).Draw(t, "items") {
-		item := rules.Item{Rule: rapid.String().Draw(t, "rule")}
+		item := invalidation.Item{Rule: rapid.String().Draw(t, "rule")}
 		for k := range item.Values {
 			switch {
-			case rules.Kind(k) == rules.Field:
+			case invalidation.Kind(k) == invalidation.Field:
 				item.Values[k] = rapid.SliceOfN(fieldOf(value), 0, 3).Draw(t, "fields")
-			case rules.Kind(k) != rules.Everything:
+			case invalidation.Kind(k) != invalidation.Everything:
 				item.Values[k] = rapid.SliceOfN(value, 0, 3).Draw(t, "values")
 			case rapid.Bool().Draw(t, "everything"):
 				item.Values[k] = []string{""}
 			}
 		}
 		for over := range rapid.IntRange(0, 2).Draw(t, "steps") {
-			c := rules.CoarserValues{Over: over + 1}
-			for _, k := range []rules.Kind{rules.Tag, rules.Generation} {
+			c := invalidation.CoarserValues{Over: over + 1}
+			for _, k := range []invalidation.Kind{invalidation.Tag, invalidation.Generation} {
 				c.Values[k] = rapid.SliceOfN(value, 1, 3).Draw(t, "coarser")
 			}
 			item.Coarser = append(item.Coarser, c)
@@ -149,7 +149,7 @@ func TestUnreadablePayloads(t *testing.T) {
 	}
 	b, err := Decode([]byte(`{"v":1,"of_a_later_version":true,"items":[{"rule":"r","keys":["a"],"colours":[ ],"shade":null}]}`))
 	require.NoError(t, err, "a member beside the items, or an empty one, asks for nothing")
-	require.Equal(t, []rules.Invalidation{{Kind: rules.Key, Value: "a", Rule: "r"}}, b.Invalidations(nil))
+	require.Equal(t, []invalidation.Invalidation{{Kind: invalidation.Key, Value: "a", Rule: "r"}}, b.Invalidations(nil))
 }
 
 // What an item names beside the kinds that this version knows may be values of a newer kind.
@@ -180,16 +180,16 @@ func TestUnknownKinds(t *testing.T) {
 // A program of version 1 would take a message with fields for one without values, and acknowledge
 // it. So such a message says that it is of version 2, which that program flushes the sink for.
 func TestPayloadOfFields(t *testing.T) {
-	b := &rules.Batch{Sink: "cache", Origin: rules.FromWAL, Items: []rules.Item{{Rule: "product"}}, Stamp: cdc.Stamp{FirstCommit: noon, LastCommit: noon}}
-	b.Items[0].Values[rules.Field] = []string{rules.JoinField("products", "7"), rules.JoinField("a\x00b", "\xff")}
+	b := &invalidation.Batch{Sink: "cache", Origin: invalidation.FromWAL, Items: []invalidation.Item{{Rule: "product"}}, Stamp: cdc.Stamp{FirstCommit: noon, LastCommit: noon}}
+	b.Items[0].Values[invalidation.Field] = []string{invalidation.JoinField("products", "7"), invalidation.JoinField("a\x00b", "\xff")}
 	data, err := encode("shop", b)
 	require.NoError(t, err)
 	require.Contains(t, string(data), `{"v":2,"pipeline":"shop"`)
 	require.Contains(t, string(data), `"generations":[],"fields":[{"key":"products","field":"7"},{"key":"YQBi","field":"/w==","base64":true}]}]`)
 	require.True(t, readOwn(data, new(payload)))
 
-	b.Items[0].Coarser = []rules.CoarserValues{{Over: 5}}
-	b.Items[0].Coarser[0].Values[rules.Field], b.Items[0].Values[rules.Field] = b.Items[0].Values[rules.Field], nil
+	b.Items[0].Coarser = []invalidation.CoarserValues{{Over: 5}}
+	b.Items[0].Coarser[0].Values[invalidation.Field], b.Items[0].Values[invalidation.Field] = b.Items[0].Values[invalidation.Field], nil
 	data, err = encode("shop", b)
 	require.NoError(t, err)
 	require.Contains(t, string(data), `{"v":2,`)

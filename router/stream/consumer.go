@@ -15,7 +15,7 @@ import (
 
 	"github.com/walpurge/walpurge/cdc"
 	"github.com/walpurge/walpurge/cdc/condition"
-	"github.com/walpurge/walpurge/rules"
+	"github.com/walpurge/walpurge/rules/invalidation"
 )
 
 // Consumer reads the messages of one sink, and the claims, in the order of the
@@ -185,11 +185,11 @@ func (c *Consumer) Close() {
 // Next returns the next message. It blocks until there is one or the context
 // ends, rides over failures of the server, and may return a message again that
 // it returned before.
-func (c *Consumer) Next(ctx context.Context) (rules.Message, error) {
+func (c *Consumer) Next(ctx context.Context) (invalidation.Message, error) {
 	pause := 50 * time.Millisecond
 	for {
 		err := c.begin(ctx)
-		var m rules.Message
+		var m invalidation.Message
 		if err == nil {
 			m, err = c.read(ctx)
 		}
@@ -200,7 +200,7 @@ func (c *Consumer) Next(ctx context.Context) (rules.Message, error) {
 		select {
 		case <-time.After(pause):
 		case <-ctx.Done():
-			return rules.Message{}, context.Cause(ctx)
+			return invalidation.Message{}, context.Cause(ctx)
 		}
 		pause = min(2*pause, 5*time.Second)
 		if c.fresh {
@@ -231,27 +231,27 @@ func (c *Consumer) begin(ctx context.Context) error {
 
 var errHole = errors.New("a delivery was skipped")
 
-func (c *Consumer) read(ctx context.Context) (rules.Message, error) {
+func (c *Consumer) read(ctx context.Context) (invalidation.Message, error) {
 	c.mu.Lock()
 	iter := c.iter
 	c.mu.Unlock()
 	if iter == nil {
-		return rules.Message{}, errors.New("not connected")
+		return invalidation.Message{}, errors.New("not connected")
 	}
 	msg, err := nextOf(ctx, iter)
 	if err != nil {
-		return rules.Message{}, err
+		return invalidation.Message{}, err
 	}
 	meta, err := msg.Metadata()
 	if err != nil {
-		return rules.Message{}, err
+		return invalidation.Message{}, err
 	}
 	if meta.Sequence.Consumer != c.next {
-		return rules.Message{}, errHole
+		return invalidation.Message{}, errHole
 	}
 	if c.numbers != nil {
 		if err := c.numbers.received(ctx, msg); err != nil {
-			return rules.Message{}, err
+			return invalidation.Message{}, err
 		}
 	}
 	c.next = meta.Sequence.Consumer + 1
@@ -271,9 +271,9 @@ func (c *Consumer) read(ctx context.Context) (rules.Message, error) {
 // cannot be read may have asked for anything, so it becomes a flush; so does a
 // claim that was forged, since its author may have done more. A claim that is
 // not proven is a message without content.
-func (c *Consumer) decode(msg jetstream.Msg, meta *jetstream.MsgMetadata) (m rules.Message, payload []byte) {
+func (c *Consumer) decode(msg jetstream.Msg, meta *jetstream.MsgMetadata) (m invalidation.Message, payload []byte) {
 	m.Seq = meta.Sequence.Stream
-	reason := rules.FlushUnreadable
+	reason := invalidation.FlushUnreadable
 	if msg.Subject() == progressSubject(c.s.cfg.Pipeline) {
 		if claim, err := decodeClaim(msg.Data(), c.s.key); err == nil {
 			switch c.s.judge(claim, m.Seq) {
@@ -292,19 +292,19 @@ func (c *Consumer) decode(msg jetstream.Msg, meta *jetstream.MsgMetadata) (m rul
 		}
 	} else if b, err := Decode(msg.Data()); b != nil {
 		b.Stamp.Trace = msg.Headers().Get(traceHeader)
-		if b.Flush && !slices.Contains(rules.FlushReasons(), b.Reason) {
-			b.Reason = rules.FlushUnreadable // reasons are labels of metrics, which data must not make
+		if b.Flush && !slices.Contains(invalidation.FlushReasons(), b.Reason) {
+			b.Reason = invalidation.FlushUnreadable // reasons are labels of metrics, which data must not make
 		}
 		m.Batch, m.Unknown = b, err
 		return m, msg.Data()
 	}
-	if reason == rules.FlushUnreadable {
+	if reason == invalidation.FlushUnreadable {
 		c.log.At(unreadable).Observe("seq", m.Seq, "messages", condition.Sum(1))
 	} else {
 		c.log.At(forgedClaim).Observe("seq", m.Seq, "claims", condition.Sum(1))
 	}
-	m.Batch = &rules.Batch{
-		Sink: c.sink, Origin: rules.FromGap, Flush: true, Reason: reason,
+	m.Batch = &invalidation.Batch{
+		Sink: c.sink, Origin: invalidation.FromGap, Flush: true, Reason: reason,
 		Stamp: cdc.Stamp{FirstCommit: meta.Timestamp, LastCommit: meta.Timestamp},
 	}
 	payload, err := encode(c.s.cfg.Pipeline, m.Batch)

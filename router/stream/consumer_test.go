@@ -14,7 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/walpurge/walpurge/cdc"
-	"github.com/walpurge/walpurge/rules"
+	"github.com/walpurge/walpurge/rules/invalidation"
 )
 
 // filled returns a stream with a claim and then n batches for cache, every
@@ -74,7 +74,7 @@ func TestASlowLaneIsSentNoMoreThanItHolds(t *testing.T) {
 func TestARestartRepeatsWhatWasNotAcknowledged(t *testing.T) {
 	s, _ := filled(t, 10)
 	c := consumer(t, s, "cache")
-	var messages []rules.Message
+	var messages []invalidation.Message
 	for range 11 {
 		messages = append(messages, next(t, c))
 	}
@@ -155,7 +155,7 @@ func TestAnUnreadableMessageIsAFlush(t *testing.T) {
 		m := next(t, c)
 		require.Equal(t, "flush unreadable_message", short(m))
 		require.Equal(t, "cache", m.Batch.Sink)
-		require.Equal(t, rules.FromGap, m.Batch.Origin)
+		require.Equal(t, invalidation.FromGap, m.Batch.Origin)
 		require.WithinDuration(t, began, m.Batch.Stamp.FirstCommit, time.Minute, "or the lag would be that of centuries")
 		require.NoError(t, c.Announce(m.Seq))
 		told, err := heard.NextMsg(10 * time.Second)
@@ -181,7 +181,7 @@ func TestAnnounce(t *testing.T) {
 	require.Equal(t, "walpurge.shop.purged.cache", got.Subject)
 	b, err := Decode(got.Data)
 	require.NoError(t, err)
-	require.Equal(t, "0", b.Items[0].Values[rules.Key][0])
+	require.Equal(t, "0", b.Items[0].Values[invalidation.Key][0])
 	require.NoError(t, c.Ack(m.Seq))
 	require.NoError(t, c.Announce(m.Seq), "given up already: nothing to tell")
 	require.NoError(t, s.nc.Flush())
@@ -208,7 +208,7 @@ func TestPastWaitsForTheLane(t *testing.T) {
 	require.ErrorIs(t, c.Past(short, 5), context.DeadlineExceeded)
 	done := make(chan error, 1)
 	go func() { done <- c.Past(t.Context(), 7) }()
-	var last rules.Message
+	var last invalidation.Message
 	for range 5 {
 		last = next(t, c)
 	}
@@ -241,7 +241,7 @@ func TestParkedIsStoredAndCounted(t *testing.T) {
 	require.Equal(t, "too long", p.Error)
 	b, err := Decode(p.Batch)
 	require.NoError(t, err)
-	require.Equal(t, "a\xff", b.Items[0].Values[rules.Key][0])
+	require.Equal(t, "a\xff", b.Items[0].Values[invalidation.Key][0])
 
 	broken := errors.New("input/output error")
 	s.cfg.Sync = func() error { return broken }

@@ -8,13 +8,13 @@ import (
 	"time"
 	"unicode/utf8"
 
-	"github.com/walpurge/walpurge/rules"
+	"github.com/walpurge/walpurge/rules/invalidation"
 )
 
 // encode writes a batch as the payload of a message: what json.Marshal makes of
 // a payload, byte for byte, without the copies and the reflection. It is called
 // for every batch, and most of a batch are values that need no escape.
-func encode(pipeline string, b *rules.Batch) ([]byte, error) {
+func encode(pipeline string, b *invalidation.Batch) ([]byte, error) {
 	out := make([]byte, 0, roomFor(pipeline, b))
 	out = strconv.AppendInt(append(out, `{"v":`...), int64(versionOf(b)), 10)
 	out = append(out, `,"pipeline":`...)
@@ -62,13 +62,13 @@ func encode(pipeline string, b *rules.Batch) ([]byte, error) {
 }
 
 // versionOf is the lowest version whose readers carry out all that the batch names.
-func versionOf(b *rules.Batch) int {
+func versionOf(b *invalidation.Batch) int {
 	for i := range b.Items {
-		if len(b.Items[i].Values[rules.Field]) > 0 {
+		if len(b.Items[i].Values[invalidation.Field]) > 0 {
 			return 2
 		}
 		for n := range b.Items[i].Coarser {
-			if len(b.Items[i].Coarser[n].Values[rules.Field]) > 0 {
+			if len(b.Items[i].Coarser[n].Values[invalidation.Field]) > 0 {
 				return 2
 			}
 		}
@@ -77,7 +77,7 @@ func versionOf(b *rules.Batch) int {
 }
 
 // roomFor is about what a batch takes, rather more.
-func roomFor(pipeline string, b *rules.Batch) int {
+func roomFor(pipeline string, b *invalidation.Batch) int {
 	room := 400 + len(pipeline) + len(b.Sink) + len(b.Reason) + 3*len(b.Stamp.XIDs)
 	for i := range b.Items {
 		room += 120 + len(b.Items[i].Rule)
@@ -92,14 +92,14 @@ func roomFor(pipeline string, b *rules.Batch) int {
 
 // lists are the members of an item that are always there, by kind.
 var lists = [...]struct {
-	kind   rules.Kind
+	kind   invalidation.Kind
 	member string
 }{
-	{rules.Key, `,"keys":[`}, {rules.Tag, `,"tags":[`}, {rules.URL, `,"urls":[`}, {rules.URLPrefix, `,"url_prefixes":[`},
-	{rules.KeyPrefix, `,"key_prefixes":[`}, {rules.Generation, `,"generations":[`},
+	{invalidation.Key, `,"keys":[`}, {invalidation.Tag, `,"tags":[`}, {invalidation.URL, `,"urls":[`}, {invalidation.URLPrefix, `,"url_prefixes":[`},
+	{invalidation.KeyPrefix, `,"key_prefixes":[`}, {invalidation.Generation, `,"generations":[`},
 }
 
-func appendItem(out []byte, item *rules.Item) ([]byte, error) {
+func appendItem(out []byte, item *invalidation.Item) ([]byte, error) {
 	out = appendText(append(out, `{"rule":`...), item.Rule)
 	strange := 0
 	for _, l := range lists {
@@ -107,7 +107,7 @@ func appendItem(out []byte, item *rules.Item) ([]byte, error) {
 		out, left = appendValues(append(out, l.member...), item.Values[l.kind])
 		strange += left
 	}
-	if patterns := item.Values[rules.KeyPattern]; len(patterns) > 0 {
+	if patterns := item.Values[invalidation.KeyPattern]; len(patterns) > 0 {
 		mark := len(out)
 		var left int
 		out, left = appendValues(append(out, `,"key_patterns":[`...), patterns)
@@ -115,7 +115,7 @@ func appendItem(out []byte, item *rules.Item) ([]byte, error) {
 			out = out[:mark]
 		}
 	}
-	for i, f := range encodeFields(item.Values[rules.Field]) {
+	for i, f := range encodeFields(item.Values[invalidation.Field]) {
 		out = append(out, [...]string{`,"fields":[`, `,`}[min(i, 1)]...)
 		out = appendText(append(out, `{"key":`...), f.Key)
 		out = appendText(append(out, `,"field":`...), f.Field)
@@ -124,10 +124,10 @@ func appendItem(out []byte, item *rules.Item) ([]byte, error) {
 		}
 		out = append(out, '}')
 	}
-	if len(item.Values[rules.Field]) > 0 {
+	if len(item.Values[invalidation.Field]) > 0 {
 		out = append(out, ']')
 	}
-	if len(item.Values[rules.Everything]) > 0 {
+	if len(item.Values[invalidation.Everything]) > 0 {
 		out = append(out, `,"everything":true`...)
 	}
 	if strange > 0 {
@@ -175,11 +175,11 @@ func appendValues(out []byte, values []string) (_ []byte, strange int) {
 }
 
 // inBase64 are the values that are not UTF-8, by kind.
-func inBase64(all *[rules.NumKinds][]string) map[string][]string {
+func inBase64(all *[invalidation.NumKinds][]string) map[string][]string {
 	out := make(map[string][]string)
 	for k, values := range all {
-		kind := rules.Kind(k)
-		if kind == rules.Everything || kind == rules.Field {
+		kind := invalidation.Kind(k)
+		if kind == invalidation.Everything || kind == invalidation.Field {
 			continue
 		}
 		for _, v := range values {

@@ -10,7 +10,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/walpurge/walpurge/cdc"
-	"github.com/walpurge/walpurge/rules"
+	"github.com/walpurge/walpurge/rules/invalidation"
 )
 
 // genValue draws values that JSON has to escape, and some that are not UTF-8.
@@ -22,12 +22,12 @@ func genValue() *rapid.Generator[string] {
 
 // fieldOf makes fields of hashes whose key and field are drawn from g.
 func fieldOf(g *rapid.Generator[string]) *rapid.Generator[string] {
-	return rapid.Custom(func(t *rapid.T) string { return rules.JoinField(g.Draw(t, "key"), g.Draw(t, "field")) })
+	return rapid.Custom(func(t *rapid.T) string { return invalidation.JoinField(g.Draw(t, "key"), g.Draw(t, "field")) })
 }
 
-func genBatch(t *rapid.T) *rules.Batch {
-	b := &rules.Batch{
-		Sink: rapid.SampledFrom([]string{"cache", "edge-1", "<é>"}).Draw(t, "sink"), Origin: rules.FromWAL,
+func genBatch(t *rapid.T) *invalidation.Batch {
+	b := &invalidation.Batch{
+		Sink: rapid.SampledFrom([]string{"cache", "edge-1", "<é>"}).Draw(t, "sink"), Origin: invalidation.FromWAL,
 		Flush: rapid.Bool().Draw(t, "flush"), Reason: rapid.SampledFrom([]string{"", "truncate", `"`}).Draw(t, "reason"),
 		Supersedes: rapid.SampledFrom([]uint64{0, 9}).Draw(t, "supersedes"),
 		Stamp: cdc.Stamp{
@@ -40,22 +40,22 @@ func genBatch(t *rapid.T) *rules.Batch {
 		},
 	}
 	for i := range rapid.IntRange(0, 3).Draw(t, "items") {
-		item := rules.Item{Rule: fmt.Sprint("rule-", i), Every: time.Duration(rapid.IntRange(0, 2).Draw(t, "every")) * time.Minute}
-		for k := range rules.NumKinds {
+		item := invalidation.Item{Rule: fmt.Sprint("rule-", i), Every: time.Duration(rapid.IntRange(0, 2).Draw(t, "every")) * time.Minute}
+		for k := range invalidation.NumKinds {
 			value := genValue()
-			if rules.Kind(k) == rules.Field {
+			if invalidation.Kind(k) == invalidation.Field {
 				value = fieldOf(value)
 			}
-			item.Values[k] = rapid.SliceOfN(value, 0, 4).Draw(t, rules.Kind(k).String())
+			item.Values[k] = rapid.SliceOfN(value, 0, 4).Draw(t, invalidation.Kind(k).String())
 		}
-		if len(item.Values[rules.Everything]) > 0 {
-			item.Values[rules.Everything] = []string{""}
+		if len(item.Values[invalidation.Everything]) > 0 {
+			item.Values[invalidation.Everything] = []string{""}
 		}
 		if rapid.Bool().Draw(t, "collapse") {
-			c := rules.CoarserValues{Over: 7}
-			c.Values[rules.Tag] = rapid.SliceOfN(genValue(), 1, 2).Draw(t, "coarser")
-			c.Values[rules.Field] = rapid.SliceOfN(fieldOf(genValue()), 0, 2).Draw(t, "coarser fields")
-			item.Coarser = []rules.CoarserValues{c}
+			c := invalidation.CoarserValues{Over: 7}
+			c.Values[invalidation.Tag] = rapid.SliceOfN(genValue(), 1, 2).Draw(t, "coarser")
+			c.Values[invalidation.Field] = rapid.SliceOfN(fieldOf(genValue()), 0, 2).Draw(t, "coarser fields")
+			item.Coarser = []invalidation.CoarserValues{c}
 		}
 		b.Items = append(b.Items, item)
 	}
@@ -86,12 +86,12 @@ func TestPropertyEncode(t *testing.T) {
 	})
 }
 
-func manyKeys(n int) *rules.Batch {
-	b := &rules.Batch{Sink: "cache", Origin: rules.FromWAL, Items: []rules.Item{{Rule: "product"}}, Stamp: cdc.Stamp{
+func manyKeys(n int) *invalidation.Batch {
+	b := &invalidation.Batch{Sink: "cache", Origin: invalidation.FromWAL, Items: []invalidation.Item{{Rule: "product"}}, Stamp: cdc.Stamp{
 		Position: cdc.Position{SystemID: "7571", Timeline: 1, LSN: 0x16B3748}, FirstCommit: noon, LastCommit: noon,
 	}}
 	for i := range n {
-		b.Items[0].Values[rules.Key] = append(b.Items[0].Values[rules.Key], fmt.Sprint("product:", i))
+		b.Items[0].Values[invalidation.Key] = append(b.Items[0].Values[invalidation.Key], fmt.Sprint("product:", i))
 		b.Stamp.XIDs = append(b.Stamp.XIDs, uint64(1000+i))
 	}
 	return b

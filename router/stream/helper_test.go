@@ -14,7 +14,7 @@ import (
 	"github.com/walpurge/walpurge/cdc"
 	"github.com/walpurge/walpurge/cdc/watermark"
 	"github.com/walpurge/walpurge/router/stream/embedded"
-	"github.com/walpurge/walpurge/rules"
+	"github.com/walpurge/walpurge/rules/invalidation"
 )
 
 var quiet = slog.New(slog.DiscardHandler)
@@ -85,12 +85,12 @@ func at(lsn cdc.LSN) cdc.Position { return cdc.Position{SystemID: "s", Timeline:
 var noon = time.Date(2026, 11, 20, 12, 0, 0, 1000, time.UTC)
 
 // keyed is a batch with one key, and so many bytes besides.
-func keyed(sink, key string, more int) *rules.Batch {
-	b := &rules.Batch{Sink: sink, Origin: rules.FromWAL, Stamp: cdc.Stamp{Position: at(10), XIDs: []uint64{7}, FirstCommit: noon, LastCommit: noon}}
-	b.Items = []rules.Item{{Rule: "r"}}
-	b.Items[0].Values[rules.Key] = []string{key}
+func keyed(sink, key string, more int) *invalidation.Batch {
+	b := &invalidation.Batch{Sink: sink, Origin: invalidation.FromWAL, Stamp: cdc.Stamp{Position: at(10), XIDs: []uint64{7}, FirstCommit: noon, LastCommit: noon}}
+	b.Items = []invalidation.Item{{Rule: "r"}}
+	b.Items[0].Values[invalidation.Key] = []string{key}
 	if more > 0 {
-		b.Items[0].Values[rules.Tag] = []string{strings.Repeat("x", more)}
+		b.Items[0].Values[invalidation.Tag] = []string{strings.Repeat("x", more)}
 	}
 	return b
 }
@@ -105,7 +105,7 @@ func consumer(t *testing.T, s *Stream, sink string) *Consumer {
 }
 
 // next reads a message that must come.
-func next(t *testing.T, c *Consumer) rules.Message {
+func next(t *testing.T, c *Consumer) invalidation.Message {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 	defer cancel()
@@ -115,14 +115,14 @@ func next(t *testing.T, c *Consumer) rules.Message {
 }
 
 // short says what a message holds.
-func short(m rules.Message) string {
+func short(m invalidation.Message) string {
 	switch {
 	case m.Claim != nil:
 		return fmt.Sprintf("claim %d.%d %s", m.Claim.Epoch, m.Claim.Counter, m.Claim.Position.LSN)
 	case m.Batch.Flush:
 		return "flush " + m.Batch.Reason
 	}
-	return m.Batch.Items[0].Values[rules.Key][0]
+	return m.Batch.Items[0].Values[invalidation.Key][0]
 }
 
 // eventually waits for something that comes by itself.

@@ -10,7 +10,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/walpurge/walpurge/cdc"
-	"github.com/walpurge/walpurge/rules"
+	"github.com/walpurge/walpurge/rules/invalidation"
 )
 
 // historySubject is where the record of a sink's cache is kept.
@@ -84,7 +84,7 @@ func (s *Stream) PurgeAgain(ctx context.Context, a Again) (Repeated, error) {
 	if err != nil {
 		return Repeated{}, err
 	}
-	c := &collection{limit: s.cfg.MaxBytes / againShare, seen: make(map[rules.Invalidation]struct{}), at: claim.Position}
+	c := &collection{limit: s.cfg.MaxBytes / againShare, seen: make(map[invalidation.Invalidation]struct{}), at: claim.Position}
 	for _, sink := range append([]string{a.Sink}, a.Formerly...) {
 		subject := purgeSubject(s.cfg.Pipeline, sink)
 		for seq := max(a.After+1, info.State.FirstSeq); seq <= a.UpTo; {
@@ -142,14 +142,14 @@ const (
 type collection struct {
 	limit   int64 // bytes
 	bytes   int64
-	seen    map[rules.Invalidation]struct{}
-	batches []*rules.Batch
+	seen    map[invalidation.Invalidation]struct{}
+	batches []*invalidation.Batch
 	open    int // bytes of the messages that the last batch is from
 	at      cdc.Position
 }
 
 // add takes the values of a batch that was stored as so many bytes, or returns false if there are too many.
-func (c *collection) add(b *rules.Batch, size int) bool {
+func (c *collection) add(b *invalidation.Batch, size int) bool {
 	if c.open += size; len(c.batches) > 0 && c.open > againBatch {
 		c.batches, c.open = append(c.batches, c.batch(b)), size
 	}
@@ -160,7 +160,7 @@ func (c *collection) add(b *rules.Batch, size int) bool {
 		for k, values := range item.Values {
 			item.Values[k] = nil
 			for _, v := range values {
-				inv := rules.Invalidation{Kind: rules.Kind(k), Value: v, Rule: item.Rule}
+				inv := invalidation.Invalidation{Kind: invalidation.Kind(k), Value: v, Rule: item.Rule}
 				if _, dup := c.seen[inv]; dup {
 					continue
 				}
@@ -186,8 +186,8 @@ func (c *collection) add(b *rules.Batch, size int) bool {
 	return true
 }
 
-func (c *collection) batch(first *rules.Batch) *rules.Batch {
-	return &rules.Batch{Origin: rules.FromGap, Stamp: cdc.Stamp{Position: c.at, FirstCommit: first.Stamp.FirstCommit, LastCommit: first.Stamp.LastCommit}}
+func (c *collection) batch(first *invalidation.Batch) *invalidation.Batch {
+	return &invalidation.Batch{Origin: invalidation.FromGap, Stamp: cdc.Stamp{Position: c.at, FirstCommit: first.Stamp.FirstCommit, LastCommit: first.Stamp.LastCommit}}
 }
 
 // quotes is what a value takes in a message besides its text.

@@ -5,7 +5,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/walpurge/walpurge/rules"
+	"github.com/walpurge/walpurge/rules/invalidation"
 )
 
 // What is purged again lies behind what the lane has, each value once; a flush takes its place where the stream
@@ -23,7 +23,7 @@ func TestPurgeAgain(t *testing.T) {
 	require.NoError(t, err)
 	again := func(a Again) Repeated {
 		t.Helper()
-		a.Sink, a.Reason = "cache", rules.FlushRestarted
+		a.Sink, a.Reason = "cache", invalidation.FlushRestarted
 		r, err := s.PurgeAgain(t.Context(), a)
 		require.NoError(t, err)
 		return r
@@ -33,7 +33,7 @@ func TestPurgeAgain(t *testing.T) {
 	require.Equal(t, Repeated{Seq: last + 1, Values: 2}, r, "2 and 3, each once")
 	m := next(t, c)
 	require.Equal(t, last+1, m.Seq)
-	require.Equal(t, rules.FromGap, m.Batch.Origin)
+	require.Equal(t, invalidation.FromGap, m.Batch.Origin)
 	require.Equal(t, noon, m.Batch.Stamp.FirstCommit, "it is due since the commit")
 	var values []string
 	for _, inv := range m.Batch.Invalidations(nil) {
@@ -43,7 +43,7 @@ func TestPurgeAgain(t *testing.T) {
 
 	require.Equal(t, Repeated{}, again(Again{After: last, Reach: last, UpTo: last}), "nothing was purged since")
 	require.True(t, again(Again{Flush: true, UpTo: last}).Flush)
-	require.Equal(t, "flush "+rules.FlushRestarted, short(next(t, c)))
+	require.Equal(t, "flush "+invalidation.FlushRestarted, short(next(t, c)))
 	last, err = s.Last(t.Context())
 	require.NoError(t, err)
 	require.True(t, again(Again{After: last - 1, Reach: last - 1, UpTo: last}).Flush, "a flush is among it")

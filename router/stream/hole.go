@@ -9,7 +9,7 @@ import (
 
 	"github.com/walpurge/walpurge/cdc"
 	"github.com/walpurge/walpurge/cdc/condition"
-	"github.com/walpurge/walpurge/rules"
+	"github.com/walpurge/walpurge/rules/invalidation"
 )
 
 // inspect finds out whether messages have been lost from the stream of changes: at its
@@ -61,11 +61,11 @@ func (c *Consumer) found(ctx context.Context, known bool, a acceptance, from uin
 		return c.s.noteAcceptance(ctx, c.sink, a)
 	}
 	if a.head > 0 {
-		c.owe(rules.FlushHead, from, a.head)
+		c.owe(invalidation.FlushHead, from, a.head)
 		c.answer.head = a.head
 		return nil
 	}
-	c.owe(rules.FlushHole, from, a.hole)
+	c.owe(invalidation.FlushHole, from, a.hole)
 	c.answer.hole = a.hole
 	return nil
 }
@@ -84,7 +84,7 @@ func (c *Consumer) count(claim cdc.Claim, seq uint64) {
 		return
 	}
 	if claim.Epoch == last.Epoch && claim.Counter > last.Counter+1 {
-		c.owe(rules.FlushHole, c.countedSeq+1, seq-1)
+		c.owe(invalidation.FlushHole, c.countedSeq+1, seq-1)
 	}
 	c.counted, c.countedSeq = claim, seq
 }
@@ -96,12 +96,12 @@ func (c *Consumer) owe(reason string, from, to uint64) {
 
 // settleDebt makes the flush that the lane owes a part of its next message, so
 // that nothing behind the loss counts as purged before the sink was flushed.
-func (c *Consumer) settleDebt(m *rules.Message, payload []byte) []byte {
+func (c *Consumer) settleDebt(m *invalidation.Message, payload []byte) []byte {
 	if c.owed == "" {
 		return payload
 	}
 	if m.Batch == nil {
-		m.Batch = &rules.Batch{Sink: c.sink, Origin: rules.FromGap}
+		m.Batch = &invalidation.Batch{Sink: c.sink, Origin: invalidation.FromGap}
 		if m.Claim != nil {
 			m.Batch.Stamp = cdc.Stamp{Position: m.Claim.Position, FirstCommit: m.Claim.CommitTime, LastCommit: m.Claim.CommitTime}
 		}

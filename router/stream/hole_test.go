@@ -8,7 +8,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/walpurge/walpurge/cdc"
-	"github.com/walpurge/walpurge/rules"
+	"github.com/walpurge/walpurge/rules/invalidation"
 )
 
 // claimed adds a batch for cache and a claim, n times.
@@ -22,7 +22,7 @@ func claimed(t *testing.T, p *Publisher, n int) {
 }
 
 // flushes reads n messages and returns the reasons of those that flush.
-func flushes(t *testing.T, c *Consumer, n int) (reasons []string, last rules.Message) {
+func flushes(t *testing.T, c *Consumer, n int) (reasons []string, last invalidation.Message) {
 	t.Helper()
 	for range n {
 		last = next(t, c)
@@ -39,11 +39,11 @@ func TestALaneThatLostMessagesFlushes(t *testing.T) {
 		lose   func(*testing.T, *Stream)
 		reason string
 	}{
-		"a batch in the middle": {func(t *testing.T, s *Stream) { require.NoError(t, s.stream.DeleteMsg(t.Context(), 6)) }, rules.FlushHole},
-		"a claim in the middle": {func(t *testing.T, s *Stream) { require.NoError(t, s.stream.DeleteMsg(t.Context(), 7)) }, rules.FlushHole},
+		"a batch in the middle": {func(t *testing.T, s *Stream) { require.NoError(t, s.stream.DeleteMsg(t.Context(), 6)) }, invalidation.FlushHole},
+		"a claim in the middle": {func(t *testing.T, s *Stream) { require.NoError(t, s.stream.DeleteMsg(t.Context(), 7)) }, invalidation.FlushHole},
 		"the head": {func(t *testing.T, s *Stream) {
 			require.NoError(t, s.stream.Purge(t.Context(), jetstream.WithPurgeSequence(8)))
-		}, rules.FlushHead},
+		}, invalidation.FlushHead},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := open(t, Config{})
@@ -95,7 +95,7 @@ func TestALaneFindsAHoleWhileItRuns(t *testing.T) {
 	for {
 		m := next(t, c)
 		if m.Batch != nil && m.Batch.Flush {
-			require.Equal(t, rules.FlushHole, m.Batch.Reason)
+			require.Equal(t, invalidation.FlushHole, m.Batch.Reason)
 			require.GreaterOrEqual(t, m.Seq, uint64(500))
 			require.NotNil(t, m.Claim, "what lies behind the hole is claimed with the flush only")
 			return

@@ -7,7 +7,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/walpurge/walpurge/cdc"
-	"github.com/walpurge/walpurge/rules"
+	"github.com/walpurge/walpurge/rules/invalidation"
 )
 
 // half returns a stream whose lane cache has purged the first three of seven
@@ -149,7 +149,7 @@ func TestALossFromBeforeALaneIsNotItsOwn(t *testing.T) {
 	require.NoError(t, s.stream.Purge(t.Context(), jetstream.WithPurgeSequence(3)))
 	c := consumer(t, s, "cache")
 	reasons, last := flushes(t, c, 1)
-	require.Equal(t, []string{rules.FlushHole}, reasons)
+	require.Equal(t, []string{invalidation.FlushHole}, reasons)
 	require.NoError(t, c.Ack(last.Seq))
 	c.drain(t.Context())
 

@@ -12,7 +12,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/walpurge/walpurge/cdc/condition"
-	"github.com/walpurge/walpurge/rules"
+	"github.com/walpurge/walpurge/rules/invalidation"
 )
 
 // codeStoreFailed is the server's error code for a stream that has no room
@@ -28,8 +28,8 @@ const numberHeader = "Walpurge-Number"
 
 // PublishManual stores a batch that an operator asked for where the sink's lane takes it
 // ahead of its queue, and returns once that is durable.
-func (s *Stream) PublishManual(ctx context.Context, b *rules.Batch) error {
-	b.Origin = rules.FromHand
+func (s *Stream) PublishManual(ctx context.Context, b *invalidation.Batch) error {
+	b.Origin = invalidation.FromHand
 	data, err := encode(s.cfg.Pipeline, b)
 	if err != nil {
 		return fmt.Errorf("encode a batch for %s: %w", b.Sink, err)
@@ -187,7 +187,7 @@ func (s *Stream) adoptManual(ctx context.Context, sink, formerly string) error {
 			}
 		case err != nil:
 			// It may have asked for anything.
-			if _, err := s.Flush(ctx, sink, rules.FlushUnreadable); err != nil {
+			if _, err := s.Flush(ctx, sink, invalidation.FlushUnreadable); err != nil {
 				return err
 			}
 		default:

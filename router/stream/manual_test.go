@@ -12,7 +12,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/stretchr/testify/require"
 
-	"github.com/walpurge/walpurge/rules"
+	"github.com/walpurge/walpurge/rules/invalidation"
 )
 
 func TestManualPurgesHaveRoomOfTheirOwn(t *testing.T) {
@@ -37,7 +37,7 @@ func TestManualPurgesHaveRoomOfTheirOwn(t *testing.T) {
 	require.NoError(t, s.PublishManual(t.Context(), keyed("edge", "not mine", 0)))
 	m := next(t, c.Consumer)
 	require.Equal(t, "urgent", short(m))
-	require.Equal(t, rules.FromHand, m.Batch.Origin)
+	require.Equal(t, invalidation.FromHand, m.Batch.Origin)
 	require.EqualValues(t, 5, m.Batch.Supersedes)
 	require.NoError(t, c.Ack(m.Seq))
 	require.Equal(t, map[string]uint64{handSubject("shop", "edge"): 1}, manualPurges(t, s), "what is done leaves the stream, what is another's stays")
@@ -65,8 +65,8 @@ func TestReplayReadsWhatASinkWasGiven(t *testing.T) {
 	require.NoError(t, p.Claim(t.Context(), at(10), noon))
 	require.NoError(t, p.Flushed(t.Context()))
 	replay := func(since time.Time) (keys []string) {
-		require.NoError(t, s.Replay(t.Context(), "cache", since, func(b *rules.Batch) error {
-			keys = append(keys, b.Items[0].Values[rules.Key][0])
+		require.NoError(t, s.Replay(t.Context(), "cache", since, func(b *invalidation.Batch) error {
+			keys = append(keys, b.Items[0].Values[invalidation.Key][0])
 			return nil
 		}))
 		return keys
@@ -74,7 +74,7 @@ func TestReplayReadsWhatASinkWasGiven(t *testing.T) {
 	require.Equal(t, []string{"a", "b"}, replay(time.Time{}))
 	require.Empty(t, replay(time.Now().Add(time.Hour)))
 	failed := errors.New("enough")
-	require.ErrorIs(t, s.Replay(t.Context(), "cache", time.Time{}, func(*rules.Batch) error { return failed }), failed)
+	require.ErrorIs(t, s.Replay(t.Context(), "cache", time.Time{}, func(*invalidation.Batch) error { return failed }), failed)
 }
 
 func TestParkedIsListedRetriedAndDropped(t *testing.T) {
@@ -87,7 +87,7 @@ func TestParkedIsListedRetriedAndDropped(t *testing.T) {
 		var out []string
 		require.NoError(t, s.ListParked(t.Context(), sink, func(p ParkedBatch) bool {
 			require.WithinDuration(t, time.Now(), p.At, time.Minute)
-			out = append(out, p.Batch.Sink+" "+p.Batch.Items[0].Values[rules.Key][0]+" "+p.Error)
+			out = append(out, p.Batch.Sink+" "+p.Batch.Items[0].Values[invalidation.Key][0]+" "+p.Error)
 			return true
 		}))
 		return strings.Join(out, "; ")
@@ -127,7 +127,7 @@ func manual(t *testing.T, s *Stream, sink string) *ManualConsumer {
 // queuedFlushes lists the flushes that wait in the queue of a sink, by reason.
 func queuedFlushes(t *testing.T, s *Stream, sink string) (reasons []string) {
 	t.Helper()
-	require.NoError(t, s.Replay(t.Context(), sink, time.Time{}, func(b *rules.Batch) error {
+	require.NoError(t, s.Replay(t.Context(), sink, time.Time{}, func(b *invalidation.Batch) error {
 		if b.Flush {
 			reasons = append(reasons, b.Reason)
 		}
@@ -142,7 +142,7 @@ func TestACompletedManualPurgeIsNotALoss(t *testing.T) {
 	for name, shared := range map[string]bool{"embedded": false, "shared": true} {
 		t.Run(name, func(t *testing.T) {
 			s := open(t, Config{Shared: shared})
-			purge := func(sink, key string, change func(*rules.Batch)) {
+			purge := func(sink, key string, change func(*invalidation.Batch)) {
 				t.Helper()
 				b := keyed(sink, key, 0)
 				if change != nil {
@@ -161,7 +161,7 @@ func TestACompletedManualPurgeIsNotALoss(t *testing.T) {
 			for round := range 3 {
 				cache, edge := manual(t, s, "cache"), manual(t, s, "edge")
 				purge("cache", "a", nil)
-				purge("edge", "b", func(b *rules.Batch) { b.Supersedes = 7 })
+				purge("edge", "b", func(b *invalidation.Batch) { b.Supersedes = 7 })
 				purge("cache", "c", nil)
 				carryOut(cache, "a", "c")
 				carryOut(edge, "b")
@@ -224,7 +224,7 @@ func TestALostManualPurgeFlushesItsSink(t *testing.T) {
 				for _, key := range c.left {
 					require.Equal(t, key, short(next(t, cache.Consumer)))
 				}
-				require.Equal(t, []string{rules.FlushHole}, queuedFlushes(t, s, "cache"))
+				require.Equal(t, []string{invalidation.FlushHole}, queuedFlushes(t, s, "cache"))
 				cache.drain(t.Context())
 			}
 			cache = manual(t, s, "cache")
@@ -236,7 +236,7 @@ func TestALostManualPurgeFlushesItsSink(t *testing.T) {
 			}
 			cache.drain(t.Context())
 			manual(t, s, "cache")
-			require.Equal(t, []string{rules.FlushHole}, queuedFlushes(t, s, "cache"))
+			require.Equal(t, []string{invalidation.FlushHole}, queuedFlushes(t, s, "cache"))
 		})
 	}
 }
@@ -264,7 +264,7 @@ func TestADamagedStreamOfManualPurgesIsNoticed(t *testing.T) {
 	for range 2 {
 		manual(t, s, "edge").drain(t.Context())
 		manual(t, s, "other").drain(t.Context())
-		require.Equal(t, []string{rules.FlushHole}, queuedFlushes(t, s, "edge"))
+		require.Equal(t, []string{invalidation.FlushHole}, queuedFlushes(t, s, "edge"))
 		require.Empty(t, queuedFlushes(t, s, "other"))
 	}
 	edge := manual(t, s, "edge")
@@ -285,7 +285,7 @@ func TestAManualPurgeLostWhileReading(t *testing.T) {
 	require.NoError(t, c.reset(t.Context(), true))
 	require.Equal(t, "a", short(next(t, c.Consumer)))
 	require.Equal(t, "c", short(next(t, c.Consumer)))
-	require.Equal(t, []string{rules.FlushHole}, queuedFlushes(t, s, "cache"))
+	require.Equal(t, []string{invalidation.FlushHole}, queuedFlushes(t, s, "cache"))
 }
 
 // Purges of an earlier version have no number, and two processes may give one twice.
@@ -379,11 +379,11 @@ func TestWaitingIsWhatTheLaneHasNotAcknowledged(t *testing.T) {
 	s, p := half(t)
 	c := consumer(t, s, "cache")
 	two := keyed("cache", "x", 0)
-	two.Items[0].Values[rules.Tag] = []string{"t"}
+	two.Items[0].Values[invalidation.Tag] = []string{"t"}
 	require.NoError(t, p.Publish(t.Context(), two))
 	require.NoError(t, p.Publish(t.Context(), keyed("edge", "of another", 0)))
 	require.NoError(t, p.Flushed(t.Context()))
-	_, err := s.Flush(t.Context(), "cache", rules.FlushOverflow)
+	_, err := s.Flush(t.Context(), "cache", invalidation.FlushOverflow)
 	require.NoError(t, err)
 	w, err := c.Waiting(t.Context(), 100)
 	require.NoError(t, err)

@@ -6,7 +6,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/walpurge/walpurge/cdc/condition"
-	"github.com/walpurge/walpurge/rules"
+	"github.com/walpurge/walpurge/rules/invalidation"
 )
 
 // numbers finds lost messages in the stream of manual purges. Holes say nothing there: every
@@ -68,8 +68,8 @@ func (n *numbers) received(ctx context.Context, msg jetstream.Msg) error {
 // lost has the sink flushed in the place of purges that are gone. A crash before that is
 // recorded flushes it twice.
 func (n *numbers) lost(ctx context.Context, from, to uint64) error {
-	n.log.At(lostManual, "reason", rules.FlushHole).Observe("stream", handName(n.s.cfg.Pipeline), "first", from, "last", to)
-	if _, err := n.s.Flush(ctx, n.sink, rules.FlushHole); err != nil {
+	n.log.At(lostManual, "reason", invalidation.FlushHole).Observe("stream", handName(n.s.cfg.Pipeline), "first", from, "last", to)
+	if _, err := n.s.Flush(ctx, n.sink, invalidation.FlushHole); err != nil {
 		return err
 	}
 	if err := n.s.raiseNote(ctx, doneSubject(n.s.cfg.Pipeline, n.sink), to); err != nil {

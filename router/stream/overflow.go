@@ -10,7 +10,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/walpurge/walpurge/cdc"
-	"github.com/walpurge/walpurge/rules"
+	"github.com/walpurge/walpurge/rules/invalidation"
 )
 
 // Overflow puts a flush behind everything that a lane has in the stream, and
@@ -18,11 +18,11 @@ import (
 // are durable. A crash between the two leaves a flush and no note: the lane then
 // purges its backlog and flushes besides.
 func (s *Stream) Overflow(ctx context.Context, sink string) (uint64, error) {
-	seq, err := s.Flush(ctx, sink, rules.FlushOverflow)
+	seq, err := s.Flush(ctx, sink, invalidation.FlushOverflow)
 	if err != nil {
 		return 0, err
 	}
-	if err := s.note(ctx, acceptedSubject(s.cfg.Pipeline, rules.FlushOverflow, sink), seq); err != nil {
+	if err := s.note(ctx, acceptedSubject(s.cfg.Pipeline, invalidation.FlushOverflow, sink), seq); err != nil {
 		return 0, err
 	}
 	return seq, s.sync()
@@ -32,7 +32,7 @@ func (s *Stream) Overflow(ctx context.Context, sink string) (uint64, error) {
 // sequence once it is durable.
 func (s *Stream) Flush(ctx context.Context, sink, reason string) (uint64, error) {
 	now := time.Now()
-	b := &rules.Batch{Sink: sink, Origin: rules.FromGap, Flush: true, Reason: reason, Stamp: cdc.Stamp{FirstCommit: now, LastCommit: now}}
+	b := &invalidation.Batch{Sink: sink, Origin: invalidation.FromGap, Flush: true, Reason: reason, Stamp: cdc.Stamp{FirstCommit: now, LastCommit: now}}
 	claim, _, found, err := s.LastClaim(ctx)
 	if err != nil {
 		return 0, err
@@ -114,7 +114,7 @@ func (s *Stream) Overflowed(ctx context.Context, c *Consumer, formerly string) (
 		if sink == "" {
 			continue
 		}
-		seq, err := s.readNote(ctx, acceptedSubject(s.cfg.Pipeline, rules.FlushOverflow, sink))
+		seq, err := s.readNote(ctx, acceptedSubject(s.cfg.Pipeline, invalidation.FlushOverflow, sink))
 		if err != nil {
 			return 0, err
 		}
@@ -129,7 +129,7 @@ func (s *Stream) Overflowed(ctx context.Context, c *Consumer, formerly string) (
 		if err != nil {
 			return 0, fmt.Errorf("read the flush that replaces a backlog: %w", err)
 		}
-		if b, err := Decode(m.Data); err == nil && m.Subject == purgeSubject(s.cfg.Pipeline, sink) && b.Flush && b.Reason == rules.FlushOverflow {
+		if b, err := Decode(m.Data); err == nil && m.Subject == purgeSubject(s.cfg.Pipeline, sink) && b.Flush && b.Reason == invalidation.FlushOverflow {
 			newest = max(newest, seq)
 		}
 	}

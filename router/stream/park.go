@@ -10,7 +10,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/walpurge/walpurge/cdc/failpoint"
-	"github.com/walpurge/walpurge/rules"
+	"github.com/walpurge/walpurge/rules/invalidation"
 )
 
 // parked is the JSON form of an invalidation that a sink will never take.
@@ -26,7 +26,7 @@ type parked struct {
 //
 // A batch that says which templates lack values becomes one item for each rule and
 // template, whose count rises as long as it is there.
-func (s *Stream) Park(ctx context.Context, b *rules.Batch, cause error) error {
+func (s *Stream) Park(ctx context.Context, b *invalidation.Batch, cause error) error {
 	if b.Unbuilt() {
 		return s.parkUnbuilt(ctx, b, cause)
 	}
@@ -37,7 +37,7 @@ func (s *Stream) Park(ctx context.Context, b *rules.Batch, cause error) error {
 	return s.sync()
 }
 
-func (s *Stream) storeParked(ctx context.Context, b *rules.Batch, at time.Time, cause string) (seq uint64, err error) {
+func (s *Stream) storeParked(ctx context.Context, b *invalidation.Batch, at time.Time, cause string) (seq uint64, err error) {
 	batch, err := encode(s.cfg.Pipeline, b)
 	if err != nil {
 		return 0, err

@@ -10,7 +10,7 @@ import (
 
 	"github.com/nats-io/nats.go/jetstream"
 
-	"github.com/walpurge/walpurge/rules"
+	"github.com/walpurge/walpurge/rules/invalidation"
 )
 
 // ParkedBatch is one parked message.
@@ -20,7 +20,7 @@ type ParkedBatch struct {
 	At    time.Time
 	Error string
 	// Batch lacks the values of kinds that this version does not know; Unknown then says so.
-	Batch   *rules.Batch
+	Batch   *invalidation.Batch
 	Unknown error
 }
 
@@ -41,7 +41,7 @@ func (s *Stream) ListParked(ctx context.Context, sink string, each func(ParkedBa
 		p, err := decodeParked(m)
 		if err != nil {
 			_, sink, _ := strings.Cut(m.Subject, ".parked.")
-			p = ParkedBatch{ID: m.Sequence, At: m.Time, Error: err.Error() + "; purge the sink, then drop the message", Batch: &rules.Batch{Sink: sink}}
+			p = ParkedBatch{ID: m.Sequence, At: m.Time, Error: err.Error() + "; purge the sink, then drop the message", Batch: &invalidation.Batch{Sink: sink}}
 		}
 		if !each(p) {
 			return nil

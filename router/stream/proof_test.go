@@ -8,7 +8,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/walpurge/walpurge/cdc"
-	"github.com/walpurge/walpurge/rules"
+	"github.com/walpurge/walpurge/rules/invalidation"
 )
 
 // forge publishes a message as someone does who has the daemon's NATS credentials.
@@ -65,12 +65,12 @@ func TestForgedClaims(t *testing.T) {
 			require.Nil(t, m.Claim, name)
 			require.NotNil(t, m.Batch, name)
 			require.True(t, m.Batch.Flush, name)
-			require.Contains(t, []string{rules.FlushUnreadable, string(cdc.GapUnprovenClaim)}, m.Batch.Reason, name)
+			require.Contains(t, []string{invalidation.FlushUnreadable, string(cdc.GapUnprovenClaim)}, m.Batch.Reason, name)
 			require.Zero(t, m.Batch.Stamp.Position, name)
 			require.NoError(t, c.Ack(m.Seq))
 		}
 		require.Equal(t, at(lsn), board.Get(published), name)
-		_, err := s.Flush(t.Context(), "cache", rules.FlushHole)
+		_, err := s.Flush(t.Context(), "cache", invalidation.FlushHole)
 		require.NoError(t, err)
 		m := next(t, cache)
 		require.Zero(t, m.Batch.Stamp.Position, "the forged claim is not the place of a flush, %s", name)
@@ -153,7 +153,7 @@ func TestForgedNotesAndMessages(t *testing.T) {
 	require.NoError(t, p.Begin(t.Context(), cdc.Claim{Epoch: 1, Position: at(100)}, 0))
 	for _, subject := range []string{
 		trimmedSubject("shop"), acceptedSubject("shop", "head", "cache"), acceptedSubject("shop", "hole", "cache"),
-		acceptedSubject("shop", rules.FlushOverflow, "cache"), acceptedSubject("shop", rules.FlushReplica, "7265"), doneSubject("shop", "cache"), storedSubject("shop", "cache"),
+		acceptedSubject("shop", invalidation.FlushOverflow, "cache"), acceptedSubject("shop", invalidation.FlushReplica, "7265"), doneSubject("shop", "cache"), storedSubject("shop", "cache"),
 	} {
 		forge(t, s, subject, "-1")
 		forge(t, s, subject, "\x00")

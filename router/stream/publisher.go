@@ -16,7 +16,7 @@ import (
 	"github.com/walpurge/walpurge/cdc/condition"
 	"github.com/walpurge/walpurge/cdc/failpoint"
 	"github.com/walpurge/walpurge/cdc/watermark"
-	"github.com/walpurge/walpurge/rules"
+	"github.com/walpurge/walpurge/rules/invalidation"
 )
 
 // window is how many published batches may await their acknowledgement.
@@ -76,7 +76,7 @@ type traced struct {
 }
 
 // tracedAt gives a message the trace of its batch, if that has one.
-func tracedAt(msg *nats.Msg, b *rules.Batch) traced {
+func tracedAt(msg *nats.Msg, b *invalidation.Batch) traced {
 	if b.Stamp.Trace == "" {
 		return traced{}
 	}
@@ -93,7 +93,7 @@ func NewPublisher(s *Stream, board *watermark.Board, log *slog.Logger) *Publishe
 // while as many as the window allows await their acknowledgement. A batch may
 // be stored more than once; of every two batches, the last copies lie in the
 // order of the calls.
-func (p *Publisher) Publish(ctx context.Context, b *rules.Batch) error {
+func (p *Publisher) Publish(ctx context.Context, b *invalidation.Batch) error {
 	b.Stamp.Epoch = p.epoch
 	data, err := encode(p.s.cfg.Pipeline, b)
 	if err != nil {

@@ -8,7 +8,7 @@ import (
 
 	"github.com/nats-io/nats.go/jetstream"
 
-	"github.com/walpurge/walpurge/rules"
+	"github.com/walpurge/walpurge/rules/invalidation"
 )
 
 // Last is the sequence of the newest message of the stream.
@@ -23,7 +23,7 @@ func (s *Stream) Last(ctx context.Context) (uint64, error) {
 // Replay calls each with the batches that the stream still holds for the sink,
 // oldest first, from those stored at or after since, until each fails or the
 // newest at the time of the call is reached. It may take minutes.
-func (s *Stream) Replay(ctx context.Context, sink string, since time.Time, each func(*rules.Batch) error) error {
+func (s *Stream) Replay(ctx context.Context, sink string, since time.Time, each func(*invalidation.Batch) error) error {
 	info, err := s.stream.Info(ctx)
 	if err != nil {
 		return fmt.Errorf("replay: %w", err)

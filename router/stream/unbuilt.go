@@ -9,13 +9,13 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/walpurge/walpurge/cdc/failpoint"
-	"github.com/walpurge/walpurge/rules"
+	"github.com/walpurge/walpurge/rules/invalidation"
 )
 
 // unbuiltKey is what there is one parked item of at each sink.
 type unbuiltKey struct {
 	rule, template string
-	of             rules.Kind
+	of             invalidation.Kind
 }
 
 // ErrNoValues says that a parked item has no values that could be tried again.
@@ -24,7 +24,7 @@ var ErrNoValues = errors.New("the item has no values to retry: they could not be
 // parkUnbuilt raises the count of the items that a batch is about, or parks them, and returns once
 // that is durable. An item with a higher count is stored before the one that it replaces is deleted,
 // so it may be there twice after a crash, until the sink is read.
-func (s *Stream) parkUnbuilt(ctx context.Context, b *rules.Batch, cause error) error {
+func (s *Stream) parkUnbuilt(ctx context.Context, b *invalidation.Batch, cause error) error {
 	s.unbuiltMu.Lock()
 	defer s.unbuiltMu.Unlock()
 	known, err := s.unbuiltOf(ctx, b.Sink)
@@ -34,7 +34,7 @@ func (s *Stream) parkUnbuilt(ctx context.Context, b *rules.Batch, cause error) e
 	for i := range b.Items {
 		for _, u := range b.Items[i].Unbuilt {
 			key := unbuiltKey{b.Items[i].Rule, u.Template, u.Of}
-			one := &rules.Batch{Sink: b.Sink, Origin: b.Origin, Stamp: b.Stamp, Items: []rules.Item{{Rule: key.rule, Unbuilt: []rules.Unbuilt{u}}}}
+			one := &invalidation.Batch{Sink: b.Sink, Origin: b.Origin, Stamp: b.Stamp, Items: []invalidation.Item{{Rule: key.rule, Unbuilt: []invalidation.Unbuilt{u}}}}
 			at := time.Now()
 			before, err := s.parkedAt(ctx, known[key])
 			if err == nil && before == nil {

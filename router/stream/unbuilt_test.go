@@ -7,14 +7,14 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/walpurge/walpurge/rules"
+	"github.com/walpurge/walpurge/rules/invalidation"
 )
 
 // lacks is a batch of a template whose values could not be built, so many seconds after noon.
-func lacks(sink, template string, seconds, count int) *rules.Batch {
+func lacks(sink, template string, seconds, count int) *invalidation.Batch {
 	b := keyed(sink, "", 0)
 	b.Stamp.FirstCommit = noon.Add(time.Duration(seconds) * time.Second)
-	b.Items = []rules.Item{{Rule: "r", Unbuilt: []rules.Unbuilt{{Template: template, Of: rules.Tag, Count: count}}}}
+	b.Items = []invalidation.Item{{Rule: "r", Unbuilt: []invalidation.Unbuilt{{Template: template, Of: invalidation.Tag, Count: count}}}}
 	return b
 }
 
@@ -43,7 +43,7 @@ func TestUnbuiltIsOneItem(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, map[string]uint64{"edge": 3, "other": 1}, counts)
 	list := listed(t, s, "edge")
-	require.Equal(t, []rules.Unbuilt{{Template: "p-{slug}", Of: rules.Tag, Count: 300}}, list[0].Batch.Items[0].Unbuilt)
+	require.Equal(t, []invalidation.Unbuilt{{Template: "p-{slug}", Of: invalidation.Tag, Count: 300}}, list[0].Batch.Items[0].Unbuilt)
 	require.Equal(t, noon, list[0].Batch.Stamp.FirstCommit, "since the first of them")
 	require.Equal(t, "values could not be built", list[0].Error)
 	stop()
@@ -84,9 +84,9 @@ func TestUnbuiltIsOneItem(t *testing.T) {
 // The payload carries templates whose values could not be built, and older programs do not mind.
 func TestUnbuiltInThePayload(t *testing.T) {
 	b := lacks("edge", `p-{"<>&"}`, 0, 7)
-	b.Items[0].Every = rules.FallbackEvery
-	b.Items[0].Values[rules.KeyPattern] = []string{"p:*"}
-	b.Items = append(b.Items, rules.Item{Rule: "hand", Unbuilt: []rules.Unbuilt{{Template: "cache.purge", Of: rules.Everything, Count: 1}}})
+	b.Items[0].Every = invalidation.FallbackEvery
+	b.Items[0].Values[invalidation.KeyPattern] = []string{"p:*"}
+	b.Items = append(b.Items, invalidation.Item{Rule: "hand", Unbuilt: []invalidation.Unbuilt{{Template: "cache.purge", Of: invalidation.Everything, Count: 1}}})
 	data, err := encode("shop", b)
 	require.NoError(t, err)
 	require.Contains(t, string(data), `"every":"1m0s","unbuilt":[{"template":"p-{\"\u003c\u003e\u0026\"}","of":"tag","count":7}]}`)
@@ -96,5 +96,5 @@ func TestUnbuiltInThePayload(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, b.Items[0].Unbuilt, decoded.Items[0].Unbuilt)
 	require.Equal(t, b.Items[1].Unbuilt, decoded.Items[1].Unbuilt)
-	require.Equal(t, []string{"p:*"}, decoded.Items[0].Values[rules.KeyPattern])
+	require.Equal(t, []string{"p:*"}, decoded.Items[0].Values[invalidation.KeyPattern])
 }

@@ -11,6 +11,7 @@ import (
 
 	"github.com/walpurge/walpurge/cdc"
 	"github.com/walpurge/walpurge/rules"
+	"github.com/walpurge/walpurge/rules/invalidation"
 )
 
 func table(schema, name string) cdc.Table { return cdc.Table{Schema: schema, Name: name} }
@@ -25,7 +26,7 @@ func columns(names ...string) []Column {
 }
 
 func parse(t require.TestingT, text string) *rules.Set {
-	set, err := rules.Parse("draft", []byte(text), rules.Options{Sinks: []rules.SinkSpec{{Name: "all", Takes: rules.Kinds(rules.Key, rules.Tag)}}})
+	set, err := rules.Parse("draft", []byte(text), rules.Options{Sinks: []rules.SinkSpec{{Name: "all", Takes: invalidation.Kinds(invalidation.Key, invalidation.Tag)}}})
 	require.NoError(t, err, "%s", text)
 	return set
 }
@@ -165,7 +166,7 @@ func checkKey(rt *rapid.T, set *rules.Set, t *Table, text string) {
 	var keys []string
 	for _, e := range set.Explain(context.Background(), &cdc.Change{Op: cdc.Delete, Rel: rel, Old: row}, nil) {
 		for _, p := range e.Purges {
-			if p.Kind == rules.Key {
+			if p.Kind == invalidation.Key {
 				keys = append(keys, p.Value)
 			}
 		}

@@ -4,33 +4,34 @@ import (
 	"slices"
 
 	"github.com/walpurge/walpurge/rules"
+	"github.com/walpurge/walpurge/rules/invalidation"
 	"github.com/walpurge/walpurge/rules/strictyaml"
 )
 
 // parked is the place behind the kinds of the templates, as written, whose values are parked.
-const parked = rules.Kind(rules.NumKinds)
+const parked = invalidation.Kind(invalidation.NumKinds)
 
-// kindWords are the plural names that files use, in the order of rules.Kind, and parked.
+// kindWords are the plural names that files use, in the order of invalidation.Kind, and parked.
 func kindWords() []string {
-	out := make([]string, rules.NumKinds)
+	out := make([]string, invalidation.NumKinds)
 	for k := range out {
-		out[k] = rules.Kind(k).Plural()
+		out[k] = invalidation.Kind(k).Plural()
 	}
 	return append(out, "parked")
 }
 
 // values are what a sink gets, by kind; the text of a value is the name of a
 // rule that asked for it, or empty where it is expected.
-type values [rules.NumKinds + 1]map[string]string
+type values [invalidation.NumKinds + 1]map[string]string
 
 // mention makes a kind one that was named, if only for nothing.
-func (v *values) mention(k rules.Kind) {
+func (v *values) mention(k invalidation.Kind) {
 	if v[k] == nil {
 		v[k] = map[string]string{}
 	}
 }
 
-func (v *values) add(k rules.Kind, value, rule string) {
+func (v *values) add(k invalidation.Kind, value, rule string) {
 	v.mention(k)
 	if _, ok := v[k][value]; !ok {
 		v[k][value] = rule
@@ -90,15 +91,15 @@ func (l *loader) kinds(n *strictyaml.Node, out *values, sinks []string) {
 			l.failf(p.Pos, "expect: %s is a sink; below it come kinds, like %s: {keys: [..]}", p.Key, p.Key)
 		case k < 0:
 			l.failf(p.Pos, "expect: %q is neither a kind of value nor a sink%s", p.Key, strictyaml.DidYouMean(p.Key, slices.Concat(words, sinks)))
-		case rules.Kind(k) == rules.Everything:
-			out.mention(rules.Everything)
+		case invalidation.Kind(k) == invalidation.Everything:
+			out.mention(invalidation.Everything)
 			var all bool
 			l.errs.Add(l.file, p.Pos, p.Value.Decode(&all))
 			if all {
-				out.add(rules.Everything, "", "")
+				out.add(invalidation.Everything, "", "")
 			}
-		case rules.Kind(k) == rules.Field:
-			out.mention(rules.Field)
+		case invalidation.Kind(k) == invalidation.Field:
+			out.mention(invalidation.Field)
 			if p.Value.Kind != strictyaml.Sequence {
 				l.errs = append(l.errs, p.Value.Errorf("expect: %s is not a list of fields; write it like [{key: products, field: \"7\"}]", p.Value))
 			}
@@ -106,15 +107,15 @@ func (l *loader) kinds(n *strictyaml.Node, out *values, sinks []string) {
 				value, err := rules.ParseField(n)
 				l.errs.Add(l.file, n.Pos, err)
 				if err == nil {
-					out.add(rules.Field, value, "")
+					out.add(invalidation.Field, value, "")
 				}
 			}
 		default:
-			out.mention(rules.Kind(k))
+			out.mention(invalidation.Kind(k))
 			var texts []strictyaml.Text
 			l.errs.Add(l.file, p.Pos, p.Value.Decode(&texts))
 			for _, t := range texts {
-				out.add(rules.Kind(k), t.Value, "")
+				out.add(invalidation.Kind(k), t.Value, "")
 			}
 		}
 	}

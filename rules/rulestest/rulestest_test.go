@@ -14,6 +14,7 @@ import (
 
 	"github.com/walpurge/walpurge/cdc"
 	"github.com/walpurge/walpurge/rules"
+	"github.com/walpurge/walpurge/rules/invalidation"
 )
 
 // report is what a suite's failures look like, in lines.
@@ -83,7 +84,7 @@ func TestSinks(t *testing.T) {
 	const named = `rules: [{name: a, table: public.t, keys: ["k:{id}"], tags: ["t-{id}"], sinks: [cache, edge]}]`
 	const open = `rules: [{name: a, table: public.t, keys: ["k:{id}"], tags: ["t-{id}"]}]`
 	const change = `  - {name: x, table: public.t, insert: {id: 7}, expect: `
-	configured := []rules.SinkSpec{{Name: "cache", Takes: rules.Kinds(rules.Key)}, {Name: "edge", Takes: rules.Kinds(rules.Key, rules.Tag)}}
+	configured := []rules.SinkSpec{{Name: "cache", Takes: invalidation.Kinds(invalidation.Key)}, {Name: "edge", Takes: invalidation.Kinds(invalidation.Key, invalidation.Tag)}}
 	for name, c := range map[string]struct {
 		rules, expect string
 		sinks         []rules.SinkSpec
@@ -204,10 +205,10 @@ func TestFieldsInTests(t *testing.T) {
 }
 
 func TestKindWords(t *testing.T) {
-	require.Len(t, kindWords(), rules.NumKinds+1)
+	require.Len(t, kindWords(), invalidation.NumKinds+1)
 	require.Equal(t, "parked", kindWords()[parked])
-	for k, word := range kindWords()[:rules.NumKinds] {
-		require.True(t, strings.HasPrefix(word, rules.Kind(k).String()), word)
+	for k, word := range kindWords()[:invalidation.NumKinds] {
+		require.True(t, strings.HasPrefix(word, invalidation.Kind(k).String()), word)
 	}
 }
 
@@ -233,7 +234,7 @@ func TestWriteJUnit(t *testing.T) {
 // Whatever is written, a change is refused or is one that rules can look at.
 func FuzzParseChange(f *testing.F) {
 	set, err := rules.Parse("rules.yaml", []byte(`rules: [{name: a, table: public.t, keys: ["k:{id}:{j.x}"], when: "changed(id) && row.a != 'x'"}]`),
-		rules.Options{Sinks: []rules.SinkSpec{{Name: "cache", Takes: rules.Kinds(rules.Key, rules.KeyPattern)}}})
+		rules.Options{Sinks: []rules.SinkSpec{{Name: "cache", Takes: invalidation.Kinds(invalidation.Key, invalidation.KeyPattern)}}})
 	require.NoError(f, err)
 	for _, seed := range []string{
 		`{"table": "public.t", "update": {"old": {"id": 1, "a": "x"}, "new": {"id": 2, "j": {"x": [1, null]}}}, "identity": ["id"]}`,

@@ -9,6 +9,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/walpurge/walpurge/rules"
+	"github.com/walpurge/walpurge/rules/invalidation"
 )
 
 // shown is how many lines of one kind a difference shows.
@@ -51,7 +52,7 @@ type gathered struct {
 }
 
 // Invalidate implements rules.Output.
-func (g *gathered) Invalidate(rule, sink int, k rules.Kind, value []byte) {
+func (g *gathered) Invalidate(rule, sink int, k invalidation.Kind, value []byte) {
 	name := ""
 	if !g.overall {
 		name = g.sinks[sink]
@@ -124,7 +125,7 @@ func (s *Suite) compare(t *test, got bySink) []string {
 			want = &values{}
 		}
 		for k, word := range kindWords() {
-			lines := difference(rules.Kind(k), want[k], s.counting(t, sink, k, got))
+			lines := difference(invalidation.Kind(k), want[k], s.counting(t, sink, k, got))
 			if len(lines) == 0 {
 				continue
 			}
@@ -162,7 +163,7 @@ func (s *Suite) expects(sink string, kind int) bool {
 	return slices.ContainsFunc(s.tests, func(t test) bool { return t.expect[sink] != nil && t.expect[sink][kind] != nil })
 }
 
-func difference(kind rules.Kind, want, have map[string]string) []string {
+func difference(kind invalidation.Kind, want, have map[string]string) []string {
 	var out []string
 	add := func(sign string, from, others map[string]string) {
 		more := 0

@@ -12,7 +12,7 @@ import (
 	"github.com/santhosh-tekuri/jsonschema/v6"
 	"github.com/stretchr/testify/require"
 
-	"github.com/walpurge/walpurge/rules"
+	"github.com/walpurge/walpurge/rules/invalidation"
 )
 
 func TestSchema(t *testing.T) {
@@ -86,9 +86,9 @@ func TestSchemaHasTheLoadersKeys(t *testing.T) {
 	same(test, reflect.TypeFor[rawFields]())
 	same(test["update"].(map[string]any)["properties"].(map[string]any), reflect.TypeFor[rawUpdate]())
 	same(test["message"].(map[string]any)["properties"].(map[string]any), reflect.TypeFor[rawMessage]())
-	for k := range rules.NumKinds {
-		kind := rules.Kind(k)
-		if kind == rules.Everything {
+	for k := range invalidation.NumKinds {
+		kind := invalidation.Kind(k)
+		if kind == invalidation.Everything {
 			continue
 		}
 		for _, kinds := range []any{test["expect"], root["$defs"].(map[string]any)["bySink"]} {

@@ -7,7 +7,7 @@ import (
 	"fmt"
 	"net/http"
 
-	"github.com/walpurge/walpurge/rules"
+	"github.com/walpurge/walpurge/rules/invalidation"
 	"github.com/walpurge/walpurge/sinks"
 	"github.com/walpurge/walpurge/sinks/httpsink"
 )
@@ -31,7 +31,7 @@ func (s *Sink) Check(ctx context.Context) error {
 	for z := range calls {
 		calls[z].add(0, checkTagName)
 	}
-	return errors.Join(s.send(ctx, rules.Tag, calls)...)
+	return errors.Join(s.send(ctx, invalidation.Tag, calls)...)
 }
 
 // verify asks whether the token is in force (GET /user/tokens/verify). It refuses

@@ -8,7 +8,8 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/walpurge/walpurge/rules"
+	"github.com/walpurge/walpurge/rules/invalidation"
+	"github.com/walpurge/walpurge/rules/urlvariant"
 	"github.com/walpurge/walpurge/sinks/history"
 	"github.com/walpurge/walpurge/sinks/httpsink"
 )
@@ -37,7 +38,7 @@ type Config struct {
 	Budget Budget `yaml:"limits"`
 	// Headers are request headers that a custom cache key has, such as CF-Device-Type. Every combination
 	// of a URL is purged.
-	Headers rules.Headers `yaml:"headers"`
+	Headers urlvariant.Headers `yaml:"headers"`
 }
 
 // DefaultConfig returns the values of keys that the file leaves out. The plan is
@@ -138,22 +139,22 @@ func (c Config) Target() history.Target {
 }
 
 // Kinds returns what the sink carries out.
-func (c Config) Kinds() rules.KindSet {
-	return rules.Kinds(rules.Tag, rules.URL, rules.URLPrefix, rules.Everything)
+func (c Config) Kinds() invalidation.KindSet {
+	return invalidation.Kinds(invalidation.Tag, invalidation.URL, invalidation.URLPrefix, invalidation.Everything)
 }
 
 // Caps returns how long values may be: tags as Cloudflare stores them, and URLs and prefixes up to
 // our own bound.
-func (c Config) Caps() rules.Caps {
-	return rules.Caps{Bytes: [rules.NumKinds]int{rules.Tag: maxTag, rules.URL: maxURL, rules.URLPrefix: maxURL}}
+func (c Config) Caps() invalidation.Caps {
+	return invalidation.Caps{Bytes: [invalidation.NumKinds]int{invalidation.Tag: maxTag, invalidation.URL: maxURL, invalidation.URLPrefix: maxURL}}
 }
 
 // HeaderUse takes the headers of rules.
-func (c Config) HeaderUse() rules.HeaderUse { return rules.HeaderUse{Taken: true} }
+func (c Config) HeaderUse() urlvariant.HeaderUse { return urlvariant.HeaderUse{Taken: true} }
 
 // Accepts says why the sink can never carry out an invalidation, nil if it may:
 // the form of its value, and whether there is a zone for its host.
-func (c Config) Accepts(inv rules.Invalidation) error {
+func (c Config) Accepts(inv invalidation.Invalidation) error {
 	_, err := newZones(c).place(inv)
 	return err
 }

@@ -6,7 +6,7 @@ import (
 	"github.com/goccy/go-yaml"
 	"github.com/stretchr/testify/require"
 
-	"github.com/walpurge/walpurge/rules"
+	"github.com/walpurge/walpurge/rules/invalidation"
 )
 
 func valid() Config {
@@ -27,10 +27,10 @@ limits: {requests_per_second: 4, burst: 25, items_per_request: 50, account: main
 	require.NoError(t, cfg.Validate())
 	require.Equal(t, Budget{RequestsPerSecond: 4, Burst: 25, ItemsPerRequest: 50, Account: "main", APIRequests: 2400}, cfg.Budget)
 	limits := cfg.Limits()
-	require.Equal(t, 50, limits.ItemsOf(rules.Tag))
-	require.Equal(t, 50, limits.ItemsOf(rules.URL))
+	require.Equal(t, 50, limits.ItemsOf(invalidation.Tag))
+	require.Equal(t, 50, limits.ItemsOf(invalidation.URL))
 	require.True(t, limits.OneKind)
-	require.Equal(t, rules.Kinds(rules.Tag, rules.URL, rules.URLPrefix, rules.Everything), cfg.Kinds())
+	require.Equal(t, invalidation.Kinds(invalidation.Tag, invalidation.URL, invalidation.URLPrefix, invalidation.Everything), cfg.Kinds())
 }
 
 func TestValidateNamesTheKeyAndRepeatsNothing(t *testing.T) {

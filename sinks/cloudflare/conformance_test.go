@@ -14,7 +14,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/walpurge/walpurge/rules"
+	"github.com/walpurge/walpurge/rules/invalidation"
 	"github.com/walpurge/walpurge/sinks"
 	"github.com/walpurge/walpurge/sinks/httpsink"
 	"github.com/walpurge/walpurge/sinks/sinktest"
@@ -22,7 +22,7 @@ import (
 
 func TestConformance(t *testing.T) {
 	cfg := DefaultConfig()
-	sinktest.Run(t, sinktest.Subject{Kinds: cfg.Kinds(), Limits: cfg.Limits(), Kind: rules.Tag, Start: startRig})
+	sinktest.Run(t, sinktest.Subject{Kinds: cfg.Kinds(), Limits: cfg.Limits(), Kind: invalidation.Tag, Start: startRig})
 }
 
 // The same demands hold for URLs. Prefixes are not exact, and have tests of their
@@ -30,17 +30,17 @@ func TestConformance(t *testing.T) {
 func TestConformanceOfURLs(t *testing.T) {
 	cfg := DefaultConfig()
 	sinktest.Run(t, sinktest.Subject{
-		Kinds: cfg.Kinds(), Limits: cfg.Limits(), Kind: rules.URL,
+		Kinds: cfg.Kinds(), Limits: cfg.Limits(), Kind: invalidation.URL,
 		Value: func(n int) string { return "https://shop.example/conformance/" + strconv.Itoa(n) },
 		Start: func(t *testing.T, env sinktest.Env) sinktest.Rig {
 			rig := startRig(t, env)
 			// What an answer means does not depend on the kind, and one silence is enough to
 			// wait for.
 			rig.Faults = rig.Faults[:2]
-			rig.Partial = func(*testing.T) ([]rules.Invalidation, map[int]sinks.Class) {
-				var batch []rules.Invalidation
+			rig.Partial = func(*testing.T) ([]invalidation.Invalidation, map[int]sinks.Class) {
+				var batch []invalidation.Invalidation
 				for _, v := range []string{"https://shop.example/1", "shop.example/2", "https://shop.example/*", "https://shop.example/a b", "https://shop.example/5?q=1"} {
-					batch = append(batch, rules.Invalidation{Kind: rules.URL, Value: v})
+					batch = append(batch, invalidation.Invalidation{Kind: invalidation.URL, Value: v})
 				}
 				return batch, map[int]sinks.Class{1: sinks.Item, 2: sinks.Item, 3: sinks.Item}
 			}
@@ -160,10 +160,10 @@ func startRig(t *testing.T, env sinktest.Env) sinktest.Rig {
 			})
 			return arrived
 		},
-		Partial: func(*testing.T) ([]rules.Invalidation, map[int]sinks.Class) {
-			var batch []rules.Invalidation
+		Partial: func(*testing.T) ([]invalidation.Invalidation, map[int]sinks.Class) {
+			var batch []invalidation.Invalidation
 			for _, v := range []string{"product-1", "product,2", "product-3", "", "product 5"} {
-				batch = append(batch, rules.Invalidation{Kind: rules.Tag, Value: v})
+				batch = append(batch, invalidation.Invalidation{Kind: invalidation.Tag, Value: v})
 			}
 			return batch, map[int]sinks.Class{1: sinks.Item, 3: sinks.Item, 4: sinks.Item}
 		},

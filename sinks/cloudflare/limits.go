@@ -4,7 +4,7 @@ import (
 	"cmp"
 	"path/filepath"
 
-	"github.com/walpurge/walpurge/rules"
+	"github.com/walpurge/walpurge/rules/invalidation"
 	"github.com/walpurge/walpurge/sinks"
 )
 
@@ -57,7 +57,7 @@ func (c Config) Limits() sinks.Limits {
 	if n := c.Budget.ItemsPerRequest; n > 0 {
 		l.Items = n
 	}
-	l.ByKind[rules.URL] = max(1, c.urlsPerRequest()/len(c.Headers.Variants()))
+	l.ByKind[invalidation.URL] = max(1, c.urlsPerRequest()/len(c.Headers.Variants()))
 	return l
 }
 
@@ -94,14 +94,14 @@ func (c Config) Budgets() []sinks.Budget {
 	}
 	variants := len(c.Headers.Variants())
 	out := []sinks.Budget{
-		{Share: account + ": purges", PerSecond: p.perSecond, Burst: p.burst, Cost: func(batch []rules.Invalidation) int {
-			if batch[0].Kind == rules.URL {
+		{Share: account + ": purges", PerSecond: p.perSecond, Burst: p.burst, Cost: func(batch []invalidation.Invalidation) int {
+			if batch[0].Kind == invalidation.URL {
 				return 0
 			}
 			return requests(batch)
 		}},
-		{Share: account + ": urls", PerSecond: p.urlsPerSecond, Burst: max(int(p.urlsPerSecond), p.urls), Cost: func(batch []rules.Invalidation) int {
-			if batch[0].Kind != rules.URL {
+		{Share: account + ": urls", PerSecond: p.urlsPerSecond, Burst: max(int(p.urlsPerSecond), p.urls), Cost: func(batch []invalidation.Invalidation) int {
+			if batch[0].Kind != invalidation.URL {
 				return 0
 			}
 			return len(batch) * variants

@@ -5,7 +5,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/walpurge/walpurge/rules"
+	"github.com/walpurge/walpurge/rules/invalidation"
 )
 
 // A plan's numbers are those that Cloudflare documents, and no bucket for the
@@ -26,12 +26,12 @@ func TestBudgets(t *testing.T) {
 		require.Equal(t, want.perSecond, b[0].PerSecond, plan)
 		require.Equal(t, want.burst, b[0].Burst, plan)
 		require.Equal(t, want.urls, b[1].PerSecond, plan)
-		require.GreaterOrEqual(t, b[1].Burst, c.Limits().ItemsOf(rules.URL), "a full call fits")
+		require.GreaterOrEqual(t, b[1].Burst, c.Limits().ItemsOf(invalidation.URL), "a full call fits")
 		require.Less(t, float64(b[2].Burst)+300*b[2].PerSecond, 1200.0, plan)
 		require.Greater(t, float64(b[2].Burst)+300*b[2].PerSecond, 1100.0, plan)
-		require.Equal(t, 100, c.Limits().ItemsOf(rules.Tag))
-		require.Equal(t, 100, c.Limits().ItemsOf(rules.URLPrefix))
-		require.Equal(t, map[bool]int{true: 500, false: 100}[plan == "enterprise"], c.Limits().ItemsOf(rules.URL))
+		require.Equal(t, 100, c.Limits().ItemsOf(invalidation.Tag))
+		require.Equal(t, 100, c.Limits().ItemsOf(invalidation.URLPrefix))
+		require.Equal(t, map[bool]int{true: 500, false: 100}[plan == "enterprise"], c.Limits().ItemsOf(invalidation.URL))
 	}
 	require.Len(t, presets, 4)
 }
@@ -60,17 +60,19 @@ func TestBudgetsAreSharedByTokenAndByAccount(t *testing.T) {
 func TestWhatACallCosts(t *testing.T) {
 	c := valid()
 	c.ZoneID, c.Zones = "", map[string]string{"shop.example": zoneID, "www.shop.example": zoneID, "shop.de": otherZone}
-	costs := func(batch ...rules.Invalidation) (out []int) {
+	costs := func(batch ...invalidation.Invalidation) (out []int) {
 		for _, b := range c.Budgets() {
 			out = append(out, b.Cost(batch))
 		}
 		return out
 	}
-	u := func(k rules.Kind, v string) rules.Invalidation { return rules.Invalidation{Kind: k, Value: v} }
+	u := func(k invalidation.Kind, v string) invalidation.Invalidation {
+		return invalidation.Invalidation{Kind: k, Value: v}
+	}
 	require.Equal(t, []int{2, 0, 2}, costs(tags("a", "b", "c")...))
-	require.Equal(t, []int{2, 0, 2}, costs(u(rules.Everything, "")))
-	require.Equal(t, []int{0, 3, 1}, costs(u(rules.URL, "https://shop.example/"), u(rules.URL, "https://www.shop.example/"), u(rules.URL, "https://elsewhere.example/")))
-	require.Equal(t, []int{2, 0, 2}, costs(u(rules.URLPrefix, "shop.example/a"), u(rules.URLPrefix, "m.shop.de/a")))
+	require.Equal(t, []int{2, 0, 2}, costs(u(invalidation.Everything, "")))
+	require.Equal(t, []int{0, 3, 1}, costs(u(invalidation.URL, "https://shop.example/"), u(invalidation.URL, "https://www.shop.example/"), u(invalidation.URL, "https://elsewhere.example/")))
+	require.Equal(t, []int{2, 0, 2}, costs(u(invalidation.URLPrefix, "shop.example/a"), u(invalidation.URLPrefix, "m.shop.de/a")))
 	c = valid()
 	require.Equal(t, []int{1, 0, 1}, costs(tags("a", "b", "c")...))
 }

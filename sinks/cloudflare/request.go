@@ -14,14 +14,15 @@ import (
 	"github.com/cloudflare/cloudflare-go/v7/cache"
 	"github.com/cloudflare/cloudflare-go/v7/option"
 
-	"github.com/walpurge/walpurge/rules"
+	"github.com/walpurge/walpurge/rules/invalidation"
+	"github.com/walpurge/walpurge/rules/urlvariant"
 	"github.com/walpurge/walpurge/sinks/httpsink"
 )
 
 // body is what a request by that kind holds. Every URL is purged with each combination of the headers.
-func body(kind rules.Kind, values []string, headers rules.Headers) cache.CachePurgeParamsBodyUnion {
+func body(kind invalidation.Kind, values []string, headers urlvariant.Headers) cache.CachePurgeParamsBodyUnion {
 	switch kind {
-	case rules.URL:
+	case invalidation.URL:
 		if files, some := variants(values, headers); some {
 			var b cache.CachePurgeParamsBodyCachePurgeSingleFileWithURLAndHeaders
 			b.Files.Value, b.Files.Present = files, true
@@ -30,11 +31,11 @@ func body(kind rules.Kind, values []string, headers rules.Headers) cache.CachePu
 		var b cache.CachePurgeParamsBodyCachePurgeSingleFile
 		b.Files.Value, b.Files.Present = values, true
 		return b
-	case rules.URLPrefix:
+	case invalidation.URLPrefix:
 		var b cache.CachePurgeParamsBodyCachePurgeFlexPurgeByPrefixes
 		b.Prefixes.Value, b.Prefixes.Present = values, true
 		return b
-	case rules.Everything:
+	case invalidation.Everything:
 		var b cache.CachePurgeParamsBodyCachePurgeEverything
 		b.PurgeEverything.Value, b.PurgeEverything.Present = true, true
 		return b
@@ -47,9 +48,9 @@ func body(kind rules.Kind, values []string, headers rules.Headers) cache.CachePu
 type file = cache.CachePurgeParamsBodyCachePurgeSingleFileWithURLAndHeadersFile
 
 // variants are the URLs with their headers; some is false where none has any.
-func variants(values []string, headers rules.Headers) (files []file, some bool) {
+func variants(values []string, headers urlvariant.Headers) (files []file, some bool) {
 	for _, value := range values {
-		text, variant, _ := rules.CutVariant(value) // checked before
+		text, variant, _ := urlvariant.Cut(value) // checked before
 		for _, v := range headers.With(variant).Variants() {
 			var f file
 			f.URL.Value, f.URL.Present = text, true

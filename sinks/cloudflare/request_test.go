@@ -13,14 +13,15 @@ import (
 	"github.com/stretchr/testify/require"
 	"pgregory.net/rapid"
 
-	"github.com/walpurge/walpurge/rules"
+	"github.com/walpurge/walpurge/rules/invalidation"
+	"github.com/walpurge/walpurge/rules/urlvariant"
 	"github.com/walpurge/walpurge/sinks"
 )
 
-func tags(vv ...string) []rules.Invalidation {
-	var batch []rules.Invalidation
+func tags(vv ...string) []invalidation.Invalidation {
+	var batch []invalidation.Invalidation
 	for _, v := range vv {
-		batch = append(batch, rules.Invalidation{Kind: rules.Tag, Value: v})
+		batch = append(batch, invalidation.Invalidation{Kind: invalidation.Tag, Value: v})
 	}
 	return batch
 }
@@ -36,7 +37,7 @@ func TestRequests(t *testing.T) {
 	e, s, _ := startSink(t)
 	require.NoError(t, s.Purge(t.Context(), tags("product-1", `a"b\<&>`)))
 	e.fill("anything")
-	require.NoError(t, s.Purge(t.Context(), []rules.Invalidation{{Kind: rules.Everything}, {Kind: rules.Everything}}))
+	require.NoError(t, s.Purge(t.Context(), []invalidation.Invalidation{{Kind: invalidation.Everything}, {Kind: invalidation.Everything}}))
 	require.False(t, e.holds("anything"))
 	require.NoError(t, s.Check(t.Context()))
 	_, bodies := e.purges()
@@ -82,11 +83,11 @@ func TestTagsArriveByteForByte(t *testing.T) {
 
 func TestCallsBeyondTheLimitsSendNothing(t *testing.T) {
 	e, s, _ := startSink(t)
-	mixed := append(tags("a"), rules.Invalidation{Kind: rules.Everything})
-	for name, batch := range map[string][]rules.Invalidation{
+	mixed := append(tags("a"), invalidation.Invalidation{Kind: invalidation.Everything})
+	for name, batch := range map[string][]invalidation.Invalidation{
 		"oversize": tags(make([]string, 101)...), "mixed": mixed, "all impossible": tags("", "a b", strings.Repeat("x", 1025)),
-		"foreign":       {{Kind: rules.Key, Value: "product:1"}},
-		"mixed by host": {{Kind: rules.URL, Value: "https://shop.example/"}, {Kind: rules.URLPrefix, Value: "shop.example/"}},
+		"foreign":       {{Kind: invalidation.Key, Value: "product:1"}},
+		"mixed by host": {{Kind: invalidation.URL, Value: "https://shop.example/"}, {Kind: invalidation.URLPrefix, Value: "shop.example/"}},
 	} {
 		err := s.Purge(t.Context(), batch)
 		class, _ := sinks.ClassOf(err)
@@ -143,14 +144,14 @@ func TestHeadersOfURLs(t *testing.T) {
 	e, _, file := startSink(t)
 	cfg := DefaultConfig()
 	cfg.ZoneID, cfg.APITokenFile, cfg.BaseURL = zoneID, file, e.URL
-	cfg.Headers = rules.Headers{"CF-Device-Type": {"mobile", "desktop"}, "Origin": {"https://shop.example", ""}}
+	cfg.Headers = urlvariant.Headers{"CF-Device-Type": {"mobile", "desktop"}, "Origin": {"https://shop.example", ""}}
 	s, err := newSink(cfg, time.Second, slog.New(slog.DiscardHandler))
 	require.NoError(t, err)
 	t.Cleanup(s.Close)
-	require.Equal(t, 25, s.limits.ItemsOf(rules.URL), "each variant counts")
-	batch := []rules.Invalidation{
-		{Kind: rules.URL, Value: "https://shop.example/a"},
-		{Kind: rules.URL, Value: "https://shop.example/b CF-IPCountry=US&origin="},
+	require.Equal(t, 25, s.limits.ItemsOf(invalidation.URL), "each variant counts")
+	batch := []invalidation.Invalidation{
+		{Kind: invalidation.URL, Value: "https://shop.example/a"},
+		{Kind: invalidation.URL, Value: "https://shop.example/b CF-IPCountry=US&origin="},
 	}
 	for _, b := range cfg.Budgets() {
 		if strings.HasSuffix(b.Share, ": urls") {
@@ -172,8 +173,8 @@ func TestHeadersOfURLs(t *testing.T) {
 		{"url":"https://shop.example/b","headers":{"CF-Device-Type":"desktop","CF-IPCountry":"US"}}]}`, bodies[len(bodies)-1])
 
 	many := strings.Split("abcdefghijk", "")
-	cfg.Budget.ItemsPerRequest, cfg.Headers = 10, rules.Headers{"CF-IPCountry": many}
+	cfg.Budget.ItemsPerRequest, cfg.Headers = 10, urlvariant.Headers{"CF-IPCountry": many}
 	require.ErrorContains(t, cfg.Validate(), "headers: the lists make 11 combinations, and a request carries at most 10 URLs")
-	cfg.Headers = rules.Headers{"CF-IPCountry": many, "CF-Device-Type": many}
+	cfg.Headers = urlvariant.Headers{"CF-IPCountry": many, "CF-Device-Type": many}
 	require.ErrorContains(t, cfg.Validate(), "headers: the lists make more than 64 combinations")
 }

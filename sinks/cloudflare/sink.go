@@ -13,7 +13,7 @@ import (
 	"github.com/cloudflare/cloudflare-go/v7/cache"
 	"github.com/cloudflare/cloudflare-go/v7/option"
 
-	"github.com/walpurge/walpurge/rules"
+	"github.com/walpurge/walpurge/rules/invalidation"
 	"github.com/walpurge/walpurge/sinks"
 	"github.com/walpurge/walpurge/sinks/httpsink"
 )
@@ -86,7 +86,7 @@ var errClosed = errors.New("cloudflare: the sink is closed")
 // tag or of everything fails, an error stands for the whole batch; with several
 // zones the others have been purged nevertheless. If a request by URL or prefix
 // fails, its values come back in a *sinks.BatchError when other zones took theirs.
-func (s *Sink) Purge(ctx context.Context, batch []rules.Invalidation) error {
+func (s *Sink) Purge(ctx context.Context, batch []invalidation.Invalidation) error {
 	if s.closed.Load() {
 		return errClosed
 	}
@@ -118,7 +118,7 @@ func (s *Sink) Purge(ctx context.Context, batch []rules.Invalidation) error {
 	}
 	errs := s.send(ctx, kind, calls)
 	var err error
-	if kind == rules.URL || kind == rules.URLPrefix {
+	if kind == invalidation.URL || kind == invalidation.URLPrefix {
 		err = settle(calls, errs, failed)
 	} else {
 		err = worst(errs)
@@ -145,7 +145,7 @@ func (r *request) add(place int, value string) {
 // send posts the requests that hold something, some at once, and returns their
 // errors by zone. Once one is throttled no other is begun: the limit is the
 // account's.
-func (s *Sink) send(ctx context.Context, kind rules.Kind, calls []request) []error {
+func (s *Sink) send(ctx context.Context, kind invalidation.Kind, calls []request) []error {
 	bounded, cancel := context.WithTimeout(ctx, s.timeout)
 	defer cancel()
 	errs := make([]error, len(calls))

@@ -6,7 +6,8 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/walpurge/walpurge/rules"
+	"github.com/walpurge/walpurge/rules/invalidation"
+	"github.com/walpurge/walpurge/rules/urlvariant"
 )
 
 // zones are the zones of a sink, each once.
@@ -60,20 +61,20 @@ func (z zones) of(host string) (int, bool) {
 const every = -1
 
 // place checks an invalidation and finds its zone.
-func (z zones) place(inv rules.Invalidation) (int, error) {
+func (z zones) place(inv invalidation.Invalidation) (int, error) {
 	var host string
 	var err error
 	switch inv.Kind {
-	case rules.Tag:
+	case invalidation.Tag:
 		return every, checkTag(inv.Value)
-	case rules.Everything:
+	case invalidation.Everything:
 		return every, nil
-	case rules.URL:
-		text, _, cut := rules.CutVariant(inv.Value)
+	case invalidation.URL:
+		text, _, cut := urlvariant.Cut(inv.Value)
 		if host, err = checkURL(text); cut != nil {
 			err = cut
 		}
-	case rules.URLPrefix:
+	case invalidation.URLPrefix:
 		host, err = checkPrefix(inv.Value)
 	default:
 		return 0, fmt.Errorf("cannot purge by %s; send tags, urls, url_prefixes or everything", inv.Kind)
@@ -89,7 +90,7 @@ func (z zones) place(inv rules.Invalidation) (int, error) {
 }
 
 // requests is how many requests a call makes, at most.
-func (z zones) requests(batch []rules.Invalidation) int {
+func (z zones) requests(batch []invalidation.Invalidation) int {
 	if len(z.list) == 1 {
 		return 1
 	}

@@ -12,7 +12,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/walpurge/walpurge/rules"
+	"github.com/walpurge/walpurge/rules/invalidation"
 	"github.com/walpurge/walpurge/sinks"
 )
 
@@ -29,10 +29,10 @@ func startZones(t *testing.T) (*edge, *Sink) {
 	return e, s
 }
 
-func batchOf(kind rules.Kind, vv ...string) []rules.Invalidation {
-	var out []rules.Invalidation
+func batchOf(kind invalidation.Kind, vv ...string) []invalidation.Invalidation {
+	var out []invalidation.Invalidation
 	for _, v := range vv {
-		out = append(out, rules.Invalidation{Kind: kind, Value: v})
+		out = append(out, invalidation.Invalidation{Kind: kind, Value: v})
 	}
 	return out
 }
@@ -54,22 +54,22 @@ func TestWhichZoneGetsWhat(t *testing.T) {
 	e, s := startZones(t)
 	require.NoError(t, s.Purge(t.Context(), tags("a", "b")))
 	require.Equal(t, map[string]string{zoneID: `{"tags":["a","b"]}`, otherZone: `{"tags":["a","b"]}`}, e.sent())
-	require.NoError(t, s.Purge(t.Context(), batchOf(rules.Everything, "")))
+	require.NoError(t, s.Purge(t.Context(), batchOf(invalidation.Everything, "")))
 	require.Equal(t, map[string]string{zoneID: `{"purge_everything":true}`, otherZone: `{"purge_everything":true}`}, e.sent())
-	require.NoError(t, s.Purge(t.Context(), batchOf(rules.URL,
+	require.NoError(t, s.Purge(t.Context(), batchOf(invalidation.URL,
 		"https://shop.example/1", "https://WWW.Shop.Example:8443/2", "http://m.shop.example/3", "https://a.www.shop.example/4", "https://shop.de/5")))
 	require.Equal(t, map[string]string{
 		zoneID:    `{"files":["https://shop.example/1","http://m.shop.example/3"]}`,
 		otherZone: `{"files":["https://WWW.Shop.Example:8443/2","https://a.www.shop.example/4","https://shop.de/5"]}`,
 	}, e.sent())
-	require.NoError(t, s.Purge(t.Context(), batchOf(rules.URLPrefix, "www.shop.example/m/1/")))
+	require.NoError(t, s.Purge(t.Context(), batchOf(invalidation.URLPrefix, "www.shop.example/m/1/")))
 	require.Equal(t, map[string]string{otherZone: `{"prefixes":["www.shop.example/m/1/"]}`}, e.sent(), "a zone with nothing gets no request")
 }
 
 func TestURLWithoutAZoneIsRefusedAlone(t *testing.T) {
 	e, s := startZones(t)
-	for _, kind := range []rules.Kind{rules.URL, rules.URLPrefix} {
-		scheme := map[rules.Kind]string{rules.URL: "https://"}[kind]
+	for _, kind := range []invalidation.Kind{invalidation.URL, invalidation.URLPrefix} {
+		scheme := map[invalidation.Kind]string{invalidation.URL: "https://"}[kind]
 		err := s.Purge(t.Context(), batchOf(kind, scheme+"shop.example/1", scheme+"notshop.example/2", scheme+"example/3", scheme+"shop.de/4"))
 		var be *sinks.BatchError
 		require.ErrorAs(t, err, &be)
@@ -84,7 +84,7 @@ func TestURLWithoutAZoneIsRefusedAlone(t *testing.T) {
 // One zone that fails must neither stop the others nor have anything given up.
 func TestAZoneThatFails(t *testing.T) {
 	e, s := startZones(t)
-	urls := batchOf(rules.URL, "https://shop.example/1", "https://shop.de/2", "https://shop.example/3")
+	urls := batchOf(invalidation.URL, "https://shop.example/1", "https://shop.de/2", "https://shop.example/3")
 	for status, want := range map[int]sinks.Class{403: sinks.Lane, 500: sinks.Transient, 429: sinks.Throttled} {
 		e.mu.Lock()
 		e.broken = map[string]int{zoneID: status}
@@ -155,15 +155,15 @@ func TestValuesThatCloudflareCannotTake(t *testing.T) {
 		"https://shop.example/#a": false, "https://shop.example/#": false, "https://shop.example/*": false, "https://a@shop.example/": false,
 		"https://shop.example/a b": false, "https://shop.example/ü": false, "https://shop.example/%zz": false, "https://shop.example/" + strings.Repeat("a", maxURL): false,
 	} {
-		require.Equal(t, ok, c.Accepts(rules.Invalidation{Kind: rules.URL, Value: v}) == nil, "%q", v)
+		require.Equal(t, ok, c.Accepts(invalidation.Invalidation{Kind: invalidation.URL, Value: v}) == nil, "%q", v)
 	}
 	for v, ok := range map[string]bool{
 		"shop.example": true, "shop.example/": true, "shop.example/a/b": true, "shop.example" + strings.Repeat("/a", 31): true,
 		"": false, "/a": false, "https://shop.example/": false, "shop.example/a?b": false, "shop.example/a#b": false, "shop.example/*": false,
 		"a@shop.example/": false, "shop.example/a b": false, "shop.example" + strings.Repeat("/a", 32): false, "shop.example/ü": false,
 	} {
-		require.Equal(t, ok, c.Accepts(rules.Invalidation{Kind: rules.URLPrefix, Value: v}) == nil, "%q", v)
+		require.Equal(t, ok, c.Accepts(invalidation.Invalidation{Kind: invalidation.URLPrefix, Value: v}) == nil, "%q", v)
 	}
-	require.Error(t, c.Accepts(rules.Invalidation{Kind: rules.Key, Value: "a"}))
+	require.Error(t, c.Accepts(invalidation.Invalidation{Kind: invalidation.Key, Value: "a"}))
 	require.True(t, c.HasZone("anything.example"))
 }

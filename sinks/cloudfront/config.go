@@ -7,7 +7,8 @@ import (
 	"regexp"
 	"strings"
 
-	"github.com/walpurge/walpurge/rules"
+	"github.com/walpurge/walpurge/rules/invalidation"
+	"github.com/walpurge/walpurge/rules/urlvariant"
 	"github.com/walpurge/walpurge/sinks"
 	"github.com/walpurge/walpurge/sinks/history"
 	"github.com/walpurge/walpurge/sinks/httpsink"
@@ -32,7 +33,7 @@ type Config struct {
 	// TLS is for an address of one's own whose certificate the system does not trust.
 	TLS httpsink.TLS `yaml:"tls"`
 	// Headers are refused: an invalidation of a path removes every variant of it.
-	Headers rules.Headers `yaml:"headers"`
+	Headers urlvariant.Headers `yaml:"headers"`
 }
 
 // DefaultConfig returns the values of keys that the file leaves out. It is not
@@ -92,18 +93,18 @@ func (c Config) Target() history.Target {
 }
 
 // Kinds returns what the sink carries out.
-func (c Config) Kinds() rules.KindSet {
-	k := rules.Kinds(rules.URL, rules.URLPrefix, rules.Everything)
+func (c Config) Kinds() invalidation.KindSet {
+	k := invalidation.Kinds(invalidation.URL, invalidation.URLPrefix, invalidation.Everything)
 	if c.Tags {
-		k |= rules.Kinds(rules.Tag)
+		k |= invalidation.Kinds(invalidation.Tag)
 	}
 	return k
 }
 
 // Caps returns how long values may be. Hosts are not part of paths, and the path of a prefix ends in
 // a *.
-func (c Config) Caps() rules.Caps {
-	return rules.Caps{Bytes: [rules.NumKinds]int{rules.Tag: maxTag, rules.URL: maxPath, rules.URLPrefix: maxPath - 1}, PathOnly: true}
+func (c Config) Caps() invalidation.Caps {
+	return invalidation.Caps{Bytes: [invalidation.NumKinds]int{invalidation.Tag: maxTag, invalidation.URL: maxPath, invalidation.URLPrefix: maxPath - 1}, PathOnly: true}
 }
 
 // What a distribution may have in progress at a time: 3,000 paths without a

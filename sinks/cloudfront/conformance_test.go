@@ -15,7 +15,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/walpurge/walpurge/rules"
+	"github.com/walpurge/walpurge/rules/invalidation"
 	"github.com/walpurge/walpurge/sinks"
 	"github.com/walpurge/walpurge/sinks/sinktest"
 )
@@ -29,8 +29,8 @@ func tagged() Config {
 func TestConformance(t *testing.T) {
 	cfg := tagged()
 	for _, s := range []sinktest.Subject{
-		{Kind: rules.Tag},
-		{Kind: rules.URL, Value: func(n int) string { return fmt.Sprintf("https://shop.example/p/%d?x=1", n) }},
+		{Kind: invalidation.Tag},
+		{Kind: invalidation.URL, Value: func(n int) string { return fmt.Sprintf("https://shop.example/p/%d?x=1", n) }},
 	} {
 		s.Kinds, s.Limits = cfg.Kinds(), cfg.Limits()
 		s.Start = func(t *testing.T, env sinktest.Env) sinktest.Rig { return startRig(t, env, s.Kind) }
@@ -69,8 +69,8 @@ func open(t testing.TB, cfg Config, timeout time.Duration, logger *slog.Logger) 
 }
 
 // entry is where the stand-in has a value: its tag, or its path.
-func entry(k rules.Kind, value string) string {
-	if k == rules.Tag {
+func entry(k invalidation.Kind, value string) string {
+	if k == invalidation.Tag {
 		return "#" + value
 	}
 	if u, err := url.Parse(value); err == nil && u.Host != "" {
@@ -79,7 +79,7 @@ func entry(k rules.Kind, value string) string {
 	return "none " + value
 }
 
-func startRig(t *testing.T, env sinktest.Env, kind rules.Kind) sinktest.Rig {
+func startRig(t *testing.T, env sinktest.Env, kind invalidation.Kind) sinktest.Rig {
 	file := isolate(t)
 	credentials(t, file, env.Secret)
 	a := startAPI(t, env.Secret)
@@ -107,7 +107,7 @@ func startRig(t *testing.T, env sinktest.Env, kind rules.Kind) sinktest.Rig {
 		return f
 	}
 	slow := []sinktest.Fault{fault("silent", sinks.Transient, func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() })}
-	if kind != rules.Tag {
+	if kind != invalidation.Tag {
 		slow = nil // once is enough to wait for
 	}
 	return sinktest.Rig{
@@ -173,14 +173,14 @@ func startRig(t *testing.T, env sinktest.Env, kind rules.Kind) sinktest.Rig {
 			})
 			return arrived
 		},
-		Partial: func(*testing.T) ([]rules.Invalidation, map[int]sinks.Class) {
-			values := map[rules.Kind][]string{
-				rules.Tag: {"product-1", "product,2", "product-3", "", strings.Repeat("x", 257)},
-				rules.URL: {"https://shop.example/1", "https://shop.example/*", "https://shop.example/3", "", "https://shop.example/a b"},
+		Partial: func(*testing.T) ([]invalidation.Invalidation, map[int]sinks.Class) {
+			values := map[invalidation.Kind][]string{
+				invalidation.Tag: {"product-1", "product,2", "product-3", "", strings.Repeat("x", 257)},
+				invalidation.URL: {"https://shop.example/1", "https://shop.example/*", "https://shop.example/3", "", "https://shop.example/a b"},
 			}
-			var batch []rules.Invalidation
+			var batch []invalidation.Invalidation
 			for _, v := range values[kind] {
-				batch = append(batch, rules.Invalidation{Kind: kind, Value: v})
+				batch = append(batch, invalidation.Invalidation{Kind: kind, Value: v})
 			}
 			return batch, map[int]sinks.Class{1: sinks.Item, 3: sinks.Item, 4: sinks.Item}
 		},

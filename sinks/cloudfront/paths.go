@@ -6,7 +6,7 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/walpurge/walpurge/rules"
+	"github.com/walpurge/walpurge/rules/invalidation"
 	"github.com/walpurge/walpurge/sinks"
 	"github.com/walpurge/walpurge/sinks/httpsink"
 )
@@ -23,10 +23,10 @@ const wholeSite = "/*"
 
 // requests turns a batch into invalidations. failed has the errors of values
 // that CloudFront cannot take, by place.
-func (c Config) requests(batch []rules.Invalidation) (out []request, failed map[int]error) {
+func (c Config) requests(batch []invalidation.Invalidation) (out []request, failed map[int]error) {
 	failed = make(map[int]error)
 	for _, inv := range batch {
-		if inv.Kind == rules.Everything {
+		if inv.Kind == invalidation.Everything {
 			// It counts as one path and holds all others.
 			all := request{paths: []string{wholeSite}}
 			for i := range batch {
@@ -44,7 +44,7 @@ func (c Config) requests(batch []rules.Invalidation) (out []request, failed map[
 			continue
 		}
 		for _, path := range paths {
-			if inv.Kind != rules.URLPrefix {
+			if inv.Kind != invalidation.URLPrefix {
 				plain.add(path, i)
 				continue
 			}
@@ -76,11 +76,11 @@ func (r *request) add(path string, place int) {
 // paths are what an invalidation is called in Paths.Items: for a URL and a prefix every spelling that
 // visitors can send. A * is a wildcard at the end of a path and nowhere else, a # at its beginning a tag:
 // so that no value becomes more than it is, a path may hold no *, and begins with / anyway.
-func (c Config) paths(inv rules.Invalidation) ([]string, error) {
+func (c Config) paths(inv invalidation.Invalidation) ([]string, error) {
 	switch {
-	case inv.Kind == rules.Tag && c.Tags:
+	case inv.Kind == invalidation.Tag && c.Tags:
 		return []string{"#" + inv.Value}, checkTag(inv.Value)
-	case inv.Kind == rules.URL:
+	case inv.Kind == invalidation.URL:
 		if err := checkPath(inv.Value); err != nil {
 			return nil, err
 		}
@@ -89,7 +89,7 @@ func (c Config) paths(inv rules.Invalidation) ([]string, error) {
 			return nil, err
 		}
 		return spelled(u.RequestURI(), "", c.checkHost(u.Host))
-	case inv.Kind == rules.URLPrefix:
+	case inv.Kind == invalidation.URLPrefix:
 		if err := checkPath(inv.Value); err != nil {
 			return nil, err
 		}
@@ -98,15 +98,15 @@ func (c Config) paths(inv rules.Invalidation) ([]string, error) {
 			return nil, err
 		}
 		return spelled(path, "*", c.checkHost(host))
-	case inv.Kind == rules.Tag:
+	case inv.Kind == invalidation.Tag:
 		return nil, errors.New("cannot purge by tag; that takes tags: true, and a CacheTagConfig of the distribution")
 	}
 	return nil, fmt.Errorf("cannot purge by %s", inv.Kind)
 }
 
 // Accepts says why the sink can never carry out an invalidation, nil if it may.
-func (c Config) Accepts(inv rules.Invalidation) error {
-	if inv.Kind == rules.Everything {
+func (c Config) Accepts(inv invalidation.Invalidation) error {
+	if inv.Kind == invalidation.Everything {
 		return nil
 	}
 	_, err := c.paths(inv)

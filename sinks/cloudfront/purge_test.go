@@ -12,13 +12,13 @@ import (
 	"github.com/stretchr/testify/require"
 	"pgregory.net/rapid"
 
-	"github.com/walpurge/walpurge/rules"
+	"github.com/walpurge/walpurge/rules/invalidation"
 	"github.com/walpurge/walpurge/sinks"
 )
 
-func batchOf(k rules.Kind, vv ...string) (out []rules.Invalidation) {
+func batchOf(k invalidation.Kind, vv ...string) (out []invalidation.Invalidation) {
 	for _, v := range vv {
-		out = append(out, rules.Invalidation{Kind: k, Value: v})
+		out = append(out, invalidation.Invalidation{Kind: k, Value: v})
 	}
 	return out
 }
@@ -36,17 +36,17 @@ func start(t *testing.T, change func(*Config)) (*api, *Sink) {
 
 func TestPaths(t *testing.T) {
 	a, s := start(t, nil)
-	var batch []rules.Invalidation
-	batch = append(batch, batchOf(rules.URL, "https://shop.example/p/a?x=1", "https://shop.example", "http://Shop.de/p/a?x=1", "https://shop.example/%2A~!$&'()+,;=:@")...)
-	batch = append(batch, batchOf(rules.Tag, "Product-7", "#x", "a*b")...)
-	batch = append(batch, batchOf(rules.URLPrefix, "shop.example/m/7/", "shop.example/")...)
+	var batch []invalidation.Invalidation
+	batch = append(batch, batchOf(invalidation.URL, "https://shop.example/p/a?x=1", "https://shop.example", "http://Shop.de/p/a?x=1", "https://shop.example/%2A~!$&'()+,;=:@")...)
+	batch = append(batch, batchOf(invalidation.Tag, "Product-7", "#x", "a*b")...)
+	batch = append(batch, batchOf(invalidation.URLPrefix, "shop.example/m/7/", "shop.example/")...)
 	require.NoError(t, s.Purge(t.Context(), batch))
 	got := a.seen()
 	require.Len(t, got, 2)
 	require.Equal(t, []string{"/p/a?x=1", "/", "/%2A%7E!$&'()+,;=:@", "#Product-7", "##x", "#a*b"}, got[0].Paths.Items.Path)
 	require.Equal(t, []string{"/m/7/*", "/*"}, got[1].Paths.Items.Path)
 
-	require.NoError(t, s.Purge(t.Context(), append(batch, rules.Invalidation{Kind: rules.Everything})))
+	require.NoError(t, s.Purge(t.Context(), append(batch, invalidation.Invalidation{Kind: invalidation.Everything})))
 	got = a.seen()
 	require.Len(t, got, 1, "everything is one path")
 	require.Equal(t, []string{"/*"}, got[0].Paths.Items.Path)
@@ -64,16 +64,16 @@ func TestNoValueBecomesAWildcard(t *testing.T) {
 	value := rapid.StringOfN(rapid.RuneFrom([]rune("a*#/?%2A .:é\x00")), 0, 20, -1)
 	rapid.Check(t, func(rt *rapid.T) {
 		v := value.Draw(rt, "value")
-		for _, inv := range []rules.Invalidation{{Kind: rules.URL, Value: "https://a/" + v}, {Kind: rules.URLPrefix, Value: "a/" + v}, {Kind: rules.Tag, Value: v}, {Kind: rules.URL, Value: v}, {Kind: rules.URLPrefix, Value: v}} {
+		for _, inv := range []invalidation.Invalidation{{Kind: invalidation.URL, Value: "https://a/" + v}, {Kind: invalidation.URLPrefix, Value: "a/" + v}, {Kind: invalidation.Tag, Value: v}, {Kind: invalidation.URL, Value: v}, {Kind: invalidation.URLPrefix, Value: v}} {
 			paths, err := cfg.paths(inv)
 			if err != nil {
 				continue
 			}
 			for _, path := range paths {
 				switch inv.Kind {
-				case rules.Tag:
+				case invalidation.Tag:
 					require.Equal(rt, "#"+v, path)
-				case rules.URL:
+				case invalidation.URL:
 					require.True(rt, strings.HasPrefix(path, "/"))
 					require.NotContains(rt, path, "*")
 				default:
@@ -106,7 +106,7 @@ func TestPathsAsBrowsersSendThem(t *testing.T) {
 			entries[path] = path
 		}
 		a.fill(entries)
-		err := s.Purge(t.Context(), batchOf(rules.URL, url))
+		err := s.Purge(t.Context(), batchOf(invalidation.URL, url))
 		if cached == nil {
 			require.ErrorContains(t, err, "not a valid URL", url)
 			continue
@@ -115,21 +115,21 @@ func TestPathsAsBrowsersSendThem(t *testing.T) {
 		require.Equal(t, map[string]string{"other": "/other"}, a.left(), url)
 	}
 	a.fill(map[string]string{"bare": "/m/a:b/1", "encoded": "/m/a%3Ab/2", "tilde": "/m/~a:b/", "sent": "/m/%7Ea:b/3"})
-	require.NoError(t, s.Purge(t.Context(), batchOf(rules.URLPrefix, "shop.example/m/a%3Ab/", "shop.example/m/~a%3Ab/")))
+	require.NoError(t, s.Purge(t.Context(), batchOf(invalidation.URLPrefix, "shop.example/m/a%3Ab/", "shop.example/m/~a%3Ab/")))
 	require.Equal(t, map[string]string{"other": "/other", "tilde": "/m/~a:b/"}, a.left())
 }
 
 func TestWhatCannotBeSent(t *testing.T) {
 	a, s := start(t, func(c *Config) { c.Tags, c.Hosts = false, []string{"shop.example"} })
-	for says, batch := range map[string][]rules.Invalidation{
-		"takes tags: true":    batchOf(rules.Tag, "a"),
-		"cannot purge by key": batchOf(rules.Key, "a"),
-		"not among `hosts`":   append(batchOf(rules.URL, "https://other.example/"), batchOf(rules.URLPrefix, "other.example/a/")...),
-		"which is a wildcard": append(batchOf(rules.URL, "https://shop.example/*"), batchOf(rules.URLPrefix, "shop.example/a*/")...),
-		"percent-encode":      batchOf(rules.URL, "https://shop.example/ü", "https://shop.example/a\nb", "https://shop.example/#x"),
-		"at most 4000":        batchOf(rules.URL, "https://shop.example/"+strings.Repeat("x", 4000)),
-		"without a host":      batchOf(rules.URLPrefix, "shop.example", "/a/", "https://shop.example/"),
-		"1001 invalidations":  batchOf(rules.URL, make([]string, 1001)...),
+	for says, batch := range map[string][]invalidation.Invalidation{
+		"takes tags: true":    batchOf(invalidation.Tag, "a"),
+		"cannot purge by key": batchOf(invalidation.Key, "a"),
+		"not among `hosts`":   append(batchOf(invalidation.URL, "https://other.example/"), batchOf(invalidation.URLPrefix, "other.example/a/")...),
+		"which is a wildcard": append(batchOf(invalidation.URL, "https://shop.example/*"), batchOf(invalidation.URLPrefix, "shop.example/a*/")...),
+		"percent-encode":      batchOf(invalidation.URL, "https://shop.example/ü", "https://shop.example/a\nb", "https://shop.example/#x"),
+		"at most 4000":        batchOf(invalidation.URL, "https://shop.example/"+strings.Repeat("x", 4000)),
+		"without a host":      batchOf(invalidation.URLPrefix, "shop.example", "/a/", "https://shop.example/"),
+		"1001 invalidations":  batchOf(invalidation.URL, make([]string, 1001)...),
 	} {
 		err := s.Purge(t.Context(), batch)
 		var be *sinks.BatchError
@@ -142,12 +142,12 @@ func TestWhatCannotBeSent(t *testing.T) {
 		require.ErrorContains(t, err, says)
 	}
 	require.Empty(t, a.seen())
-	require.NoError(t, s.Purge(t.Context(), batchOf(rules.URL, "https://SHOP.example/")))
+	require.NoError(t, s.Purge(t.Context(), batchOf(invalidation.URL, "https://SHOP.example/")))
 }
 
-func prefixes(n int) (out []rules.Invalidation) {
+func prefixes(n int) (out []invalidation.Invalidation) {
 	for i := range n {
-		out = append(out, batchOf(rules.URLPrefix, fmt.Sprintf("shop.example/%d/", i))...)
+		out = append(out, batchOf(invalidation.URLPrefix, fmt.Sprintf("shop.example/%d/", i))...)
 	}
 	return out
 }
@@ -156,7 +156,7 @@ func prefixes(n int) (out []rules.Invalidation) {
 // was accepted is not sent, and not paid for, again.
 func TestManyWildcards(t *testing.T) {
 	a, s := start(t, nil)
-	batch := append(batchOf(rules.URL, "https://shop.example/a"), prefixes(40)...)
+	batch := append(batchOf(invalidation.URL, "https://shop.example/a"), prefixes(40)...)
 	require.NoError(t, s.Purge(t.Context(), batch))
 	require.Len(t, a.seen(), 4)
 
@@ -188,7 +188,7 @@ func TestARefusalOfManyGivesNothingUp(t *testing.T) {
 		}
 		a.accept(w, batchXML{})
 	})
-	err := s.Purge(t.Context(), append(batchOf(rules.URL, "https://shop.example/a"), prefixes(20)...))
+	err := s.Purge(t.Context(), append(batchOf(invalidation.URL, "https://shop.example/a"), prefixes(20)...))
 	var be *sinks.BatchError
 	require.ErrorAs(t, err, &be)
 	require.Len(t, be.Failed, 20)
@@ -205,7 +205,7 @@ func TestReferences(t *testing.T) {
 	a, s := start(t, nil)
 	now := time.Now()
 	s.now = func() time.Time { now = now.Add(time.Millisecond); return now }
-	page := batchOf(rules.URL, "https://shop.example/a")
+	page := batchOf(invalidation.URL, "https://shop.example/a")
 	held := map[string]string{"x": "/a"}
 	fail := func(status int) http.HandlerFunc {
 		return func(w http.ResponseWriter, r *http.Request) { refuse(w, status, "Throttling", "x") }
@@ -250,11 +250,11 @@ func TestErrorsTellWhatSupportAsksFor(t *testing.T) {
 	a.set(func(w http.ResponseWriter, _ *http.Request) {
 		refuse(w, 403, "AccessDenied", "User: arn:aws:iam::123456789012:user/hunter2 is not authorized")
 	})
-	err := s.Purge(t.Context(), batchOf(rules.URL, "https://shop.example/a"))
+	err := s.Purge(t.Context(), batchOf(invalidation.URL, "https://shop.example/a"))
 	require.ErrorContains(t, err, "cloudfront: HTTP 403, code AccessDenied, request 0f3a8c1e-1111-2222-3333-444455556666: the credentials are refused")
 	require.NotContains(t, err.Error(), "hunter2")
 	a.set(func(w http.ResponseWriter, _ *http.Request) { refuse(w, 400, "hunter2 secret", "x") })
-	require.NotContains(t, s.Purge(t.Context(), batchOf(rules.URL, "https://shop.example/a")).Error(), "hunter2")
+	require.NotContains(t, s.Purge(t.Context(), batchOf(invalidation.URL, "https://shop.example/a")).Error(), "hunter2")
 }
 
 func TestValidateNamesTheKeyAndRepeatsNothing(t *testing.T) {
@@ -276,6 +276,6 @@ func TestValidateNamesTheKeyAndRepeatsNothing(t *testing.T) {
 		_, err = New(c, nil)
 		require.ErrorContains(t, err, says)
 	}
-	require.Equal(t, rules.Kinds(rules.URL, rules.URLPrefix, rules.Everything), DefaultConfig().Kinds())
-	require.Equal(t, rules.Kinds(rules.Tag, rules.URL, rules.URLPrefix, rules.Everything), tagged().Kinds())
+	require.Equal(t, invalidation.Kinds(invalidation.URL, invalidation.URLPrefix, invalidation.Everything), DefaultConfig().Kinds())
+	require.Equal(t, invalidation.Kinds(invalidation.Tag, invalidation.URL, invalidation.URLPrefix, invalidation.Everything), tagged().Kinds())
 }

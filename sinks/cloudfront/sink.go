@@ -16,7 +16,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/cloudfront"
 	"github.com/aws/aws-sdk-go-v2/service/cloudfront/types"
 
-	"github.com/walpurge/walpurge/rules"
+	"github.com/walpurge/walpurge/rules/invalidation"
 	"github.com/walpurge/walpurge/sinks"
 	"github.com/walpurge/walpurge/sinks/httpsink"
 )
@@ -69,7 +69,7 @@ var errClosed = errors.New("cloudfront: the sink is closed")
 // invalidation that failed come back in a *sinks.BatchError; after one that
 // failed, no further one is tried. If nothing was accepted, that error stands
 // for the whole batch.
-func (s *Sink) Purge(ctx context.Context, batch []rules.Invalidation) error {
+func (s *Sink) Purge(ctx context.Context, batch []invalidation.Invalidation) error {
 	if s.closed.Load() {
 		return errClosed
 	}
@@ -177,7 +177,7 @@ func (s *Sink) create(ctx context.Context, reference string, paths []string) (re
 }
 
 func sumOf(paths []string) httpsink.Sum {
-	all := make([]rules.Invalidation, len(paths))
+	all := make([]invalidation.Invalidation, len(paths))
 	for i, p := range paths {
 		all[i].Value = p
 	}

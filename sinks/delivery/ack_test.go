@@ -9,7 +9,7 @@ import (
 
 	"github.com/walpurge/walpurge/cdc"
 	"github.com/walpurge/walpurge/cdc/watermark"
-	"github.com/walpurge/walpurge/rules"
+	"github.com/walpurge/walpurge/rules/invalidation"
 )
 
 func TestAckOnlyAfterTheSinkAnswered(t *testing.T) {
@@ -122,7 +122,7 @@ func TestFloorOfTheTracker(t *testing.T) {
 
 func TestOldestIsTheFirstUnpurged(t *testing.T) {
 	inBubble(t, func(t *testing.T, w *world) {
-		w.sink.answers(func([]rules.Invalidation) error { return errDown })
+		w.sink.answers(func([]invalidation.Invalidation) error { return errDown })
 		w.run()
 		defer w.halt()
 		_, some := w.lane.Oldest()

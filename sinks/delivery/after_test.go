@@ -6,7 +6,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/walpurge/walpurge/rules"
+	"github.com/walpurge/walpurge/rules/invalidation"
 )
 
 // What came while a flush ran may be of a row that the cache was filled with
@@ -17,7 +17,7 @@ func TestAFlushAbsorbsNothingThatCameLater(t *testing.T) {
 		w.run()
 		defer w.halt()
 		flush := batch(1)
-		flush.Batch.Flush, flush.Batch.Origin = true, rules.FromGap
+		flush.Batch.Flush, flush.Batch.Origin = true, invalidation.FromGap
 		w.src.push(flush)
 		after(500 * time.Millisecond)
 		w.src.push(batch(2, "a"), claim(3, 1))

@@ -5,7 +5,7 @@ import (
 	"sync"
 	"time"
 
-	"github.com/walpurge/walpurge/rules"
+	"github.com/walpurge/walpurge/rules/invalidation"
 )
 
 const (
@@ -41,7 +41,7 @@ type again struct {
 // late is what is purged again at some time, and what is done with that.
 type late struct {
 	at     time.Time
-	invs   []rules.Invalidation
+	invs   []invalidation.Invalidation
 	owners []ready
 	hand   *handJob
 }
@@ -76,7 +76,7 @@ func (a *again) owners(group []ready) (owners, rest []ready) {
 
 // push adds what was purged and is to be purged again. The owners are done with
 // that.
-func (a *again) push(at time.Time, invs []rules.Invalidation, owners []ready, hand *handJob) {
+func (a *again) push(at time.Time, invs []invalidation.Invalidation, owners []ready, hand *handJob) {
 	if len(invs) == 0 && len(owners) == 0 && hand == nil {
 		return
 	}
@@ -102,7 +102,7 @@ func (a *again) push(at time.Time, invs []rules.Invalidation, owners []ready, ha
 
 // note remembers when a purge of values began that has been carried out: it is
 // the second one for whatever was due by then.
-func (a *again) note(invs []rules.Invalidation, began time.Time) {
+func (a *again) note(invs []invalidation.Invalidation, began time.Time) {
 	if len(a.queue) == 0 {
 		return
 	}
@@ -123,7 +123,7 @@ func (a *again) next() (time.Time, bool) {
 
 // take returns how many entries are due, as many as go in one turn, and what of
 // them has not been purged since it was due.
-func (a *again) take(now time.Time) (entries int, invs []rules.Invalidation) {
+func (a *again) take(now time.Time) (entries int, invs []invalidation.Invalidation) {
 	if at, some := a.next(); !some || now.Before(at) {
 		return 0, nil
 	}
@@ -163,7 +163,7 @@ func (a *again) drop(entries int) []late {
 
 // repeats is what of a turn is purged again: nothing if all its messages come
 // again by themselves, because their gates are closed.
-func (l *Lane) repeats(group []ready, j *job) []rules.Invalidation {
+func (l *Lane) repeats(group []ready, j *job) []invalidation.Invalidation {
 	final := len(j.met) > 0
 	for _, r := range group {
 		final = final || r.final
@@ -217,7 +217,7 @@ type room struct {
 
 func newRoom(maxBytes int64) *room { return &room{maxBytes: maxBytes} }
 
-func (r *room) add(b *rules.Batch, n int) {
+func (r *room) add(b *invalidation.Batch, n int) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.messages += n

@@ -9,15 +9,15 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/walpurge/walpurge/rules"
+	"github.com/walpurge/walpurge/rules/invalidation"
 	"github.com/walpurge/walpurge/sinks"
 )
 
 // covered gives a message's first item steps: one tag for each over.
-func covered(m rules.Message, overs ...int) rules.Message {
+func covered(m invalidation.Message, overs ...int) invalidation.Message {
 	for _, over := range overs {
-		c := rules.CoarserValues{Over: over}
-		c.Values[rules.Tag] = []string{fmt.Sprintf("past-%d", over)}
+		c := invalidation.CoarserValues{Over: over}
+		c.Values[invalidation.Tag] = []string{fmt.Sprintf("past-%d", over)}
 		m.Batch.Items[0].Coarser = append(m.Batch.Items[0].Coarser, c)
 	}
 	return m
@@ -54,14 +54,14 @@ func TestABacklogIsCollapsed(t *testing.T) {
 func TestCollapseCountsDistinctValues(t *testing.T) {
 	for _, c := range []struct {
 		name string
-		give []rules.Message
+		give []invalidation.Message
 		want []string
 	}{
-		{"not over", []rules.Message{covered(batch(1, "a", "b"), 2), covered(batch(2, "b"), 2)}, []string{"a", "b"}},
-		{"over", []rules.Message{covered(batch(1, "a", "b"), 2), covered(batch(2, "c"), 2)}, []string{"past-2"}},
-		{"the last step exceeded", []rules.Message{covered(batch(1, "a", "b", "c"), 1, 2, 5)}, []string{"past-2"}},
-		{"each item for itself", []rules.Message{covered(batch(1, "a", "b"), 1), covered(batch(2, "c"), 7), batch(3, "d")}, []string{"past-1", "c", "d"}},
-		{"without steps nothing counts", []rules.Message{batch(1, "a", "b", "d"), covered(batch(2, "c"), 2)}, []string{"a", "b", "d", "c"}},
+		{"not over", []invalidation.Message{covered(batch(1, "a", "b"), 2), covered(batch(2, "b"), 2)}, []string{"a", "b"}},
+		{"over", []invalidation.Message{covered(batch(1, "a", "b"), 2), covered(batch(2, "c"), 2)}, []string{"past-2"}},
+		{"the last step exceeded", []invalidation.Message{covered(batch(1, "a", "b", "c"), 1, 2, 5)}, []string{"past-2"}},
+		{"each item for itself", []invalidation.Message{covered(batch(1, "a", "b"), 1), covered(batch(2, "c"), 7), batch(3, "d")}, []string{"past-1", "c", "d"}},
+		{"without steps nothing counts", []invalidation.Message{batch(1, "a", "b", "d"), covered(batch(2, "c"), 2)}, []string{"a", "b", "d", "c"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			var group []ready
@@ -95,9 +95,9 @@ func TestARefusedValueTriesItsCollapseOnce(t *testing.T) {
 
 func TestARefusedCollapseParksTheValue(t *testing.T) {
 	inBubble(t, func(t *testing.T, w *world) {
-		w.sink.answers(func(invs []rules.Invalidation) error {
+		w.sink.answers(func(invs []invalidation.Invalidation) error {
 			for _, inv := range invs {
-				if inv.Value == "k1" || inv.Kind == rules.Tag {
+				if inv.Value == "k1" || inv.Kind == invalidation.Tag {
 					return sinks.ItemError(errors.New("bad"))
 				}
 			}
@@ -108,7 +108,7 @@ func TestARefusedCollapseParksTheValue(t *testing.T) {
 		w.src.push(covered(batch(1, keys(2)...), 50), claim(2, 1))
 		after(0)
 		require.Len(t, w.parked, 1)
-		require.Equal(t, []rules.Invalidation{{Kind: rules.Key, Value: "k1", Rule: "r"}}, w.parked[0].Invalidations(nil))
+		require.Equal(t, []invalidation.Invalidation{{Kind: invalidation.Key, Value: "k1", Rule: "r"}}, w.parked[0].Invalidations(nil))
 		require.Equal(t, uint64(2), w.src.newest())
 	})
 }

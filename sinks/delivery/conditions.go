@@ -5,7 +5,7 @@ import (
 	"time"
 
 	"github.com/walpurge/walpurge/cdc/condition"
-	"github.com/walpurge/walpurge/rules"
+	"github.com/walpurge/walpurge/rules/invalidation"
 	"github.com/walpurge/walpurge/sinks"
 )
 
@@ -32,7 +32,7 @@ var (
 // purgedEarly records that a message is purged while a gate is closed. The gate's condition lasts
 // until each such message has passed the gate: one that is open for a later message may still be
 // closed for an earlier one.
-func (l *Lane) purgedEarly(gate int, m rules.Message, waited time.Duration) {
+func (l *Lane) purgedEarly(gate int, m invalidation.Message, waited time.Duration) {
 	l.mu.Lock()
 	if l.early[gate] == nil {
 		l.early[gate] = make(map[uint64]struct{})
@@ -45,7 +45,7 @@ func (l *Lane) purgedEarly(gate int, m rules.Message, waited time.Duration) {
 }
 
 // passed records that a gate holds a message no longer.
-func (l *Lane) passed(gate int, m rules.Message) {
+func (l *Lane) passed(gate int, m invalidation.Message) {
 	l.mu.Lock()
 	_, held := l.early[gate][m.Seq]
 	delete(l.early[gate], m.Seq)

@@ -6,7 +6,7 @@ import (
 	"time"
 
 	"github.com/walpurge/walpurge/cdc/watermark"
-	"github.com/walpurge/walpurge/rules"
+	"github.com/walpurge/walpurge/rules/invalidation"
 	"github.com/walpurge/walpurge/sinks"
 )
 
@@ -14,7 +14,7 @@ import (
 type Source interface {
 	// Next returns the next message in the order of the stream, or the context's
 	// error. It may return a message again that it returned before.
-	Next(ctx context.Context) (rules.Message, error)
+	Next(ctx context.Context) (invalidation.Message, error)
 	// Announce tells listeners that the batch at seq was purged.
 	Announce(seq uint64) error
 	// Ack gives up every message up to and with seq.
@@ -28,11 +28,11 @@ type Gate struct {
 	Name string
 	// Wait blocks until the gate is open for the message, which holds a batch, or
 	// the context ends.
-	Wait func(ctx context.Context, m rules.Message) error
+	Wait func(ctx context.Context, m invalidation.Message) error
 	// Brief, where it is not nil, is waited for in its place while patience lasts.
 	// It returns ErrPutOff where the gate is held shut by nothing but purges that
 	// are put off on purpose, so that patience would be in vain.
-	Brief func(ctx context.Context, m rules.Message) error
+	Brief func(ctx context.Context, m invalidation.Message) error
 	// Ordered: when the gate is open for a message, it is for all before it. So what
 	// a flush stands for need not wait: the flush does. Such gates come last.
 	Ordered bool
@@ -59,7 +59,7 @@ type Config struct {
 	// purged again, against fills that were under way; 0: it is not.
 	SecondPurge time.Duration
 	// Flush tells what purges everything that the sink may hold.
-	Flush func() []rules.Invalidation
+	Flush func() []invalidation.Invalidation
 	// FlushPace is over what time a flush is spread, FlushAtMost how long after one
 	// began the next may begin; those that are owed by then are one. With either,
 	// other purges go on beside a flush. 0: at once.
@@ -73,7 +73,7 @@ type Config struct {
 	// Flushing is told the reason of each flush as it begins. Nil: nothing is called.
 	Flushing func(reason string)
 	// Park stores invalidations that the sink will never take, durably.
-	Park    func(ctx context.Context, b *rules.Batch, cause error) error
+	Park    func(ctx context.Context, b *invalidation.Batch, cause error) error
 	Board   *watermark.Board
 	Metrics *Metrics
 	Logger  *slog.Logger

@@ -4,7 +4,7 @@ import (
 	"sync"
 	"time"
 
-	"github.com/walpurge/walpurge/rules"
+	"github.com/walpurge/walpurge/rules/invalidation"
 )
 
 // Drain is an estimate of what a lane's backlog takes.
@@ -28,7 +28,7 @@ func (l *Lane) Drain(backlog uint64) (Drain, bool) {
 
 // Calls divides invalidations into calls of the sink, and says how long its budgets hold them
 // back from now on.
-func (l *Lane) Calls(invs []rules.Invalidation) (calls [][]rules.Invalidation, held time.Duration) {
+func (l *Lane) Calls(invs []invalidation.Invalidation) (calls [][]invalidation.Invalidation, held time.Duration) {
 	calls = split(distinct(invs), l.cfg.Limits)
 	return calls, l.cfg.Pace.Duration(calls)
 }

@@ -8,7 +8,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/walpurge/walpurge/rules"
+	"github.com/walpurge/walpurge/rules/invalidation"
 	"github.com/walpurge/walpurge/sinks"
 )
 
@@ -63,7 +63,7 @@ func TestThrottledAndBudgetOfALane(t *testing.T) {
 		w := newWorld(t)
 		w.cfg.Pace = NewBuckets().Pace(sinks.Budget{PerSecond: 0.001, Burst: 5})
 		tries := 0
-		w.sink.answers(func([]rules.Invalidation) error {
+		w.sink.answers(func([]invalidation.Invalidation) error {
 			if tries++; tries == 1 {
 				return sinks.ThrottledError(errors.New("too many requests"), 20*time.Second)
 			}

@@ -5,7 +5,7 @@ import (
 	"slices"
 	"time"
 
-	"github.com/walpurge/walpurge/rules"
+	"github.com/walpurge/walpurge/rules/invalidation"
 )
 
 const (
@@ -26,7 +26,7 @@ const (
 
 // value is what is purged, whatever rules ask for it.
 type value struct {
-	kind rules.Kind
+	kind invalidation.Kind
 	text string
 }
 
@@ -62,7 +62,7 @@ type wait struct {
 	holder *owed
 	// items are those that asked, for what stands for the value in its rule. Those without
 	// coarser values say the same, so there is one of them at most.
-	items []*rules.Item
+	items []*invalidation.Item
 	// coarse is set where an item has coarser values. Then each message keeps its own.
 	coarse bool
 }
@@ -107,7 +107,7 @@ func (p *pacer) note(v value, every time.Duration, now time.Time) {
 
 // putOff makes a message wait for a value's next purge. shared reports that the
 // value waited already.
-func (p *pacer) putOff(o *owed, v value, item *rules.Item, due time.Time) (shared bool) {
+func (p *pacer) putOff(o *owed, v value, item *invalidation.Item, due time.Time) (shared bool) {
 	w, shared := p.waits[v]
 	if !shared {
 		w = &wait{value: v, rule: item.Rule, every: item.Every, due: due}
@@ -155,7 +155,7 @@ func (p *pacer) passedOn(second bool) []*entry {
 		default:
 			o.acked, o.ready.passed = true, true
 			b := o.ready.msg.Batch
-			o.ready.msg.Batch = &rules.Batch{Sink: b.Sink, Origin: b.Origin, Stamp: b.Stamp}
+			o.ready.msg.Batch = &invalidation.Batch{Sink: b.Sink, Origin: b.Origin, Stamp: b.Stamp}
 			out = append(out, o.ready.entry)
 		}
 	}

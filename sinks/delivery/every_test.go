@@ -11,12 +11,12 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/walpurge/walpurge/cdc"
-	"github.com/walpurge/walpurge/rules"
+	"github.com/walpurge/walpurge/rules/invalidation"
 	"github.com/walpurge/walpurge/sinks"
 )
 
 // every gives a message's items a period.
-func every(m rules.Message, period time.Duration) rules.Message {
+func every(m invalidation.Message, period time.Duration) invalidation.Message {
 	for i := range m.Batch.Items {
 		m.Batch.Items[i].Every = period
 	}
@@ -213,7 +213,7 @@ func TestWhatIsPutOffLeavesRoomInTheStream(t *testing.T) {
 func TestThePacerForgets(t *testing.T) {
 	p := newPacer()
 	now := time.Unix(0, 0)
-	v := func(n int) value { return value{rules.Key, string(rune('a' + n))} }
+	v := func(n int) value { return value{invalidation.Key, string(rune('a' + n))} }
 	p.note(v(0), time.Minute, now)
 	p.note(v(0), time.Minute, now.Add(50*time.Second))
 	p.note(v(1), time.Minute, now.Add(70*time.Second))
@@ -253,7 +253,7 @@ func TestPast(t *testing.T) {
 		w.run()
 		defer w.halt()
 		never := func(ctx context.Context, _ uint64) error { <-ctx.Done(); return context.Cause(ctx) }
-		past := func(m rules.Message, brief bool) <-chan error {
+		past := func(m invalidation.Message, brief bool) <-chan error {
 			out := make(chan error, 1)
 			go func() { out <- w.lane.Past(t.Context(), m, brief, never) }()
 			return out
@@ -296,7 +296,7 @@ func TestPast(t *testing.T) {
 func TestAGateThatIsPutOffPurgesAtOnceAndAgain(t *testing.T) {
 	inBubble(t, func(t *testing.T, w *world) {
 		g := newGate()
-		w.cfg.Gates = []Gate{{Name: "cache", Wait: g.Wait, Brief: func(context.Context, rules.Message) error { return ErrPutOff }}}
+		w.cfg.Gates = []Gate{{Name: "cache", Wait: g.Wait, Brief: func(context.Context, invalidation.Message) error { return ErrPutOff }}}
 		w.run()
 		defer w.halt()
 		w.src.push(batch(1, "a"), batch(2, "b"))
@@ -322,7 +322,7 @@ func TestPropertyPeriodsLoseNothing(t *testing.T) {
 			w := newWorld(t)
 			w.sink.takes = time.Duration(rnd.IntN(3)) * time.Second
 			fate := rand.New(rand.NewPCG(seed, 8)) // the lane's goroutine draws from it
-			w.sink.answers(func([]rules.Invalidation) error {
+			w.sink.answers(func([]invalidation.Invalidation) error {
 				if fate.IntN(4) == 0 {
 					return sinks.ThrottledError(errDown, time.Second)
 				}
@@ -330,7 +330,7 @@ func TestPropertyPeriodsLoseNothing(t *testing.T) {
 			})
 			w.run()
 			came := map[uint64]time.Time{}
-			var sent []rules.Message
+			var sent []invalidation.Message
 			for seq := uint64(1); seq <= 60; seq++ {
 				var kk []string
 				for _, k := range []string{"a", "b", "c", "d"} {

@@ -5,14 +5,14 @@ import (
 	"slices"
 
 	"github.com/walpurge/walpurge/cdc/condition"
-	"github.com/walpurge/walpurge/rules"
+	"github.com/walpurge/walpurge/rules/invalidation"
 )
 
 // refuse deals with invalidations that the sink refuses for good: what the first
 // step of their rule's collapse has for their items is tried once in their
 // place; what has nothing, and what the sink refuses even so, is parked. It
 // returns false when the lane is stopping.
-func (l *Lane) refuse(intake, work context.Context, t *turn, refused []rules.Invalidation, cause error) bool {
+func (l *Lane) refuse(intake, work context.Context, t *turn, refused []invalidation.Invalidation, cause error) bool {
 	if len(refused) == 0 {
 		return true
 	}
@@ -20,7 +20,7 @@ func (l *Lane) refuse(intake, work context.Context, t *turn, refused []rules.Inv
 		t.failed = true
 		return true
 	}
-	var park []rules.Invalidation
+	var park []invalidation.Invalidation
 	for _, inv := range refused {
 		items := t.job.coarser[value{inv.Kind, inv.Value}]
 		if len(items) == 0 {
@@ -28,15 +28,15 @@ func (l *Lane) refuse(intake, work context.Context, t *turn, refused []rules.Inv
 			park = append(park, inv)
 			continue
 		}
-		var instead []rules.Invalidation
+		var instead []invalidation.Invalidation
 		seen := make(map[value]struct{})
 		for _, item := range items {
 			for k, texts := range item.Coarser[0].Values {
 				for _, text := range texts {
-					v := value{rules.Kind(k), text}
+					v := value{invalidation.Kind(k), text}
 					if _, dup := seen[v]; !dup {
 						seen[v] = struct{}{}
-						instead = append(instead, rules.Invalidation{Kind: v.kind, Value: text, Rule: inv.Rule})
+						instead = append(instead, invalidation.Invalidation{Kind: v.kind, Value: text, Rule: inv.Rule})
 					}
 				}
 			}

@@ -5,7 +5,7 @@ import (
 	"time"
 
 	"github.com/walpurge/walpurge/cdc/condition"
-	"github.com/walpurge/walpurge/rules"
+	"github.com/walpurge/walpurge/rules/invalidation"
 )
 
 const (
@@ -26,7 +26,7 @@ type flusher struct {
 	owed []ready
 	run  []ready
 	// left are the steps to come, the next one at due.
-	left [][]rules.Invalidation
+	left [][]invalidation.Invalidation
 	due  time.Time
 	step time.Duration
 	last time.Time // when the newest flush began
@@ -53,10 +53,10 @@ func (f *flusher) next() (time.Time, bool) {
 }
 
 // begin starts a flush for all that is owed.
-func (f *flusher) begin(plan []rules.Invalidation, now time.Time) {
+func (f *flusher) begin(plan []invalidation.Invalidation, now time.Time) {
 	f.run, f.owed = f.owed, nil
 	f.last, f.due, f.step = now, now, 0
-	f.left = [][]rules.Invalidation{plan}
+	f.left = [][]invalidation.Invalidation{plan}
 	if f.pace == 0 || len(plan) == 0 {
 		return
 	}
@@ -89,7 +89,7 @@ func (l *Lane) flushOn(intake, work context.Context) {
 		return
 	}
 	if len(f.run) == 0 {
-		f.begin(distinct(append([]rules.Invalidation(nil), l.cfg.Flush()...)), now)
+		f.begin(distinct(append([]invalidation.Invalidation(nil), l.cfg.Flush()...)), now)
 		for _, r := range f.run {
 			l.beginning(r)
 		}
@@ -118,7 +118,7 @@ func (l *Lane) flushOn(intake, work context.Context) {
 }
 
 // defers reports whether a message's flush is carried out beside the queue.
-func (l *Lane) defers(m rules.Message) bool {
+func (l *Lane) defers(m invalidation.Message) bool {
 	return l.flusher.on() && m.Batch != nil && m.Batch.Flush && !l.coveredBy(m)
 }
 

@@ -10,22 +10,22 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/walpurge/walpurge/cdc"
-	"github.com/walpurge/walpurge/rules"
+	"github.com/walpurge/walpurge/rules/invalidation"
 )
 
 // flush is a message that flushes, for a reason.
-func flush(seq uint64, reason string) rules.Message {
+func flush(seq uint64, reason string) invalidation.Message {
 	m := batch(seq)
-	m.Batch.Flush, m.Batch.Origin, m.Batch.Reason, m.Batch.Stamp.XIDs = true, rules.FromGap, reason, nil
+	m.Batch.Flush, m.Batch.Origin, m.Batch.Reason, m.Batch.Stamp.XIDs = true, invalidation.FromGap, reason, nil
 	return m
 }
 
 // plan makes the world's flush one of some values.
 func (w *world) plan(values ...string) {
-	w.cfg.Flush = func() []rules.Invalidation {
-		var out []rules.Invalidation
+	w.cfg.Flush = func() []invalidation.Invalidation {
+		var out []invalidation.Invalidation
 		for _, v := range values {
-			out = append(out, rules.Invalidation{Kind: rules.Tag, Value: v, Rule: "flush"})
+			out = append(out, invalidation.Invalidation{Kind: invalidation.Tag, Value: v, Rule: "flush"})
 		}
 		return out
 	}
@@ -62,7 +62,7 @@ func TestAPacedFlushHoldsOnlyTheWatermark(t *testing.T) {
 func TestStepsHoldAllOfAFlush(t *testing.T) {
 	for _, n := range []int{1, 2, maxSteps, maxSteps + 1, 1000} {
 		f := &flusher{pace: time.Hour}
-		plan := make([]rules.Invalidation, n)
+		plan := make([]invalidation.Invalidation, n)
 		for i := range plan {
 			plan[i].Value = keys(n)[i]
 		}
@@ -163,8 +163,8 @@ func TestAnOuterFlushWaitsForAnOwedOne(t *testing.T) {
 		outer := newWorld(t)
 		outer.cfg.Gates = []Gate{{
 			Name:  "cache",
-			Wait:  func(ctx context.Context, m rules.Message) error { return w.lane.Past(ctx, m, false, never) },
-			Brief: func(ctx context.Context, m rules.Message) error { return w.lane.Past(ctx, m, true, never) },
+			Wait:  func(ctx context.Context, m invalidation.Message) error { return w.lane.Past(ctx, m, false, never) },
+			Brief: func(ctx context.Context, m invalidation.Message) error { return w.lane.Past(ctx, m, true, never) },
 		}}
 		outer.run()
 		defer outer.halt()

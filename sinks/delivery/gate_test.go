@@ -9,7 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/walpurge/walpurge/cdc"
-	"github.com/walpurge/walpurge/rules"
+	"github.com/walpurge/walpurge/rules/invalidation"
 )
 
 // gated gives the world's lane a gate.
@@ -98,7 +98,7 @@ func TestASlowGateDoesNotReorderAcks(t *testing.T) {
 	inBubble(t, func(t *testing.T, w *world) {
 		g := newGate()
 		// Only the first message's transaction is slow to be seen.
-		w.cfg.Gates = []Gate{{Name: "visible", Wait: func(ctx context.Context, m rules.Message) error {
+		w.cfg.Gates = []Gate{{Name: "visible", Wait: func(ctx context.Context, m invalidation.Message) error {
 			if m.Seq == 1 {
 				return g.Wait(ctx, m)
 			}
@@ -124,7 +124,7 @@ func TestPurgesByHandPassTheGates(t *testing.T) {
 		w.run()
 		defer w.halt()
 		m := batch(1, "a")
-		m.Batch.Origin = rules.FromHand
+		m.Batch.Origin = invalidation.FromHand
 		w.src.push(m)
 		after(0)
 		require.Equal(t, [][]string{{"a"}}, w.sink.values())
@@ -166,7 +166,7 @@ func TestASlowGateDoesNotHideAFailingSink(t *testing.T) {
 	inBubble(t, func(t *testing.T, w *world) {
 		g := w.gated()
 		g.open(1)
-		w.sink.answers(func([]rules.Invalidation) error { return errDown })
+		w.sink.answers(func([]invalidation.Invalidation) error { return errDown })
 		w.run()
 		defer w.halt()
 		w.src.push(batch(1, "a"), batch(2, "b"))

@@ -7,26 +7,26 @@ import (
 	"time"
 
 	"github.com/walpurge/walpurge/cdc/condition"
-	"github.com/walpurge/walpurge/rules"
+	"github.com/walpurge/walpurge/rules/invalidation"
 	"github.com/walpurge/walpurge/sinks"
 )
 
 // handJob is a manual purge.
 type handJob struct {
-	msg   rules.Message
+	msg   invalidation.Message
 	entry *entry
 	// left are the invalidations that the sink has not taken yet.
-	left  []rules.Invalidation
+	left  []invalidation.Invalidation
 	pause time.Duration
 	// refused are those that were parked.
-	refused []rules.Invalidation
+	refused []invalidation.Invalidation
 }
 
 // cover is a manual purge that stands for everything before it in the lane.
 type cover struct {
 	job  *handJob
 	upTo uint64 // in the lane
-	all  []rules.Invalidation
+	all  []invalidation.Invalidation
 	full bool // a flush: covers even those
 	// group is the one that was being purged when the cover was laid.
 	group uint64
@@ -56,7 +56,7 @@ func (l *Lane) keepHand(ctx context.Context) {
 	}
 }
 
-func (l *Lane) valuesByHand(b *rules.Batch) []rules.Invalidation {
+func (l *Lane) valuesByHand(b *invalidation.Batch) []invalidation.Invalidation {
 	all := b.Invalidations(nil)
 	if b.Flush {
 		all = append(all, l.cfg.Flush()...)
@@ -142,7 +142,7 @@ func (l *Lane) byHand(intake, work context.Context, j *handJob) {
 
 // sortByHand divides a failed request into what may be tried again and what is
 // refused until somebody acts.
-func (l *Lane) sortByHand(request []rules.Invalidation, err error) (again, refused []rules.Invalidation, after time.Duration) {
+func (l *Lane) sortByHand(request []invalidation.Invalidation, err error) (again, refused []invalidation.Invalidation, after time.Duration) {
 	var batch *sinks.BatchError
 	if errors.As(err, &batch) {
 		again, refused, _, after = sortOut(request, batch)
@@ -179,7 +179,7 @@ func (l *Lane) ackByHand(j *handJob) {
 }
 
 // coveredBy reports whether a manual purge stands for the message.
-func (l *Lane) coveredBy(m rules.Message) bool {
+func (l *Lane) coveredBy(m invalidation.Message) bool {
 	c := l.superseded
 	return c != nil && m.Seq <= c.upTo && (m.Batch == nil || !m.Batch.Flush || c.full)
 }

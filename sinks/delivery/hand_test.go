@@ -7,14 +7,14 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/walpurge/walpurge/rules"
+	"github.com/walpurge/walpurge/rules/invalidation"
 	"github.com/walpurge/walpurge/sinks"
 )
 
 // byHand is a message that somebody asked for.
-func byHand(seq, supersedes uint64, keys ...string) rules.Message {
+func byHand(seq, supersedes uint64, keys ...string) invalidation.Message {
 	m := batch(seq, keys...)
-	m.Batch.Origin, m.Batch.Supersedes = rules.FromHand, supersedes
+	m.Batch.Origin, m.Batch.Supersedes = invalidation.FromHand, supersedes
 	return m
 }
 
@@ -70,7 +70,7 @@ func TestAFailingPurgeByHandIsTriedBesideTheQueue(t *testing.T) {
 	inBubble(t, func(t *testing.T, w *world) {
 		hand := withHand(w)
 		fails := 3
-		w.sink.answers(func(invs []rules.Invalidation) error {
+		w.sink.answers(func(invs []invalidation.Invalidation) error {
 			if invs[0].Value == "urgent" && fails > 0 {
 				fails--
 				return errDown
@@ -93,7 +93,7 @@ func TestAPurgeByHandThatIsRefusedIsParked(t *testing.T) {
 		inBubble(t, func(t *testing.T, w *world) {
 			hand := withHand(w)
 			once := failing(1, err)
-			w.sink.answers(func(invs []rules.Invalidation) error {
+			w.sink.answers(func(invs []invalidation.Invalidation) error {
 				if invs[0].Value != "urgent" {
 					return nil
 				}
@@ -104,7 +104,7 @@ func TestAPurgeByHandThatIsRefusedIsParked(t *testing.T) {
 			w.src.push(batch(2, "a"))
 			after(time.Minute)
 			require.Len(t, w.parked, 1)
-			require.Equal(t, []string{"urgent"}, w.parked[0].Items[0].Values[rules.Key])
+			require.Equal(t, []string{"urgent"}, w.parked[0].Items[0].Values[invalidation.Key])
 			require.Equal(t, []uint64{1}, hand.acked())
 			require.ElementsMatch(t, [][]string{{"urgent"}, {"a"}}, w.sink.values())
 			w.halt()
@@ -190,7 +190,7 @@ func TestPauseHoldsALane(t *testing.T) {
 // A lane that fails is held between two attempts.
 func TestPauseHoldsALaneThatFails(t *testing.T) {
 	inBubble(t, func(t *testing.T, w *world) {
-		w.sink.answers(func([]rules.Invalidation) error { return errDown })
+		w.sink.answers(func([]invalidation.Invalidation) error { return errDown })
 		w.src.push(batch(1, "a"))
 		w.run()
 		after(time.Minute)

@@ -17,7 +17,7 @@ import (
 
 	"github.com/walpurge/walpurge/cdc"
 	"github.com/walpurge/walpurge/cdc/watermark"
-	"github.com/walpurge/walpurge/rules"
+	"github.com/walpurge/walpurge/rules/invalidation"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -25,7 +25,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 // source is a stream that was filled before, or grows while the lane runs.
 type source struct {
 	mu        sync.Mutex
-	messages  []rules.Message
+	messages  []invalidation.Message
 	read      int
 	grown     chan struct{}
 	acks      []uint64
@@ -33,7 +33,7 @@ type source struct {
 	ackErr    error
 }
 
-func (s *source) Next(ctx context.Context) (rules.Message, error) {
+func (s *source) Next(ctx context.Context) (invalidation.Message, error) {
 	for {
 		s.mu.Lock()
 		if s.read < len(s.messages) {
@@ -47,12 +47,12 @@ func (s *source) Next(ctx context.Context) (rules.Message, error) {
 		select {
 		case <-grown:
 		case <-ctx.Done():
-			return rules.Message{}, ctx.Err()
+			return invalidation.Message{}, ctx.Err()
 		}
 	}
 }
 
-func (s *source) push(mm ...rules.Message) {
+func (s *source) push(mm ...invalidation.Message) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.messages = append(s.messages, mm...)
@@ -93,10 +93,10 @@ type fakeSink struct {
 	// takes is how long a call lasts.
 	takes time.Duration
 	// answer decides what a call returns; nil: always well.
-	answer func(invs []rules.Invalidation) error
+	answer func(invs []invalidation.Invalidation) error
 }
 
-func (s *fakeSink) Purge(ctx context.Context, invs []rules.Invalidation) error {
+func (s *fakeSink) Purge(ctx context.Context, invs []invalidation.Invalidation) error {
 	c := call{at: time.Now()}
 	for _, inv := range invs {
 		c.values = append(c.values, inv.Value)
@@ -118,7 +118,7 @@ func (s *fakeSink) Purge(ctx context.Context, invs []rules.Invalidation) error {
 	return answer(invs)
 }
 
-func (s *fakeSink) answers(f func(invs []rules.Invalidation) error) {
+func (s *fakeSink) answers(f func(invs []invalidation.Invalidation) error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.answer = f
@@ -155,7 +155,7 @@ type fakeGate struct {
 
 func newGate() *fakeGate { return &fakeGate{moved: make(chan struct{})} }
 
-func (g *fakeGate) Wait(ctx context.Context, m rules.Message) error {
+func (g *fakeGate) Wait(ctx context.Context, m invalidation.Message) error {
 	for {
 		g.mu.Lock()
 		open, moved := m.Seq <= g.upTo, g.moved
@@ -187,7 +187,7 @@ type world struct {
 	sink   *fakeSink
 	board  *watermark.Board
 	reg    *prometheus.Registry
-	parked []*rules.Batch
+	parked []*invalidation.Batch
 	// parkErr is what the next attempts to park return.
 	parkErr []error
 
@@ -204,11 +204,11 @@ func newWorld(t require.TestingT) *world {
 	}
 	w.cfg = Config{
 		Name: "cache", Sink: w.sink, Source: w.src, MaxWait: 30 * time.Second, Board: w.board,
-		Flush: func() []rules.Invalidation {
-			return []rules.Invalidation{{Kind: rules.KeyPattern, Value: "*", Rule: "flush"}}
+		Flush: func() []invalidation.Invalidation {
+			return []invalidation.Invalidation{{Kind: invalidation.KeyPattern, Value: "*", Rule: "flush"}}
 		},
 		Metrics: NewMetrics(w.reg), Logger: slog.New(slog.DiscardHandler),
-		Park: func(_ context.Context, b *rules.Batch, _ error) error {
+		Park: func(_ context.Context, b *invalidation.Batch, _ error) error {
 			if len(w.parkErr) > 0 {
 				err := w.parkErr[0]
 				w.parkErr = w.parkErr[1:]
@@ -279,27 +279,27 @@ func after(d time.Duration) {
 }
 
 // batch is a message with keys; its transaction has the sequence's number.
-func batch(seq uint64, keys ...string) rules.Message {
-	b := &rules.Batch{Sink: "cache", Origin: rules.FromWAL, Stamp: cdc.Stamp{
+func batch(seq uint64, keys ...string) invalidation.Message {
+	b := &invalidation.Batch{Sink: "cache", Origin: invalidation.FromWAL, Stamp: cdc.Stamp{
 		Position: cdc.Position{Timeline: 1, LSN: cdc.LSN(seq)}, XIDs: []uint64{seq}, FirstCommit: time.Now(), LastCommit: time.Now(),
 	}}
 	if len(keys) > 0 {
-		b.Items = []rules.Item{{Rule: "r"}}
-		b.Items[0].Values[rules.Key] = keys
+		b.Items = []invalidation.Item{{Rule: "r"}}
+		b.Items[0].Values[invalidation.Key] = keys
 	}
-	return rules.Message{Seq: seq, Batch: b}
+	return invalidation.Message{Seq: seq, Batch: b}
 }
 
 // claim is a message that claims everything before it.
-func claim(seq, epoch uint64) rules.Message {
-	return rules.Message{Seq: seq, Claim: &cdc.Claim{Epoch: epoch, Position: cdc.Position{Timeline: 1, LSN: cdc.LSN(seq)}}}
+func claim(seq, epoch uint64) invalidation.Message {
+	return invalidation.Message{Seq: seq, Claim: &cdc.Claim{Epoch: epoch, Position: cdc.Position{Timeline: 1, LSN: cdc.LSN(seq)}}}
 }
 
 var errDown = errors.New("connection refused")
 
 // failing fails the first n calls.
-func failing(n int, err error) func([]rules.Invalidation) error {
-	return func([]rules.Invalidation) error {
+func failing(n int, err error) func([]invalidation.Invalidation) error {
+	return func([]invalidation.Invalidation) error {
 		if n--; n >= 0 {
 			return err
 		}

@@ -4,13 +4,13 @@ import (
 	"slices"
 	"time"
 
-	"github.com/walpurge/walpurge/rules"
+	"github.com/walpurge/walpurge/rules/invalidation"
 )
 
 // job is what one turn of a lane purges, and what follows from it once that is
 // done.
 type job struct {
-	invs  []rules.Invalidation
+	invs  []invalidation.Invalidation
 	flush bool
 	// met are the values put off that this purge carries out.
 	met []*wait
@@ -20,15 +20,15 @@ type job struct {
 	// later are the values that this turn puts off.
 	later []putOff
 	// coarser has the items of values that have something coarser.
-	coarser   map[value][]*rules.Item
+	coarser   map[value][]*invalidation.Item
 	collapsed map[string]int
 	coalesced int
 	// refused are those of invs that the sink refused for good, instead what was
 	// purged in place of some.
-	refused, instead []rules.Invalidation
+	refused, instead []invalidation.Invalidation
 	// twice is what is purged again later: invs, but for what a manual purge
 	// flushes.
-	twice []rules.Invalidation
+	twice []invalidation.Invalidation
 }
 
 type paced struct {
@@ -39,13 +39,13 @@ type paced struct {
 type putOff struct {
 	value
 	ready int // place in the group
-	item  *rules.Item
+	item  *invalidation.Item
 	due   time.Time
 }
 
 // want is an item with those of its values that are to be purged now.
 type want struct {
-	item   *rules.Item
+	item   *invalidation.Item
 	ready  int // place in the group; -1: a value that was put off and is due
 	values []value
 	later  []putOff
@@ -78,8 +78,8 @@ func (l *Lane) plan(group []ready, now time.Time) *job {
 			for k, texts := range w.item.Values {
 				w.values = slices.Grow(w.values, len(texts))
 				for _, text := range texts {
-					v := value{rules.Kind(k), text}
-					if w.item.Every > 0 && !j.flush && !b.Flush && b.Origin == rules.FromWAL {
+					v := value{invalidation.Kind(k), text}
+					if w.item.Every > 0 && !j.flush && !b.Flush && b.Origin == invalidation.FromWAL {
 						if due, early := l.pacer.early(v, w.item.Every, now); early && !free[v] {
 							w.later = append(w.later, putOff{v, i, w.item, due})
 							continue
@@ -92,7 +92,7 @@ func (l *Lane) plan(group []ready, now time.Time) *job {
 		}
 	}
 	if j.flush {
-		now = now.Add(rules.MaxEvery) // a flush carries out all that was put off
+		now = now.Add(invalidation.MaxEvery) // a flush carries out all that was put off
 	}
 	j.met = l.pacer.take(now)
 	for _, w := range j.met {
@@ -111,7 +111,7 @@ func (l *Lane) plan(group []ready, now time.Time) *job {
 }
 
 // distinct drops repeated values in place, whatever rules they come from.
-func distinct(all []rules.Invalidation) []rules.Invalidation {
+func distinct(all []invalidation.Invalidation) []invalidation.Invalidation {
 	seen := make(map[value]struct{}, len(all))
 	out := all[:0]
 	for _, inv := range all {
@@ -126,7 +126,7 @@ func distinct(all []rules.Invalidation) []rules.Invalidation {
 
 // unpaced are the values that some rule without a period asks for.
 func (l *Lane) unpaced(group []ready) map[value]bool {
-	var plain, paced []*rules.Item
+	var plain, paced []*invalidation.Item
 	for _, r := range group {
 		if r.msg.Batch == nil {
 			continue
@@ -146,7 +146,7 @@ func (l *Lane) unpaced(group []ready) map[value]bool {
 	for _, item := range plain {
 		for k, texts := range item.Values {
 			for _, text := range texts {
-				out[value{rules.Kind(k), text}] = true
+				out[value{invalidation.Kind(k), text}] = true
 			}
 		}
 	}
@@ -179,7 +179,7 @@ func (j *job) decide(wants []want) {
 		if seen[v] = struct{}{}; len(seen) == known {
 			return false
 		}
-		j.invs = append(j.invs, rules.Invalidation{Kind: v.kind, Value: v.text, Rule: rule})
+		j.invs = append(j.invs, invalidation.Invalidation{Kind: v.kind, Value: v.text, Rule: rule})
 		return true
 	}
 	for _, w := range wants {
@@ -198,7 +198,7 @@ func (j *job) decide(wants []want) {
 			// They stand for what would have been put off, too.
 			for k, texts := range w.item.Coarser[step].Values {
 				for _, text := range texts {
-					add(w.item.Rule, value{rules.Kind(k), text})
+					add(w.item.Rule, value{invalidation.Kind(k), text})
 				}
 			}
 			j.collapsed[w.item.Rule] += len(w.values) + len(w.later)
@@ -207,7 +207,7 @@ func (j *job) decide(wants []want) {
 		for _, v := range w.values {
 			if len(w.item.Coarser) > 0 {
 				if j.coarser == nil {
-					j.coarser = make(map[value][]*rules.Item)
+					j.coarser = make(map[value][]*invalidation.Item)
 				}
 				j.coarser[v] = append(j.coarser[v], w.item)
 			}

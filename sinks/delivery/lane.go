@@ -11,7 +11,7 @@ import (
 
 	"github.com/walpurge/walpurge/cdc/condition"
 	"github.com/walpurge/walpurge/cdc/failpoint"
-	"github.com/walpurge/walpurge/rules"
+	"github.com/walpurge/walpurge/rules/invalidation"
 )
 
 // Lane is one sink's queue. Run it once.
@@ -200,7 +200,7 @@ func (l *Lane) Oldest() (time.Time, bool) {
 // ready is a message whose turn has come.
 type ready struct {
 	entry *entry
-	msg   rules.Message
+	msg   invalidation.Message
 	// final: with this purge the message is done. Otherwise its gates are still
 	// closed and it comes again.
 	final bool
@@ -240,7 +240,7 @@ func (l *Lane) Run(intake, work context.Context) error {
 	}
 	defer l.conditions.Close()
 	defer l.retries.Wait()
-	due := time.NewTimer(rules.MaxEvery)
+	due := time.NewTimer(invalidation.MaxEvery)
 	defer due.Stop()
 	for intake.Err() == nil {
 		due.Reset(l.wake())
@@ -288,7 +288,7 @@ func (l *Lane) Run(intake, work context.Context) error {
 
 // wake is how long until something is due that no message brings.
 func (l *Lane) wake() time.Duration {
-	wake := rules.MaxEvery
+	wake := invalidation.MaxEvery
 	for _, next := range []func() (time.Time, bool){l.pacer.next, l.again.next, l.flusher.next} {
 		if at, some := next(); some {
 			wake = min(wake, time.Until(at))
@@ -412,8 +412,8 @@ var errEarly = errors.New("the gate is still closed")
 // gates waits for every gate of a message and returns nil when all have opened, or
 // errStoodFor when a flush stands for the message. It waits for ever unless its
 // patience is bounded.
-func (l *Lane) gates(ctx context.Context, m rules.Message, bounded bool) error {
-	if m.Batch == nil || m.Batch.Origin == rules.FromHand {
+func (l *Lane) gates(ctx context.Context, m invalidation.Message, bounded bool) error {
+	if m.Batch == nil || m.Batch.Origin == invalidation.FromHand {
 		return nil
 	}
 	for i := range l.cfg.Gates {
@@ -458,7 +458,7 @@ func (l *Lane) opened(gate int) {
 	l.shut[gate] = time.Time{}
 }
 
-func (l *Lane) wait(ctx context.Context, i int, m rules.Message, bounded bool) error {
+func (l *Lane) wait(ctx context.Context, i int, m invalidation.Message, bounded bool) error {
 	gate, metrics := l.cfg.Gates[i], l.metrics.gates[i]
 	began := time.Now()
 	slow := time.AfterFunc(slowGate, func() { l.waits(i, 1) })

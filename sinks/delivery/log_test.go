@@ -11,7 +11,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/walpurge/walpurge/rules"
+	"github.com/walpurge/walpurge/rules/invalidation"
 	"github.com/walpurge/walpurge/sinks"
 )
 
@@ -67,23 +67,23 @@ func TestLogOfAnHour(t *testing.T) {
 	request := 0
 	for _, c := range []struct {
 		name   string
-		answer func(invs []rules.Invalidation) error
+		answer func(invs []invalidation.Invalidation) error
 		most   int
 		has    string
 	}{
 		{"well", nil, 0, ""},
-		{"dead", func([]rules.Invalidation) error { return errDown }, 7, "class=transient"},
-		{"request ids", func([]rules.Invalidation) error {
+		{"dead", func([]invalidation.Invalidation) error { return errDown }, 7, "class=transient"},
+		{"request ids", func([]invalidation.Invalidation) error {
 			request++
 			return sinks.LaneError(fmt.Errorf("403, request id %d", request))
 		}, 7, "class=lane"},
-		{"429 for each second call", func([]rules.Invalidation) error {
+		{"429 for each second call", func([]invalidation.Invalidation) error {
 			if request++; request%2 == 0 {
 				return sinks.ThrottledError(fmt.Errorf("429, request id %d", request), 2*time.Second)
 			}
 			return nil
 		}, 9, "class=throttled"},
-		{"429 and 503 in turn", func([]rules.Invalidation) error {
+		{"429 and 503 in turn", func([]invalidation.Invalidation) error {
 			switch request++; request % 3 {
 			case 0:
 				return sinks.ThrottledError(fmt.Errorf("429, request id %d", request), 2*time.Second)
@@ -92,7 +92,7 @@ func TestLogOfAnHour(t *testing.T) {
 			}
 			return nil
 		}, 18, "class=transient"},
-		{"values that are refused", func([]rules.Invalidation) error {
+		{"values that are refused", func([]invalidation.Invalidation) error {
 			request++
 			return sinks.ItemError(fmt.Errorf("value too long, request id %d", request))
 		}, 7, "they are parked"},
@@ -117,11 +117,11 @@ func TestLogOfAnHour(t *testing.T) {
 func TestLogOfASinkThatRecovers(t *testing.T) {
 	inBubble(t, func(t *testing.T, w *world) {
 		buf := w.logged()
-		w.sink.answers(func([]rules.Invalidation) error { return errDown })
+		w.sink.answers(func([]invalidation.Invalidation) error { return errDown })
 		w.run()
 		w.src.push(batch(1, "a", "b"))
 		after(5 * time.Minute)
-		w.sink.answers(func([]rules.Invalidation) error { return sinks.LaneError(errors.New("401")) })
+		w.sink.answers(func([]invalidation.Invalidation) error { return sinks.LaneError(errors.New("401")) })
 		after(5 * time.Minute)
 		w.sink.answers(nil)
 		after(time.Minute)

@@ -6,7 +6,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
-	"github.com/walpurge/walpurge/rules"
+	"github.com/walpurge/walpurge/rules/invalidation"
 	"github.com/walpurge/walpurge/sinks"
 )
 
@@ -94,7 +94,7 @@ func (m *Metrics) lane(sink string, gates []Gate) *laneMetrics {
 		l.gates = append(l.gates, gateMetrics{m.waits.WithLabelValues(sink, g.Name), m.timeouts.WithLabelValues(sink, g.Name)})
 	}
 	// The first of a kind is then an increase.
-	for _, reason := range rules.FlushReasons() {
+	for _, reason := range invalidation.FlushReasons() {
 		m.flushes.WithLabelValues(sink, reason)
 	}
 	for _, code := range append([]string{codeOK, codePartial}, sinks.ClassNames()...) {

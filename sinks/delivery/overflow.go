@@ -9,7 +9,7 @@ import (
 
 	"github.com/walpurge/walpurge/cdc/beat"
 	"github.com/walpurge/walpurge/cdc/condition"
-	"github.com/walpurge/walpurge/rules"
+	"github.com/walpurge/walpurge/rules/invalidation"
 )
 
 // Overflow bounds what a lane may leave in the stream.
@@ -126,7 +126,7 @@ func (t *trades) next() {
 }
 
 // skips reports whether a flush that has not begun stands for the message.
-func (l *Lane) skips(m rules.Message) bool {
+func (l *Lane) skips(m invalidation.Message) bool {
 	return m.Seq < l.traded.Load() && l.begun.Load() < l.traded.Load()
 }
 

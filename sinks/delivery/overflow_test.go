@@ -10,7 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/walpurge/walpurge/cdc"
-	"github.com/walpurge/walpurge/rules"
+	"github.com/walpurge/walpurge/rules/invalidation"
 	"github.com/walpurge/walpurge/sinks"
 )
 
@@ -73,7 +73,7 @@ func (w *world) fill(from uint64, n int) uint64 {
 	return from
 }
 
-var dead = func([]rules.Invalidation) error { return sinks.LaneError(errDown) }
+var dead = func([]invalidation.Invalidation) error { return sinks.LaneError(errDown) }
 
 func TestABacklogPastItsShareIsTradedForAFlush(t *testing.T) {
 	for _, pace := range []time.Duration{0, time.Minute} {

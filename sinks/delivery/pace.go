@@ -6,7 +6,7 @@ import (
 
 	"golang.org/x/time/rate"
 
-	"github.com/walpurge/walpurge/rules"
+	"github.com/walpurge/walpurge/rules/invalidation"
 	"github.com/walpurge/walpurge/sinks"
 )
 
@@ -27,7 +27,7 @@ type Pace struct {
 
 type charge struct {
 	bucket *rate.Limiter
-	cost   func(batch []rules.Invalidation) int
+	cost   func(batch []invalidation.Invalidation) int
 }
 
 // Pace makes the pace of a lane that spends from these budgets. Those that share
@@ -56,7 +56,7 @@ func (b *Buckets) Pace(budgets ...sinks.Budget) Pace {
 
 // Wait blocks until every bucket has given what a call with these invalidations
 // costs, or the context ends, whose error it then returns.
-func (p Pace) Wait(ctx context.Context, batch []rules.Invalidation) error {
+func (p Pace) Wait(ctx context.Context, batch []invalidation.Invalidation) error {
 	for _, c := range p.charges {
 		cost := 1
 		if c.cost != nil {
@@ -76,7 +76,7 @@ func (p Pace) Wait(ctx context.Context, batch []rules.Invalidation) error {
 
 // Duration is how long the buckets hold calls with these invalidations back, from what they
 // hold now: until the last one may be made, if nothing else spends from them.
-func (p Pace) Duration(calls [][]rules.Invalidation) (longest time.Duration) {
+func (p Pace) Duration(calls [][]invalidation.Invalidation) (longest time.Duration) {
 	for _, c := range p.charges {
 		cost := 0
 		for _, call := range calls {

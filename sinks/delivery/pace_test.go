@@ -8,12 +8,12 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/walpurge/walpurge/rules"
+	"github.com/walpurge/walpurge/rules/invalidation"
 	"github.com/walpurge/walpurge/sinks"
 )
 
-func invs(kind rules.Kind, n int) []rules.Invalidation {
-	out := make([]rules.Invalidation, n)
+func invs(kind invalidation.Kind, n int) []invalidation.Invalidation {
+	out := make([]invalidation.Invalidation, n)
 	for i := range out {
 		out[i].Kind = kind
 	}
@@ -21,7 +21,7 @@ func invs(kind rules.Kind, n int) []rules.Invalidation {
 }
 
 // took is how long a pace holds a call back.
-func took(t *testing.T, p Pace, batch []rules.Invalidation) time.Duration {
+func took(t *testing.T, p Pace, batch []invalidation.Invalidation) time.Duration {
 	t.Helper()
 	began := time.Now()
 	require.NoError(t, p.Wait(t.Context(), batch))
@@ -31,19 +31,19 @@ func took(t *testing.T, p Pace, batch []rules.Invalidation) time.Duration {
 func TestPaceChargesEveryBudgetWhatACallCosts(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := NewBuckets().Pace(
-			sinks.Budget{PerSecond: 1, Burst: 4, Cost: func(b []rules.Invalidation) int {
-				if b[0].Kind == rules.URL {
+			sinks.Budget{PerSecond: 1, Burst: 4, Cost: func(b []invalidation.Invalidation) int {
+				if b[0].Kind == invalidation.URL {
 					return 0
 				}
 				return 2
 			}},
-			sinks.Budget{PerSecond: 10, Burst: 10, Cost: func(b []rules.Invalidation) int { return len(b) }},
+			sinks.Budget{PerSecond: 10, Burst: 10, Cost: func(b []invalidation.Invalidation) int { return len(b) }},
 		)
-		require.Zero(t, took(t, p, invs(rules.Tag, 5)))
-		require.Zero(t, took(t, p, invs(rules.Tag, 5)))
-		require.Equal(t, 2*time.Second, took(t, p, invs(rules.Tag, 5)), "two requests at one a second")
-		require.Zero(t, took(t, p, invs(rules.URL, 5)))
-		require.Equal(t, 3*time.Second, took(t, p, invs(rules.URL, 30)), "more than the bucket ever holds")
+		require.Zero(t, took(t, p, invs(invalidation.Tag, 5)))
+		require.Zero(t, took(t, p, invs(invalidation.Tag, 5)))
+		require.Equal(t, 2*time.Second, took(t, p, invs(invalidation.Tag, 5)), "two requests at one a second")
+		require.Zero(t, took(t, p, invs(invalidation.URL, 5)))
+		require.Equal(t, 3*time.Second, took(t, p, invs(invalidation.URL, 30)), "more than the bucket ever holds")
 	})
 }
 
@@ -76,10 +76,10 @@ func TestPaceWithoutLimits(t *testing.T) {
 // How long a purge is held back is computed from the buckets as they are, and is true.
 func TestDurationIsWhatCallsTake(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		byItem := func(batch []rules.Invalidation) int { return len(batch) }
+		byItem := func(batch []invalidation.Invalidation) int { return len(batch) }
 		b := NewBuckets()
 		p := b.Pace(sinks.Budget{Share: "main", PerSecond: 2, Burst: 4}, sinks.Budget{PerSecond: 10, Burst: 10, Cost: byItem})
-		calls := split(invs(rules.Tag, 100), sinks.Limits{Items: 25})
+		calls := split(invs(invalidation.Tag, 100), sinks.Limits{Items: 25})
 		all := func() (d time.Duration) {
 			for _, call := range calls {
 				d += took(t, p, call)
@@ -93,9 +93,9 @@ func TestDurationIsWhatCallsTake(t *testing.T) {
 		time.Sleep(time.Minute)
 		require.Equal(t, 9*time.Second, p.Duration(calls))
 
-		many := split(invs(rules.Tag, 30), sinks.Limits{Items: 1})
+		many := split(invs(invalidation.Tag, 30), sinks.Limits{Items: 1})
 		require.Equal(t, 13*time.Second, p.Duration(many), "30 calls, of which the bucket holds 4")
-		require.Zero(t, b.Pace(sinks.Budget{PerSecond: 1, Cost: func([]rules.Invalidation) int { return 0 }}).Duration(many), "they cost nothing")
+		require.Zero(t, b.Pace(sinks.Budget{PerSecond: 1, Cost: func([]invalidation.Invalidation) int { return 0 }}).Duration(many), "they cost nothing")
 		require.Zero(t, Pace{}.Duration(many))
 		require.Zero(t, p.Duration(nil))
 	})
@@ -103,12 +103,12 @@ func TestDurationIsWhatCallsTake(t *testing.T) {
 
 func TestSplitByKind(t *testing.T) {
 	limits := sinks.Limits{Items: 3, OneKind: true}
-	limits.ByKind[rules.URL] = 5
+	limits.ByKind[invalidation.URL] = 5
 	var sizes []int
-	for _, call := range split(append(invs(rules.Tag, 4), invs(rules.URL, 7)...), limits) {
+	for _, call := range split(append(invs(invalidation.Tag, 4), invs(invalidation.URL, 7)...), limits) {
 		sizes = append(sizes, len(call))
 	}
 	require.Equal(t, []int{3, 1, 5, 2}, sizes)
 	limits.OneKind = false
-	require.Len(t, split(append(invs(rules.Tag, 4), invs(rules.URL, 7)...), limits), 4)
+	require.Len(t, split(append(invs(invalidation.Tag, 4), invs(invalidation.URL, 7)...), limits), 4)
 }

@@ -5,7 +5,7 @@ import (
 	"errors"
 	"sync"
 
-	"github.com/walpurge/walpurge/rules"
+	"github.com/walpurge/walpurge/rules/invalidation"
 )
 
 // ErrPutOff is what a gate's Brief returns where it is held shut by nothing but
@@ -19,7 +19,7 @@ var ErrPutOff = errors.New("the purges that the gate waits for are deferred")
 // a transaction of the message: nothing else of the message depends on it. In
 // that case, if brief is set, Past returns ErrPutOff as soon as nothing but that
 // is left.
-func (l *Lane) Past(ctx context.Context, m rules.Message, brief bool, floor func(ctx context.Context, seq uint64) error) error {
+func (l *Lane) Past(ctx context.Context, m invalidation.Message, brief bool, floor func(ctx context.Context, seq uint64) error) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	passed := make(chan error, 1)
@@ -159,7 +159,7 @@ type dependence struct {
 	flush bool
 }
 
-func dependsOn(of *rules.Batch) *dependence {
+func dependsOn(of *invalidation.Batch) *dependence {
 	d := &dependence{xids: make(map[uint64]struct{}, len(of.Stamp.XIDs)), flush: of.Flush}
 	for _, x := range of.Stamp.XIDs {
 		d.xids[x] = struct{}{}
@@ -167,7 +167,7 @@ func dependsOn(of *rules.Batch) *dependence {
 	return d
 }
 
-func (d *dependence) on(b *rules.Batch) bool {
+func (d *dependence) on(b *invalidation.Batch) bool {
 	if d.flush && b.Flush {
 		return true
 	}

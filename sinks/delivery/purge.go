@@ -8,7 +8,7 @@ import (
 
 	"github.com/walpurge/walpurge/cdc/condition"
 	"github.com/walpurge/walpurge/cdc/failpoint"
-	"github.com/walpurge/walpurge/rules"
+	"github.com/walpurge/walpurge/rules/invalidation"
 	"github.com/walpurge/walpurge/sinks"
 )
 
@@ -53,16 +53,16 @@ func (l *Lane) purge(intake, work context.Context, group []ready, j *job) bool {
 }
 
 // split cuts the invalidations into calls that keep within the limits.
-func split(all []rules.Invalidation, limits sinks.Limits) [][]rules.Invalidation {
-	groups := [][]rules.Invalidation{all}
+func split(all []invalidation.Invalidation, limits sinks.Limits) [][]invalidation.Invalidation {
+	groups := [][]invalidation.Invalidation{all}
 	if limits.OneKind {
-		var byKind [rules.NumKinds][]rules.Invalidation
+		var byKind [invalidation.NumKinds][]invalidation.Invalidation
 		for _, inv := range all {
 			byKind[inv.Kind] = append(byKind[inv.Kind], inv)
 		}
 		groups = byKind[:]
 	}
-	var out [][]rules.Invalidation
+	var out [][]invalidation.Invalidation
 	for _, g := range groups {
 		for len(g) > 0 {
 			n := min(len(g), max(1, most(g, limits)))
@@ -74,7 +74,7 @@ func split(all []rules.Invalidation, limits sinks.Limits) [][]rules.Invalidation
 }
 
 // most is how many of the invalidations one call may carry.
-func most(g []rules.Invalidation, limits sinks.Limits) int {
+func most(g []invalidation.Invalidation, limits sinks.Limits) int {
 	if limits.OneKind {
 		return limits.ItemsOf(g[0].Kind)
 	}
@@ -89,7 +89,7 @@ const (
 
 // request calls the sink until it has taken the invalidations or they are
 // parked. It returns false when the lane is stopping.
-func (l *Lane) request(intake, work context.Context, invs []rules.Invalidation, t *turn) bool {
+func (l *Lane) request(intake, work context.Context, invs []invalidation.Invalidation, t *turn) bool {
 	pause := minPause
 	for {
 		if !l.awaitResume(intake, work, t) {
@@ -117,7 +117,7 @@ func (l *Lane) request(intake, work context.Context, invs []rules.Invalidation, 
 		var batch *sinks.BatchError
 		switch {
 		case errors.As(err, &batch):
-			var refused []rules.Invalidation
+			var refused []invalidation.Invalidation
 			invs, refused, class, after = sortOut(invs, batch)
 			if !l.refuse(intake, work, t, refused, err) {
 				return false
@@ -144,7 +144,7 @@ func (l *Lane) request(intake, work context.Context, invs []rules.Invalidation, 
 
 // sortOut divides what failed into what may be tried again and what was
 // refused for good, with the most patient class and pause of the former.
-func sortOut(invs []rules.Invalidation, batch *sinks.BatchError) (again, refused []rules.Invalidation, class sinks.Class, after time.Duration) {
+func sortOut(invs []invalidation.Invalidation, batch *sinks.BatchError) (again, refused []invalidation.Invalidation, class sinks.Class, after time.Duration) {
 	for i, inv := range invs {
 		err, failed := batch.Failed[i]
 		if !failed {
@@ -179,7 +179,7 @@ func (l *Lane) fail(class sinks.Class, err error) {
 }
 
 // park stores refused invalidations, and tries until that is durable.
-func (l *Lane) park(intake context.Context, refused []rules.Invalidation, group []ready, cause error) bool {
+func (l *Lane) park(intake context.Context, refused []invalidation.Invalidation, group []ready, cause error) bool {
 	if len(refused) == 0 {
 		return true
 	}
@@ -192,7 +192,7 @@ func (l *Lane) park(intake context.Context, refused []rules.Invalidation, group 
 }
 
 // store parks a batch, and tries until that is durable. It returns false when the lane is stopping.
-func (l *Lane) store(intake context.Context, b *rules.Batch, cause error) bool {
+func (l *Lane) store(intake context.Context, b *invalidation.Batch, cause error) bool {
 	pause := minPause
 	for {
 		err := l.cfg.Park(intake, b, cause)
@@ -210,8 +210,8 @@ func (l *Lane) store(intake context.Context, b *rules.Batch, cause error) bool {
 
 // parcel makes a batch of the refused invalidations under the newest stamp of
 // their group.
-func parcel(sink string, refused []rules.Invalidation, group []ready) *rules.Batch {
-	b := &rules.Batch{Sink: sink, Origin: rules.FromWAL}
+func parcel(sink string, refused []invalidation.Invalidation, group []ready) *invalidation.Batch {
+	b := &invalidation.Batch{Sink: sink, Origin: invalidation.FromWAL}
 	for _, r := range group {
 		if r.msg.Batch != nil && b.Stamp.Position.Before(r.msg.Batch.Stamp.Position) {
 			b.Stamp = r.msg.Batch.Stamp
@@ -223,7 +223,7 @@ func parcel(sink string, refused []rules.Invalidation, group []ready) *rules.Bat
 		if !found {
 			i = len(b.Items)
 			place[inv.Rule] = i
-			b.Items = append(b.Items, rules.Item{Rule: inv.Rule})
+			b.Items = append(b.Items, invalidation.Item{Rule: inv.Rule})
 		}
 		values := &b.Items[i].Values[inv.Kind]
 		*values = append(*values, inv.Value)

@@ -6,17 +6,17 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/walpurge/walpurge/rules"
+	"github.com/walpurge/walpurge/rules/invalidation"
 	"github.com/walpurge/walpurge/sinks"
 )
 
 func TestCallsKeepWithinTheLimits(t *testing.T) {
-	var all []rules.Invalidation
+	var all []invalidation.Invalidation
 	for i := range 7 {
-		all = append(all, rules.Invalidation{Kind: rules.Kind(i % 2), Value: string(rune('a' + i))})
+		all = append(all, invalidation.Invalidation{Kind: invalidation.Kind(i % 2), Value: string(rune('a' + i))})
 	}
 	lengths := func(l sinks.Limits) (out []int) {
-		var together []rules.Invalidation
+		var together []invalidation.Invalidation
 		for _, request := range split(all, l) {
 			out = append(out, len(request))
 			require.LessOrEqual(t, len(request), max(1, l.Items))
@@ -39,25 +39,25 @@ func TestCallsKeepWithinTheLimits(t *testing.T) {
 func TestCallsShareNoRoom(t *testing.T) {
 	all := toInvs([]string{"a", "b", "c"})
 	first := split(all, sinks.Limits{Items: 2})[0]
-	_ = append(first, rules.Invalidation{Value: "x"})
+	_ = append(first, invalidation.Invalidation{Value: "x"})
 	require.Equal(t, "c", all[2].Value)
 }
 
 func TestEqualValuesGoOnce(t *testing.T) {
 	m := batch(1, "a")
-	m.Batch.Items = []rules.Item{{Rule: "one"}, {Rule: "two"}}
-	m.Batch.Items[0].Values = [rules.NumKinds][]string{rules.Key: {"a"}, rules.Tag: {"a"}}
-	m.Batch.Items[1].Values = [rules.NumKinds][]string{rules.Key: {"a"}}
+	m.Batch.Items = []invalidation.Item{{Rule: "one"}, {Rule: "two"}}
+	m.Batch.Items[0].Values = [invalidation.NumKinds][]string{invalidation.Key: {"a"}, invalidation.Tag: {"a"}}
+	m.Batch.Items[1].Values = [invalidation.NumKinds][]string{invalidation.Key: {"a"}}
 	got := newLane(t).plan([]ready{{msg: m}}, time.Now())
-	require.Equal(t, []rules.Invalidation{{Kind: rules.Key, Value: "a", Rule: "one"}, {Kind: rules.Tag, Value: "a", Rule: "one"}}, got.invs)
+	require.Equal(t, []invalidation.Invalidation{{Kind: invalidation.Key, Value: "a", Rule: "one"}, {Kind: invalidation.Tag, Value: "a", Rule: "one"}}, got.invs)
 	require.Equal(t, 1, got.coalesced)
 }
 
 func TestAFlushCarriesOutItsPlan(t *testing.T) {
 	inBubble(t, func(t *testing.T, w *world) {
 		plan := "old:*"
-		w.cfg.Flush = func() []rules.Invalidation {
-			return []rules.Invalidation{{Kind: rules.KeyPattern, Value: plan, Rule: "flush"}}
+		w.cfg.Flush = func() []invalidation.Invalidation {
+			return []invalidation.Invalidation{{Kind: invalidation.KeyPattern, Value: plan, Rule: "flush"}}
 		}
 		w.sink.takes = time.Second
 		w.run()
@@ -84,7 +84,7 @@ func TestAClaimWithAFlush(t *testing.T) {
 		w.run()
 		defer w.halt()
 		m := claim(1, 1)
-		m.Batch = &rules.Batch{Sink: "cache", Origin: rules.FromGap, Flush: true, Reason: "expired"}
+		m.Batch = &invalidation.Batch{Sink: "cache", Origin: invalidation.FromGap, Flush: true, Reason: "expired"}
 		w.src.push(m)
 		after(999 * time.Millisecond)
 		require.Zero(t, w.purged())

@@ -5,7 +5,7 @@ import (
 	"slices"
 	"sync"
 
-	"github.com/walpurge/walpurge/rules"
+	"github.com/walpurge/walpurge/rules/invalidation"
 )
 
 // maxQueued bounds the values in messages that wait for their turn, so that a
@@ -59,7 +59,7 @@ func (q *queue) release(group []ready) {
 }
 
 // without returns those of the invalidations that are not among others.
-func without(all, others []rules.Invalidation) []rules.Invalidation {
+func without(all, others []invalidation.Invalidation) []invalidation.Invalidation {
 	if len(others) == 0 {
 		return all
 	}
@@ -67,14 +67,14 @@ func without(all, others []rules.Invalidation) []rules.Invalidation {
 	for _, inv := range others {
 		drop[value{inv.Kind, inv.Value}] = true
 	}
-	return slices.DeleteFunc(slices.Clone(all), func(inv rules.Invalidation) bool { return drop[value{inv.Kind, inv.Value}] })
+	return slices.DeleteFunc(slices.Clone(all), func(inv invalidation.Invalidation) bool { return drop[value{inv.Kind, inv.Value}] })
 }
 
 // bytesOf is about what a message takes in the stream.
-func bytesOf(b *rules.Batch) int64 {
+func bytesOf(b *invalidation.Batch) int64 {
 	const envelope, quotes = 400, 3
 	n := envelope
-	add := func(values *[rules.NumKinds][]string) {
+	add := func(values *[invalidation.NumKinds][]string) {
 		for _, texts := range values {
 			for _, text := range texts {
 				n += len(text) + quotes
@@ -97,7 +97,7 @@ func bytesOf(b *rules.Batch) int64 {
 const longValue = 512
 
 // sizeOf is the number of values in a batch; long ones count more.
-func sizeOf(b *rules.Batch) int {
+func sizeOf(b *invalidation.Batch) int {
 	n := 0
 	if b != nil {
 		for i := range b.Items {

@@ -8,7 +8,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/walpurge/walpurge/cdc"
-	"github.com/walpurge/walpurge/rules"
+	"github.com/walpurge/walpurge/rules/invalidation"
 	"github.com/walpurge/walpurge/sinks"
 )
 
@@ -86,7 +86,7 @@ func TestThrottledWaitsAsLongAsItWasAsked(t *testing.T) {
 
 func TestLaneErrorsParkNothing(t *testing.T) {
 	inBubble(t, func(t *testing.T, w *world) {
-		w.sink.answers(func([]rules.Invalidation) error { return sinks.LaneError(errors.New("403")) })
+		w.sink.answers(func([]invalidation.Invalidation) error { return sinks.LaneError(errors.New("403")) })
 		w.run()
 		defer w.halt()
 		w.src.push(batch(1, "a", "b"))
@@ -105,8 +105,8 @@ func TestLaneErrorsParkNothing(t *testing.T) {
 }
 
 // refuses fails every call that holds a value, without saying which.
-func refuses(bad string) func([]rules.Invalidation) error {
-	return func(invs []rules.Invalidation) error {
+func refuses(bad string) func([]invalidation.Invalidation) error {
+	return func(invs []invalidation.Invalidation) error {
 		for _, inv := range invs {
 			if inv.Value == bad {
 				return sinks.ItemError(errors.New("value too long"))
@@ -126,7 +126,7 @@ func TestARefusedInvalidationIsParked(t *testing.T) {
 		require.Len(t, w.parked, 1)
 		b := w.parked[0]
 		require.Equal(t, "cache", b.Sink)
-		require.Equal(t, []rules.Invalidation{{Kind: rules.Key, Value: "a", Rule: "r"}}, b.Invalidations(nil))
+		require.Equal(t, []invalidation.Invalidation{{Kind: invalidation.Key, Value: "a", Rule: "r"}}, b.Invalidations(nil))
 		require.Equal(t, cdc.LSN(1), b.Stamp.Position.LSN)
 		require.Equal(t, uint64(2), w.src.newest())
 		require.Equal(t, cdc.LSN(2), w.purged())
@@ -143,7 +143,7 @@ func TestTheCulpritOfABatchIsFound(t *testing.T) {
 		w.src.push(batch(1, keys(100)...))
 		after(0)
 		require.Len(t, w.parked, 1)
-		require.Equal(t, "k5", w.parked[0].Items[0].Values[rules.Key][0])
+		require.Equal(t, "k5", w.parked[0].Items[0].Values[invalidation.Key][0])
 		require.Less(t, len(w.sink.values()), 20, "by halves")
 		done := map[string]bool{}
 		for _, v := range w.sink.values() {
@@ -158,8 +158,8 @@ func TestTheCulpritOfABatchIsFound(t *testing.T) {
 	})
 }
 
-func toInvs(values []string) []rules.Invalidation {
-	out := make([]rules.Invalidation, len(values))
+func toInvs(values []string) []invalidation.Invalidation {
+	out := make([]invalidation.Invalidation, len(values))
 	for i := range values {
 		out[i].Value = values[i]
 	}
@@ -168,7 +168,7 @@ func toInvs(values []string) []rules.Invalidation {
 
 func TestBatchErrorsAreSortedOut(t *testing.T) {
 	inBubble(t, func(t *testing.T, w *world) {
-		w.sink.answers(func(invs []rules.Invalidation) error {
+		w.sink.answers(func(invs []invalidation.Invalidation) error {
 			if len(invs) == 4 {
 				return &sinks.BatchError{Failed: map[int]error{
 					1: sinks.ItemError(errors.New("bad")), 2: errDown, 3: sinks.ThrottledError(errors.New("429"), time.Minute),
@@ -186,7 +186,7 @@ func TestBatchErrorsAreSortedOut(t *testing.T) {
 		after(time.Minute)
 		require.Equal(t, [][]string{{"a", "b", "c", "d"}, {"c", "d"}}, w.sink.values())
 		require.Equal(t, uint64(1), w.src.newest())
-		require.Equal(t, "b", w.parked[0].Items[0].Values[rules.Key][0])
+		require.Equal(t, "b", w.parked[0].Items[0].Values[invalidation.Key][0])
 		require.InDelta(t, 1, w.metric("sink_requests_total", "partial"), 0)
 		require.InDelta(t, 3, w.metric("purges_total", "failed"), 0)
 		require.InDelta(t, 3, w.metric("purges_total", "ok"), 0)
@@ -199,7 +199,7 @@ func TestSortOut(t *testing.T) {
 	for _, c := range []struct {
 		name           string
 		failed         map[int]error
-		again, refused []rules.Invalidation
+		again, refused []invalidation.Invalidation
 		class          sinks.Class
 	}{
 		{"all refused", map[int]error{0: item, 1: item, 2: item}, nil, invs, sinks.Transient},
@@ -250,7 +250,7 @@ func TestStopWhileParkingFails(t *testing.T) {
 
 func TestStopInTheMiddleOfRetries(t *testing.T) {
 	inBubble(t, func(t *testing.T, w *world) {
-		w.sink.answers(func([]rules.Invalidation) error { return errDown })
+		w.sink.answers(func([]invalidation.Invalidation) error { return errDown })
 		w.run()
 		w.src.push(batch(1, "a"))
 		after(time.Minute)

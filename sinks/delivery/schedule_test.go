@@ -16,7 +16,7 @@ import (
 
 	"github.com/walpurge/walpurge/cdc"
 	"github.com/walpurge/walpurge/cdc/watermark"
-	"github.com/walpurge/walpurge/rules"
+	"github.com/walpurge/walpurge/rules/invalidation"
 	"github.com/walpurge/walpurge/sinks"
 )
 
@@ -31,7 +31,7 @@ type schedule struct {
 	rnd   *rand.Rand // how the surroundings answer; guarded by mu
 	clock int        // counts events; what begins later has a larger number
 
-	messages []rules.Message
+	messages []invalidation.Message
 	read     int
 	changed  chan struct{}
 	floor    uint64 // acknowledged, as the server knows it
@@ -122,7 +122,7 @@ func (s *schedule) open(seq uint64, visible bool) {
 	s.wake()
 }
 
-func (s *schedule) Next(ctx context.Context) (rules.Message, error) {
+func (s *schedule) Next(ctx context.Context) (invalidation.Message, error) {
 	for {
 		s.mu.Lock()
 		if !s.calm && s.rnd.IntN(30) == 0 {
@@ -139,7 +139,7 @@ func (s *schedule) Next(ctx context.Context) (rules.Message, error) {
 		select {
 		case <-changed:
 		case <-ctx.Done():
-			return rules.Message{}, ctx.Err()
+			return invalidation.Message{}, ctx.Err()
 		}
 	}
 }
@@ -275,11 +275,11 @@ func (s *schedule) carried(began int, at time.Time, values ...string) {
 	s.stood()
 }
 
-func (s *schedule) waitVisible(ctx context.Context, m rules.Message) error {
+func (s *schedule) waitVisible(ctx context.Context, m invalidation.Message) error {
 	return s.wait(ctx, func() bool { return s.visible[m.Seq] })
 }
 
-func (s *schedule) waitInner(ctx context.Context, m rules.Message) error {
+func (s *schedule) waitInner(ctx context.Context, m invalidation.Message) error {
 	return s.wait(ctx, func() bool { return m.Seq <= s.inner })
 }
 
@@ -299,7 +299,7 @@ func (s *schedule) wait(ctx context.Context, met func() bool) error {
 	}
 }
 
-func (s *schedule) Purge(ctx context.Context, invs []rules.Invalidation) error {
+func (s *schedule) Purge(ctx context.Context, invs []invalidation.Invalidation) error {
 	s.mu.Lock()
 	s.purges++
 	began, at := s.tick(), time.Now()
@@ -349,7 +349,7 @@ func (s *schedule) Purge(ctx context.Context, invs []rules.Invalidation) error {
 	return nil
 }
 
-func (s *schedule) park(_ context.Context, b *rules.Batch, _ error) error {
+func (s *schedule) park(_ context.Context, b *invalidation.Batch, _ error) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if !s.calm && s.rnd.IntN(3) == 0 {
@@ -380,8 +380,8 @@ func (s *schedule) session(metrics *Metrics) (halt func()) {
 		Overflow: overflow,
 		Name:     "cache", Sink: s, Source: s, Limits: sinks.Limits{Items: 4}, MaxWait: 3 * time.Second, SecondPurge: s.delay, Board: s.board,
 		Gates: []Gate{{Name: "visible", Wait: s.waitVisible}, {Name: "inner", Wait: s.waitInner, Ordered: true}}, Park: s.park, Metrics: metrics, Logger: slog.New(slog.DiscardHandler),
-		Flush: func() []rules.Invalidation {
-			return []rules.Invalidation{{Kind: rules.Tag, Value: "f1"}, {Kind: rules.Tag, Value: "f2"}, {Kind: rules.Tag, Value: "f3"}}
+		Flush: func() []invalidation.Invalidation {
+			return []invalidation.Invalidation{{Kind: invalidation.Tag, Value: "f1"}, {Kind: invalidation.Tag, Value: "f2"}, {Kind: invalidation.Tag, Value: "f3"}}
 		},
 		FlushPace: s.pace, FlushAtMost: s.pace / 2 * 3,
 	})

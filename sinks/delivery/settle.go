@@ -6,7 +6,7 @@ import (
 	"github.com/walpurge/walpurge/cdc/condition"
 	"github.com/walpurge/walpurge/cdc/failpoint"
 	"github.com/walpurge/walpurge/cdc/watermark"
-	"github.com/walpurge/walpurge/rules"
+	"github.com/walpurge/walpurge/rules/invalidation"
 )
 
 // settle notes what a turn has purged and what it has put off, and returns the
@@ -80,11 +80,11 @@ func (l *Lane) ack(floor uint64) {
 
 // finish gives up messages that are done, or keeps them until what they come to
 // was purged a second time.
-func (l *Lane) finish(group []ready, invs []rules.Invalidation) {
+func (l *Lane) finish(group []ready, invs []invalidation.Invalidation) {
 	now := time.Now()
 	var first []*entry
 	for _, r := range group {
-		if b := r.msg.Batch; b != nil && b.Origin == rules.FromWAL && !r.skipped {
+		if b := r.msg.Batch; b != nil && b.Origin == invalidation.FromWAL && !r.skipped {
 			l.metrics.latent(b, now)
 		}
 		if !r.skipped {
@@ -110,7 +110,7 @@ func (l *Lane) purged(first []*entry) {
 	}
 }
 
-func (l *Lane) announce(from Source, m rules.Message) {
+func (l *Lane) announce(from Source, m invalidation.Message) {
 	if m.Batch == nil {
 		return
 	}

@@ -10,7 +10,7 @@ import (
 	dto "github.com/prometheus/client_model/go"
 	"github.com/stretchr/testify/require"
 
-	"github.com/walpurge/walpurge/rules"
+	"github.com/walpurge/walpurge/rules/invalidation"
 	"github.com/walpurge/walpurge/sinks"
 )
 
@@ -19,7 +19,7 @@ func TestStatusSaysWhichGateAndWhichClass(t *testing.T) {
 		w := newWorld(t)
 		gate := newGate()
 		w.cfg.Gates = []Gate{{Name: "visible", Wait: gate.Wait}}
-		w.sink.answers(func(invs []rules.Invalidation) error {
+		w.sink.answers(func(invs []invalidation.Invalidation) error {
 			if invs[0].Value == "b" {
 				return &sinks.BatchError{Failed: map[int]error{0: sinks.LaneError(errors.New("forbidden"))}}
 			}
@@ -64,7 +64,7 @@ func TestEveryFlushReasonIsCountedFromTheStart(t *testing.T) {
 			}
 		}
 	}
-	require.ElementsMatch(t, rules.FlushReasons(), reasons)
+	require.ElementsMatch(t, invalidation.FlushReasons(), reasons)
 	require.Contains(t, reasons, "timeline_forked")
 }
 
@@ -95,7 +95,7 @@ func TestALaneStaysGatedWhileItsGateIsClosed(t *testing.T) {
 			after(93 * time.Millisecond)
 		}
 		// A sink that fails is not hidden by a gate.
-		w.sink.answers(func([]rules.Invalidation) error { return errors.New("down") })
+		w.sink.answers(func([]invalidation.Invalidation) error { return errors.New("down") })
 		w.src.push(batch(400, "b"))
 		after(time.Second)
 		require.Equal(t, Blocked, w.lane.Status().State)

@@ -6,7 +6,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
-	"github.com/walpurge/walpurge/rules"
+	"github.com/walpurge/walpurge/rules/invalidation"
 )
 
 // Tracer adds spans to the trace of a transaction.
@@ -15,7 +15,7 @@ type Tracer interface {
 }
 
 // span adds one to the trace of a message, if it is traced.
-func (l *Lane) span(m rules.Message, name string, began time.Time) {
+func (l *Lane) span(m invalidation.Message, name string, began time.Time) {
 	if l.cfg.Tracer == nil || m.Batch == nil || m.Batch.Stamp.Trace == "" {
 		return
 	}
@@ -23,7 +23,7 @@ func (l *Lane) span(m rules.Message, name string, began time.Time) {
 }
 
 // latent observes how long a batch took from its commit, with its trace as an exemplar.
-func (l *laneMetrics) latent(b *rules.Batch, now time.Time) {
+func (l *laneMetrics) latent(b *invalidation.Batch, now time.Time) {
 	seconds := now.Sub(b.Stamp.FirstCommit).Seconds()
 	// A traceparent is version, trace, span and flags, joined by dashes.
 	parts := strings.Split(b.Stamp.Trace, "-")

@@ -4,7 +4,7 @@ import (
 	"sync"
 
 	"github.com/walpurge/walpurge/cdc"
-	"github.com/walpurge/walpurge/rules"
+	"github.com/walpurge/walpurge/rules/invalidation"
 )
 
 // tracker knows which messages of a lane are done, and so how far the lane is
@@ -47,7 +47,7 @@ type tracker struct {
 type entry struct {
 	seq   uint64
 	claim *cdc.Claim
-	batch *rules.Batch
+	batch *invalidation.Batch
 	// purged: once, behind open gates. done: the second time too, where there is one.
 	purged, done bool
 	// putOff: all that it lacks are values that were put off.
@@ -64,7 +64,7 @@ type entry struct {
 
 // add registers a message in the order of the stream. One that is registered or
 // done already is told by again: the stream delivered it once more.
-func (t *tracker) add(m rules.Message) (e *entry, again bool) {
+func (t *tracker) add(m invalidation.Message) (e *entry, again bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if m.Seq <= t.floor {
@@ -159,7 +159,7 @@ func (t *tracker) passOn(entries ...*entry) (floor uint64) {
 			continue
 		}
 		e.passed = true
-		e.batch = &rules.Batch{Sink: e.batch.Sink, Origin: e.batch.Origin, Stamp: e.batch.Stamp}
+		e.batch = &invalidation.Batch{Sink: e.batch.Sink, Origin: e.batch.Origin, Stamp: e.batch.Stamp}
 		t.passedOn++
 		for _, x := range e.batch.Stamp.XIDs {
 			if t.byXID == nil {
@@ -209,7 +209,7 @@ func (t *tracker) release(e *entry) {
 }
 
 // oldest returns the first batch that is not purged, or nil.
-func (t *tracker) oldest() *rules.Batch {
+func (t *tracker) oldest() *invalidation.Batch {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for _, e := range t.queue {

@@ -6,7 +6,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/walpurge/walpurge/cdc"
-	"github.com/walpurge/walpurge/rules"
+	"github.com/walpurge/walpurge/rules/invalidation"
 )
 
 // A flush that stands for a backlog may be purged before the one who owed it has said
@@ -14,8 +14,8 @@ import (
 func TestHoldAfterThePurge(t *testing.T) {
 	for _, late := range []bool{false, true} {
 		var tr tracker
-		flush, _ := tr.add(rules.Message{Seq: 5, Batch: &rules.Batch{Flush: true}})
-		claim, _ := tr.add(rules.Message{Seq: 6, Claim: &cdc.Claim{Epoch: 1, Counter: 1}})
+		flush, _ := tr.add(invalidation.Message{Seq: 5, Batch: &invalidation.Batch{Flush: true}})
+		claim, _ := tr.add(invalidation.Message{Seq: 6, Claim: &cdc.Claim{Epoch: 1, Counter: 1}})
 		if !late {
 			tr.hold(5)
 			require.NotNil(t, tr.holding())

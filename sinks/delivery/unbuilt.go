@@ -5,7 +5,7 @@ import (
 	"errors"
 
 	"github.com/walpurge/walpurge/cdc/condition"
-	"github.com/walpurge/walpurge/rules"
+	"github.com/walpurge/walpurge/rules/invalidation"
 )
 
 var errUnbuilt = errors.New("values could not be built, and nothing that the sink takes covers them; " +
@@ -14,7 +14,7 @@ var errUnbuilt = errors.New("values could not be built, and nothing that the sin
 // unbuilt is a template whose values are parked.
 type unbuilt struct {
 	rule, template string
-	of             rules.Kind
+	of             invalidation.Kind
 }
 
 // parkUnbuilt parks the templates of a group for which the rules could build no values, one item
@@ -24,7 +24,7 @@ type unbuilt struct {
 func (l *Lane) parkUnbuilt(intake context.Context, group []ready) bool {
 	var found []ready
 	counts := make(map[unbuilt]int)
-	b := &rules.Batch{Sink: l.cfg.Name, Origin: rules.FromWAL}
+	b := &invalidation.Batch{Sink: l.cfg.Name, Origin: invalidation.FromWAL}
 	for _, r := range group {
 		if r.msg.Batch == nil || !r.final || r.skipped || l.coveredBy(r.msg) {
 			continue
@@ -34,7 +34,7 @@ func (l *Lane) parkUnbuilt(intake context.Context, group []ready) bool {
 			for _, u := range item.Unbuilt {
 				key := unbuilt{item.Rule, u.Template, u.Of}
 				if counts[key] == 0 {
-					b.Items = append(b.Items, rules.Item{Rule: item.Rule, Unbuilt: []rules.Unbuilt{{Template: u.Template, Of: u.Of}}})
+					b.Items = append(b.Items, invalidation.Item{Rule: item.Rule, Unbuilt: []invalidation.Unbuilt{{Template: u.Template, Of: u.Of}}})
 				}
 				counts[key] += u.Count
 			}

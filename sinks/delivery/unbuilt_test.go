@@ -9,15 +9,15 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/walpurge/walpurge/cdc"
-	"github.com/walpurge/walpurge/rules"
+	"github.com/walpurge/walpurge/rules/invalidation"
 )
 
 // lacking is a message with a key, and with what replaces values of two templates that could not be
 // built: a pattern, and a template to be parked.
-func lacking(seq uint64, key string) rules.Message {
+func lacking(seq uint64, key string) invalidation.Message {
 	m := batch(seq, key)
-	instead := rules.Item{Rule: "r", Every: rules.FallbackEvery, Unbuilt: []rules.Unbuilt{{Template: "p-{slug}", Of: rules.Tag, Count: 1}}}
-	instead.Values[rules.KeyPattern] = []string{"p:*"}
+	instead := invalidation.Item{Rule: "r", Every: invalidation.FallbackEvery, Unbuilt: []invalidation.Unbuilt{{Template: "p-{slug}", Of: invalidation.Tag, Count: 1}}}
+	instead.Values[invalidation.KeyPattern] = []string{"p:*"}
 	m.Batch.Items = append(m.Batch.Items, instead)
 	return m
 }
@@ -31,7 +31,7 @@ func TestAStormOfValuesThatCannotBeBuilt(t *testing.T) {
 		const perSecond, seconds = 2000, 50
 		seq := uint64(0)
 		for range seconds {
-			var mm []rules.Message
+			var mm []invalidation.Message
 			for range perSecond / 2 {
 				seq++
 				mm = append(mm, lacking(seq, "k"))
@@ -126,7 +126,7 @@ func TestPastWaitsForWhatWasPassedOn(t *testing.T) {
 		w.src.push(lacking(2, "k"), lacking(3, "k"))
 		after(time.Second)
 		floor := func(context.Context, uint64) error { return nil } // acknowledged
-		outer := func(xid uint64) rules.Message {
+		outer := func(xid uint64) invalidation.Message {
 			m := batch(100, "k")
 			m.Batch.Stamp.XIDs = []uint64{xid}
 			return m
@@ -145,12 +145,12 @@ func TestPastWaitsForWhatWasPassedOn(t *testing.T) {
 // Values with coarser ones, and messages whose other values are to be purged a second time, are
 // kept in the stream as they are.
 func TestWhatIsNotPassedOn(t *testing.T) {
-	for name, change := range map[string]func(w *world, m rules.Message) rules.Message{
-		"coarser": func(_ *world, m rules.Message) rules.Message {
-			m.Batch.Items[1].Coarser = []rules.CoarserValues{{Over: 5}}
+	for name, change := range map[string]func(w *world, m invalidation.Message) invalidation.Message{
+		"coarser": func(_ *world, m invalidation.Message) invalidation.Message {
+			m.Batch.Items[1].Coarser = []invalidation.CoarserValues{{Over: 5}}
 			return m
 		},
-		"second purge": func(w *world, m rules.Message) rules.Message {
+		"second purge": func(w *world, m invalidation.Message) invalidation.Message {
 			w.cfg.SecondPurge = time.Second
 			return m
 		},
@@ -188,14 +188,14 @@ func TestUnbuiltIsParkedOnce(t *testing.T) {
 		gate.open(1)
 		after(5 * time.Second)
 		require.Len(t, w.parked, 1)
-		require.Equal(t, []rules.Unbuilt{{Template: "p-{slug}", Of: rules.Tag, Count: 1}}, w.parked[0].Items[0].Unbuilt)
+		require.Equal(t, []invalidation.Unbuilt{{Template: "p-{slug}", Of: invalidation.Tag, Count: 1}}, w.parked[0].Items[0].Unbuilt)
 		require.Zero(t, w.metric("parked_total", "other"))
 	})
 }
 
 // Long values count for what they take in memory.
 func TestLongValuesCountMore(t *testing.T) {
-	m := batch(1, "short", string(make([]byte, rules.MaxValue)))
-	require.Equal(t, 2+rules.MaxValue/longValue, sizeOf(m.Batch))
+	m := batch(1, "short", string(make([]byte, invalidation.MaxValue)))
+	require.Equal(t, 2+invalidation.MaxValue/longValue, sizeOf(m.Batch))
 	require.Zero(t, sizeOf(nil))
 }

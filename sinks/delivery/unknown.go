@@ -2,7 +2,7 @@ package delivery
 
 import (
 	"github.com/walpurge/walpurge/cdc/condition"
-	"github.com/walpurge/walpurge/rules"
+	"github.com/walpurge/walpurge/rules/invalidation"
 )
 
 // keepUnknown holds the queue at a message that names a kind of value that this version does not
@@ -33,4 +33,4 @@ func (l *Lane) setUnknown(why error) {
 }
 
 // replaced reports whether a flush or a manual purge covers all that the message may name.
-func (l *Lane) replaced(m rules.Message) bool { return l.skips(m) || l.coveredBy(m) }
+func (l *Lane) replaced(m invalidation.Message) bool { return l.skips(m) || l.coveredBy(m) }

@@ -7,12 +7,12 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/walpurge/walpurge/rules"
+	"github.com/walpurge/walpurge/rules/invalidation"
 )
 
 var errColour = errors.New(`it names "colours"`)
 
-func unknownBatch(seq uint64) rules.Message {
+func unknownBatch(seq uint64) invalidation.Message {
 	m := batch(seq, "known")
 	m.Unknown = errColour
 	return m
@@ -49,7 +49,7 @@ func TestAnUnknownKindIsReplaced(t *testing.T) {
 		w.run()
 		after(time.Minute)
 		require.Empty(t, w.sink.values())
-		flush := rules.Message{Seq: 3, Batch: &rules.Batch{Sink: "cache", Origin: rules.FromGap, Flush: true, Reason: rules.FlushOverflow}}
+		flush := invalidation.Message{Seq: 3, Batch: &invalidation.Batch{Sink: "cache", Origin: invalidation.FromGap, Flush: true, Reason: invalidation.FlushOverflow}}
 		w.src.push(flush)
 		w.lane.trade(3)
 		after(time.Minute)
@@ -67,7 +67,7 @@ func TestAnUnknownManualPurgeIsKept(t *testing.T) {
 		hand := &source{grown: make(chan struct{})}
 		w.cfg.Hand = hand
 		first, second := unknownBatch(1), batch(2, "b")
-		first.Batch.Origin, second.Batch.Origin = rules.FromHand, rules.FromHand
+		first.Batch.Origin, second.Batch.Origin = invalidation.FromHand, invalidation.FromHand
 		hand.push(first, second)
 		w.run()
 		after(time.Minute)

@@ -9,7 +9,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/walpurge/walpurge/rules"
+	"github.com/walpurge/walpurge/rules/invalidation"
 	"github.com/walpurge/walpurge/sinks"
 )
 
@@ -29,7 +29,7 @@ func (s *Sink) Check(ctx context.Context) error {
 	if err := s.token(ctx, bounded); err != nil {
 		return err
 	}
-	return s.purge(ctx, bounded, rules.Tag, []string{checkKeyName})
+	return s.purge(ctx, bounded, invalidation.Tag, []string{checkKeyName})
 }
 
 // token asks what the token is. It refuses only what the answer says for certain.

@@ -6,7 +6,8 @@ import (
 	"path/filepath"
 	"regexp"
 
-	"github.com/walpurge/walpurge/rules"
+	"github.com/walpurge/walpurge/rules/invalidation"
+	"github.com/walpurge/walpurge/rules/urlvariant"
 	"github.com/walpurge/walpurge/sinks"
 	"github.com/walpurge/walpurge/sinks/history"
 	"github.com/walpurge/walpurge/sinks/httpsink"
@@ -30,7 +31,7 @@ type Config struct {
 	// Budget is what the account may spend; 0 takes the preset.
 	Budget Budget `yaml:"limits"`
 	// Headers are refused: Fastly's API takes none with a URL.
-	Headers rules.Headers `yaml:"headers"`
+	Headers urlvariant.Headers `yaml:"headers"`
 
 	// FlushesAll says that the sink's flush is of everything; Check then asks
 	// whether the token may do that.
@@ -72,7 +73,7 @@ const noHeaders = "purges by URL what Fastly finds by host and path alone, since
 	"purge pages that have more in their hash by tag, their surrogate key"
 
 // HeaderUse refuses rules with headers.
-func (c Config) HeaderUse() rules.HeaderUse { return rules.HeaderUse{Refused: noHeaders} }
+func (c Config) HeaderUse() urlvariant.HeaderUse { return urlvariant.HeaderUse{Refused: noHeaders} }
 
 var serviceShape = regexp.MustCompile(`^[A-Za-z0-9]{1,64}$`)
 
@@ -116,13 +117,13 @@ func (c Config) Target() history.Target {
 }
 
 // Kinds returns what the sink carries out.
-func (c Config) Kinds() rules.KindSet {
-	return rules.Kinds(rules.Tag, rules.URL, rules.Everything)
+func (c Config) Kinds() invalidation.KindSet {
+	return invalidation.Kinds(invalidation.Tag, invalidation.URL, invalidation.Everything)
 }
 
 // Caps returns how long surrogate keys and URLs may be.
-func (c Config) Caps() rules.Caps {
-	return rules.Caps{Bytes: [rules.NumKinds]int{rules.Tag: maxKey, rules.URL: maxURL}}
+func (c Config) Caps() invalidation.Caps {
+	return invalidation.Caps{Bytes: [invalidation.NumKinds]int{invalidation.Tag: maxKey, invalidation.URL: maxURL}}
 }
 
 // Limits returns what one call may carry: one request's worth of keys, or as many
@@ -130,7 +131,7 @@ func (c Config) Caps() rules.Caps {
 // How often is for Budgets to say.
 func (c Config) Limits() sinks.Limits {
 	l := sinks.Limits{Items: maxKeys, OneKind: true}
-	l.ByKind[rules.URL] = urlsPerCall
+	l.ByKind[invalidation.URL] = urlsPerCall
 	if c.Budget.ItemsPerRequest > 0 {
 		l.Items = c.Budget.ItemsPerRequest
 	}
@@ -149,8 +150,8 @@ func (c Config) Budgets() []sinks.Budget {
 	if c.Budget.Burst > 0 {
 		b.Burst = c.Budget.Burst
 	}
-	b.Cost = func(batch []rules.Invalidation) int {
-		if batch[0].Kind == rules.URL {
+	b.Cost = func(batch []invalidation.Invalidation) int {
+		if batch[0].Kind == invalidation.URL {
 			return len(batch)
 		}
 		return 1
@@ -159,14 +160,14 @@ func (c Config) Budgets() []sinks.Budget {
 }
 
 // Accepts says why the sink can never carry out an invalidation, nil if it may.
-func (c Config) Accepts(inv rules.Invalidation) error {
+func (c Config) Accepts(inv invalidation.Invalidation) error {
 	switch inv.Kind {
-	case rules.Tag:
+	case invalidation.Tag:
 		return checkKey(inv.Value)
-	case rules.URL:
+	case invalidation.URL:
 		_, err := purgePath(inv.Value)
 		return err
-	case rules.Everything:
+	case invalidation.Everything:
 		return nil
 	}
 	return fmt.Errorf("cannot purge by %s; send tags, urls or everything", inv.Kind)

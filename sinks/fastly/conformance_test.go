@@ -15,7 +15,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/walpurge/walpurge/rules"
+	"github.com/walpurge/walpurge/rules/invalidation"
 	"github.com/walpurge/walpurge/sinks"
 	"github.com/walpurge/walpurge/sinks/httpsink"
 	"github.com/walpurge/walpurge/sinks/sinktest"
@@ -23,11 +23,11 @@ import (
 
 func TestConformance(t *testing.T) {
 	cfg := DefaultConfig()
-	sinktest.Run(t, sinktest.Subject{Kinds: cfg.Kinds(), Limits: cfg.Limits(), Kind: rules.Tag, Start: func(t *testing.T, env sinktest.Env) sinktest.Rig {
+	sinktest.Run(t, sinktest.Subject{Kinds: cfg.Kinds(), Limits: cfg.Limits(), Kind: invalidation.Tag, Start: func(t *testing.T, env sinktest.Env) sinktest.Rig {
 		rig, s := startRig(t, env, cfg)
 		rig.Faults = append(rig.Faults, tagFaults(s, env.Secret)...)
-		rig.Partial = func(*testing.T) ([]rules.Invalidation, map[int]sinks.Class) {
-			return batchOf(rules.Tag, "product-1", "product 2", "product,3", "", "product\u00fc5"), map[int]sinks.Class{1: sinks.Item, 3: sinks.Item, 4: sinks.Item}
+		rig.Partial = func(*testing.T) ([]invalidation.Invalidation, map[int]sinks.Class) {
+			return batchOf(invalidation.Tag, "product-1", "product 2", "product,3", "", "product\u00fc5"), map[int]sinks.Class{1: sinks.Item, 3: sinks.Item, 4: sinks.Item}
 		}
 		return rig
 	}})
@@ -37,9 +37,9 @@ func TestConformanceOfURLs(t *testing.T) {
 	cfg := DefaultConfig()
 	cfg.Soft = true
 	limits := cfg.Limits()
-	limits.Items = limits.ItemsOf(rules.URL)
+	limits.Items = limits.ItemsOf(invalidation.URL)
 	sinktest.Run(t, sinktest.Subject{
-		Kinds: cfg.Kinds(), Limits: limits, Kind: rules.URL,
+		Kinds: cfg.Kinds(), Limits: limits, Kind: invalidation.URL,
 		Value: func(n int) string { return "https://shop.example/conformance/" + strconv.Itoa(n) + "?a=b" },
 		Start: func(t *testing.T, env sinktest.Env) sinktest.Rig {
 			rig, s := startRig(t, env, cfg)
@@ -50,11 +50,11 @@ func TestConformanceOfURLs(t *testing.T) {
 				}
 			}
 			rig.Held = func(_ *testing.T, v string) bool { return s.fresh(bare(v)) }
-			rig.Partial = func(*testing.T) ([]rules.Invalidation, map[int]sinks.Class) {
+			rig.Partial = func(*testing.T) ([]invalidation.Invalidation, map[int]sinks.Class) {
 				s.mu.Lock()
 				s.hosts = []string{"shop.example"}
 				s.mu.Unlock()
-				return batchOf(rules.URL, "https://shop.example/1", "shop.example/2", "https://shop.example/a/../3", "https://elsewhere.example/4", "http://shop.example/5"),
+				return batchOf(invalidation.URL, "https://shop.example/1", "shop.example/2", "https://shop.example/a/../3", "https://elsewhere.example/4", "http://shop.example/5"),
 					map[int]sinks.Class{1: sinks.Item, 2: sinks.Item, 3: sinks.Item}
 			}
 			return rig
@@ -69,10 +69,10 @@ func bare(v string) string {
 	return v
 }
 
-func batchOf(kind rules.Kind, vv ...string) []rules.Invalidation {
-	var out []rules.Invalidation
+func batchOf(kind invalidation.Kind, vv ...string) []invalidation.Invalidation {
+	var out []invalidation.Invalidation
 	for _, v := range vv {
-		out = append(out, rules.Invalidation{Kind: kind, Value: v})
+		out = append(out, invalidation.Invalidation{Kind: kind, Value: v})
 	}
 	return out
 }

@@ -6,14 +6,14 @@ import (
 	"strconv"
 	"time"
 
-	"github.com/walpurge/walpurge/rules"
+	"github.com/walpurge/walpurge/rules/invalidation"
 	"github.com/walpurge/walpurge/sinks"
 	"github.com/walpurge/walpurge/sinks/httpsink"
 )
 
 // answer is what the API replied.
 type answer struct {
-	kind   rules.Kind
+	kind   invalidation.Kind
 	status int
 	header http.Header
 	// accepted: the body is what a purge of the kind is answered with.
@@ -36,7 +36,7 @@ func (a answer) verdict(now time.Time) error {
 		return sinks.ThrottledError(a.errorf("the account's request limit is used up; lower limits.requests_per_second if it happens often"), pause(a.header, now))
 	case a.status == http.StatusUnauthorized:
 		return sinks.LaneError(a.errorf("the token is refused; write one that is in force into api_token_file"))
-	case a.status == http.StatusForbidden && a.kind == rules.Everything:
+	case a.status == http.StatusForbidden && a.kind == invalidation.Everything:
 		return sinks.LaneError(a.errorf("the token may not purge everything; give it the scope purge_all for this service"))
 	case a.status == http.StatusForbidden:
 		return sinks.LaneError(a.errorf("the token may not purge; give it the scope purge_select for this service"))
@@ -44,7 +44,7 @@ func (a answer) verdict(now time.Time) error {
 		return sinks.LaneError(a.errorf("a redirect, which is not followed; write the final address into base_url"))
 	case !a.ours:
 		return a.errorf("the answer is not from the API; a proxy may have given it")
-	case a.status == http.StatusNotFound && a.kind == rules.URL:
+	case a.status == http.StatusNotFound && a.kind == invalidation.URL:
 		return sinks.ItemError(a.errorf("Fastly knows no service for the URL's host"))
 	case a.status == http.StatusNotFound:
 		return sinks.LaneError(a.errorf("the API does not know the service; check service_id and base_url"))

@@ -10,7 +10,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/walpurge/walpurge/rules"
+	"github.com/walpurge/walpurge/rules/invalidation"
 	"github.com/walpurge/walpurge/sinks"
 )
 
@@ -24,10 +24,10 @@ func startSink(t *testing.T, cfg Config) (*service, *Sink, string) {
 func TestRequests(t *testing.T) {
 	s, sink, _ := startSink(t, DefaultConfig())
 	s.fill("a")
-	require.NoError(t, sink.Purge(t.Context(), batchOf(rules.Tag, "product-1", `a"b\<&>`, "a,b")))
-	require.NoError(t, sink.Purge(t.Context(), batchOf(rules.URL, "https://Shop.example:8443/p/a%2Fb?c=d&e", "http://shop.example?q")))
+	require.NoError(t, sink.Purge(t.Context(), batchOf(invalidation.Tag, "product-1", `a"b\<&>`, "a,b")))
+	require.NoError(t, sink.Purge(t.Context(), batchOf(invalidation.URL, "https://Shop.example:8443/p/a%2Fb?c=d&e", "http://shop.example?q")))
 	require.True(t, s.stored("a"))
-	require.NoError(t, sink.Purge(t.Context(), batchOf(rules.Everything, "", "")))
+	require.NoError(t, sink.Purge(t.Context(), batchOf(invalidation.Everything, "", "")))
 	require.False(t, s.stored("a"))
 	requests, bodies := s.seen()
 	require.Len(t, requests, 4)
@@ -48,26 +48,26 @@ func TestSoftPurges(t *testing.T) {
 	cfg.Soft = true
 	s, sink, _ := startSink(t, cfg)
 	s.fill("a", "shop.example/b", "c")
-	require.NoError(t, sink.Purge(t.Context(), batchOf(rules.Tag, "a")))
-	require.NoError(t, sink.Purge(t.Context(), batchOf(rules.URL, "https://shop.example/b")))
+	require.NoError(t, sink.Purge(t.Context(), batchOf(invalidation.Tag, "a")))
+	require.NoError(t, sink.Purge(t.Context(), batchOf(invalidation.URL, "https://shop.example/b")))
 	for _, v := range []string{"a", "shop.example/b"} {
 		require.True(t, s.stored(v))
 		require.False(t, s.fresh(v))
 	}
 	require.True(t, s.fresh("c"))
-	require.NoError(t, sink.Purge(t.Context(), batchOf(rules.Everything, "")), "everything cannot be soft")
+	require.NoError(t, sink.Purge(t.Context(), batchOf(invalidation.Everything, "")), "everything cannot be soft")
 	require.False(t, s.stored("a"))
 }
 
 func TestCallsBeyondTheLimitsSendNothing(t *testing.T) {
 	s, sink, _ := startSink(t, DefaultConfig())
-	for name, batch := range map[string][]rules.Invalidation{
-		"oversize":       batchOf(rules.Tag, make([]string, 257)...),
-		"oversize URLs":  batchOf(rules.URL, make([]string, urlsPerCall+1)...),
-		"mixed":          append(batchOf(rules.Tag, "a"), batchOf(rules.Everything, "")...),
-		"all impossible": batchOf(rules.Tag, "", "a b", strings.Repeat("x", 1025)),
-		"foreign":        batchOf(rules.URLPrefix, "shop.example/a"),
-		"elsewhere":      batchOf(rules.URL, "https://shop.example/../../service/"+serviceID+"/purge_all", "https://shop.example/%2e%2E/x", "//shop.example/"),
+	for name, batch := range map[string][]invalidation.Invalidation{
+		"oversize":       batchOf(invalidation.Tag, make([]string, 257)...),
+		"oversize URLs":  batchOf(invalidation.URL, make([]string, urlsPerCall+1)...),
+		"mixed":          append(batchOf(invalidation.Tag, "a"), batchOf(invalidation.Everything, "")...),
+		"all impossible": batchOf(invalidation.Tag, "", "a b", strings.Repeat("x", 1025)),
+		"foreign":        batchOf(invalidation.URLPrefix, "shop.example/a"),
+		"elsewhere":      batchOf(invalidation.URL, "https://shop.example/../../service/"+serviceID+"/purge_all", "https://shop.example/%2e%2E/x", "//shop.example/"),
 	} {
 		class, _ := sinks.ClassOf(sink.Purge(t.Context(), batch))
 		require.Equal(t, sinks.Item, class, name)
@@ -139,11 +139,11 @@ func TestConfig(t *testing.T) {
 	}
 	b := valid.Budgets()[0]
 	require.Less(t, b.PerSecond*3600+float64(b.Burst), 100_000.0)
-	require.Equal(t, 1, b.Cost(batchOf(rules.Tag, "a", "b")))
-	require.Equal(t, 2, b.Cost(batchOf(rules.URL, "a", "b")))
+	require.Equal(t, 1, b.Cost(batchOf(invalidation.Tag, "a", "b")))
+	require.Equal(t, 2, b.Cost(batchOf(invalidation.URL, "a", "b")))
 	other := valid
 	other.Budget = Budget{RequestsPerSecond: 3, Burst: 4, ItemsPerRequest: 5, Account: "main"}
-	require.Equal(t, 5, other.Limits().ItemsOf(rules.Tag))
+	require.Equal(t, 5, other.Limits().ItemsOf(invalidation.Tag))
 	require.Equal(t, 3.0, other.Budgets()[0].PerSecond)
 	require.Equal(t, 4, other.Budgets()[0].Burst)
 	require.NotEqual(t, b.Share, other.Budgets()[0].Share)

@@ -16,7 +16,7 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/walpurge/walpurge/rules"
+	"github.com/walpurge/walpurge/rules/invalidation"
 	"github.com/walpurge/walpurge/sinks"
 	"github.com/walpurge/walpurge/sinks/httpsink"
 )
@@ -62,7 +62,7 @@ var errClosed = errors.New("fastly: the sink is closed")
 // *sinks.BatchError, and so do URLs whose requests failed, the others being
 // purged. If a request by tag or of everything fails, its error stands for the
 // whole batch.
-func (s *Sink) Purge(ctx context.Context, batch []rules.Invalidation) error {
+func (s *Sink) Purge(ctx context.Context, batch []invalidation.Invalidation) error {
 	if s.closed.Load() {
 		return errClosed
 	}
@@ -92,7 +92,7 @@ func (s *Sink) Purge(ctx context.Context, batch []rules.Invalidation) error {
 	defer cancel()
 	switch {
 	case len(values) == 0:
-	case kind == rules.URL:
+	case kind == invalidation.URL:
 		errs := s.urls(ctx, bounded, values)
 		if all := slices.IndexFunc(errs, func(err error) bool { return err == nil }) < 0; all && len(failed) == 0 && len(errs) == 1 {
 			return errs[0]
@@ -129,7 +129,7 @@ func (s *Sink) urls(caller, bounded context.Context, values []string) []error {
 		}
 		g.Go(func() {
 			defer func() { <-slots }()
-			errs[n] = s.purge(caller, bounded, rules.URL, []string{value})
+			errs[n] = s.purge(caller, bounded, invalidation.URL, []string{value})
 			if class, _ := sinks.ClassOf(errs[n]); class == sinks.Throttled {
 				throttled.CompareAndSwap(nil, &errs[n])
 			}
@@ -140,12 +140,12 @@ func (s *Sink) urls(caller, bounded context.Context, values []string) []error {
 }
 
 // purge sends one request; values of everything are without meaning.
-func (s *Sink) purge(caller, bounded context.Context, kind rules.Kind, values []string) error {
+func (s *Sink) purge(caller, bounded context.Context, kind invalidation.Kind, values []string) error {
 	path, body := "/service/"+s.cfg.ServiceID+"/purge", any(nil)
 	switch kind {
-	case rules.Everything:
+	case invalidation.Everything:
 		path += "_all"
-	case rules.URL:
+	case invalidation.URL:
 		rest, err := purgePath(values[0])
 		if err != nil {
 			return sinks.ItemError(fmt.Errorf("fastly: %w", err))
@@ -154,13 +154,13 @@ func (s *Sink) purge(caller, bounded context.Context, kind rules.Kind, values []
 	default:
 		body = map[string][]string{"surrogate_keys": values}
 	}
-	resp, raw, err := s.send(bounded, http.MethodPost, path, body, kind != rules.Everything && s.cfg.Soft)
+	resp, raw, err := s.send(bounded, http.MethodPost, path, body, kind != invalidation.Everything && s.cfg.Soft)
 	if err != nil {
 		return s.unanswered(caller, err)
 	}
 	var said map[string]json.RawMessage
 	a := answer{kind: kind, status: resp.StatusCode, header: resp.Header, ours: json.Unmarshal(raw, &said) == nil && said != nil}
-	if kind == rules.Tag {
+	if kind == invalidation.Tag {
 		a.accepted = len(said) > 0 // an id for each key
 	} else {
 		a.accepted = string(said["status"]) == `"ok"`

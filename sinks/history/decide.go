@@ -4,7 +4,7 @@ import (
 	"slices"
 	"time"
 
-	"github.com/walpurge/walpurge/rules"
+	"github.com/walpurge/walpurge/rules/invalidation"
 )
 
 // Reason says why something is purged again. It is a metric label and the reason of a flush.
@@ -13,15 +13,15 @@ type Reason string
 // The reasons.
 const (
 	// Failover: another node, or the same one under another history, has become the primary.
-	Failover Reason = Reason(rules.FlushFailover)
+	Failover Reason = Reason(invalidation.FlushFailover)
 	// Restarted: the process was started again, from a snapshot or a file of its writes.
-	Restarted Reason = Reason(rules.FlushRestarted)
+	Restarted Reason = Reason(invalidation.FlushRestarted)
 	// Reloaded: the process has loaded a snapshot while it ran.
-	Reloaded Reason = Reason(rules.FlushReloaded)
+	Reloaded Reason = Reason(invalidation.FlushReloaded)
 	// Replaced: another server answers at the address.
-	Replaced Reason = Reason(rules.FlushReplaced)
+	Replaced Reason = Reason(invalidation.FlushReplaced)
 	// NewTarget: the configuration names another cache for the sink.
-	NewTarget Reason = Reason(rules.FlushNewTarget)
+	NewTarget Reason = Reason(invalidation.FlushNewTarget)
 )
 
 // Reasons lists them for metrics.

@@ -11,7 +11,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/walpurge/walpurge/rules"
+	"github.com/walpurge/walpurge/rules/invalidation"
 )
 
 func get(t *testing.T, ctx context.Context, url string) (Answer, error) {
@@ -74,18 +74,18 @@ func TestReadSecret(t *testing.T) {
 
 // Where one value ends and the next begins is part of the content.
 func TestSumOf(t *testing.T) {
-	inv := func(k rules.Kind, vv ...string) (batch []rules.Invalidation) {
+	inv := func(k invalidation.Kind, vv ...string) (batch []invalidation.Invalidation) {
 		for _, v := range vv {
-			batch = append(batch, rules.Invalidation{Kind: k, Value: v})
+			batch = append(batch, invalidation.Invalidation{Kind: k, Value: v})
 		}
 		return batch
 	}
 	seen := map[Sum]int{}
-	for i, b := range [][]rules.Invalidation{nil, inv(rules.Tag, "a", "b"), inv(rules.Tag, "ab"), inv(rules.Tag, "b", "a"), inv(rules.Key, "a", "b"), inv(rules.Tag, "a\x01\x01b")} {
+	for i, b := range [][]invalidation.Invalidation{nil, inv(invalidation.Tag, "a", "b"), inv(invalidation.Tag, "ab"), inv(invalidation.Tag, "b", "a"), inv(invalidation.Key, "a", "b"), inv(invalidation.Tag, "a\x01\x01b")} {
 		require.NotContains(t, seen, SumOf(b))
 		seen[SumOf(b)] = i
 	}
-	require.Equal(t, SumOf(inv(rules.Tag, "a", "b")), SumOf(inv(rules.Tag, "a", "b")))
+	require.Equal(t, SumOf(inv(invalidation.Tag, "a", "b")), SumOf(inv(invalidation.Tag, "a", "b")))
 }
 
 func TestMemoryForgets(t *testing.T) {

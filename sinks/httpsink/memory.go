@@ -5,14 +5,14 @@ import (
 	"encoding/binary"
 	"time"
 
-	"github.com/walpurge/walpurge/rules"
+	"github.com/walpurge/walpurge/rules/invalidation"
 )
 
 // Sum names a content.
 type Sum [sha256.Size]byte
 
 // SumOf names a batch by its kinds and values, in their order.
-func SumOf(batch []rules.Invalidation) Sum {
+func SumOf(batch []invalidation.Invalidation) Sum {
 	h := sha256.New()
 	for _, inv := range batch {
 		head := binary.AppendUvarint([]byte{byte(inv.Kind)}, uint64(len(inv.Value)))

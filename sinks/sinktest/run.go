@@ -8,7 +8,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
 
-	"github.com/walpurge/walpurge/rules"
+	"github.com/walpurge/walpurge/rules/invalidation"
 	"github.com/walpurge/walpurge/sinks"
 	"github.com/walpurge/walpurge/sinks/history"
 )
@@ -112,16 +112,16 @@ func (s Subject) sizes(t *testing.T) {
 func (s Subject) kinds(t *testing.T) {
 	w := s.start(t)
 	v := s.value(0)
-	for k := range rules.Kind(rules.NumKinds) {
+	for k := range invalidation.Kind(invalidation.NumKinds) {
 		if s.Kinds.Has(k) {
 			continue
 		}
 		w.Fill(t, []string{v})
-		inv := rules.Invalidation{Kind: k, Value: v, Rule: "conformance"}
-		if k == rules.Everything {
+		inv := invalidation.Invalidation{Kind: k, Value: v, Rule: "conformance"}
+		if k == invalidation.Everything {
 			inv.Value = ""
 		}
-		err := w.purge(t, t.Context(), []rules.Invalidation{inv})
+		err := w.purge(t, t.Context(), []invalidation.Invalidation{inv})
 		if err == nil {
 			// A sink may know a way to a kind it does not advertise.
 			require.False(t, w.Held(t, v), "kind %s was reported as purged and is still held", k)

@@ -6,7 +6,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/walpurge/walpurge/rules"
+	"github.com/walpurge/walpurge/rules/invalidation"
 	"github.com/walpurge/walpurge/sinks"
 	"github.com/walpurge/walpurge/sinks/history"
 )
@@ -14,11 +14,11 @@ import (
 // Subject is one kind of sink under test.
 type Subject struct {
 	// Kinds and Limits are what the sink's Config says of itself.
-	Kinds  rules.KindSet
+	Kinds  invalidation.KindSet
 	Limits sinks.Limits
 	// Kind is the kind the suite purges by. It must be exact: one value names
 	// one entry of the backend.
-	Kind rules.Kind
+	Kind invalidation.Kind
 	// Value makes the n-th valid value of Kind, each n another. Nil stands for
 	// short names of letters, digits and dashes.
 	Value func(n int) string
@@ -65,7 +65,7 @@ type Rig struct {
 	// Partial arms the backend so that some of the batch it returns are refused
 	// and the others carried out; failed maps the places of the refused ones to
 	// the class to be reported.
-	Partial func(t *testing.T) (batch []rules.Invalidation, failed map[int]sinks.Class)
+	Partial func(t *testing.T) (batch []invalidation.Invalidation, failed map[int]sinks.Class)
 	// Rotate makes the backend demand another secret, forget who is connected,
 	// and puts the new secret where the sink's configuration says it lies.
 	Rotate func(t *testing.T, secret string)
@@ -97,15 +97,15 @@ func (s Subject) values(first, n int) []string {
 	return vv
 }
 
-func (s Subject) batch(values []string) []rules.Invalidation {
-	b := make([]rules.Invalidation, len(values))
+func (s Subject) batch(values []string) []invalidation.Invalidation {
+	b := make([]invalidation.Invalidation, len(values))
 	for i, v := range values {
-		b[i] = rules.Invalidation{Kind: s.Kind, Value: v, Rule: "conformance"}
+		b[i] = invalidation.Invalidation{Kind: s.Kind, Value: v, Rule: "conformance"}
 	}
 	return b
 }
 
-func valuesOf(batch []rules.Invalidation) []string {
+func valuesOf(batch []invalidation.Invalidation) []string {
 	vv := make([]string, len(batch))
 	for i, inv := range batch {
 		vv[i] = inv.Value

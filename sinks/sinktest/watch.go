@@ -14,7 +14,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/walpurge/walpurge/rules"
+	"github.com/walpurge/walpurge/rules/invalidation"
 	"github.com/walpurge/walpurge/sinks"
 )
 
@@ -60,7 +60,7 @@ func (w *watch) open(t *testing.T) {
 
 // purge calls the sink and makes the demands that hold for every call: it
 // ends, and neither its error nor its log tells a secret or a value.
-func (w *watch) purge(t *testing.T, ctx context.Context, batch []rules.Invalidation) error {
+func (w *watch) purge(t *testing.T, ctx context.Context, batch []invalidation.Invalidation) error {
 	t.Helper()
 	begun := time.Now()
 	err := w.sink.Purge(ctx, batch)

@@ -13,7 +13,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/walpurge/walpurge/rules"
+	"github.com/walpurge/walpurge/rules/invalidation"
 )
 
 // BenchmarkPurge unlinks keys that exist, on one connection to a real server.
@@ -69,7 +69,7 @@ func BenchmarkBesidePeer(b *testing.B) {
 	for range b.N {
 		for range rounds {
 			refill()
-			var batches [][]rules.Invalidation
+			var batches [][]invalidation.Invalidation
 			for range keys / itemsPerCall {
 				var names []string
 				for range itemsPerCall {

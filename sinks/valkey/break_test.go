@@ -8,7 +8,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"github.com/valkey-io/valkey-go"
 
-	"github.com/walpurge/walpurge/rules"
+	"github.com/walpurge/walpurge/rules/invalidation"
 	"github.com/walpurge/walpurge/sinks"
 )
 
@@ -18,7 +18,7 @@ func TestNothingIsTakenAsDoneAfterABreak(t *testing.T) {
 	srv := startServer(t)
 	px := startProxy(t, srv.addr)
 	s := openSink(t, "valkey://"+px.addr(), nil, withTags("", TagSet{Key: "tag:{tag}"}))
-	batch := append(keysOf("k"), rules.Invalidation{Kind: rules.Generation, Value: "g"}, rules.Invalidation{Kind: rules.Tag, Value: "red"}, pattern("p*"))
+	batch := append(keysOf("k"), invalidation.Invalidation{Kind: invalidation.Generation, Value: "g"}, invalidation.Invalidation{Kind: invalidation.Tag, Value: "red"}, pattern("p*"))
 	for i, breaking := range []string{"UNLINK", "EVALSHA", "SSCAN", "SCARD", "RENAMENX", "SCAN"} {
 		do(t, srv.admin, "FLUSHALL")
 		fill(t, srv.admin, "k", "p")
@@ -47,11 +47,11 @@ func TestABreakAnywhere(t *testing.T) {
 	srv := startServer(t)
 	px := startProxy(t, srv.addr)
 	s := openSink(t, "valkey://"+px.addr(), nil, withTags("", TagSet{Key: "tag:{tag}"}))
-	var batch []rules.Invalidation
+	var batch []invalidation.Invalidation
 	for i := range 120 { // more than go at once
-		batch = append(batch, rules.Invalidation{Kind: rules.Tag, Value: fmt.Sprint(i)})
+		batch = append(batch, invalidation.Invalidation{Kind: invalidation.Tag, Value: fmt.Sprint(i)})
 	}
-	batch = append(batch, ofKind(rules.Generation, "g0", "g1", "g2")...)
+	batch = append(batch, ofKind(invalidation.Generation, "g0", "g1", "g2")...)
 	breaks := 0
 	for cut := 1; ; cut += 23 {
 		do(t, srv.admin, "FLUSHALL")
@@ -86,7 +86,7 @@ func TestABreakAnywhere(t *testing.T) {
 		for place, inv := range batch {
 			switch {
 			case be.Failed[place] != nil:
-			case inv.Kind == rules.Tag:
+			case inv.Kind == invalidation.Tag:
 				require.NotContains(t, left, "p:"+inv.Value, "cut %d", cut)
 			default:
 				require.Contains(t, left, inv.Value, "cut %d: raised", cut)
@@ -107,7 +107,7 @@ func TestABreakAnywhere(t *testing.T) {
 		}
 		return "HTTP/1.1 400 Bad Request\r\n\r\n"
 	}})
-	err := s.Purge(t.Context(), append(keysOf("k"), ofKind(rules.Generation, "g0", "g1")...))
+	err := s.Purge(t.Context(), append(keysOf("k"), ofKind(invalidation.Generation, "g0", "g1")...))
 	var be *sinks.BatchError
 	require.True(t, errors.As(err, &be), "%v", err)
 	require.Error(t, be.Failed[1])

@@ -8,7 +8,7 @@ import (
 
 	"github.com/valkey-io/valkey-go"
 
-	"github.com/walpurge/walpurge/rules"
+	"github.com/walpurge/walpurge/rules/invalidation"
 	"github.com/walpurge/walpurge/sinks"
 )
 
@@ -42,7 +42,7 @@ func (s *Sink) check(ctx context.Context, client valkey.Client) error {
 	if err != nil {
 		return err
 	}
-	walks := s.cfg.uses(rules.KeyPattern) || s.cfg.uses(rules.KeyPrefix) || s.cfg.uses(rules.Everything)
+	walks := s.cfg.uses(invalidation.KeyPattern) || s.cfg.uses(invalidation.KeyPrefix) || s.cfg.uses(invalidation.Everything)
 	for _, node := range t.nodes {
 		if err := s.ping(ctx, node); err != nil {
 			return err
@@ -93,7 +93,7 @@ type probe struct {
 func (s *Sink) probes(client valkey.Client) []probe {
 	key, b := s.cfg.KeyPrefix+checkKey, client.B()
 	out := []probe{{"UNLINK", b.Unlink().Key(key).Build()}}
-	if s.cfg.uses(rules.Generation) {
+	if s.cfg.uses(invalidation.Generation) {
 		out = append(out,
 			probe{"EVAL", b.Eval().Script(probeScript).Numkeys(1).Key(key).Build()},
 			// A script that nobody has: what counts is that it is looked for.
@@ -102,10 +102,10 @@ func (s *Sink) probes(client valkey.Client) []probe {
 	if s.cfg.Publish.Channel != "" {
 		out = append(out, probe{publishing, b.Publish().Channel(checkKey).Message("").Build()})
 	}
-	if s.cfg.uses(rules.Field) {
+	if s.cfg.uses(invalidation.Field) {
 		out = append(out, probe{"HDEL", b.Hdel().Key(key).Field(checkKey).Build()})
 	}
-	if s.cfg.uses(rules.Tag) {
+	if s.cfg.uses(invalidation.Tag) {
 		for _, l := range s.layouts {
 			out = append(out,
 				probe{"counting a tag set", l.count(b, key)},

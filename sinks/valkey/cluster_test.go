@@ -13,7 +13,7 @@ import (
 	"github.com/valkey-io/valkey-go"
 
 	"github.com/walpurge/walpurge/integration/harness"
-	"github.com/walpurge/walpurge/rules"
+	"github.com/walpurge/walpurge/rules/invalidation"
 	"github.com/walpurge/walpurge/sinks"
 )
 
@@ -61,11 +61,11 @@ func TestCluster(t *testing.T) {
 			require.NoError(t, s.Check(t.Context()))
 			require.NoError(t, s.Probe(t.Context()))
 			require.NotContains(t, strings.Join(heldAnywhere(t, nodes), " "), "walpurge-probe")
-			var batch []rules.Invalidation
+			var batch []invalidation.Invalidation
 			var keys []string
 			for i := range 2500 {
 				v := fmt.Sprintf("product:%d", i)
-				batch = append(batch, rules.Invalidation{Kind: rules.Key, Value: v})
+				batch = append(batch, invalidation.Invalidation{Kind: invalidation.Key, Value: v})
 				keys = append(keys, "app:"+v)
 			}
 			fill(t, admin, keys...)
@@ -74,10 +74,10 @@ func TestCluster(t *testing.T) {
 			require.ElementsMatch(t, []string{"app:user:1", "product:1"}, heldAnywhere(t, nodes))
 
 			fill(t, admin, keys...)
-			require.NoError(t, s.Purge(t.Context(), []rules.Invalidation{pattern("product:*")}))
+			require.NoError(t, s.Purge(t.Context(), []invalidation.Invalidation{pattern("product:*")}))
 			require.ElementsMatch(t, []string{"app:user:1", "product:1"}, heldAnywhere(t, nodes))
 
-			require.NoError(t, s.Purge(t.Context(), []rules.Invalidation{{Kind: rules.Everything}}))
+			require.NoError(t, s.Purge(t.Context(), []invalidation.Invalidation{{Kind: invalidation.Everything}}))
 			require.Equal(t, []string{"product:1"}, heldAnywhere(t, nodes))
 		})
 	}

@@ -5,7 +5,7 @@ import (
 	"fmt"
 	"strings"
 
-	"github.com/walpurge/walpurge/rules"
+	"github.com/walpurge/walpurge/rules/invalidation"
 	"github.com/walpurge/walpurge/sinks"
 	"github.com/walpurge/walpurge/sinks/history"
 )
@@ -46,7 +46,7 @@ type Config struct {
 	TLS     TLSConfig     `yaml:"tls"`
 	// Uses are the kinds that Check makes sure of; 0 stands for all of Kinds. It
 	// follows from the rules, not from the file.
-	Uses rules.KindSet `yaml:"-"`
+	Uses invalidation.KindSet `yaml:"-"`
 	// Hits, where it is not nil, is told how many of the keys that a rule had
 	// purged existed and how many did not. It is called while Purge runs.
 	Hits func(rule string, existed, absent int) `yaml:"-"`
@@ -139,29 +139,29 @@ func (c Config) Target() history.Target {
 }
 
 // Kinds returns what the sink carries out.
-func (c Config) Kinds() rules.KindSet {
-	kinds := rules.Kinds(rules.Key, rules.Field, rules.KeyPattern, rules.Generation)
+func (c Config) Kinds() invalidation.KindSet {
+	kinds := invalidation.Kinds(invalidation.Key, invalidation.Field, invalidation.KeyPattern, invalidation.Generation)
 	if c.Scan.Enabled {
-		kinds |= rules.Kinds(rules.KeyPrefix)
+		kinds |= invalidation.Kinds(invalidation.KeyPrefix)
 	}
 	if len(c.TagSets) > 0 {
-		kinds |= rules.Kinds(rules.Tag)
+		kinds |= invalidation.Kinds(invalidation.Tag)
 	}
 	return kinds
 }
 
 // Caps returns how long values may be. Valkey takes keys of up to 512 MB, so they are as long as
 // the stream can carry.
-func (c Config) Caps() rules.Caps { return rules.Caps{} }
+func (c Config) Caps() invalidation.Caps { return invalidation.Caps{} }
 
 // Hints say what to write for the sink to take kinds that it does not take.
-func (c Config) Hints() map[rules.Kind]string {
-	hints := map[rules.Kind]string{}
-	if !c.Kinds().Has(rules.KeyPrefix) {
-		hints[rules.KeyPrefix] = "valkey takes key prefixes with scan: {enabled: true}, and then looks at every key of the server for them"
+func (c Config) Hints() map[invalidation.Kind]string {
+	hints := map[invalidation.Kind]string{}
+	if !c.Kinds().Has(invalidation.KeyPrefix) {
+		hints[invalidation.KeyPrefix] = "valkey takes key prefixes with scan: {enabled: true}, and then looks at every key of the server for them"
 	}
-	if !c.Kinds().Has(rules.Tag) {
-		hints[rules.Tag] = `valkey takes tags with tag_sets: [{key: "tag:{tag}"}], where the application keeps the keys of each tag`
+	if !c.Kinds().Has(invalidation.Tag) {
+		hints[invalidation.Tag] = `valkey takes tags with tag_sets: [{key: "tag:{tag}"}], where the application keeps the keys of each tag`
 	}
 	return hints
 }

@@ -7,7 +7,7 @@ import (
 	"github.com/goccy/go-yaml"
 	"github.com/stretchr/testify/require"
 
-	"github.com/walpurge/walpurge/rules"
+	"github.com/walpurge/walpurge/rules/invalidation"
 )
 
 func TestParseURL(t *testing.T) {
@@ -83,7 +83,7 @@ scan: {enabled: true}
 		Scan: ScanConfig{Enabled: true, KeysPerSecond: 50000},
 	}, cfg)
 	require.NoError(t, cfg.Validate())
-	require.Equal(t, rules.Kinds(rules.Key, rules.Field, rules.KeyPattern, rules.Generation, rules.KeyPrefix), cfg.Kinds())
+	require.Equal(t, invalidation.Kinds(invalidation.Key, invalidation.Field, invalidation.KeyPattern, invalidation.Generation, invalidation.KeyPrefix), cfg.Kinds())
 	require.False(t, cfg.Limits().OneKind)
 }
 
@@ -132,11 +132,11 @@ func TestModes(t *testing.T) {
 
 func TestKindsAndHints(t *testing.T) {
 	cfg := DefaultConfig()
-	require.Equal(t, rules.Kinds(rules.Key, rules.Field, rules.KeyPattern, rules.Generation), cfg.Kinds())
-	require.Contains(t, cfg.Hints()[rules.KeyPrefix], "scan: {enabled: true}")
-	require.Contains(t, cfg.Hints()[rules.Tag], "tag_sets")
+	require.Equal(t, invalidation.Kinds(invalidation.Key, invalidation.Field, invalidation.KeyPattern, invalidation.Generation), cfg.Kinds())
+	require.Contains(t, cfg.Hints()[invalidation.KeyPrefix], "scan: {enabled: true}")
+	require.Contains(t, cfg.Hints()[invalidation.Tag], "tag_sets")
 	cfg.Scan.Enabled, cfg.TagSets = true, []TagSet{{Layout: "laravel"}}
-	require.Equal(t, rules.Kinds(rules.Key, rules.Field, rules.KeyPattern, rules.Generation, rules.KeyPrefix, rules.Tag), cfg.Kinds())
+	require.Equal(t, invalidation.Kinds(invalidation.Key, invalidation.Field, invalidation.KeyPattern, invalidation.Generation, invalidation.KeyPrefix, invalidation.Tag), cfg.Kinds())
 	require.Empty(t, cfg.Hints())
 }
 

@@ -14,7 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"github.com/valkey-io/valkey-go"
 
-	"github.com/walpurge/walpurge/rules"
+	"github.com/walpurge/walpurge/rules/invalidation"
 	"github.com/walpurge/walpurge/sinks"
 	"github.com/walpurge/walpurge/sinks/history"
 	"github.com/walpurge/walpurge/sinks/sinktest"
@@ -32,7 +32,7 @@ var short = patience{dial: 1500 * time.Millisecond, reply: 1500 * time.Milliseco
 
 // form is one way to use the sink under the suite.
 type form struct {
-	kind   rules.Kind
+	kind   invalidation.Kind
 	config Config // changes over the defaults: KeyPrefix, TagSets
 	// entry is where the entry of a value lies, and index what Fill adds to it.
 	entry func(value string) string
@@ -55,7 +55,7 @@ type form struct {
 func forms(t *testing.T) map[string]form {
 	node := startCluster(t, 1)[0]
 	keys := form{
-		kind: rules.Key, commands: []string{"UNLINK"}, backend: proxied, reloads: true, replicas: true, readOnly: sinks.Lane, moved: sinks.Lane,
+		kind: invalidation.Key, commands: []string{"UNLINK"}, backend: proxied, reloads: true, replicas: true, readOnly: sinks.Lane, moved: sinks.Lane,
 		entry: func(v string) string { return v },
 	}
 	prefixed, clustered, watched, tagged, raised := keys, keys, keys, keys, keys
@@ -65,7 +65,7 @@ func forms(t *testing.T) map[string]form {
 
 	watched.backend, watched.readOnly, watched.config.SentinelMaster = behindSentinel, sinks.Transient, masterName
 
-	tagged.kind, tagged.commands = rules.Tag, []string{"SSCAN", "SCARD", "RENAMENX", "UNLINK"}
+	tagged.kind, tagged.commands = invalidation.Tag, []string{"SSCAN", "SCARD", "RENAMENX", "UNLINK"}
 	tagged.config.TagSets = []TagSet{{Key: "tag:{tag}"}}
 	tagged.entry = func(v string) string { return "entry:" + v }
 	tagged.index = func(b valkey.Builder, v string) valkey.Completed {
@@ -74,12 +74,12 @@ func forms(t *testing.T) map[string]form {
 
 	// An entry that was stored under a generation is served until the counter has
 	// another number.
-	raised.kind, raised.commands = rules.Generation, []string{"EVALSHA", "EVAL"}
+	raised.kind, raised.commands = invalidation.Generation, []string{"EVALSHA", "EVAL"}
 
 	hashed := keys
-	hashed.kind, hashed.commands, hashed.hash, hashed.config.KeyPrefix = rules.Field, []string{"HDEL"}, true, "a[p]*:"
+	hashed.kind, hashed.commands, hashed.hash, hashed.config.KeyPrefix = invalidation.Field, []string{"HDEL"}, true, "a[p]*:"
 	clusterHashed := clustered
-	clusterHashed.kind, clusterHashed.commands, clusterHashed.hash = rules.Field, []string{"HDEL"}, true
+	clusterHashed.kind, clusterHashed.commands, clusterHashed.hash = invalidation.Field, []string{"HDEL"}, true
 	return map[string]form{
 		"keys": keys, "keys, prefix that looks like a glob": prefixed, "keys, cluster": clustered, "keys, sentinel": watched,
 		"tags": tagged, "generations": raised, "fields": hashed, "fields, cluster": clusterHashed,
@@ -159,7 +159,7 @@ func startRig(t *testing.T, env sinktest.Env, f form) sinktest.Rig {
 			var cmds valkey.Commands
 			for _, v := range values {
 				if f.hash {
-					key, field := rules.SplitField(v)
+					key, field := invalidation.SplitField(v)
 					cmds = append(cmds, srv.admin.B().Hset().Key(prefix+key).FieldValue().FieldValue(field, "1").Build())
 					continue
 				}
@@ -175,7 +175,7 @@ func startRig(t *testing.T, env sinktest.Env, f form) sinktest.Rig {
 		Rest: untilRested,
 		Held: func(t *testing.T, value string) bool {
 			if f.hash {
-				key, field := rules.SplitField(value)
+				key, field := invalidation.SplitField(value)
 				held, err := srv.admin.Do(t.Context(), srv.admin.B().Hexists().Key(prefix+key).Field(field).Build()).AsBool()
 				require.NoError(t, err)
 				return held
@@ -218,7 +218,7 @@ func startRig(t *testing.T, env sinktest.Env, f form) sinktest.Rig {
 			px.set(script{silent: arrived})
 			return arrived
 		},
-		Partial: func(t *testing.T) ([]rules.Invalidation, map[int]sinks.Class) {
+		Partial: func(t *testing.T) ([]invalidation.Invalidation, map[int]sinks.Class) {
 			setUser(t, "resetkeys", "~*allowed-*")
 			return ofKind(f.kind, "allowed-one", "forbidden-one", "allowed-two", "allowed-three", "forbidden-two"),
 				map[int]sinks.Class{1: sinks.Lane, 4: sinks.Lane}

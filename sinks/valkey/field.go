@@ -6,7 +6,7 @@ import (
 
 	"github.com/valkey-io/valkey-go"
 
-	"github.com/walpurge/walpurge/rules"
+	"github.com/walpurge/walpurge/rules/invalidation"
 	"github.com/walpurge/walpurge/sinks"
 )
 
@@ -22,8 +22,8 @@ type byHash struct {
 	lists []fields
 }
 
-func (b *byHash) add(place int, prefix string, inv rules.Invalidation) {
-	key, field := rules.SplitField(inv.Value)
+func (b *byHash) add(place int, prefix string, inv invalidation.Invalidation) {
+	key, field := invalidation.SplitField(inv.Value)
 	at := [2]string{inv.Rule, prefix + key}
 	i, known := b.index[at]
 	if !known {

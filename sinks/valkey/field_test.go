@@ -7,14 +7,14 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/walpurge/walpurge/rules"
+	"github.com/walpurge/walpurge/rules/invalidation"
 	"github.com/walpurge/walpurge/sinks"
 )
 
-func fieldsOf(rule, key string, names ...string) []rules.Invalidation {
-	var batch []rules.Invalidation
+func fieldsOf(rule, key string, names ...string) []invalidation.Invalidation {
+	var batch []invalidation.Invalidation
 	for _, name := range names {
-		batch = append(batch, rules.Invalidation{Kind: rules.Field, Value: rules.JoinField(key, name), Rule: rule})
+		batch = append(batch, invalidation.Invalidation{Kind: invalidation.Field, Value: invalidation.JoinField(key, name), Rule: rule})
 	}
 	return batch
 }
@@ -88,7 +88,7 @@ func TestFieldsInACluster(t *testing.T) {
 	nodes := startCluster(t, 3)
 	admin := clusterAdmin(t, nodes[0])
 	s := openSink(t, "valkey://"+nodes[0].addr, nil, nil)
-	var batch []rules.Invalidation
+	var batch []invalidation.Invalidation
 	for i := range 900 {
 		key := fmt.Sprintf("products:%d", i%300)
 		for _, name := range []string{"stays", fmt.Sprint(i)} {

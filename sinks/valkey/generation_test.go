@@ -11,14 +11,14 @@ import (
 	"github.com/stretchr/testify/require"
 	"github.com/valkey-io/valkey-go"
 
-	"github.com/walpurge/walpurge/rules"
+	"github.com/walpurge/walpurge/rules/invalidation"
 	"github.com/walpurge/walpurge/sinks"
 )
 
-func ofKind(k rules.Kind, values ...string) []rules.Invalidation {
-	var batch []rules.Invalidation
+func ofKind(k invalidation.Kind, values ...string) []invalidation.Invalidation {
+	var batch []invalidation.Invalidation
 	for _, v := range values {
-		batch = append(batch, rules.Invalidation{Kind: k, Value: v})
+		batch = append(batch, invalidation.Invalidation{Kind: k, Value: v})
 	}
 	return batch
 }
@@ -33,7 +33,7 @@ func counter(t *testing.T, c valkey.Client, key string) int64 {
 func TestGenerations(t *testing.T) {
 	srv := startServer(t)
 	s := openSink(t, "valkey://"+srv.addr, nil, func(c *Config) { c.KeyPrefix = "app:" })
-	raise := func() { require.NoError(t, s.Purge(t.Context(), ofKind(rules.Generation, "gen:a"))) }
+	raise := func() { require.NoError(t, s.Purge(t.Context(), ofKind(invalidation.Generation, "gen:a"))) }
 
 	before := time.Now().Add(-time.Minute).UnixMilli()
 	raise()
@@ -65,7 +65,7 @@ func TestEvictedGenerationRevivesNothing(t *testing.T) {
 	s := openSink(t, "valkey://"+srv.addr, nil, nil)
 	seen := map[int64]bool{}
 	for range 20 {
-		require.NoError(t, s.Purge(t.Context(), ofKind(rules.Generation, "g", "g", "g")))
+		require.NoError(t, s.Purge(t.Context(), ofKind(invalidation.Generation, "g", "g", "g")))
 		n := counter(t, srv.admin, "g")
 		require.False(t, seen[n], "the number %d was there before", n)
 		seen[n] = true
@@ -92,7 +92,7 @@ func TestNoCounter(t *testing.T) {
 	s := openSink(t, "valkey://"+srv.addr, nil, nil)
 	for _, value := range []string{"", "abc", "-5", "1.5", " 1", "0x10", "1e3", "9007199254740991", "99999999999999999", "9999999999999999999999"} {
 		do(t, srv.admin, "SET", "bad", value)
-		err := s.Purge(t.Context(), ofKind(rules.Generation, "good", "bad", "other"))
+		err := s.Purge(t.Context(), ofKind(invalidation.Generation, "good", "bad", "other"))
 		var be *sinks.BatchError
 		require.True(t, errors.As(err, &be), "%q: %v", value, err)
 		require.Len(t, be.Failed, 1)
@@ -106,11 +106,11 @@ func TestNoCounter(t *testing.T) {
 	do(t, srv.admin, "DEL", "bad")
 	do(t, srv.admin, "LPUSH", "bad", "x")
 	var be *sinks.BatchError
-	require.True(t, errors.As(s.Purge(t.Context(), ofKind(rules.Generation, "bad", "good")), &be))
+	require.True(t, errors.As(s.Purge(t.Context(), ofKind(invalidation.Generation, "bad", "good")), &be))
 	require.ErrorIs(t, be.Failed[0], errNoCounter, "another type")
 
 	do(t, srv.admin, "SET", "good", "9007199254740989")
-	require.NoError(t, s.Purge(t.Context(), ofKind(rules.Generation, "good")))
+	require.NoError(t, s.Purge(t.Context(), ofKind(invalidation.Generation, "good")))
 	require.Equal(t, int64(9007199254740990), counter(t, srv.admin, "good"), "as far as doubles count")
 }
 
@@ -144,7 +144,7 @@ func TestGenerationsInACluster(t *testing.T) {
 	for i := range 1500 {
 		names = append(names, fmt.Sprintf("gen:%d", i))
 	}
-	require.NoError(t, s.Purge(t.Context(), ofKind(rules.Generation, names...)))
+	require.NoError(t, s.Purge(t.Context(), ofKind(invalidation.Generation, names...)))
 	for _, name := range []string{names[0], names[700], names[1499]} {
 		n, err := admin.Do(t.Context(), admin.B().Get().Key(name).Build()).AsInt64()
 		require.NoError(t, err)

@@ -8,7 +8,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"pgregory.net/rapid"
 
-	"github.com/walpurge/walpurge/rules"
+	"github.com/walpurge/walpurge/rules/invalidation"
 )
 
 // What we match with is what the server matches with, and at least that in a range
@@ -74,12 +74,12 @@ func TestKeyPrefixes(t *testing.T) {
 	srv := startServer(t)
 	s := openSink(t, "valkey://"+srv.addr, nil, func(c *Config) { c.KeyPrefix, c.Scan.Enabled = "app:", true })
 	fill(t, srv.admin, "app:product:1:a", "app:product:1:b", "app:product:12:a", "app:*:x", "app:q:x", "product:1:a", "app:user:1")
-	require.NoError(t, s.Purge(t.Context(), append(ofKind(rules.KeyPrefix, "product:1:", "*:"), keysOf("user:1")...)))
+	require.NoError(t, s.Purge(t.Context(), append(ofKind(invalidation.KeyPrefix, "product:1:", "*:"), keysOf("user:1")...)))
 	require.ElementsMatch(t, []string{"app:product:12:a", "app:q:x", "product:1:a"}, allKeys(t, srv.admin))
 
-	requireItem(t, s.Purge(t.Context(), ofKind(rules.KeyPrefix, "")), "would purge everything")
+	requireItem(t, s.Purge(t.Context(), ofKind(invalidation.KeyPrefix, "")), "would purge everything")
 	without := openSink(t, "valkey://"+srv.addr, nil, nil)
-	requireItem(t, without.Purge(t.Context(), ofKind(rules.KeyPrefix, "a:")), "scan: {enabled: true}")
+	requireItem(t, without.Purge(t.Context(), ofKind(invalidation.KeyPrefix, "a:")), "scan: {enabled: true}")
 }
 
 // However many prefixes and patterns a call has, the key space is walked once.
@@ -93,7 +93,7 @@ func TestOneWalkForAll(t *testing.T) {
 	fill(t, srv.admin, keys...)
 	fill(t, srv.admin, "other")
 	do(t, srv.admin, "CONFIG", "RESETSTAT")
-	require.NoError(t, s.Purge(t.Context(), append(ofKind(rules.KeyPrefix, keys[:2000]...), pattern("k:2*"))))
+	require.NoError(t, s.Purge(t.Context(), append(ofKind(invalidation.KeyPrefix, keys[:2000]...), pattern("k:2*"))))
 	left := allKeys(t, srv.admin)
 	require.Equal(t, []string{"other"}, left)
 	require.LessOrEqual(t, calls(t, srv, "scan"), 8)

@@ -5,7 +5,7 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/walpurge/walpurge/rules"
+	"github.com/walpurge/walpurge/rules/invalidation"
 )
 
 // grant is the ACL line that allows what the configuration uses, and no more.
@@ -45,7 +45,7 @@ func quotedWord(pattern string) string {
 }
 
 // uses reports whether the rules, as far as they are known, need a kind.
-func (c Config) uses(k rules.Kind) bool {
+func (c Config) uses(k invalidation.Kind) bool {
 	if c.Uses == 0 {
 		return c.Kinds().Has(k)
 	}
@@ -53,23 +53,23 @@ func (c Config) uses(k rules.Kind) bool {
 }
 
 // UsesTags reports whether purges by tag are among what the rules use.
-func (c Config) UsesTags() bool { return c.Kinds().Has(rules.Tag) && c.uses(rules.Tag) }
+func (c Config) UsesTags() bool { return c.Kinds().Has(invalidation.Tag) && c.uses(invalidation.Tag) }
 
 func (c Config) commands(clustered bool) []string {
 	words := []string{"+info", "+ping", "+unlink"}
-	if c.uses(rules.KeyPattern) || c.uses(rules.KeyPrefix) || c.uses(rules.Everything) {
+	if c.uses(invalidation.KeyPattern) || c.uses(invalidation.KeyPrefix) || c.uses(invalidation.Everything) {
 		words = append(words, "+scan")
 	}
-	if c.uses(rules.Generation) {
+	if c.uses(invalidation.Generation) {
 		words = append(words, "+eval", "+evalsha", "+get", "+set", "+time")
 	}
-	if c.uses(rules.Field) {
+	if c.uses(invalidation.Field) {
 		words = append(words, "+hdel")
 	}
 	if c.Publish.Channel != "" {
 		words = append(words, "+publish")
 	}
-	if c.uses(rules.Tag) {
+	if c.uses(invalidation.Tag) {
 		words = append(words, "+renamenx")
 		for _, t := range c.TagSets {
 			if l, _ := t.kind(); l.scores {

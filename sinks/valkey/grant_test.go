@@ -7,49 +7,53 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/walpurge/walpurge/rules"
+	"github.com/walpurge/walpurge/rules/invalidation"
 )
 
 // features are what a configuration can use, with a batch that uses it.
 var features = map[string]struct {
 	change func(*Config)
-	batch  []rules.Invalidation
+	batch  []invalidation.Invalidation
 }{
 	"keys": {
-		func(c *Config) { c.Uses = rules.Kinds(rules.Key) },
-		ofKind(rules.Key, "a", "b"),
+		func(c *Config) { c.Uses = invalidation.Kinds(invalidation.Key) },
+		ofKind(invalidation.Key, "a", "b"),
 	},
 	"patterns": {
-		func(c *Config) { c.Uses = rules.Kinds(rules.Key, rules.KeyPattern) },
-		[]rules.Invalidation{pattern("a*"), pattern("b*"), {Kind: rules.Everything}},
+		func(c *Config) { c.Uses = invalidation.Kinds(invalidation.Key, invalidation.KeyPattern) },
+		[]invalidation.Invalidation{pattern("a*"), pattern("b*"), {Kind: invalidation.Everything}},
 	},
 	"key prefixes": {
-		func(c *Config) { c.Scan.Enabled, c.Uses = true, rules.Kinds(rules.KeyPrefix) },
-		ofKind(rules.KeyPrefix, "a:"),
+		func(c *Config) { c.Scan.Enabled, c.Uses = true, invalidation.Kinds(invalidation.KeyPrefix) },
+		ofKind(invalidation.KeyPrefix, "a:"),
 	},
 	"fields": {
-		func(c *Config) { c.Uses = rules.Kinds(rules.Field) },
-		ofKind(rules.Field, rules.JoinField("h", "1"), rules.JoinField("i", "1")),
+		func(c *Config) { c.Uses = invalidation.Kinds(invalidation.Field) },
+		ofKind(invalidation.Field, invalidation.JoinField("h", "1"), invalidation.JoinField("i", "1")),
 	},
 	"publish": {
-		func(c *Config) { c.Uses, c.Publish.Channel = rules.Kinds(rules.Key), "invalidations" },
-		ofKind(rules.Key, "a"),
+		func(c *Config) { c.Uses, c.Publish.Channel = invalidation.Kinds(invalidation.Key), "invalidations" },
+		ofKind(invalidation.Key, "a"),
 	},
 	"generations": {
-		func(c *Config) { c.Uses = rules.Kinds(rules.Generation) },
-		ofKind(rules.Generation, "g", "h"),
+		func(c *Config) { c.Uses = invalidation.Kinds(invalidation.Generation) },
+		ofKind(invalidation.Generation, "g", "h"),
 	},
 	"tag sets": {
-		func(c *Config) { c.TagSets, c.Uses = []TagSet{{Key: "tag:{tag}"}}, rules.Kinds(rules.Tag) },
-		ofKind(rules.Tag, "red", "blue"),
+		func(c *Config) {
+			c.TagSets, c.Uses = []TagSet{{Key: "tag:{tag}"}}, invalidation.Kinds(invalidation.Tag)
+		},
+		ofKind(invalidation.Tag, "red", "blue"),
 	},
 	"Laravel's tag sets": {
-		func(c *Config) { c.TagSets, c.Uses = []TagSet{{Layout: "laravel"}}, rules.Kinds(rules.Tag) },
-		ofKind(rules.Tag, "red"),
+		func(c *Config) {
+			c.TagSets, c.Uses = []TagSet{{Layout: "laravel"}}, invalidation.Kinds(invalidation.Tag)
+		},
+		ofKind(invalidation.Tag, "red"),
 	},
 	"all": {
 		func(c *Config) { c.Scan.Enabled, c.TagSets = true, []TagSet{{Layout: "symfony"}, {Layout: "laravel"}} },
-		slices.Concat(ofKind(rules.Key, "a"), ofKind(rules.Field, rules.JoinField("h", "1")), ofKind(rules.Generation, "g"), ofKind(rules.Tag, "red"), ofKind(rules.KeyPrefix, "a:")),
+		slices.Concat(ofKind(invalidation.Key, "a"), ofKind(invalidation.Field, invalidation.JoinField("h", "1")), ofKind(invalidation.Generation, "g"), ofKind(invalidation.Tag, "red"), ofKind(invalidation.KeyPrefix, "a:")),
 	},
 }
 
@@ -113,7 +117,7 @@ func TestGrantIsEnoughAndNoMore(t *testing.T) {
 
 func TestGrantOfOtherUsers(t *testing.T) {
 	cfg := DefaultConfig()
-	cfg.Uses = rules.Kinds(rules.Key)
+	cfg.Uses = invalidation.Kinds(invalidation.Key)
 	require.Equal(t, "ACL SETUSER default ~* +info +ping +unlink", cfg.grant(false))
 	cfg.URL, cfg.KeyPrefix = "valkey://bob:hunter2@c", "a *"
 	require.Equal(t, `ACL SETUSER bob on '>the password' "~a \\**" +info +ping +unlink`, cfg.grant(false))

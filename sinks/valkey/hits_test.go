@@ -6,7 +6,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/walpurge/walpurge/rules"
+	"github.com/walpurge/walpurge/rules/invalidation"
 )
 
 // A command has one count for all its keys, so those of two rules never share one.
@@ -20,17 +20,17 @@ func TestHitsAreToldByRule(t *testing.T) {
 			absent[rule] += a
 		}
 	})
-	var batch []rules.Invalidation
+	var batch []invalidation.Invalidation
 	for i := range 1200 {
 		rule := []string{"good", "wrong"}[i%2]
 		key := fmt.Sprintf("%s:%d", rule, i)
 		if rule == "good" {
 			fill(t, srv.admin, key)
 		}
-		batch = append(batch, rules.Invalidation{Kind: rules.Key, Value: key, Rule: rule})
+		batch = append(batch, invalidation.Invalidation{Kind: invalidation.Key, Value: key, Rule: rule})
 	}
-	batch = append(batch, rules.Invalidation{Kind: rules.Tag, Value: "none", Rule: "tags"},
-		rules.Invalidation{Kind: rules.KeyPattern, Value: "none:*", Rule: "flush"})
+	batch = append(batch, invalidation.Invalidation{Kind: invalidation.Tag, Value: "none", Rule: "tags"},
+		invalidation.Invalidation{Kind: invalidation.KeyPattern, Value: "none:*", Rule: "flush"})
 	require.NoError(t, s.Purge(t.Context(), batch))
 	require.Equal(t, map[string]int{"good": 600, "wrong": 0}, existed)
 	require.Equal(t, map[string]int{"good": 0, "wrong": 600}, absent)

@@ -11,7 +11,7 @@ import (
 
 	"github.com/valkey-io/valkey-go"
 
-	"github.com/walpurge/walpurge/rules"
+	"github.com/walpurge/walpurge/rules/invalidation"
 	"github.com/walpurge/walpurge/sinks"
 )
 
@@ -49,7 +49,7 @@ func (s *Sink) Probe(ctx context.Context) error {
 // proof is what one run of Probe stores, purges and expects.
 type proof struct {
 	parts  []proofPart
-	purges []rules.Invalidation
+	purges []invalidation.Invalidation
 }
 
 // proofPart is what is stored for one kind of purge, or for one form of a tag layout.
@@ -72,17 +72,17 @@ type entry struct {
 func newProof(cfg Config, run string) proof {
 	var p proof
 	name := func(part, what string) string { return "walpurge-probe:" + run + ":" + part + ":" + what }
-	if cfg.uses(rules.Key) {
+	if cfg.uses(invalidation.Key) {
 		p.parts = append(p.parts, proofPart{what: "a key",
 			gone: entry{key: cfg.KeyPrefix + name("key", "gone")}, stays: entry{key: cfg.KeyPrefix + name("key", "stays")}})
-		p.purges = append(p.purges, rules.Invalidation{Kind: rules.Key, Value: name("key", "gone")})
+		p.purges = append(p.purges, invalidation.Invalidation{Kind: invalidation.Key, Value: name("key", "gone")})
 	}
-	if cfg.uses(rules.Generation) {
+	if cfg.uses(invalidation.Generation) {
 		p.parts = append(p.parts, proofPart{what: "a generation", raised: true,
 			gone: entry{key: cfg.KeyPrefix + name("generation", "raised")}, stays: entry{key: cfg.KeyPrefix + name("generation", "stays")}})
-		p.purges = append(p.purges, rules.Invalidation{Kind: rules.Generation, Value: name("generation", "raised")})
+		p.purges = append(p.purges, invalidation.Invalidation{Kind: invalidation.Generation, Value: name("generation", "raised")})
 	}
-	if !cfg.uses(rules.Tag) {
+	if !cfg.uses(invalidation.Tag) {
 		return p
 	}
 	tag := func(what string) string { return "walpurge-probe-" + run + "-" + what }
@@ -101,7 +101,7 @@ func newProof(cfg Config, run string) proof {
 		}
 	}
 	for _, what := range []string{"unknown", "gone"} {
-		p.purges = append(p.purges, rules.Invalidation{Kind: rules.Tag, Value: tag(what)})
+		p.purges = append(p.purges, invalidation.Invalidation{Kind: invalidation.Tag, Value: tag(what)})
 	}
 	return p
 }
@@ -192,10 +192,10 @@ func (s *Sink) probeError(doing string, err error) error {
 // probeGrant is the ACL line for what a probe needs beside the purges.
 func (c Config) probeGrant() string {
 	words := []string{"+exists", "+set"}
-	if c.uses(rules.Generation) {
+	if c.uses(invalidation.Generation) {
 		words = append(words, "+get")
 	}
-	if c.uses(rules.Tag) {
+	if c.uses(invalidation.Tag) {
 		words = append(words, "+pexpire")
 		for _, t := range c.TagSets {
 			if l, _ := t.kind(); l.scores {

@@ -6,7 +6,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/walpurge/walpurge/rules"
+	"github.com/walpurge/walpurge/rules/invalidation"
 )
 
 // A probe proves each layout, refuses each that purges nothing, and leaves nothing behind.
@@ -61,7 +61,7 @@ func TestGrantOfAProbe(t *testing.T) {
 	srv := startServer(t)
 	cfg := func(c *Config) {
 		c.KeyPrefix, c.TagSets = "app:", []TagSet{{Key: "tag:{tag}"}, {Layout: "laravel"}}
-		c.Uses = rules.Kinds(rules.Key, rules.Tag)
+		c.Uses = invalidation.Kinds(invalidation.Key, invalidation.Tag)
 	}
 	open := func() *Sink { return openSink(t, "valkey://walpurge:pw@"+srv.addr, nil, cfg) }
 	purges := wordsOf(t, open().cfg.grant(false))

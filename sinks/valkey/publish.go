@@ -12,7 +12,7 @@ import (
 	"github.com/valkey-io/valkey-go"
 
 	"github.com/walpurge/walpurge/cdc/condition"
-	"github.com/walpurge/walpurge/rules"
+	"github.com/walpurge/walpurge/rules/invalidation"
 )
 
 // PublishConfig says where the values of each purge are published.
@@ -49,20 +49,20 @@ type purgedField struct {
 	Base64 bool   `json:"base64,omitempty"`
 }
 
-func (p *purged) add(inv rules.Invalidation) {
+func (p *purged) add(inv invalidation.Invalidation) {
 	encode := base64.StdEncoding.EncodeToString
-	if inv.Kind == rules.Field {
+	if inv.Kind == invalidation.Field {
 		f := purgedField{}
-		f.Key, f.Field = rules.SplitField(inv.Value)
+		f.Key, f.Field = invalidation.SplitField(inv.Value)
 		if f.Base64 = !utf8.ValidString(inv.Value); f.Base64 {
 			f.Key, f.Field = encode([]byte(f.Key)), encode([]byte(f.Field))
 		}
 		p.Fields = append(p.Fields, f)
 		return
 	}
-	list := map[rules.Kind]*[]string{
-		rules.Key: &p.Keys, rules.Tag: &p.Tags, rules.Generation: &p.Generations,
-		rules.KeyPrefix: &p.KeyPrefixes, rules.KeyPattern: &p.KeyPatterns,
+	list := map[invalidation.Kind]*[]string{
+		invalidation.Key: &p.Keys, invalidation.Tag: &p.Tags, invalidation.Generation: &p.Generations,
+		invalidation.KeyPrefix: &p.KeyPrefixes, invalidation.KeyPattern: &p.KeyPatterns,
 	}[inv.Kind]
 	switch {
 	case list == nil:
@@ -78,7 +78,7 @@ func (p *purged) add(inv rules.Invalidation) {
 }
 
 // messages are those of a batch, without the values that failed.
-func messages(batch []rules.Invalidation, failed failures) [][]byte {
+func messages(batch []invalidation.Invalidation, failed failures) [][]byte {
 	var out [][]byte
 	p, values, bytes := purged{V: 1}, 0, 0
 	end := func() {
@@ -129,7 +129,7 @@ var notPublished = condition.Text{Level: slog.LevelWarn, On: "messages about pur
 var errTooMany = errors.New("too many messages wait for the server")
 
 // publish hands over the messages of a purge, and never blocks.
-func (p *publisher) publish(client valkey.Client, batch []rules.Invalidation, failed failures) {
+func (p *publisher) publish(client valkey.Client, batch []invalidation.Invalidation, failed failures) {
 	if p.s.cfg.Publish.Channel == "" {
 		return
 	}

@@ -11,7 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"github.com/valkey-io/valkey-go"
 
-	"github.com/walpurge/walpurge/rules"
+	"github.com/walpurge/walpurge/rules/invalidation"
 	"github.com/walpurge/walpurge/sinks"
 )
 
@@ -60,9 +60,9 @@ func TestPublish(t *testing.T) {
 
 	// After a purge comes what was purged, as the rules name it, and nothing that failed.
 	do(t, srv.admin, "SET", "app:no hash", "x")
-	batch := append(ofKind(rules.Key, "product:7", "\xff"), fieldsOf("r", "products", "7", "\xfe")...)
+	batch := append(ofKind(invalidation.Key, "product:7", "\xff"), fieldsOf("r", "products", "7", "\xfe")...)
 	batch = append(batch, fieldsOf("r", "no hash", "7")...)
-	batch = append(batch, rules.Invalidation{Kind: rules.Generation, Value: "catalog"}, rules.Invalidation{Kind: rules.KeyPattern, Value: "p:*"}, rules.Invalidation{Kind: rules.Everything})
+	batch = append(batch, invalidation.Invalidation{Kind: invalidation.Generation, Value: "catalog"}, invalidation.Invalidation{Kind: invalidation.KeyPattern, Value: "p:*"}, invalidation.Invalidation{Kind: invalidation.Everything})
 	var be *sinks.BatchError
 	require.ErrorAs(t, s.Purge(t.Context(), batch), &be)
 	require.Len(t, be.Failed, 1)
@@ -75,7 +75,7 @@ func TestPublish(t *testing.T) {
 	for i := range 1200 {
 		names = append(names, fmt.Sprint("k", i))
 	}
-	require.NoError(t, s.Purge(t.Context(), append(ofKind(rules.Key, names...), ofKind(rules.Key, strings.Repeat("x", 60<<10))...)))
+	require.NoError(t, s.Purge(t.Context(), append(ofKind(invalidation.Key, names...), ofKind(invalidation.Key, strings.Repeat("x", 60<<10))...)))
 	var got []string
 	for range 3 {
 		var m struct{ Keys []string }
@@ -88,7 +88,7 @@ func TestPublish(t *testing.T) {
 	// A purge that failed as a whole is not told of.
 	do(t, srv.admin, "SET", "app:no hash", "x")
 	require.Error(t, s.Purge(t.Context(), fieldsOf("r", "no hash", "7")))
-	require.NoError(t, s.Purge(t.Context(), ofKind(rules.Key, "last")))
+	require.NoError(t, s.Purge(t.Context(), ofKind(invalidation.Key, "last")))
 	require.Equal(t, `{"v":1,"keys":["last"]}`, next(t, heard))
 }
 
@@ -98,12 +98,12 @@ func TestPublishThatFails(t *testing.T) {
 	do(t, srv.admin, "ACL", "SETUSER", "limited", "on", "nopass", "~*", "+info", "+unlink", "+ping", "+publish", "&other")
 	results := make(chan bool, 10)
 	s := openSink(t, "valkey://"+srv.addr, nil, func(c *Config) {
-		c.Username, c.Uses = "limited", rules.Kinds(rules.Key)
+		c.Username, c.Uses = "limited", invalidation.Kinds(invalidation.Key)
 		c.Publish.Channel, c.Published = "invalidations", func(ok bool) { results <- ok }
 	})
 	fill(t, srv.admin, "a")
 	require.NoError(t, s.Check(t.Context()), "it cannot be told without a message to those who listen")
-	require.NoError(t, s.Purge(t.Context(), ofKind(rules.Key, "a")))
+	require.NoError(t, s.Purge(t.Context(), ofKind(invalidation.Key, "a")))
 	require.Empty(t, allKeys(t, srv.admin))
 	require.False(t, <-results)
 
@@ -111,7 +111,7 @@ func TestPublishThatFails(t *testing.T) {
 	stuck := newPublisher(s)
 	stuck.start.Do(func() { close(stuck.done) })
 	for range messagesWaiting + 3 {
-		stuck.publish(nil, ofKind(rules.Key, "a"), nil)
+		stuck.publish(nil, ofKind(invalidation.Key, "a"), nil)
 	}
 	for range 3 {
 		require.False(t, <-results)
@@ -130,7 +130,7 @@ func TestPublishInACluster(t *testing.T) {
 	for _, h := range heard {
 		// A message is lost while the nodes of a new cluster still connect to each other.
 		require.Eventually(t, func() bool {
-			require.NoError(t, s.Purge(t.Context(), ofKind(rules.Key, "a", "b", "c")))
+			require.NoError(t, s.Purge(t.Context(), ofKind(invalidation.Key, "a", "b", "c")))
 			select {
 			case text := <-h:
 				require.Equal(t, `{"v":1,"keys":["a","b","c"]}`, text)

@@ -11,20 +11,20 @@ import (
 	"github.com/valkey-io/valkey-go"
 	"pgregory.net/rapid"
 
-	"github.com/walpurge/walpurge/rules"
+	"github.com/walpurge/walpurge/rules/invalidation"
 	"github.com/walpurge/walpurge/sinks"
 )
 
-func keysOf(keys ...string) []rules.Invalidation {
-	var batch []rules.Invalidation
+func keysOf(keys ...string) []invalidation.Invalidation {
+	var batch []invalidation.Invalidation
 	for _, k := range keys {
-		batch = append(batch, rules.Invalidation{Kind: rules.Key, Value: k})
+		batch = append(batch, invalidation.Invalidation{Kind: invalidation.Key, Value: k})
 	}
 	return batch
 }
 
-func pattern(p string) rules.Invalidation {
-	return rules.Invalidation{Kind: rules.KeyPattern, Value: p}
+func pattern(p string) invalidation.Invalidation {
+	return invalidation.Invalidation{Kind: invalidation.KeyPattern, Value: p}
 }
 
 func allKeys(t *testing.T, admin valkey.Client) []string {
@@ -38,10 +38,10 @@ func TestPatternsUnderAPrefix(t *testing.T) {
 	s := openSink(t, "valkey://"+srv.addr, nil, func(c *Config) { c.KeyPrefix = "app[1]*:" })
 	fill(t, srv.admin, "app[1]*:product:1", "app[1]*:product:2", "app[1]*:user:1", "app1:product:1", "app[1]x:product:1", "product:1")
 
-	require.NoError(t, s.Purge(t.Context(), []rules.Invalidation{pattern("product:*")}))
+	require.NoError(t, s.Purge(t.Context(), []invalidation.Invalidation{pattern("product:*")}))
 	require.ElementsMatch(t, []string{"app[1]*:user:1", "app1:product:1", "app[1]x:product:1", "product:1"}, allKeys(t, srv.admin))
 
-	require.NoError(t, s.Purge(t.Context(), []rules.Invalidation{{Kind: rules.Everything}}))
+	require.NoError(t, s.Purge(t.Context(), []invalidation.Invalidation{{Kind: invalidation.Everything}}))
 	require.ElementsMatch(t, []string{"app1:product:1", "app[1]x:product:1", "product:1"}, allKeys(t, srv.admin))
 }
 
@@ -49,7 +49,7 @@ func TestEverythingNeedsAPrefix(t *testing.T) {
 	srv := startServer(t)
 	s := openSink(t, "valkey://"+srv.addr, nil, nil)
 	fill(t, srv.admin, "a", "b")
-	err := s.Purge(t.Context(), append(keysOf("a"), rules.Invalidation{Kind: rules.Everything}))
+	err := s.Purge(t.Context(), append(keysOf("a"), invalidation.Invalidation{Kind: invalidation.Everything}))
 	var be *sinks.BatchError
 	require.True(t, errors.As(err, &be))
 	require.Len(t, be.Failed, 1)
@@ -70,7 +70,7 @@ func TestEscapedPrefixMatchesOnlyItself(t *testing.T) {
 		defer s.Close()
 		do(t, srv.admin, "FLUSHALL")
 		fill(t, srv.admin, prefix+"1", prefix+"2", other)
-		require.NoError(rt, s.Purge(t.Context(), []rules.Invalidation{{Kind: rules.Everything}}))
+		require.NoError(rt, s.Purge(t.Context(), []invalidation.Invalidation{{Kind: invalidation.Everything}}))
 		var want []string
 		if !strings.HasPrefix(other, prefix) {
 			want = []string{other}
@@ -88,7 +88,7 @@ func TestWalkKeepsItsPace(t *testing.T) {
 	}
 	fill(t, srv.admin, keys...)
 	begun := time.Now()
-	require.NoError(t, s.Purge(t.Context(), []rules.Invalidation{pattern("k:*")}))
+	require.NoError(t, s.Purge(t.Context(), []invalidation.Invalidation{pattern("k:*")}))
 	require.Empty(t, allKeys(t, srv.admin))
 	require.GreaterOrEqual(t, time.Since(begun), 400*time.Millisecond, "1000 keys at 2000 a second, less the burst")
 }

@@ -10,7 +10,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/walpurge/walpurge/rules"
+	"github.com/walpurge/walpurge/rules/invalidation"
 )
 
 // startRESP2 starts a proxy that knows some commands only and no RESP3. Another one gets the given reply, or, without
@@ -92,7 +92,7 @@ func TestProxyWithoutHello(t *testing.T) {
 			s := openSink(t, "valkey://walpurge:hunter2@"+addr+"/1", nil, func(c *Config) { c.Mode = standalone })
 			do(t, srv.admin, "SELECT", "0")
 			require.NoError(t, s.Check(t.Context()))
-			require.NoError(t, s.Purge(t.Context(), append(keysOf("a"), ofKind(rules.Generation, "g")...)))
+			require.NoError(t, s.Purge(t.Context(), append(keysOf("a"), ofKind(invalidation.Generation, "g")...)))
 			require.NotContains(t, seen()[before:], "HELLO")
 			require.NotContains(t, seen()[before:], "CLIENT")
 		})

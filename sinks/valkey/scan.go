@@ -8,7 +8,7 @@ import (
 
 	"github.com/valkey-io/valkey-go"
 
-	"github.com/walpurge/walpurge/rules"
+	"github.com/walpurge/walpurge/rules/invalidation"
 )
 
 // scanCount is the COUNT of one SCAN: large enough for few round trips, small
@@ -65,8 +65,8 @@ func (s *Sink) WalkTime(ctx context.Context) (time.Duration, error) {
 }
 
 // Walks reports whether the sink walks over the key space for an invalidation of this kind.
-func Walks(k rules.Kind) bool {
-	return k == rules.KeyPrefix || k == rules.KeyPattern || k == rules.Everything
+func Walks(k invalidation.Kind) bool {
+	return k == invalidation.KeyPrefix || k == invalidation.KeyPattern || k == invalidation.Everything
 }
 
 // walkAll returns what makes the whole walk worthless.

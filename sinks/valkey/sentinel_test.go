@@ -12,7 +12,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/walpurge/walpurge/rules"
+	"github.com/walpurge/walpurge/rules/invalidation"
 )
 
 const masterName = "shop"
@@ -79,7 +79,7 @@ func TestSentinelFailover(t *testing.T) {
 
 	primary.kill()
 	require.Eventually(t, func() bool {
-		return s.Purge(t.Context(), append(keysOf("b"), ofKind(rules.Generation, "g")...)) == nil
+		return s.Purge(t.Context(), append(keysOf("b"), ofKind(invalidation.Generation, "g")...)) == nil
 	}, 60*time.Second, 50*time.Millisecond)
 	// A sentinel that promotes a server ends its clients' connections.
 	promoted := adminOf(t, replica.addr, "")

@@ -12,7 +12,7 @@ import (
 	"golang.org/x/time/rate"
 
 	"github.com/walpurge/walpurge/cdc/condition"
-	"github.com/walpurge/walpurge/rules"
+	"github.com/walpurge/walpurge/rules/invalidation"
 	"github.com/walpurge/walpurge/sinks"
 )
 
@@ -99,7 +99,7 @@ func newSink(cfg Config, p patience, logger *slog.Logger) (*Sink, error) {
 // Everything is carried out as the pattern key_prefix*; without a key_prefix
 // it is a lane error, because the server may hold what is not ours. So is a key
 // prefix without text an item error.
-func (s *Sink) Purge(ctx context.Context, batch []rules.Invalidation) error {
+func (s *Sink) Purge(ctx context.Context, batch []invalidation.Invalidation) error {
 	if len(batch) == 0 {
 		return nil
 	}
@@ -115,19 +115,19 @@ func (s *Sink) Purge(ctx context.Context, batch []rules.Invalidation) error {
 	var patterns []glob
 	for i, inv := range batch {
 		switch {
-		case inv.Kind == rules.Key:
+		case inv.Kind == invalidation.Key:
 			keys.add(inv.Rule, i, s.cfg.KeyPrefix+inv.Value)
-		case inv.Kind == rules.Field:
+		case inv.Kind == invalidation.Field:
 			hashes.add(i, s.cfg.KeyPrefix, inv)
-		case inv.Kind == rules.Generation:
+		case inv.Kind == invalidation.Generation:
 			counters.add(i, s.cfg.KeyPrefix+inv.Value)
-		case inv.Kind == rules.Tag && len(s.layouts) > 0:
+		case inv.Kind == invalidation.Tag && len(s.layouts) > 0:
 			tags.add(i, inv.Value)
-		case inv.Kind == rules.KeyPrefix && s.cfg.Scan.Enabled && inv.Value != "":
+		case inv.Kind == invalidation.KeyPrefix && s.cfg.Scan.Enabled && inv.Value != "":
 			patterns = append(patterns, newGlob(i, escapeGlob(s.cfg.KeyPrefix+inv.Value)+"*"))
-		case inv.Kind == rules.KeyPattern:
+		case inv.Kind == invalidation.KeyPattern:
 			patterns = append(patterns, newGlob(i, escapeGlob(s.cfg.KeyPrefix)+inv.Value))
-		case inv.Kind == rules.Everything && s.cfg.KeyPrefix != "":
+		case inv.Kind == invalidation.Everything && s.cfg.KeyPrefix != "":
 			patterns = append(patterns, newGlob(i, escapeGlob(s.cfg.KeyPrefix)+"*"))
 		default:
 			failed[i] = s.cannot(inv)
@@ -172,11 +172,11 @@ func (s *Sink) Purge(ctx context.Context, batch []rules.Invalidation) error {
 }
 
 // cannot says why an invalidation is refused whatever the server holds.
-func (s *Sink) cannot(inv rules.Invalidation) error {
+func (s *Sink) cannot(inv invalidation.Invalidation) error {
 	switch {
-	case inv.Kind == rules.Everything:
+	case inv.Kind == invalidation.Everything:
 		return errNoFlush
-	case inv.Kind == rules.KeyPrefix && inv.Value == "":
+	case inv.Kind == invalidation.KeyPrefix && inv.Value == "":
 		return sinks.ItemError(errors.New("valkey: an empty key prefix would purge everything; name one with text in it"))
 	}
 	why := s.cfg.Hints()[inv.Kind]

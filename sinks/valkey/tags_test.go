@@ -13,7 +13,7 @@ import (
 	"github.com/valkey-io/valkey-go"
 	"pgregory.net/rapid"
 
-	"github.com/walpurge/walpurge/rules"
+	"github.com/walpurge/walpurge/rules/invalidation"
 	"github.com/walpurge/walpurge/sinks"
 )
 
@@ -39,10 +39,10 @@ func TestTagSets(t *testing.T) {
 		many = append(many, fmt.Sprintf("m:%d", i))
 	}
 	tag(t, srv.admin, "tag:many", many...)
-	require.NoError(t, s.Purge(t.Context(), ofKind(rules.Tag, "red", "many", "none", "red")))
+	require.NoError(t, s.Purge(t.Context(), ofKind(invalidation.Tag, "red", "many", "none", "red")))
 	require.ElementsMatch(t, []string{"p:3", "tag:blue"}, allKeys(t, srv.admin))
 
-	requireItem(t, openSink(t, "valkey://"+srv.addr, nil, nil).Purge(t.Context(), ofKind(rules.Tag, "red")), "tag_sets")
+	requireItem(t, openSink(t, "valkey://"+srv.addr, nil, nil).Purge(t.Context(), ofKind(invalidation.Tag, "red")), "tag_sets")
 }
 
 // Two layouts for one tag: both sets go, and a fault of one spares the other.
@@ -51,12 +51,12 @@ func TestTwoTagSets(t *testing.T) {
 	s := openSink(t, "valkey://"+srv.addr, nil, withTags("", TagSet{Key: "a:{tag}"}, TagSet{Key: "b:{{tag}}:x"}))
 	tag(t, srv.admin, "a:red", "p:1")
 	tag(t, srv.admin, "b:{red}:x", "p:2")
-	require.NoError(t, s.Purge(t.Context(), ofKind(rules.Tag, "red")))
+	require.NoError(t, s.Purge(t.Context(), ofKind(invalidation.Tag, "red")))
 	require.Empty(t, allKeys(t, srv.admin))
 
 	fill(t, srv.admin, "a:red") // a string
 	tag(t, srv.admin, "b:{red}:x", "p:2")
-	requireItem(t, s.Purge(t.Context(), ofKind(rules.Tag, "red")), "holds another type")
+	requireItem(t, s.Purge(t.Context(), ofKind(invalidation.Tag, "red")), "holds another type")
 	require.Equal(t, []string{"a:red"}, allKeys(t, srv.admin))
 }
 
@@ -66,7 +66,7 @@ func TestTagSetsUnderAPrefix(t *testing.T) {
 	fill(t, srv.admin, "app:p:1", "p:1", "app:p:2", "app:app:p:2", "p:3")
 	do(t, srv.admin, "SADD", "app:tag:red", "p:1", "app:p:2")
 	do(t, srv.admin, "SADD", "tag:red", "p:3")
-	require.NoError(t, s.Purge(t.Context(), ofKind(rules.Tag, "red")))
+	require.NoError(t, s.Purge(t.Context(), ofKind(invalidation.Tag, "red")))
 	require.ElementsMatch(t, []string{"p:1", "p:3", "tag:red"}, allKeys(t, srv.admin), "nothing without the prefix goes")
 }
 
@@ -79,19 +79,19 @@ func TestLayouts(t *testing.T) {
 	for i := range 600 {
 		do(t, srv.admin, "ZADD", "laravel_cache_tag:shop:entries", "1795000000.5", fmt.Sprintf("gone:%d", i))
 	}
-	require.NoError(t, laravel.Purge(t.Context(), ofKind(rules.Tag, "shop")))
+	require.NoError(t, laravel.Purge(t.Context(), ofKind(invalidation.Tag, "shop")))
 	require.Equal(t, []string{"laravel_cache_-1"}, allKeys(t, srv.admin), "a score is no member")
 	do(t, srv.admin, "FLUSHALL")
 
 	symfony := openSink(t, "valkey://"+srv.addr, nil, withTags("ns:", TagSet{Layout: "symfony"}))
 	tag(t, srv.admin, "ns:\x00tags\x00shop", "ns:home", "ns:list") // up to 6.2
 	tag(t, srv.admin, "ns:\x01tags\x01shop", "ns:page")            // since 6.3
-	require.NoError(t, symfony.Purge(t.Context(), ofKind(rules.Tag, "shop")))
+	require.NoError(t, symfony.Purge(t.Context(), ofKind(invalidation.Tag, "shop")))
 	require.Empty(t, allKeys(t, srv.admin))
 
 	named := openSink(t, "valkey://"+srv.addr, nil, withTags("app:", TagSet{Layout: "symfony", Key: "ns:\x00tags\x00{tag}"}))
 	tag(t, srv.admin, "app:ns:\x01tags\x01shop", "app:ns:page")
-	require.NoError(t, named.Purge(t.Context(), ofKind(rules.Tag, "shop")))
+	require.NoError(t, named.Purge(t.Context(), ofKind(invalidation.Tag, "shop")))
 	require.Empty(t, allKeys(t, srv.admin), "a key of its own, after an upgrade of Symfony")
 }
 
@@ -114,7 +114,7 @@ func TestSerializedMembers(t *testing.T) {
 				}
 				fill(t, srv.admin, "p_"+entry, "p_plain", "p_other")
 				do(t, srv.admin, slices.Concat(add[:1], []string{"p_tag:shop"}, add[1:], []string{pack(entry)}, add[1:], []string{"plain"})...)
-				require.NoError(t, s.Purge(t.Context(), ofKind(rules.Tag, "shop")))
+				require.NoError(t, s.Purge(t.Context(), ofKind(invalidation.Tag, "shop")))
 				require.Equal(t, []string{"p_other"}, allKeys(t, srv.admin))
 			})
 		}
@@ -135,7 +135,7 @@ func TestCompressedMembers(t *testing.T) {
 	}
 	tagged("a:1")
 	do(t, srv.admin, "ZADD", "tag:shop:entries", "-1", zstd)
-	err := s.Purge(t.Context(), ofKind(rules.Tag, "shop"))
+	err := s.Purge(t.Context(), ofKind(invalidation.Tag, "shop"))
 	requireItem(t, err, "compressed")
 	require.NotContains(t, err.Error(), "secret")
 	require.Equal(t, []string{"tag:shop:entries"}, allKeys(t, srv.admin))
@@ -144,10 +144,10 @@ func TestCompressedMembers(t *testing.T) {
 	aside := newAsides().of("tag:shop:entries")
 	do(t, srv.admin, "RENAME", "tag:shop:entries", aside)
 	tagged("a:2")
-	requireItem(t, s.Purge(t.Context(), ofKind(rules.Tag, "shop")), "compressed")
+	requireItem(t, s.Purge(t.Context(), ofKind(invalidation.Tag, "shop")), "compressed")
 	require.ElementsMatch(t, []string{aside, "tag:shop:entries"}, allKeys(t, srv.admin), "what is known is purged, and no set lost")
 	tagged("a:3")
-	requireItem(t, s.Purge(t.Context(), ofKind(rules.Tag, "shop", "none")), "compressed")
+	requireItem(t, s.Purge(t.Context(), ofKind(invalidation.Tag, "shop", "none")), "compressed")
 	require.ElementsMatch(t, []string{aside, "tag:shop:entries"}, allKeys(t, srv.admin))
 }
 
@@ -193,7 +193,7 @@ func TestTagPurgeCutShortAnywhere(t *testing.T) {
 			}
 			return ""
 		}})
-		err := s.Purge(t.Context(), ofKind(rules.Tag, "red"))
+		err := s.Purge(t.Context(), ofKind(invalidation.Tag, "red"))
 		px.set(script{})
 		s.Close()
 		if err == nil {
@@ -202,7 +202,7 @@ func TestTagPurgeCutShortAnywhere(t *testing.T) {
 		cuts++
 		tag(t, srv.admin, "tag:red", "late")
 		again := openSink(t, "valkey://"+srv.addr, nil, withTags("", TagSet{Key: "tag:{tag}"}))
-		require.NoError(t, again.Purge(t.Context(), ofKind(rules.Tag, "red")), "after %d commands", cut)
+		require.NoError(t, again.Purge(t.Context(), ofKind(invalidation.Tag, "red")), "after %d commands", cut)
 		require.Empty(t, allKeys(t, srv.admin), "after %d commands", cut)
 	}
 	require.GreaterOrEqual(t, cuts, 7, "SSCAN, SCARD, RENAMENX, SSCAN, UNLINK, ..., UNLINK of the set")
@@ -220,10 +220,10 @@ func TestTagAddedDuringTheWalk(t *testing.T) {
 		}
 		return ""
 	}})
-	require.NoError(t, s.Purge(t.Context(), ofKind(rules.Tag, "red")))
+	require.NoError(t, s.Purge(t.Context(), ofKind(invalidation.Tag, "red")))
 	px.set(script{})
 	require.ElementsMatch(t, []string{"late", "tag:red"}, allKeys(t, srv.admin))
-	require.NoError(t, s.Purge(t.Context(), ofKind(rules.Tag, "red")))
+	require.NoError(t, s.Purge(t.Context(), ofKind(invalidation.Tag, "red")))
 	require.Empty(t, allKeys(t, srv.admin))
 }
 
@@ -240,7 +240,7 @@ func TestTagPurgedByTwo(t *testing.T) {
 		}
 		return ""
 	}})
-	err := s.Purge(t.Context(), ofKind(rules.Tag, "red"))
+	err := s.Purge(t.Context(), ofKind(invalidation.Tag, "red"))
 	require.ErrorIs(t, err, errTwoPurgers)
 	class, _ := sinks.ClassOf(err)
 	require.Equal(t, sinks.Transient, class)
@@ -263,7 +263,7 @@ func TestTagSetsInACluster(t *testing.T) {
 		}
 	}
 	fill(t, admin, "other")
-	require.NoError(t, s.Purge(t.Context(), ofKind(rules.Tag, tags...)))
+	require.NoError(t, s.Purge(t.Context(), ofKind(invalidation.Tag, tags...)))
 	require.Equal(t, []string{"other"}, heldAnywhere(t, nodes))
 }
 
@@ -295,7 +295,7 @@ func TestTagFailuresKeepTheirPlace(t *testing.T) {
 	s := openSink(t, "valkey://"+srv.addr, nil, withTags("", TagSet{Key: "tag:{tag}"}))
 	tag(t, srv.admin, "tag:good", "p:1")
 	fill(t, srv.admin, "tag:bad", "k")
-	batch := append(ofKind(rules.Tag, "bad", "good"), append(keysOf("k"), ofKind(rules.Generation, "g")...)...)
+	batch := append(ofKind(invalidation.Tag, "bad", "good"), append(keysOf("k"), ofKind(invalidation.Generation, "g")...)...)
 	err := s.Purge(t.Context(), batch)
 	var be *sinks.BatchError
 	require.True(t, errors.As(err, &be), "%v", err)

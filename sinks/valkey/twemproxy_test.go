@@ -14,7 +14,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/walpurge/walpurge/rules"
+	"github.com/walpurge/walpurge/rules/invalidation"
 )
 
 // A real proxy that ends the connection at a command which it does not know.
@@ -39,7 +39,7 @@ func TestTwemproxy(t *testing.T) {
 	}, 30*time.Second, 10*time.Millisecond)
 
 	require.ErrorContains(t, openSink(t, "valkey://"+addr, nil, nil).Purge(t.Context(), keysOf("a")), "write mode: standalone")
-	s := openSink(t, "valkey://"+addr, nil, func(c *Config) { c.Mode, c.Uses = standalone, rules.Kinds(rules.Key) })
+	s := openSink(t, "valkey://"+addr, nil, func(c *Config) { c.Mode, c.Uses = standalone, invalidation.Kinds(invalidation.Key) })
 	fill(t, srv.admin, "a", "b")
 	require.NoError(t, s.Check(t.Context()))
 	require.NoError(t, s.Purge(t.Context(), keysOf("a", "b")))

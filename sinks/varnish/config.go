@@ -7,7 +7,8 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/walpurge/walpurge/rules"
+	"github.com/walpurge/walpurge/rules/invalidation"
+	"github.com/walpurge/walpurge/rules/urlvariant"
 	"github.com/walpurge/walpurge/sinks"
 	"github.com/walpurge/walpurge/sinks/history"
 	"github.com/walpurge/walpurge/sinks/httpsink"
@@ -33,10 +34,10 @@ type Config struct {
 	// answer to a purge by tag must have a count in it.
 	Confirm string `yaml:"confirm"`
 	// Headers are request headers that vcl_hash reads. Every combination of a URL is purged.
-	Headers rules.Headers `yaml:"headers"`
+	Headers urlvariant.Headers `yaml:"headers"`
 	// Uses are the kinds that Check and Probe make sure of; 0 means all of Kinds. It follows from the
 	// rules, not from the file.
-	Uses rules.KindSet `yaml:"-"`
+	Uses invalidation.KindSet `yaml:"-"`
 }
 
 // DefaultConfirm is what the documented VCL puts into its answers: how many objects the tags had,
@@ -48,8 +49,8 @@ const DefaultConfirm = "Walpurge-Purged"
 func DefaultConfig() Config { return Config{Header: "xkey", Confirm: DefaultConfirm} }
 
 // HeaderUse takes the headers of rules, except those that carry what is to be purged.
-func (c Config) HeaderUse() rules.HeaderUse {
-	return rules.HeaderUse{Taken: true, Reserved: []string{c.Header, softHeader, banHeader}}
+func (c Config) HeaderUse() urlvariant.HeaderUse {
+	return urlvariant.HeaderUse{Taken: true, Reserved: []string{c.Header, softHeader, banHeader}}
 }
 
 var headerForm = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9-]{0,63}$`)
@@ -110,24 +111,24 @@ func (c Config) Target() history.Target {
 }
 
 // Kinds returns what the sink carries out.
-func (c Config) Kinds() rules.KindSet {
-	k := rules.Kinds(rules.Tag, rules.URL)
+func (c Config) Kinds() invalidation.KindSet {
+	k := invalidation.Kinds(invalidation.Tag, invalidation.URL)
 	if c.Bans {
-		k |= rules.Kinds(rules.URLPrefix, rules.Everything)
+		k |= invalidation.Kinds(invalidation.URLPrefix, invalidation.Everything)
 	}
 	return k
 }
 
 // uses reports whether the rules, as far as they are known, need a kind.
-func (c Config) uses(k rules.Kind) bool {
+func (c Config) uses(k invalidation.Kind) bool {
 	return c.Kinds().Has(k) && (c.Uses == 0 || c.Uses.Has(k))
 }
 
 // Caps returns how long values may be, so that a request stays well below what Varnish takes by
 // default: 8 KiB for one header or the request line (http_req_hdr_len). A URL prefix goes into a ban
 // as a regular expression, which may be twice as long.
-func (c Config) Caps() rules.Caps {
-	return rules.Caps{Bytes: [rules.NumKinds]int{rules.Tag: maxHeader, rules.URL: maxURL, rules.URLPrefix: maxPrefix}}
+func (c Config) Caps() invalidation.Caps {
+	return invalidation.Caps{Bytes: [invalidation.NumKinds]int{invalidation.Tag: maxHeader, invalidation.URL: maxURL, invalidation.URLPrefix: maxPrefix}}
 }
 
 // maxItems is what one call may carry: at worst a request each, one after the
@@ -139,7 +140,7 @@ const maxItems = 100
 func (c Config) Limits() sinks.Limits {
 	l := sinks.Limits{Items: maxItems}
 	if n := len(c.Headers.Variants()); n > 1 {
-		l.OneKind, l.ByKind[rules.URL] = true, max(1, maxItems/n)
+		l.OneKind, l.ByKind[invalidation.URL] = true, max(1, maxItems/n)
 	}
 	return l
 }

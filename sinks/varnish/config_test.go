@@ -6,7 +6,8 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/walpurge/walpurge/rules"
+	"github.com/walpurge/walpurge/rules/invalidation"
+	"github.com/walpurge/walpurge/rules/urlvariant"
 )
 
 func TestValidateNamesTheKeyAndRepeatsNothing(t *testing.T) {
@@ -21,12 +22,12 @@ func TestValidateNamesTheKeyAndRepeatsNothing(t *testing.T) {
 		"nodes: number 2: the same node":       func(c *Config) { c.Nodes = []string{"http://hunter2", "http://HUNTER2/"} },
 		"header: write the name":               func(c *Config) { c.Header = "hunter2: x" },
 		"header: write":                        func(c *Config) { c.Header = "Host" },
-		"headers: X-Device: the list is empty": func(c *Config) { c.Headers = rules.Headers{"X-Device": nil} },
+		"headers: X-Device: the list is empty": func(c *Config) { c.Headers = urlvariant.Headers{"X-Device": nil} },
 		"headers: the lists make more than 64": func(c *Config) {
-			c.Headers = rules.Headers{"A": strings.Split("123456789", ""), "B": strings.Split("12345678", "")}
+			c.Headers = urlvariant.Headers{"A": strings.Split("123456789", ""), "B": strings.Split("12345678", "")}
 		},
-		"headers: XKey means something else":  func(c *Config) { c.Headers = rules.Headers{"XKey": {"a"}} },
-		"headers: Host: this header says":     func(c *Config) { c.Headers = rules.Headers{"Host": {"a"}} },
+		"headers: XKey means something else":  func(c *Config) { c.Headers = urlvariant.Headers{"XKey": {"a"}} },
+		"headers: Host: this header says":     func(c *Config) { c.Headers = urlvariant.Headers{"Host": {"a"}} },
 		"confirm: write the name of a header": func(c *Config) { c.Confirm = "" },
 	} {
 		c := DefaultConfig()
@@ -43,7 +44,7 @@ func TestValidateNamesTheKeyAndRepeatsNothing(t *testing.T) {
 
 func TestKinds(t *testing.T) {
 	c := DefaultConfig()
-	require.Equal(t, rules.Kinds(rules.Tag, rules.URL), c.Kinds())
+	require.Equal(t, invalidation.Kinds(invalidation.Tag, invalidation.URL), c.Kinds())
 	c.Bans = true
-	require.Equal(t, rules.Kinds(rules.Tag, rules.URL, rules.URLPrefix, rules.Everything), c.Kinds())
+	require.Equal(t, invalidation.Kinds(invalidation.Tag, invalidation.URL, invalidation.URLPrefix, invalidation.Everything), c.Kinds())
 }

@@ -10,7 +10,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/walpurge/walpurge/rules"
+	"github.com/walpurge/walpurge/rules/invalidation"
 	"github.com/walpurge/walpurge/sinks"
 	"github.com/walpurge/walpurge/sinks/sinktest"
 )
@@ -48,7 +48,7 @@ func TestOnRealServers(t *testing.T) {
 func conformance(t *testing.T, a, b *instance) {
 	cfg := DefaultConfig()
 	sinktest.Run(t, sinktest.Subject{
-		Kinds: cfg.Kinds(), Limits: cfg.Limits(), Kind: rules.Tag,
+		Kinds: cfg.Kinds(), Limits: cfg.Limits(), Kind: invalidation.Tag,
 		Start: func(t *testing.T, env sinktest.Env) sinktest.Rig { return startRig(t, env, a, b) },
 	})
 }
@@ -112,10 +112,10 @@ func startRig(t *testing.T, env sinktest.Env, a, b *instance) sinktest.Rig {
 			})
 			return arrived
 		},
-		Partial: func(*testing.T) ([]rules.Invalidation, map[int]sinks.Class) {
-			var batch []rules.Invalidation
+		Partial: func(*testing.T) ([]invalidation.Invalidation, map[int]sinks.Class) {
+			var batch []invalidation.Invalidation
 			for _, v := range []string{"product-1", "product,2", "product-3", "", "product 5"} {
-				batch = append(batch, rules.Invalidation{Kind: rules.Tag, Value: v})
+				batch = append(batch, invalidation.Invalidation{Kind: invalidation.Tag, Value: v})
 			}
 			return batch, map[int]sinks.Class{1: sinks.Item, 3: sinks.Item, 4: sinks.Item}
 		},

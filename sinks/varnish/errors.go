@@ -6,7 +6,7 @@ import (
 	"regexp"
 	"strings"
 
-	"github.com/walpurge/walpurge/rules"
+	"github.com/walpurge/walpurge/rules/invalidation"
 	"github.com/walpurge/walpurge/sinks"
 	"github.com/walpurge/walpurge/sinks/httpsink"
 )
@@ -15,7 +15,7 @@ import (
 var countForm = regexp.MustCompile(`^[0-9]+$`)
 
 // verdict returns nil for a purge that the VCL says it has carried out.
-func (c Config) verdict(kind rules.Kind, a httpsink.Answer) error {
+func (c Config) verdict(kind invalidation.Kind, a httpsink.Answer) error {
 	errorf := func(meaning string) error { return fmt.Errorf("HTTP %d: %s", a.Status, meaning) }
 	said := a.Header.Values(c.Confirm)
 	switch s := a.Status; {
@@ -26,7 +26,7 @@ func (c Config) verdict(kind rules.Kind, a httpsink.Answer) error {
 		}
 		return sinks.LaneError(errorf("without the header that `confirm` names (" + c.Confirm + "), so " + from +
 			"; load the VCL in the documentation"))
-	case s == http.StatusOK && kind == rules.Tag && c.Confirm == DefaultConfirm && !countForm.MatchString(said[0]):
+	case s == http.StatusOK && kind == invalidation.Tag && c.Confirm == DefaultConfirm && !countForm.MatchString(said[0]):
 		return sinks.LaneError(errorf("its " + c.Confirm + " has no count, so the VCL may not have read the tags; " +
 			"load the VCL in the documentation, and let it read them from the header that `header` names (" + c.Header + ")"))
 	case s == http.StatusOK:

@@ -10,7 +10,7 @@ import (
 	"net/url"
 	"sync"
 
-	"github.com/walpurge/walpurge/rules"
+	"github.com/walpurge/walpurge/rules/invalidation"
 	"github.com/walpurge/walpurge/sinks/httpsink"
 )
 
@@ -113,14 +113,14 @@ type probeStep struct {
 
 func (s *Sink) probeSteps(v server, run string, name func(string) *page) (steps []probeStep) {
 	unknown := "walpurge-probe-" + run + "-unknown"
-	if s.cfg.uses(rules.Tag) {
+	if s.cfg.uses(invalidation.Tag) {
 		// A VCL that reads only the first or only the last tag fails one of the two.
 		first, last := name("first"), name("last")
 		steps = append(steps,
 			probeStep{"two tags, of which the first has a page", []request{s.cfg.tagRequest(first.tag + " " + unknown)}, first},
 			probeStep{"two tags, of which the last has a page", []request{s.cfg.tagRequest(unknown + " " + last.tag)}, last})
 	}
-	if s.cfg.uses(rules.URL) {
+	if s.cfg.uses(invalidation.URL) {
 		p := name("url")
 		requests, err := s.cfg.urlRequests(v.scheme + "://" + v.host + p.path)
 		if err == nil {
@@ -130,7 +130,7 @@ func (s *Sink) probeSteps(v server, run string, name func(string) *page) (steps 
 			steps = append(steps, probeStep{"a URL", requests, p})
 		}
 	}
-	if s.cfg.uses(rules.URLPrefix) || s.cfg.uses(rules.Everything) {
+	if s.cfg.uses(invalidation.URLPrefix) || s.cfg.uses(invalidation.Everything) {
 		p := name("prefix/page")
 		steps = append(steps, probeStep{"a URL prefix", []request{prefixBan(v.host, probePath+run+"/prefix/")}, p})
 	}
@@ -184,7 +184,7 @@ func (s *Sink) removeProbe(ctx context.Context, v server, pages []*page) {
 		if !p.asked {
 			break
 		}
-		byURL := request{kind: rules.URL, method: "PURGE", path: url.URL{Path: p.path}, header: http.Header{}}
+		byURL := request{kind: invalidation.URL, method: "PURGE", path: url.URL{Path: p.path}, header: http.Header{}}
 		maps.Copy(byURL.header, p.header)
 		if s.send(ctx, v, byURL) != nil {
 			_ = s.send(ctx, v, s.cfg.tagRequest(p.tag))

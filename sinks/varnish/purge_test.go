@@ -17,13 +17,14 @@ import (
 	"github.com/stretchr/testify/require"
 	"pgregory.net/rapid"
 
-	"github.com/walpurge/walpurge/rules"
+	"github.com/walpurge/walpurge/rules/invalidation"
+	"github.com/walpurge/walpurge/rules/urlvariant"
 	"github.com/walpurge/walpurge/sinks"
 )
 
-func batchOf(k rules.Kind, vv ...string) (out []rules.Invalidation) {
+func batchOf(k invalidation.Kind, vv ...string) (out []invalidation.Invalidation) {
 	for _, v := range vv {
-		out = append(out, rules.Invalidation{Kind: k, Value: v})
+		out = append(out, invalidation.Invalidation{Kind: k, Value: v})
 	}
 	return out
 }
@@ -52,18 +53,18 @@ func purges(t *testing.T, v *instance) {
 		for i, p := range named {
 			urls = append(urls, []string{"https://", "http://"}[i%2]+"Shop.example"+p)
 		}
-		require.NoError(t, s.Purge(ctx, batchOf(rules.URL, urls...)))
+		require.NoError(t, s.Purge(ctx, batchOf(invalidation.URL, urls...)))
 		gone(t, shop, absent, named...)
 		gone(t, shop, fresh, kept...)
 		gone(t, "other.example", fresh, "/p/a")
 		v.fill(t, shop, "/")
-		require.NoError(t, s.Purge(ctx, batchOf(rules.URL, "https://shop.example")))
+		require.NoError(t, s.Purge(ctx, batchOf(invalidation.URL, "https://shop.example")))
 		gone(t, shop, absent, "/")
 	})
 	t.Run("url prefix", func(t *testing.T) {
 		v.fill(t, shop, "/m/7/", "/m/7/x?y=1", "/m/8/", "/m/77/", "/x/m/7/", "/m.7/", "/n/+(a)*/", "/n/a/", "/n/aa/")
 		v.fill(t, "other.example", "/m/7/")
-		require.NoError(t, s.Purge(ctx, batchOf(rules.URLPrefix, "Shop.example/m/7/", "shop.example/n/+(a)*/", "shop.example/.*/", "shop.example/m/7/|^/", "none.example/")))
+		require.NoError(t, s.Purge(ctx, batchOf(invalidation.URLPrefix, "Shop.example/m/7/", "shop.example/n/+(a)*/", "shop.example/.*/", "shop.example/m/7/|^/", "none.example/")))
 		gone(t, shop, absent, "/m/7/", "/m/7/x?y=1", "/n/+(a)*/")
 		gone(t, shop, fresh, "/m/8/", "/m/77/", "/x/m/7/", "/m.7/", "/n/a/", "/n/aa/")
 		gone(t, "other.example", fresh, "/m/7/")
@@ -75,7 +76,7 @@ func purges(t *testing.T, v *instance) {
 			prefixes = append(prefixes, shop+paths[i])
 		}
 		v.fill(t, shop, paths[0], paths[99], "/x")
-		require.NoError(t, s.Purge(ctx, batchOf(rules.URLPrefix, prefixes...)))
+		require.NoError(t, s.Purge(ctx, batchOf(invalidation.URLPrefix, prefixes...)))
 		gone(t, shop, absent, paths[0], paths[99])
 		gone(t, shop, fresh, "/x")
 	})
@@ -86,13 +87,13 @@ func purges(t *testing.T, v *instance) {
 			paths = append(paths, pathOf(tags[i]))
 		}
 		v.fill(t, shop, paths...)
-		require.NoError(t, s.Purge(ctx, batchOf(rules.Tag, tags...)))
+		require.NoError(t, s.Purge(ctx, batchOf(invalidation.Tag, tags...)))
 		gone(t, shop, absent, paths...)
 	})
 	t.Run("everything", func(t *testing.T) {
 		v.fill(t, shop, "/a", "/b?c")
 		v.fill(t, "other.example", "/a")
-		require.NoError(t, s.Purge(ctx, append(batchOf(rules.Tag, "a"), rules.Invalidation{Kind: rules.Everything})))
+		require.NoError(t, s.Purge(ctx, append(batchOf(invalidation.Tag, "a"), invalidation.Invalidation{Kind: invalidation.Everything})))
 		gone(t, shop, absent, "/a", "/b?c")
 		gone(t, "other.example", absent, "/a")
 	})
@@ -101,7 +102,7 @@ func purges(t *testing.T, v *instance) {
 		soft.Soft = true
 		s := openSink(t, soft, quiet)
 		v.fill(t, shop, pathOf("one"), "/two", "/three")
-		require.NoError(t, s.Purge(ctx, append(batchOf(rules.Tag, "one"), batchOf(rules.URL, "https://shop.example/two", "https://shop.example/none")...)))
+		require.NoError(t, s.Purge(ctx, append(batchOf(invalidation.Tag, "one"), batchOf(invalidation.URL, "https://shop.example/two", "https://shop.example/none")...)))
 		gone(t, shop, stale, pathOf("one"), "/two")
 		gone(t, shop, fresh, "/three")
 	})
@@ -124,10 +125,10 @@ func variants(t *testing.T, v *instance) {
 		"desktop, plain": {"X-Device", "desktop"},
 	}
 	const host = "variants.example"
-	devices := rules.Headers{"X-Device": {"mobile", "desktop"}}
+	devices := urlvariant.Headers{"X-Device": {"mobile", "desktop"}}
 	for _, c := range []struct {
 		name    string
-		headers rules.Headers
+		headers urlvariant.Headers
 		url     string
 		soft    bool
 		gone    []string
@@ -135,11 +136,11 @@ func variants(t *testing.T, v *instance) {
 		{"https of itself", nil, "https://variants.example/a", false, []string{"https"}},
 		{"http of itself", nil, "http://variants.example/a", false, []string{"plain"}},
 		{"soft", nil, "https://variants.example/a", true, []string{"https"}},
-		{"both schemes", rules.Headers{"x-forwarded-proto": {"https", "http", ""}}, "https://variants.example/a", false, []string{"plain", "https", "http"}},
+		{"both schemes", urlvariant.Headers{"x-forwarded-proto": {"https", "http", ""}}, "https://variants.example/a", false, []string{"plain", "https", "http"}},
 		{"of the sink", devices, "https://variants.example/a", false, []string{"mobile", "desktop"}},
 		{"of the sink, soft", devices, "https://variants.example/a", true, []string{"mobile", "desktop"}},
-		{"of the sink, with none", rules.Headers{"X-Device": {"mobile", ""}}, "https://variants.example/a", false, []string{"https", "mobile"}},
-		{"of two lists", rules.Headers{"X-Device": {"mobile", "desktop"}, "Accept-Language": {"de", ""}}, "https://variants.example/a", false,
+		{"of the sink, with none", urlvariant.Headers{"X-Device": {"mobile", ""}}, "https://variants.example/a", false, []string{"https", "mobile"}},
+		{"of two lists", urlvariant.Headers{"X-Device": {"mobile", "desktop"}, "Accept-Language": {"de", ""}}, "https://variants.example/a", false,
 			[]string{"mobile", "desktop", "mobile, de", "desktop, de"}},
 		{"of a rule", nil, "https://variants.example/a Accept-Language=pt-BR%2C+pt%3Bq%3D0.5&X-Device=mobile", false, []string{"mobile, pt-BR"}},
 		{"of a rule, in place of the sink's", devices, "https://variants.example/a x-device=tablet", false, []string{"tablet"}},
@@ -152,7 +153,7 @@ func variants(t *testing.T, v *instance) {
 			cfg := withNodes(v.addr)
 			cfg.Headers, cfg.Soft = c.headers, c.soft
 			s := openSink(t, cfg, quiet)
-			require.NoError(t, s.Purge(ctx, batchOf(rules.URL, c.url)))
+			require.NoError(t, s.Purge(ctx, batchOf(invalidation.URL, c.url)))
 			want := absent
 			if c.soft {
 				want = stale
@@ -212,7 +213,7 @@ func (r *recorder) RoundTrip(req *http.Request) (*http.Response, error) {
 func TestAnApplicationsAnswerIsNotBelieved(t *testing.T) {
 	v := startVarnish(t, "vcl 4.1;\nbackend default { .host = \"127.0.0.1\"; .port = \"8080\"; }\n")
 	s := openSink(t, withNodes(v.addr), quiet)
-	for _, err := range []error{s.Check(t.Context()), s.Purge(t.Context(), batchOf(rules.URL, "https://shop.example/a"))} {
+	for _, err := range []error{s.Check(t.Context()), s.Purge(t.Context(), batchOf(invalidation.URL, "https://shop.example/a"))} {
 		require.ErrorContains(t, err, "HTTP 200: without the header that `confirm` names")
 		class, _ := sinks.ClassOf(err)
 		require.Equal(t, sinks.Lane, class)
@@ -229,7 +230,7 @@ func TestBansAreOneCondition(t *testing.T) {
 		if rapid.Bool().Draw(rt, "an operator") {
 			path = rapid.SampledFrom([]string{"x && obj.status ~ .", "x\t&&\treq.url ~ .", "\" && obj.status != 0 && \"", "x\n~ ."}).Draw(rt, "hostile") + path
 		}
-		requests, failed := cfg.requests(batchOf(rules.URLPrefix, "shop.example/"+path))
+		requests, failed := cfg.requests(batchOf(invalidation.URLPrefix, "shop.example/"+path))
 		require.Equal(rt, 1, len(requests)+len(failed))
 		for _, r := range requests {
 			words := strings.Fields(r.header.Get(banHeader))
@@ -243,19 +244,19 @@ func TestWhatCannotBeSent(t *testing.T) {
 	v := startProxy(t, "127.0.0.1:1")
 	s := openSink(t, withNodes(v.addr), quiet)
 	long := "https://shop.example/" + strings.Repeat("x", 4000)
-	for says, batch := range map[string][]rules.Invalidation{
-		"bans: true":          append(batchOf(rules.URLPrefix, "shop.example/a/"), rules.Invalidation{Kind: rules.Everything}),
-		"cannot purge by key": batchOf(rules.Key, "a"),
-		"not a valid URL":     batchOf(rules.URL, "shop.example/a", "ftp://shop.example/", "https:///a", "https://u:p@shop.example/", "https://shop.example:x/", "mailto:a"),
-		"no browser":          batchOf(rules.URL, "https://shop.example/#a", "https://shop.example/%zz", `https://shop.example/"`, "https://shop.example/a#"),
-		"a space":             batchOf(rules.URL, "https://shop.example/ü", "https://shop.example/\r\nX:y"),
-		"no list of headers": batchOf(rules.URL, "https://shop.example/a b", "https://shop.example/a b&c=d", "https://shop.example/a ", "https://shop.example/a Host=b",
+	for says, batch := range map[string][]invalidation.Invalidation{
+		"bans: true":          append(batchOf(invalidation.URLPrefix, "shop.example/a/"), invalidation.Invalidation{Kind: invalidation.Everything}),
+		"cannot purge by key": batchOf(invalidation.Key, "a"),
+		"not a valid URL":     batchOf(invalidation.URL, "shop.example/a", "ftp://shop.example/", "https:///a", "https://u:p@shop.example/", "https://shop.example:x/", "mailto:a"),
+		"no browser":          batchOf(invalidation.URL, "https://shop.example/#a", "https://shop.example/%zz", `https://shop.example/"`, "https://shop.example/a#"),
+		"a space":             batchOf(invalidation.URL, "https://shop.example/ü", "https://shop.example/\r\nX:y"),
+		"no list of headers": batchOf(invalidation.URL, "https://shop.example/a b", "https://shop.example/a b&c=d", "https://shop.example/a ", "https://shop.example/a Host=b",
 			"https://shop.example/a b=c d", "https://shop.example/a b=%0D%0A", "https://shop.example/a =b", "https://shop.example/a a=1&a=2"),
-		"something else in purges": batchOf(rules.URL, "https://shop.example/a XKEY=all", "https://shop.example/a Soft-Purge=1"),
-		"4000 fit":                 batchOf(rules.URL, long),
-		"a comma, a control":       batchOf(rules.Tag, "a b", "a,b", "a\tb", "\x7f", "ü"),
-		"an empty tag":             batchOf(rules.Tag, ""),
-		"101 invalidations":        batchOf(rules.Tag, make([]string, 101)...),
+		"something else in purges": batchOf(invalidation.URL, "https://shop.example/a XKEY=all", "https://shop.example/a Soft-Purge=1"),
+		"4000 fit":                 batchOf(invalidation.URL, long),
+		"a comma, a control":       batchOf(invalidation.Tag, "a b", "a,b", "a\tb", "\x7f", "ü"),
+		"an empty tag":             batchOf(invalidation.Tag, ""),
+		"101 invalidations":        batchOf(invalidation.Tag, make([]string, 101)...),
 	} {
 		err := s.Purge(t.Context(), batch)
 		var be *sinks.BatchError
@@ -286,7 +287,7 @@ func deadNode(t *testing.T, v *instance) {
 
 	v.fill(t, shop, page)
 	for range 3 {
-		err := s.Purge(ctx, batchOf(rules.Tag, "a"))
+		err := s.Purge(ctx, batchOf(invalidation.Tag, "a"))
 		require.ErrorContains(t, err, "1 of 2 nodes did not purge: "+bad.addr+": no answer")
 		require.NotContains(t, err.Error(), good.addr)
 	}
@@ -294,21 +295,21 @@ func deadNode(t *testing.T, v *instance) {
 	require.Equal(t, 1, good.count(), "it has answered")
 	require.GreaterOrEqual(t, bad.count(), 3)
 
-	require.Error(t, s.Purge(ctx, batchOf(rules.Tag, "b")))
+	require.Error(t, s.Purge(ctx, batchOf(invalidation.Tag, "b")))
 	require.Equal(t, 1, good.count(), "another batch is purged")
 
 	bad.set(nil)
 	bad.count()
-	require.NoError(t, s.Purge(ctx, batchOf(rules.Tag, "a")))
+	require.NoError(t, s.Purge(ctx, batchOf(invalidation.Tag, "a")))
 	require.Equal(t, 0, good.count())
 	require.Equal(t, 1, bad.count())
-	require.NoError(t, s.Purge(ctx, batchOf(rules.Tag, "a")))
+	require.NoError(t, s.Purge(ctx, batchOf(invalidation.Tag, "a")))
 	require.Equal(t, 1, good.count(), "an equal batch after a success is another change")
 
 	// What the lane gives up it does not repeat, so an equal batch is another one.
 	bad.set(refuses("400 Bad Request"))
 	for range 2 {
-		class, _ := sinks.ClassOf(s.Purge(ctx, batchOf(rules.Tag, "c")))
+		class, _ := sinks.ClassOf(s.Purge(ctx, batchOf(invalidation.Tag, "c")))
 		require.Equal(t, sinks.Item, class)
 	}
 	require.Equal(t, 2, good.count())
@@ -316,7 +317,7 @@ func deadNode(t *testing.T, v *instance) {
 	bad.set(silent)
 	for range 2 {
 		over, cancel := context.WithTimeout(ctx, 100*time.Millisecond) // short: expires on purpose
-		require.ErrorIs(t, s.Purge(over, batchOf(rules.Tag, "d")), context.DeadlineExceeded)
+		require.ErrorIs(t, s.Purge(over, batchOf(invalidation.Tag, "d")), context.DeadlineExceeded)
 		cancel()
 	}
 	require.Equal(t, 2, good.count(), "a call that was stopped is nobody's repetition")
@@ -358,14 +359,14 @@ func names(t *testing.T, v *instance) {
 	t.Cleanup(s.Close)
 	ctx := t.Context()
 
-	require.ErrorContains(t, s.Purge(ctx, batchOf(rules.Tag, "a")), "the name has no address")
+	require.ErrorContains(t, s.Purge(ctx, batchOf(invalidation.Tag, "a")), "the name has no address")
 	fault = errors.New("no such host")
-	require.ErrorContains(t, s.Purge(ctx, batchOf(rules.Tag, "a")), "no such host")
+	require.ErrorContains(t, s.Purge(ctx, batchOf(invalidation.Tag, "a")), "no such host")
 	fault = nil
 	found = []netip.Addr{netip.MustParseAddr("127.0.0.1"), netip.MustParseAddr("::ffff:127.0.0.1")}
 	v.fill(t, shop, pathOf("a"))
-	require.NoError(t, s.Purge(ctx, batchOf(rules.Tag, "a")))
+	require.NoError(t, s.Purge(ctx, batchOf(invalidation.Tag, "a")))
 	require.Equal(t, absent, v.state(t, shop, pathOf("a")))
 	found = append(found, netip.MustParseAddr("::1"))
-	require.ErrorContains(t, s.Purge(ctx, batchOf(rules.Tag, "a")), "1 of 2 nodes did not purge: [::1]:"+port)
+	require.ErrorContains(t, s.Purge(ctx, batchOf(invalidation.Tag, "a")), "1 of 2 nodes did not purge: [::1]:"+port)
 }

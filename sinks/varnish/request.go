@@ -10,7 +10,8 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/walpurge/walpurge/rules"
+	"github.com/walpurge/walpurge/rules/invalidation"
+	"github.com/walpurge/walpurge/rules/urlvariant"
 	"github.com/walpurge/walpurge/sinks"
 	"github.com/walpurge/walpurge/sinks/httpsink"
 )
@@ -18,7 +19,7 @@ import (
 // request is what every node is sent.
 type request struct {
 	// kind is what is purged.
-	kind   rules.Kind
+	kind   invalidation.Kind
 	method string
 	// host is the Host header, empty for the node's own.
 	host string
@@ -43,7 +44,7 @@ const everything = "obj.status != 0"
 
 // requests turns a batch into requests. failed has the errors of values that no
 // request can carry, by place.
-func (c Config) requests(batch []rules.Invalidation) (out []request, failed map[int]error) {
+func (c Config) requests(batch []invalidation.Invalidation) (out []request, failed map[int]error) {
 	failed = make(map[int]error)
 	var tags []string
 	prefixes := make(map[string][]string)
@@ -52,18 +53,18 @@ func (c Config) requests(batch []rules.Invalidation) (out []request, failed map[
 		switch {
 		case !c.Kinds().Has(inv.Kind):
 			err = fmt.Errorf("cannot purge by %s%s", inv.Kind, hint(inv.Kind))
-		case inv.Kind == rules.Everything:
+		case inv.Kind == invalidation.Everything:
 			return []request{ban(inv.Kind, everything)}, nil
-		case inv.Kind == rules.Tag:
+		case inv.Kind == invalidation.Tag:
 			if err = checkTag(inv.Value); err == nil {
 				tags = append(tags, inv.Value)
 			}
-		case inv.Kind == rules.URL:
+		case inv.Kind == invalidation.URL:
 			var rr []request
 			if rr, err = c.urlRequests(inv.Value); err == nil {
 				out = append(out, rr...)
 			}
-		case inv.Kind == rules.URLPrefix:
+		case inv.Kind == invalidation.URLPrefix:
 			var host, pattern string
 			if host, pattern, err = prefixPattern(inv.Value); err == nil {
 				prefixes[host] = append(prefixes[host], pattern)
@@ -85,13 +86,13 @@ func (c Config) requests(batch []rules.Invalidation) (out []request, failed map[
 }
 
 // Accepts says why the sink can never carry out an invalidation, nil if it may.
-func (c Config) Accepts(inv rules.Invalidation) error {
-	_, failed := c.requests([]rules.Invalidation{inv})
+func (c Config) Accepts(inv invalidation.Invalidation) error {
+	_, failed := c.requests([]invalidation.Invalidation{inv})
 	return failed[0]
 }
 
-func hint(k rules.Kind) string {
-	if k == rules.URLPrefix || k == rules.Everything {
+func hint(k invalidation.Kind) string {
+	if k == invalidation.URLPrefix || k == invalidation.Everything {
 		return "; that takes bans: true, and the VCL for it"
 	}
 	return ""
@@ -107,18 +108,18 @@ func (c Config) soften(r request) request {
 // tagRequest purges tags, which are separated by spaces.
 func (c Config) tagRequest(joined string) request {
 	return c.soften(request{
-		kind: rules.Tag, method: "PURGE", path: url.URL{Path: "/"},
+		kind: invalidation.Tag, method: "PURGE", path: url.URL{Path: "/"},
 		header: http.Header{http.CanonicalHeaderKey(c.Header): {joined}},
 	})
 }
 
-func ban(kind rules.Kind, expression string) request {
+func ban(kind invalidation.Kind, expression string) request {
 	return request{kind: kind, method: "BAN", path: url.URL{Path: "/"}, header: http.Header{banHeader: {expression}}}
 }
 
 // prefixBan bans what begins with one of the paths, which are escaped and separated by |.
 func prefixBan(host, paths string) request {
-	return ban(rules.URLPrefix, "obj.http.Walpurge-Host == "+host+" && obj.http.Walpurge-Url ~ ^(?:"+paths+")")
+	return ban(invalidation.URLPrefix, "obj.http.Walpurge-Host == "+host+" && obj.http.Walpurge-Url ~ ^(?:"+paths+")")
 }
 
 // checkName is a tag, and in its forms a URL and a prefix, that no application uses.
@@ -126,11 +127,11 @@ const checkName = "walpurge-check"
 
 // control is a request of the same kind that every VCL which purges by this kind carries out, and that
 // removes nothing.
-func (c Config) control(kind rules.Kind) request {
+func (c Config) control(kind invalidation.Kind) request {
 	switch kind {
-	case rules.Tag:
+	case invalidation.Tag:
 		return c.tagRequest(checkName + " " + checkName + "-2")
-	case rules.URL:
+	case invalidation.URL:
 		return c.soften(request{kind: kind, method: "PURGE", path: url.URL{Path: "/" + checkName}, header: http.Header{}})
 	}
 	return prefixBan(checkName+".invalid", "/")
@@ -190,7 +191,7 @@ const protoHeader = "X-Forwarded-Proto"
 // urlRequests purge one URL: Varnish finds an object by its Host header, by path and query to the letter,
 // and by the headers that vcl_hash reads.
 func (c Config) urlRequests(value string) ([]request, error) {
-	value, variant, err := rules.CutVariant(value)
+	value, variant, err := urlvariant.Cut(value)
 	if err != nil {
 		return nil, err
 	}
@@ -219,7 +220,7 @@ func (c Config) urlRequests(value string) ([]request, error) {
 				h.Set(name, value)
 			}
 		}
-		out = append(out, c.soften(request{kind: rules.URL, method: "PURGE", host: host, path: u, header: h}))
+		out = append(out, c.soften(request{kind: invalidation.URL, method: "PURGE", host: host, path: u, header: h}))
 	}
 	return out, nil
 }

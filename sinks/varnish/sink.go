@@ -12,7 +12,7 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/walpurge/walpurge/rules"
+	"github.com/walpurge/walpurge/rules/invalidation"
 	"github.com/walpurge/walpurge/sinks"
 	"github.com/walpurge/walpurge/sinks/httpsink"
 )
@@ -73,7 +73,7 @@ var errClosed = errors.New("varnish: the sink is closed")
 // *sinks.BatchError. If a node fails, that error stands for the whole batch; a
 // repetition of the very same call within half a minute leaves out the nodes
 // that have carried it out.
-func (s *Sink) Purge(ctx context.Context, batch []rules.Invalidation) error {
+func (s *Sink) Purge(ctx context.Context, batch []invalidation.Invalidation) error {
 	if s.closed.Load() {
 		return errClosed
 	}
@@ -204,12 +204,12 @@ func (s *Sink) Check(ctx context.Context) error {
 		return errClosed
 	}
 	var requests []request
-	for _, kind := range []rules.Kind{rules.Tag, rules.URL, rules.URLPrefix} {
+	for _, kind := range []invalidation.Kind{invalidation.Tag, invalidation.URL, invalidation.URLPrefix} {
 		if s.cfg.uses(kind) {
 			requests = append(requests, s.cfg.control(kind))
 		}
 	}
-	return s.everywhere(ctx, httpsink.SumOf([]rules.Invalidation{{Kind: rules.Tag, Value: checkName}}), requests)
+	return s.everywhere(ctx, httpsink.SumOf([]invalidation.Invalidation{{Kind: invalidation.Tag, Value: checkName}}), requests)
 }
 
 // Close closes idle connections. Calls that follow fail.

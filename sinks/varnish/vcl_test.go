@@ -10,7 +10,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/walpurge/walpurge/rules"
+	"github.com/walpurge/walpurge/rules/invalidation"
 	"github.com/walpurge/walpurge/sinks"
 )
 
@@ -157,7 +157,7 @@ func TestOtherVCLs(t *testing.T) {
 			}
 			want := wants[name]
 			judge(s.Check(ctx), want.purge)
-			err := s.Purge(ctx, append(batchOf(rules.Tag, "a", "b"), batchOf(rules.URL, "https://shop.example/a")...))
+			err := s.Purge(ctx, append(batchOf(invalidation.Tag, "a", "b"), batchOf(invalidation.URL, "https://shop.example/a")...))
 			judge(err, want.purge)
 			if err != nil {
 				class, _ := sinks.ClassOf(err)

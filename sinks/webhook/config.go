@@ -9,7 +9,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/walpurge/walpurge/rules"
+	"github.com/walpurge/walpurge/rules/invalidation"
 	"github.com/walpurge/walpurge/sinks"
 	"github.com/walpurge/walpurge/sinks/history"
 	"github.com/walpurge/walpurge/sinks/httpsink"
@@ -127,13 +127,13 @@ func (c Config) Target() history.Target {
 
 // Kinds returns what the sink hands on: every kind that rules have, and
 // everything.
-func (c Config) Kinds() rules.KindSet {
-	return rules.Kinds(rules.Key, rules.Tag, rules.URL, rules.URLPrefix, rules.KeyPrefix, rules.Generation, rules.Field, rules.Everything)
+func (c Config) Kinds() invalidation.KindSet {
+	return invalidation.Kinds(invalidation.Key, invalidation.Tag, invalidation.URL, invalidation.URLPrefix, invalidation.KeyPrefix, invalidation.Generation, invalidation.Field, invalidation.Everything)
 }
 
 // Caps returns how long values may be: as long as the stream can carry. What the service takes is
 // not known here.
-func (c Config) Caps() rules.Caps { return rules.Caps{} }
+func (c Config) Caps() invalidation.Caps { return invalidation.Caps{} }
 
 // Limits returns what one call may carry. Calls are not paced: the service's
 // answer is the pace.

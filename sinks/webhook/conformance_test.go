@@ -13,14 +13,14 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/walpurge/walpurge/rules"
+	"github.com/walpurge/walpurge/rules/invalidation"
 	"github.com/walpurge/walpurge/sinks"
 	"github.com/walpurge/walpurge/sinks/sinktest"
 )
 
 func TestConformance(t *testing.T) {
 	cfg := DefaultConfig()
-	sinktest.Run(t, sinktest.Subject{Kinds: cfg.Kinds(), Limits: cfg.Limits(), Kind: rules.Tag, Start: startRig})
+	sinktest.Run(t, sinktest.Subject{Kinds: cfg.Kinds(), Limits: cfg.Limits(), Kind: invalidation.Tag, Start: startRig})
 }
 
 func open(t testing.TB, cfg Config, logger *slog.Logger) *Sink {
@@ -118,7 +118,7 @@ func startRig(t *testing.T, env sinktest.Env) sinktest.Rig {
 // not UTF-8 have no form.
 func TestConformanceOfAnExpression(t *testing.T) {
 	cfg := DefaultConfig()
-	sinktest.Run(t, sinktest.Subject{Kinds: cfg.Kinds(), Limits: cfg.Limits(), Kind: rules.Tag, Start: func(t *testing.T, env sinktest.Env) sinktest.Rig {
+	sinktest.Run(t, sinktest.Subject{Kinds: cfg.Kinds(), Limits: cfg.Limits(), Kind: invalidation.Tag, Start: func(t *testing.T, env sinktest.Env) sinktest.Rig {
 		svc := startService(t, "")
 		cfg := cfg
 		cfg.URL = svc.URL
@@ -132,9 +132,9 @@ func TestConformanceOfAnExpression(t *testing.T) {
 			Held:   func(_ *testing.T, v string) bool { return svc.holds(v) },
 			Faults: []sinktest.Fault{{Name: "down", Class: sinks.Transient, Arm: func(*testing.T) { svc.set(func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }) }}},
 			Heal:   func(*testing.T) { svc.set(nil) },
-			Partial: func(*testing.T) ([]rules.Invalidation, map[int]sinks.Class) {
-				return []rules.Invalidation{
-					{Kind: rules.Tag, Value: "product-1"}, {Kind: rules.Tag, Value: strings.Repeat("\xff", 9)}, {Kind: rules.Tag, Value: "product-3"},
+			Partial: func(*testing.T) ([]invalidation.Invalidation, map[int]sinks.Class) {
+				return []invalidation.Invalidation{
+					{Kind: invalidation.Tag, Value: "product-1"}, {Kind: invalidation.Tag, Value: strings.Repeat("\xff", 9)}, {Kind: invalidation.Tag, Value: "product-3"},
 				}, map[int]sinks.Class{1: sinks.Item}
 			},
 		}

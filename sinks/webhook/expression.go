@@ -13,7 +13,7 @@ import (
 	"cel.dev/cel-go/ext"
 	"google.golang.org/protobuf/types/known/structpb"
 
-	"github.com/walpurge/walpurge/rules"
+	"github.com/walpurge/walpurge/rules/invalidation"
 )
 
 // maxCost bounds one evaluation, in CEL's units: about one per operation and
@@ -24,7 +24,7 @@ const maxCost = 2_000_000
 const maxBody = 8 << 20
 
 // lists are the variables of an expression by kind: one for each that rules can name.
-const lists = int(rules.KeyPattern)
+const lists = int(invalidation.KeyPattern)
 
 // Finding is what is wrong with an expression.
 type Finding struct {
@@ -44,14 +44,14 @@ func CheckJSON(text string) []Finding {
 	if len(found) > 0 {
 		return found
 	}
-	var one []rules.Invalidation
+	var one []invalidation.Invalidation
 	for k := range lists {
-		one = append(one, rules.Invalidation{Kind: rules.Kind(k), Value: "sample", Rule: "sample"})
+		one = append(one, invalidation.Invalidation{Kind: invalidation.Kind(k), Value: "sample", Rule: "sample"})
 	}
 	if _, err := x.body(context.Background(), one); err != nil {
 		return []Finding{{-1, fmt.Sprintf("it fails for a batch with one value of each kind: %v", err)}}
 	}
-	all := []rules.Invalidation{{Kind: rules.Everything}}
+	all := []invalidation.Invalidation{{Kind: invalidation.Everything}}
 	if _, err := x.body(context.Background(), all); err != nil {
 		return []Finding{{-1, fmt.Sprintf("it fails for a batch whose lists are empty, as when everything is flushed: %v; write `everything ? ... : ...`, or test with size()", err)}}
 	}
@@ -71,10 +71,10 @@ func compile(text string) (*expression, []Finding) {
 	}
 	for k := range lists {
 		element := cel.StringType
-		if rules.Kind(k) == rules.Field {
+		if invalidation.Kind(k) == invalidation.Field {
 			element = cel.MapType(cel.StringType, cel.StringType)
 		}
-		options = append(options, cel.Variable(rules.Kind(k).Plural(), cel.ListType(element)))
+		options = append(options, cel.Variable(invalidation.Kind(k).Plural(), cel.ListType(element)))
 	}
 	env, err := cel.NewEnv(options...)
 	if err != nil {
@@ -121,26 +121,26 @@ func offset(text string, at common.Location) int {
 }
 
 // body evaluates the expression. Its error holds no value of the batch.
-func (x *expression) body(ctx context.Context, batch []rules.Invalidation) ([]byte, error) {
+func (x *expression) body(ctx context.Context, batch []invalidation.Invalidation) ([]byte, error) {
 	vars := map[string]any{"everything": false}
 	var values [lists][]string
 	fields := []map[string]string{}
 	for _, inv := range batch {
-		if inv.Kind == rules.Everything {
+		if inv.Kind == invalidation.Everything {
 			vars["everything"] = true
 			continue
 		}
-		if inv.Kind == rules.Field {
-			key, field := rules.SplitField(inv.Value)
+		if inv.Kind == invalidation.Field {
+			key, field := invalidation.SplitField(inv.Value)
 			fields = append(fields, map[string]string{"key": key, "field": field})
 			continue
 		}
 		values[inv.Kind] = append(values[inv.Kind], inv.Value)
 	}
 	for k := range lists {
-		vars[rules.Kind(k).Plural()] = values[k]
+		vars[invalidation.Kind(k).Plural()] = values[k]
 	}
-	vars[rules.Field.Plural()] = fields
+	vars[invalidation.Field.Plural()] = fields
 	out, _, err := x.program.ContextEval(ctx, vars)
 	if err != nil {
 		return nil, evalError(err)

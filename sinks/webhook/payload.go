@@ -5,7 +5,7 @@ import (
 	"encoding/json"
 	"unicode/utf8"
 
-	"github.com/walpurge/walpurge/rules"
+	"github.com/walpurge/walpurge/rules/invalidation"
 )
 
 // payload is the fixed form of a body, version 1. Its items have the members of
@@ -26,7 +26,7 @@ type field struct {
 
 func newField(value string) field {
 	f := field{}
-	f.Key, f.Field = rules.SplitField(value)
+	f.Key, f.Field = invalidation.SplitField(value)
 	if f.Base64 = !utf8.ValidString(value); f.Base64 {
 		f.Key = base64.StdEncoding.EncodeToString([]byte(f.Key))
 		f.Field = base64.StdEncoding.EncodeToString([]byte(f.Field))
@@ -48,19 +48,19 @@ type item struct {
 	Base64      map[string][]string `json:"base64,omitempty"`
 }
 
-func (i *item) list(k rules.Kind) *[]string {
+func (i *item) list(k invalidation.Kind) *[]string {
 	return [...]*[]string{
-		rules.Key: &i.Keys, rules.Tag: &i.Tags, rules.URL: &i.URLs, rules.URLPrefix: &i.URLPrefixes,
-		rules.KeyPrefix: &i.KeyPrefixes, rules.Generation: &i.Generations,
+		invalidation.Key: &i.Keys, invalidation.Tag: &i.Tags, invalidation.URL: &i.URLs, invalidation.URLPrefix: &i.URLPrefixes,
+		invalidation.KeyPrefix: &i.KeyPrefixes, invalidation.Generation: &i.Generations,
 	}[k]
 }
 
 // encode writes the fixed form, items in the order in which their rules come.
-func encode(batch []rules.Invalidation) ([]byte, error) {
+func encode(batch []invalidation.Invalidation) ([]byte, error) {
 	p := payload{V: 1, Items: []item{}}
 	place := make(map[string]int)
 	for _, inv := range batch {
-		if inv.Kind == rules.Everything {
+		if inv.Kind == invalidation.Everything {
 			p.Everything = true
 			continue
 		}
@@ -74,7 +74,7 @@ func encode(batch []rules.Invalidation) ([]byte, error) {
 			})
 		}
 		it := &p.Items[n]
-		if inv.Kind == rules.Field {
+		if inv.Kind == invalidation.Field {
 			it.Fields = append(it.Fields, newField(inv.Value))
 			continue
 		}

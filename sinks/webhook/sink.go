@@ -14,7 +14,7 @@ import (
 	"time"
 	"unicode/utf8"
 
-	"github.com/walpurge/walpurge/rules"
+	"github.com/walpurge/walpurge/rules/invalidation"
 	"github.com/walpurge/walpurge/sinks"
 	"github.com/walpurge/walpurge/sinks/httpsink"
 )
@@ -62,7 +62,7 @@ var errClosed = errors.New("webhook: the sink is closed")
 //
 // With a `json:` expression, values that are not UTF-8 have no form and come
 // back in a *sinks.BatchError, the others being sent.
-func (s *Sink) Purge(ctx context.Context, batch []rules.Invalidation) error {
+func (s *Sink) Purge(ctx context.Context, batch []invalidation.Invalidation) error {
 	if s.closed.Load() {
 		return errClosed
 	}
@@ -76,7 +76,7 @@ func (s *Sink) Purge(ctx context.Context, batch []rules.Invalidation) error {
 		return fmt.Errorf("webhook: call stopped: %w", err)
 	}
 	failed := make(map[int]error)
-	able := make([]rules.Invalidation, 0, len(batch))
+	able := make([]invalidation.Invalidation, 0, len(batch))
 	for i, inv := range batch {
 		switch {
 		case !s.cfg.Kinds().Has(inv.Kind):
@@ -99,7 +99,7 @@ func (s *Sink) Purge(ctx context.Context, batch []rules.Invalidation) error {
 }
 
 // send makes a body of the batch and posts it.
-func (s *Sink) send(ctx context.Context, batch []rules.Invalidation) error {
+func (s *Sink) send(ctx context.Context, batch []invalidation.Invalidation) error {
 	body, err := s.body(ctx, batch)
 	if err != nil {
 		return err
@@ -114,7 +114,7 @@ func (s *Sink) send(ctx context.Context, batch []rules.Invalidation) error {
 	return err
 }
 
-func (s *Sink) body(ctx context.Context, batch []rules.Invalidation) ([]byte, error) {
+func (s *Sink) body(ctx context.Context, batch []invalidation.Invalidation) ([]byte, error) {
 	if s.json == nil {
 		body, err := encode(batch)
 		if err != nil {

@@ -11,7 +11,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/walpurge/walpurge/rules"
+	"github.com/walpurge/walpurge/rules/invalidation"
 	"github.com/walpurge/walpurge/sinks"
 )
 
@@ -27,11 +27,11 @@ func start(t *testing.T, change func(*Config)) (*service, *Sink) {
 	return svc, open(t, cfg, quiet)
 }
 
-var every = []rules.Invalidation{
-	{Kind: rules.Key, Value: "product:7", Rule: "product"}, {Kind: rules.Tag, Value: `a"b<&>`, Rule: "product"}, {Kind: rules.URL, Value: "https://shop.example/p/7", Rule: "page"},
-	{Kind: rules.URLPrefix, Value: "shop.example/m/", Rule: "page"}, {Kind: rules.KeyPrefix, Value: "p:", Rule: "product"}, {Kind: rules.Generation, Value: "catalog", Rule: "product"},
-	{Kind: rules.Field, Value: rules.JoinField("products", "7"), Rule: "product"},
-	{Kind: rules.Key, Value: "\xff", Rule: "product"}, {Kind: rules.Field, Value: rules.JoinField("h", "\xff"), Rule: "product"},
+var every = []invalidation.Invalidation{
+	{Kind: invalidation.Key, Value: "product:7", Rule: "product"}, {Kind: invalidation.Tag, Value: `a"b<&>`, Rule: "product"}, {Kind: invalidation.URL, Value: "https://shop.example/p/7", Rule: "page"},
+	{Kind: invalidation.URLPrefix, Value: "shop.example/m/", Rule: "page"}, {Kind: invalidation.KeyPrefix, Value: "p:", Rule: "product"}, {Kind: invalidation.Generation, Value: "catalog", Rule: "product"},
+	{Kind: invalidation.Field, Value: invalidation.JoinField("products", "7"), Rule: "product"},
+	{Kind: invalidation.Key, Value: "\xff", Rule: "product"}, {Kind: invalidation.Field, Value: invalidation.JoinField("h", "\xff"), Rule: "product"},
 }
 
 func TestTheFixedForm(t *testing.T) {
@@ -39,7 +39,7 @@ func TestTheFixedForm(t *testing.T) {
 		c.Method, c.Headers = "PUT", map[string]string{"X-Api-Key": "k", "content-type": "application/x"}
 	})
 	require.NoError(t, s.Purge(t.Context(), every))
-	require.NoError(t, s.Purge(t.Context(), []rules.Invalidation{{Kind: rules.Everything, Rule: "flush"}}))
+	require.NoError(t, s.Purge(t.Context(), []invalidation.Invalidation{{Kind: invalidation.Everything, Rule: "flush"}}))
 	bodies, heads := svc.seen()
 	require.Equal(t, `{"v":1,"items":[`+
 		`{"rule":"product","keys":["product:7"],"tags":["a\"b\u003c\u0026\u003e"],"urls":[],"url_prefixes":[],"key_prefixes":["p:"],"generations":["catalog"],"fields":[{"key":"products","field":"7"},{"key":"aA==","field":"/w==","base64":true}],"base64":{"key":["/w=="]}},`+
@@ -93,9 +93,9 @@ func TestWrongExpressions(t *testing.T) {
 
 // What a batch of the largest size costs is far from the limit; what is not stops.
 func TestExpressionsAreBounded(t *testing.T) {
-	var batch []rules.Invalidation
+	var batch []invalidation.Invalidation
 	for range maxItems {
-		batch = append(batch, rules.Invalidation{Kind: rules.Tag, Value: strings.Repeat("t", 256)})
+		batch = append(batch, invalidation.Invalidation{Kind: invalidation.Tag, Value: strings.Repeat("t", 256)})
 	}
 	svc, s := start(t, func(c *Config) { c.JSON = `{"tags": tags.filter(t, t.size() > 1).map(t, {"tag": "x-" + t})}` })
 	svc.set(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(204) })
@@ -118,7 +118,7 @@ func TestIdempotencyKeys(t *testing.T) {
 	s.now = func() time.Time { now = now.Add(time.Millisecond); return now }
 	a, b := every[:1], every[1:2]
 	answer := func(code int) { svc.set(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(code) }) }
-	send := func(batch []rules.Invalidation) string {
+	send := func(batch []invalidation.Invalidation) string {
 		_ = s.Purge(t.Context(), batch)
 		_, heads := svc.seen()
 		require.Len(t, heads, 1)

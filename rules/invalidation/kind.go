@@ -1,4 +1,4 @@
-package rules
+package invalidation
 
 // Kind is what an invalidation names.
 type Kind uint8

@@ -1,4 +1,4 @@
-package rules
+package invalidation
 
 import (
 	"time"
@@ -69,7 +69,7 @@ type Batch struct {
 	// Flush asks the sink to carry out its flush plan; Reason says why.
 	Flush  bool
 	Reason FlushReason
-	// Supersedes is set for a batch by hand whose values cover everything that
+	// Supersedes is set for a manual batch whose values cover everything that
 	// lies at or before this place in the sink's lane.
 	Supersedes uint64
 }
@@ -78,8 +78,8 @@ type Batch struct {
 type Item struct {
 	Rule   string
 	Values [NumKinds][]string
-	// Coarser are what together stands for the values, step by step, the least
-	// Over first: for a lane that has more values of the rule waiting than Over.
+	// Coarser are the steps of collapse: in a lane that has more values of the rule
+	// waiting than Over, the step's values replace these. The least Over comes first.
 	Coarser []CoarserValues
 	// Every is the rule's period, 0 for none; FallbackEvery at least where Values
 	// are those of Fallbacks.
@@ -88,6 +88,10 @@ type Item struct {
 	// nothing at the sink covers: they are to be parked.
 	Unbuilt []Unbuilt
 }
+
+// MaxEvery is the longest period of every:. A lane keeps the message that holds
+// a deferred value, and the messages behind it, for that long.
+const MaxEvery = 24 * time.Hour
 
 // FallbackEvery is the period in which a Fallback's purge is carried out at most once.
 const FallbackEvery = time.Minute
@@ -100,7 +104,7 @@ type Unbuilt struct {
 	Count int
 }
 
-// CoarserValues stand for an item's values where there are more than Over.
+// CoarserValues replace an item's values where there are more than Over.
 type CoarserValues struct {
 	Over   int
 	Values [NumKinds][]string
