@@ -31,6 +31,7 @@ type Config struct {
 	// Wait blocks until the sink ("" for all) has purged up to lsn, or returns
 	// the context's error, a *NotFoundError, a *ProblemError, a *ParkedError, or a
 	// *ParkedUnknownError.
+	// After other errors than the middle three it is called again while the request lasts.
 	Wait func(ctx context.Context, lsn cdc.LSN, sink string) error
 	Hand Hand
 	// Explain says what the rules make of a change, as JSON, or returns a
@@ -152,12 +153,9 @@ func (s *Server) reload(w http.ResponseWriter, r *http.Request) {
 }
 
 // waitRetry is the pause after a wait that failed before its time was up, for example because the
-// database closed the connection over which tables are compared.
+// database closed the connection over which tables are compared, or the leader of the stream ended.
 const waitRetry = 200 * time.Millisecond
 
-// wait answers 200 when the purge has passed, 409 when a problem or parked items leave
-// something unpurged below, 504 when the time is up before that is known. If another server
-// replaces this one meanwhile, that one answers within the same time.
 // StandbyError says that another process leads the pipeline, so that this one does not know what is purged.
 type StandbyError struct{ Why string }
 
@@ -165,6 +163,9 @@ func (e *StandbyError) Error() string {
 	return "this process stands by and does not know what is purged: " + e.Why + "; ask the process that has the slot"
 }
 
+// wait answers 200 when the purge has passed, 409 when a problem or parked items leave
+// something unpurged below, 504 when the time is up before that is known. If another server
+// replaces this one meanwhile, that one answers within the same time.
 func (s *Server) wait(w http.ResponseWriter, r *http.Request) {
 	q := r.URL.Query()
 	lsn, err := cdc.ParseLSN(q.Get("lsn"))
@@ -208,12 +209,14 @@ func (s *Server) wait(w http.ResponseWriter, r *http.Request) {
 			fail(w, http.StatusConflict, err)
 			return
 		}
+		// Once set it stays: a later call that the deadline cuts short takes back nothing.
+		_ = errors.As(err, &unknown)
 		select {
 		case <-ctx.Done():
 			if errors.As(err, &standby) {
 				fail(w, http.StatusGatewayTimeout, err)
-			} else if errors.As(err, &unknown) {
-				fail(w, http.StatusGatewayTimeout, fmt.Errorf("purged up to %s, but %w", lsn, err))
+			} else if unknown != nil {
+				fail(w, http.StatusGatewayTimeout, fmt.Errorf("purged up to %s, but %w", lsn, unknown))
 			} else {
 				fail(w, http.StatusGatewayTimeout, fmt.Errorf("not purged up to %s within %s", lsn, timeout))
 			}

@@ -106,6 +106,7 @@ func TestStatusAndMetrics(t *testing.T) {
 func TestWait(t *testing.T) {
 	var lsn cdc.LSN
 	var sink string
+	calls := 0
 	d := &daemon{wait: func(ctx context.Context, l cdc.LSN, s string) error {
 		lsn, sink = l, s
 		switch s {
@@ -115,7 +116,17 @@ func TestWait(t *testing.T) {
 			<-ctx.Done()
 			return ctx.Err()
 		case "leaderless":
-			return &ParkedUnknownError{Err: context.DeadlineExceeded}
+			return &ParkedUnknownError{Err: io.EOF}
+		case "leaderless, then slow":
+			if calls++; calls == 1 {
+				return &ParkedUnknownError{Err: io.EOF}
+			}
+			<-ctx.Done()
+			return ctx.Err()
+		case "a leader is elected":
+			if calls++; calls < 3 {
+				return &ParkedUnknownError{Err: io.EOF}
+			}
 		}
 		return nil
 	}}
@@ -131,9 +142,14 @@ func TestWait(t *testing.T) {
 	code, body, h := get("lsn=0/1&sink=slow&timeout=10ms")
 	require.Equal(t, 504, code)
 	require.Equal(t, "not purged up to 0/1 within 10ms", isError(t, body, h))
-	code, body, h = get("lsn=0/1&sink=leaderless")
-	require.Equal(t, 504, code)
-	require.Equal(t, "purged up to 0/1, but whether anything is parked below cannot be read: context deadline exceeded", isError(t, body, h))
+	for _, sink := range []string{"sink=leaderless&timeout=10ms", "sink=leaderless,+then+slow&timeout=250ms"} {
+		code, body, h = get("lsn=0/1&" + sink)
+		require.Equal(t, 504, code)
+		require.Equal(t, "purged up to 0/1, but whether anything is parked below cannot be read: EOF", isError(t, body, h))
+	}
+	calls = 0
+	code, body, _ = get("lsn=0/1&sink=a+leader+is+elected&timeout=5m")
+	require.Equal(t, 200, code, body)
 	code, body, h = get("lsn=0/1&sink=none")
 	require.Equal(t, 404, code)
 	require.Equal(t, "there is no sink none", isError(t, body, h))

@@ -2,9 +2,7 @@ package app
 
 import (
 	"context"
-	"errors"
 	"slices"
-	"time"
 
 	"github.com/walpurge/walpurge/cdc"
 	"github.com/walpurge/walpurge/cdc/postgres"
@@ -16,7 +14,7 @@ import (
 
 // wait blocks until the sink, or every sink, has purged up to lsn on the present timeline.
 // It returns an *admin.ProblemError if rules that feed the sink cannot see or read all
-// changes, and an error of parkedBelow.
+// changes, and an error of parkedBelow. It does not retry: its caller does while there is time.
 func (a *App) wait(ctx context.Context, lsn cdc.LSN, sink string) error {
 	if !slices.ContainsFunc(a.lanes, func(l *lane) bool { return sink == "" || sink == l.spec.Name }) {
 		return &admin.NotFoundError{What: "sink " + sink}
@@ -55,7 +53,7 @@ func (a *App) wait(ctx context.Context, lsn cdc.LSN, sink string) error {
 			lsn = announced
 			continue
 		}
-		return a.awaitParkedBelow(ctx, p, sink)
+		return a.parkedBelow(ctx, p, sink)
 	}
 }
 
@@ -102,29 +100,13 @@ func (a *App) waitFor(ctx context.Context, p cdc.Position, sink string) error {
 	return nil
 }
 
-// awaitParkedBelow returns what parkedBelow does, and tries again until the context ends
-// where that cannot be read: of servers that die, another one soon answers.
-func (a *App) awaitParkedBelow(ctx context.Context, p cdc.Position, sink string) error {
-	for {
-		err := a.parkedBelow(ctx, p, sink)
-		var parked *admin.ParkedError
-		if err == nil || errors.As(err, &parked) {
-			return err
-		}
-		select {
-		case <-time.After(200 * time.Millisecond):
-		case <-ctx.Done():
-			return &admin.ParkedUnknownError{Err: err}
-		}
-	}
-}
-
 // parkedBelow returns an *admin.ParkedError if a sink, or with an empty name any
-// sink, has parked something at or below p.
+// sink, has parked something at or below p, and an *admin.ParkedUnknownError if the
+// stream's server does not say.
 func (a *App) parkedBelow(ctx context.Context, p cdc.Position, sink string) error {
 	counts, err := a.stream.Parked(ctx)
 	if err != nil {
-		return err
+		return &admin.ParkedUnknownError{Err: err}
 	}
 	for _, l := range a.lanes {
 		name := l.spec.Name
@@ -139,7 +121,7 @@ func (a *App) parkedBelow(ctx context.Context, p cdc.Position, sink string) erro
 			return true
 		})
 		if err != nil {
-			return err
+			return &admin.ParkedUnknownError{Err: err}
 		}
 		if below > 0 {
 			return &admin.ParkedError{Sink: name, Count: below}
