@@ -18,6 +18,11 @@ func Run(t *testing.T, s Subject) {
 	require.True(t, s.Kinds.Has(s.Kind), "Subject.Kind must be one of Subject.Kinds")
 	require.Positive(t, s.Limits.Items, "Limits.Items must say how much one call may carry")
 
+	// First, since it counts the goroutines of the whole process: no parallel test runs yet.
+	t.Run("close leaves nothing running", s.closes)
+	if s.Parallel {
+		t.Parallel()
+	}
 	t.Run("purges what it is given and nothing else", s.purges)
 	t.Run("purges again when asked again", s.again)
 	t.Run("carries a full call and survives an oversize one", s.sizes)
@@ -29,7 +34,6 @@ func Run(t *testing.T, s Subject) {
 	t.Run("partial failure by place", s.partial)
 	t.Run("context", s.context)
 	t.Run("rotated secret", s.rotated)
-	t.Run("close leaves nothing running", s.closes)
 }
 
 func (s Subject) purges(t *testing.T) {

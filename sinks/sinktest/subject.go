@@ -24,6 +24,9 @@ type Subject struct {
 	Value func(n int) string
 	// Start starts a backend for one test and stops it by t.Cleanup.
 	Start func(t *testing.T, env Env) Rig
+	// Parallel has the test that calls Run continue in parallel with others, after the demand that
+	// Close leaves nothing running. Its backends must then be its own.
+	Parallel bool
 }
 
 // Env is what the suite hands to a backend and its sink so that it can watch

@@ -43,6 +43,8 @@ type form struct {
 	commands []string
 	// backend brings up a server and a proxy before it.
 	backend func(t *testing.T) (srv *server, px *proxy, url string)
+	// cluster: the backend is a cluster of one.
+	cluster bool
 	// reloads: the server can be made to load what it has saved.
 	reloads bool
 	// replicas: the server can be made a read-only replica, and how that is
@@ -52,8 +54,7 @@ type form struct {
 	moved    sinks.Class // how MOVED is reported
 }
 
-func forms(t *testing.T) map[string]form {
-	node := startCluster(t, 1)[0]
+func forms() map[string]form {
 	keys := form{
 		kind: invalidation.Key, commands: []string{"UNLINK"}, backend: proxied, reloads: true, replicas: true, readOnly: sinks.Lane, moved: sinks.Lane,
 		entry: func(v string) string { return v },
@@ -61,7 +62,7 @@ func forms(t *testing.T) map[string]form {
 	prefixed, clustered, watched, tagged, raised := keys, keys, keys, keys, keys
 	prefixed.config.KeyPrefix = "a[p]*:"
 
-	clustered.backend, clustered.reloads, clustered.replicas, clustered.moved = announced(node), false, false, sinks.Transient
+	clustered.cluster, clustered.reloads, clustered.replicas, clustered.moved = true, false, false, sinks.Transient
 
 	watched.backend, watched.readOnly, watched.config.SentinelMaster = behindSentinel, sinks.Transient, masterName
 
@@ -87,14 +88,21 @@ func forms(t *testing.T) map[string]form {
 }
 
 func TestConformance(t *testing.T) {
-	for name, f := range forms(t) {
+	for name, f := range forms() {
 		t.Run(name, func(t *testing.T) {
+			if f.cluster {
+				// It takes a second or two to start, so that one serves all demands.
+				node := startCluster(t, 1)[0]
+				f.backend = func(t *testing.T) (*server, *proxy, string) { return announced(t, node) }
+			}
 			cfg := f.apply(DefaultConfig())
 			sinktest.Run(t, sinktest.Subject{
 				Kinds:  cfg.Kinds(),
 				Limits: cfg.Limits(),
 				Kind:   f.kind,
-				Start:  func(t *testing.T, env sinktest.Env) sinktest.Rig { return startRig(t, env, f) },
+				// Most of the time passes in waiting for a server that is silent.
+				Parallel: true,
+				Start:    func(t *testing.T, env sinktest.Env) sinktest.Rig { return startRig(t, env, f) },
 			})
 		})
 	}
@@ -112,14 +120,12 @@ func proxied(t *testing.T) (*server, *proxy, string) {
 }
 
 // announced is a cluster of one that says it is where the proxy is.
-func announced(node *server) func(*testing.T) (*server, *proxy, string) {
-	return func(t *testing.T) (*server, *proxy, string) {
-		px := startProxy(t, node.addr)
-		_, port, _ := net.SplitHostPort(px.addr())
-		do(t, node.admin, "FLUSHALL")
-		do(t, node.admin, "CONFIG", "SET", "cluster-announce-port", port)
-		return node, px, "valkey://" + px.addr()
-	}
+func announced(t *testing.T, node *server) (*server, *proxy, string) {
+	px := startProxy(t, node.addr)
+	_, port, _ := net.SplitHostPort(px.addr())
+	do(t, node.admin, "FLUSHALL")
+	do(t, node.admin, "CONFIG", "SET", "cluster-announce-port", port)
+	return node, px, "valkey://" + px.addr()
 }
 
 func behindSentinel(t *testing.T) (*server, *proxy, string) {

@@ -191,7 +191,11 @@ func TestHistoryBehindSentinels(t *testing.T) {
 		r := watch.admin.Do(t.Context(), watch.admin.B().Arbitrary("SENTINEL", "FAILOVER", masterName).Build())
 		return r.Error() == nil
 	}, 60*time.Second, 100*time.Millisecond, "the sentinel finds the replica good enough")
-	require.Eventually(t, func() bool { return strings.Contains(ask(t, replica, "INFO replication"), "role:master") }, 60*time.Second, 20*time.Millisecond)
+	require.Eventually(t, func() bool {
+		// A server that is promoted closes its clients' connections.
+		info, err := replica.Ask(t.Context(), "INFO replication")
+		return err == nil && strings.Contains(info, "role:master")
+	}, 60*time.Second, 20*time.Millisecond)
 	require.Eventually(t, func() bool { return o.decide().Answer == history.Purge }, 60*time.Second, 20*time.Millisecond)
 	o.requirePurge(history.Failover, 1)
 }
