@@ -14,6 +14,9 @@ GOLANGCI_LINT ?= github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 # Tests start database servers, so no more packages at a time than there are
 # cores to serve them. Most tests of a package wait for servers, so more of them than cores.
 TEST_FLAGS ?= -race -tags failpoints -p 2 -parallel 4 -timeout 14m
+# The race detector sleeps for a second in the exit of each test binary, for goroutines that
+# still run. Tests leave none.
+export GORACE ?= atexit_sleep_ms=20
 # With -race, so that what vet compiles serves the tests.
 VET_FLAGS ?= -race -tags failpoints,browser,full,soak
 FUZZTIME ?= 20s

@@ -31,6 +31,7 @@ func program(t *testing.T, name string) string {
 
 // The rules are rules, and every case of walpurge_test.yaml comes out as it says.
 func TestAlertRules(t *testing.T) {
+	t.Parallel()
 	tool := program(t, "promtool")
 	cases, err := filepath.Glob(filepath.Join(top, alertsDir, "*_test.yaml"))
 	require.NoError(t, err)

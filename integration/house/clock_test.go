@@ -2,15 +2,12 @@ package house
 
 import (
 	"go/ast"
-	"go/parser"
 	"go/token"
 	"path"
 	"strconv"
 	"strings"
 	"testing"
 	"time"
-
-	"github.com/stretchr/testify/require"
 )
 
 // hang is the shortest time after which a test may give up. A machine that is busy with
@@ -21,14 +18,10 @@ const hang = 20 * time.Second
 // of a hang is limited, and late. Inside synctest time is not that of the wall.
 func TestNoShortLimits(t *testing.T) {
 	byPackage := map[string][]source{}
-	fset := token.NewFileSet()
-	for _, name := range files(t, ".go") {
-		if !strings.HasSuffix(name, "_test.go") && path.Dir(name) != "sinks/sinktest" {
-			continue
-		}
-		f, err := parser.ParseFile(fset, name, read(t, name), parser.ParseComments)
-		require.NoError(t, err)
-		byPackage[path.Dir(name)] = append(byPackage[path.Dir(name)], source{name: name, file: f, fset: fset})
+	for _, s := range parsedWhere(t, func(name string) bool {
+		return strings.HasSuffix(name, "_test.go") || path.Dir(name) == "sinks/sinktest"
+	}) {
+		byPackage[s.pkg()] = append(byPackage[s.pkg()], s)
 	}
 	for _, pkg := range byPackage {
 		l := newLimits(pkg)

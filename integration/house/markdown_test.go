@@ -74,6 +74,7 @@ func spans(prose string) []string {
 var (
 	linkForm    = regexp.MustCompile(`\]\(([^)\s]+)\)`)
 	headingForm = regexp.MustCompile(`(?m)^#+ (.+)$`)
+	noAnchor    = regexp.MustCompile(`[^a-z0-9_-]`)
 )
 
 // anchors are the names by which a document's headings are linked.
@@ -82,7 +83,7 @@ func anchors(text string) []string {
 	var out []string
 	for _, m := range headingForm.FindAllStringSubmatch(prose, -1) {
 		name := strings.ToLower(strings.ReplaceAll(m[1], " ", "-"))
-		out = append(out, regexp.MustCompile(`[^a-z0-9_-]`).ReplaceAllString(name, ""))
+		out = append(out, noAnchor.ReplaceAllString(name, ""))
 	}
 	return out
 }

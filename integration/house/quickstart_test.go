@@ -9,6 +9,7 @@ import (
 
 // Every command of docs/quickstart.md works at the first try, as written.
 func TestQuickstart(t *testing.T) {
+	t.Parallel()
 	s := follow(t, "docs/quickstart.md", "")
 	s.env = append(s.env, "DATABASE_URL="+s.pg.URL("shop"))
 	s.begin()

@@ -35,6 +35,7 @@ type steps struct {
 // Every command of the README works at the first try, on a server as it is installed and
 // with a role that owns nothing; and the rule that it begins with does what it says.
 func TestReadmeSteps(t *testing.T) {
+	t.Parallel()
 	s := follow(t, "README.md", "With your own database")
 	ctx := t.Context()
 	s.begin()
@@ -181,7 +182,8 @@ func follow(t *testing.T, document, heading string) *steps {
 	for _, name := range []string{"walpurge", "valkey-cli"} {
 		require.NoError(t, os.Chmod(filepath.Join(s.dir, "path", name), 0o755))
 	}
-	s.env = append(os.Environ(),
+	// A second that the race detector sleeps for in the exit of each command, see integration.command.
+	s.env = append(append([]string{"GORACE=atexit_sleep_ms=20"}, os.Environ()...),
 		"PATH="+filepath.Join(s.dir, "path")+":"+binaries.Dir+":"+os.Getenv("PATH"),
 		"DATABASE_URL="+s.pg.URL("shop", "walpurge", "change-me"),
 		"ADMIN_URL="+s.pg.URL("shop"),

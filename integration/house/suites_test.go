@@ -3,12 +3,13 @@ package house
 import (
 	"go/ast"
 	"go/build"
-	"go/parser"
 	"go/token"
+	"os"
 	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -37,14 +38,34 @@ var testForm = regexp.MustCompile(`(?m)^func ((?:Test|Fuzz)[A-Z]\w*)\(`)
 // compiled returns the suites that compile each test, by its name.
 func compiled(t *testing.T) map[string][]suite {
 	t.Helper()
+	out, err := compile()
+	require.NoError(t, err)
+	return out
+}
+
+var compile = sync.OnceValues(func() (map[string][]suite, error) {
+	names, err := list("_test.go")
+	if err != nil {
+		return nil, err
+	}
 	out := map[string][]suite{}
-	for _, name := range files(t, "_test.go") {
+	for _, name := range names {
+		text, err := os.ReadFile(filepath.Join(top, name))
+		if err != nil {
+			return nil, err
+		}
+		tests := testForm.FindAllSubmatch(text, -1)
+		if len(tests) == 0 {
+			continue
+		}
 		var in []suite
 		for _, s := range suites {
 			ctx := build.Default
 			ctx.BuildTags = s.tags
 			match, err := ctx.MatchFile(filepath.Join(top, filepath.Dir(name)), filepath.Base(name))
-			require.NoError(t, err)
+			if err != nil {
+				return nil, err
+			}
 			if match {
 				in = append(in, s)
 			}
@@ -52,12 +73,12 @@ func compiled(t *testing.T) map[string][]suite {
 		if strings.HasPrefix(name, "deploy/helm/test/") {
 			in = []suite{chart}
 		}
-		for _, m := range testForm.FindAllStringSubmatch(read(t, name), -1) {
-			out[m[1]] = append(out[m[1]], in...)
+		for _, m := range tests {
+			out[string(m[1])] = append(out[string(m[1])], in...)
 		}
 	}
-	return out
-}
+	return out, nil
+})
 
 // A test that a document names is compiled by a suite, and marked if that is not make test.
 func TestNamedTestsRun(t *testing.T) {
@@ -97,17 +118,14 @@ func TestSuitesAreVettedAndLinted(t *testing.T) {
 // A test that returns before it has called anything but its log passes without testing.
 // What the short suite has no time for belongs into a file with the build tag full.
 func TestNoTestReturnsEarly(t *testing.T) {
-	fset := token.NewFileSet()
-	for _, name := range files(t, "_test.go") {
-		f, err := parser.ParseFile(fset, name, read(t, name), 0)
-		require.NoError(t, err)
-		for _, d := range f.Decls {
+	for _, s := range parsedWhere(t, func(name string) bool { return strings.HasSuffix(name, "_test.go") }) {
+		for _, d := range s.file.Decls {
 			fn, ok := d.(*ast.FuncDecl)
 			if !ok || fn.Recv != nil || !strings.HasPrefix(fn.Name.Name, "Test") || fn.Name.Name == "TestMain" {
 				continue
 			}
 			for _, pos := range earlyReturns(fn.Body) {
-				t.Errorf("%s: a return in %s before anything was tested; give the file the build tag full, or let the test fail", fset.Position(pos), fn.Name.Name)
+				t.Errorf("%s: a return in %s before anything was tested; give the file the build tag full, or let the test fail", s.fset.Position(pos), fn.Name.Name)
 			}
 		}
 	}
