@@ -301,7 +301,7 @@ func (a *App) Unpark(ctx context.Context, r admin.UnparkRequest) (int, error) {
 	}
 	done := 0
 	for _, id := range ids {
-		var unknown *stream.UnknownKindError
+		var unknown *invalidation.UnknownKindError
 		switch err := do(ctx, id); {
 		case err == nil:
 			done++

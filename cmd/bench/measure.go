@@ -16,6 +16,7 @@ import (
 	"github.com/walpurge/walpurge/cmd/config"
 	"github.com/walpurge/walpurge/cmd/plural"
 	"github.com/walpurge/walpurge/router/stream"
+	"github.com/walpurge/walpurge/rules/invalidation"
 )
 
 // measure runs the pipeline twice: once to begin, so that the backlog is written while
@@ -116,7 +117,7 @@ type listener struct {
 
 func (l *listener) hear(m *nats.Msg) {
 	now := time.Now()
-	b, err := stream.Decode(m.Data)
+	b, err := invalidation.Decode(m.Data)
 	if err != nil {
 		return
 	}

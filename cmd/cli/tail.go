@@ -15,7 +15,6 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/walpurge/walpurge/router/stream"
 	"github.com/walpurge/walpurge/rules/invalidation"
 )
 
@@ -84,7 +83,7 @@ func quoted(kind invalidation.Kind, value string) string {
 
 // printPurged writes one line for each invalidation of a payload.
 func printPurged(out io.Writer, payload []byte) error {
-	b, err := stream.Decode(payload)
+	b, err := invalidation.Decode(payload)
 	if b == nil {
 		return fmt.Errorf("read a purged batch: %w", err)
 	}

@@ -33,7 +33,7 @@ func watch(nc *nats.Conn, pipeline string) (*watcher, error) {
 	w := &watcher{heard: make(map[uint64][]purge), signal: make(chan struct{})}
 	_, err := nc.Subscribe(stream.PurgedSubject(pipeline, "*"), func(m *nats.Msg) {
 		now := time.Now()
-		b, err := stream.Decode(m.Data)
+		b, err := invalidation.Decode(m.Data)
 		if err != nil {
 			return
 		}

@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"github.com/walpurge/walpurge/cdc"
-	"github.com/walpurge/walpurge/router/stream"
 	"github.com/walpurge/walpurge/rules/invalidation"
 	"github.com/walpurge/walpurge/sinks"
 )
@@ -55,7 +54,7 @@ func (s *source) Next(ctx context.Context) (invalidation.Message, error) {
 func decode(m message) (invalidation.Message, error) {
 	out := invalidation.Message{Seq: m.seq}
 	if m.subject != "walpurge.sim.progress" {
-		b, err := stream.Decode(m.data)
+		b, err := invalidation.Decode(m.data)
 		out.Batch = b
 		return out, err
 	}

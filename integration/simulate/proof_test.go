@@ -5,7 +5,6 @@ import (
 	"strings"
 
 	"github.com/walpurge/walpurge/cdc"
-	"github.com/walpurge/walpurge/router/stream"
 	"github.com/walpurge/walpurge/rules/invalidation"
 )
 
@@ -89,7 +88,7 @@ func (w *world) stored(m message) {
 	if !isBatch {
 		return
 	}
-	b, err := stream.Decode(m.data)
+	b, err := invalidation.Decode(m.data)
 	if err != nil {
 		w.failf("an unreadable message was published: %v", err)
 		return
@@ -157,7 +156,7 @@ func (w *world) parkedAt(m message) {
 		w.failf("an unreadable message was parked: %v", err)
 		return
 	}
-	b, err := stream.Decode(p.Batch)
+	b, err := invalidation.Decode(p.Batch)
 	if err != nil {
 		w.failf("an unreadable batch was parked: %v", err)
 		return

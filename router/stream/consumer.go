@@ -290,7 +290,7 @@ func (c *Consumer) decode(msg jetstream.Msg, meta *jetstream.MsgMetadata) (m inv
 			}
 			c.forged, reason = m.Seq, string(cdc.GapUnprovenClaim)
 		}
-	} else if b, err := Decode(msg.Data()); b != nil {
+	} else if b, err := invalidation.Decode(msg.Data()); b != nil {
 		b.Stamp.Trace = msg.Headers().Get(traceHeader)
 		if b.Flush && !slices.Contains(invalidation.FlushReasons(), b.Reason) {
 			b.Reason = invalidation.FlushUnreadable // reasons are labels of metrics, which data must not make
@@ -307,7 +307,7 @@ func (c *Consumer) decode(msg jetstream.Msg, meta *jetstream.MsgMetadata) (m inv
 		Sink: c.sink, Origin: invalidation.FromGap, Flush: true, Reason: reason,
 		Stamp: cdc.Stamp{FirstCommit: meta.Timestamp, LastCommit: meta.Timestamp},
 	}
-	payload, err := encode(c.s.cfg.Pipeline, m.Batch)
+	payload, err := invalidation.Encode(c.s.cfg.Pipeline, m.Batch)
 	if err != nil {
 		c.log.At(unencoded).Observe("err", err)
 	}

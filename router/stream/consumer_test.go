@@ -160,7 +160,7 @@ func TestAnUnreadableMessageIsAFlush(t *testing.T) {
 		require.NoError(t, c.Announce(m.Seq))
 		told, err := heard.NextMsg(10 * time.Second)
 		require.NoError(t, err)
-		b, err := Decode(told.Data)
+		b, err := invalidation.Decode(told.Data)
 		require.NoError(t, err)
 		require.True(t, b.Flush, "listeners are told of the flush, not of what nobody can read")
 		require.NoError(t, c.Ack(m.Seq))
@@ -179,7 +179,7 @@ func TestAnnounce(t *testing.T) {
 	got, err := sub.NextMsg(10 * time.Second)
 	require.NoError(t, err)
 	require.Equal(t, "walpurge.shop.purged.cache", got.Subject)
-	b, err := Decode(got.Data)
+	b, err := invalidation.Decode(got.Data)
 	require.NoError(t, err)
 	require.Equal(t, "0", b.Items[0].Values[invalidation.Key][0])
 	require.NoError(t, c.Ack(m.Seq))
@@ -239,7 +239,7 @@ func TestParkedIsStoredAndCounted(t *testing.T) {
 	var p parked
 	require.NoError(t, json.Unmarshal(m.Data, &p))
 	require.Equal(t, "too long", p.Error)
-	b, err := Decode(p.Batch)
+	b, err := invalidation.Decode(p.Batch)
 	require.NoError(t, err)
 	require.Equal(t, "a\xff", b.Items[0].Values[invalidation.Key][0])
 

@@ -96,7 +96,7 @@ func (s *Stream) PurgeAgain(ctx context.Context, a Again) (Repeated, error) {
 				return Repeated{}, fmt.Errorf("purge again: read message %d: %w", seq, err)
 			}
 			seq = m.Sequence + 1
-			b, err := Decode(m.Data)
+			b, err := invalidation.Decode(m.Data)
 			if err != nil || b.Flush || !c.add(b, len(m.Data)) {
 				return s.flushAgain(ctx, a)
 			}
@@ -108,7 +108,7 @@ func (s *Stream) PurgeAgain(ctx context.Context, a Again) (Repeated, error) {
 			continue
 		}
 		b.Sink, b.Reason = a.Sink, a.Reason
-		data, err := encode(s.cfg.Pipeline, b)
+		data, err := invalidation.Encode(s.cfg.Pipeline, b)
 		if err != nil {
 			return r, fmt.Errorf("purge again: %w", err)
 		}

@@ -112,7 +112,7 @@ func (c *Consumer) settleDebt(m *invalidation.Message, payload []byte) []byte {
 	c.accept, c.answer = c.answer, acceptance{}
 	c.mu.Unlock()
 	c.owed = ""
-	told, err := encode(c.s.cfg.Pipeline, m.Batch)
+	told, err := invalidation.Encode(c.s.cfg.Pipeline, m.Batch)
 	if err != nil {
 		c.log.At(unencoded).Observe("err", err)
 		return payload

@@ -30,7 +30,7 @@ const numberHeader = "Walpurge-Number"
 // ahead of its queue, and returns once that is durable.
 func (s *Stream) PublishManual(ctx context.Context, b *invalidation.Batch) error {
 	b.Origin = invalidation.FromHand
-	data, err := encode(s.cfg.Pipeline, b)
+	data, err := invalidation.Encode(s.cfg.Pipeline, b)
 	if err != nil {
 		return fmt.Errorf("encode a batch for %s: %w", b.Sink, err)
 	}
@@ -175,7 +175,7 @@ func (s *Stream) adoptManual(ctx context.Context, sink, formerly string) error {
 		if err != nil {
 			return fmt.Errorf("adopt the manual purges of %s: %w", formerly, err)
 		}
-		b, err := Decode(m.Data)
+		b, err := invalidation.Decode(m.Data)
 		switch {
 		case b != nil && err != nil: // kept as it is, for a version that knows it
 			err = s.publishNumbered(ctx, sink, m.Data)

@@ -293,7 +293,7 @@ func TestNumbersThatAreMissingOrTwice(t *testing.T) {
 	s := open(t, Config{Shared: true})
 	other, err := OpenOn(t.Context(), s.js, s.cfg)
 	require.NoError(t, err)
-	data, err := encode("shop", keyed("cache", "old", 0))
+	data, err := invalidation.Encode("shop", keyed("cache", "old", 0))
 	require.NoError(t, err)
 	_, err = s.js.Publish(t.Context(), handSubject("shop", "cache"), data)
 	require.NoError(t, err)

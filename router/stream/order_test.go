@@ -7,6 +7,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/walpurge/walpurge/cdc"
+	"github.com/walpurge/walpurge/rules/invalidation"
 )
 
 // order lists the keys of the batches in the stream, in their order.
@@ -17,7 +18,7 @@ func order(t *testing.T, s *Stream) []string {
 	for seq := first; seq <= last; seq++ {
 		m, err := s.stream.GetMsg(t.Context(), seq)
 		require.NoError(t, err)
-		if b, err := Decode(m.Data); err == nil && len(b.Items) > 0 {
+		if b, err := invalidation.Decode(m.Data); err == nil && len(b.Items) > 0 {
 			keys = append(keys, b.Items[0].Values[0][0])
 		}
 	}

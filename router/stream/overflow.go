@@ -40,7 +40,7 @@ func (s *Stream) Flush(ctx context.Context, sink, reason string) (uint64, error)
 	if found && claim.Own {
 		b.Stamp.Position = claim.Position
 	}
-	data, err := encode(s.cfg.Pipeline, b)
+	data, err := invalidation.Encode(s.cfg.Pipeline, b)
 	if err != nil {
 		return 0, fmt.Errorf("encode a flush for %s: %w", sink, err)
 	}
@@ -129,7 +129,7 @@ func (s *Stream) Overflowed(ctx context.Context, c *Consumer, formerly string) (
 		if err != nil {
 			return 0, fmt.Errorf("read the flush that replaces a backlog: %w", err)
 		}
-		if b, err := Decode(m.Data); err == nil && m.Subject == purgeSubject(s.cfg.Pipeline, sink) && b.Flush && b.Reason == invalidation.FlushOverflow {
+		if b, err := invalidation.Decode(m.Data); err == nil && m.Subject == purgeSubject(s.cfg.Pipeline, sink) && b.Flush && b.Reason == invalidation.FlushOverflow {
 			newest = max(newest, seq)
 		}
 	}

@@ -38,7 +38,7 @@ func (s *Stream) Park(ctx context.Context, b *invalidation.Batch, cause error) e
 }
 
 func (s *Stream) storeParked(ctx context.Context, b *invalidation.Batch, at time.Time, cause string) (seq uint64, err error) {
-	batch, err := encode(s.cfg.Pipeline, b)
+	batch, err := invalidation.Encode(s.cfg.Pipeline, b)
 	if err != nil {
 		return 0, err
 	}

@@ -55,7 +55,7 @@ func decodeParked(m *jetstream.RawStreamMsg) (ParkedBatch, error) {
 	if err := json.Unmarshal(m.Data, &p); err != nil {
 		return ParkedBatch{}, fmt.Errorf("parked message %d: %w", m.Sequence, err)
 	}
-	b, err := Decode(p.Batch)
+	b, err := invalidation.Decode(p.Batch)
 	if b == nil {
 		return ParkedBatch{}, fmt.Errorf("parked message %d: %w", m.Sequence, err)
 	}

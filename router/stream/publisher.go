@@ -95,7 +95,7 @@ func NewPublisher(s *Stream, board *watermark.Board, log *slog.Logger) *Publishe
 // order of the calls.
 func (p *Publisher) Publish(ctx context.Context, b *invalidation.Batch) error {
 	b.Stamp.Epoch = p.epoch
-	data, err := encode(p.s.cfg.Pipeline, b)
+	data, err := invalidation.Encode(p.s.cfg.Pipeline, b)
 	if err != nil {
 		return fmt.Errorf("encode a batch for %s: %w", b.Sink, err)
 	}

@@ -44,7 +44,7 @@ func (s *Stream) Replay(ctx context.Context, sink string, since time.Time, each 
 		if m.Time.Before(since) {
 			continue
 		}
-		b, err := Decode(m.Data)
+		b, err := invalidation.Decode(m.Data)
 		if err != nil {
 			return fmt.Errorf("replay message %d: %w", m.Sequence, err)
 		}
@@ -90,7 +90,7 @@ func (c *Consumer) Waiting(ctx context.Context, most int) (w Waiting, err error)
 			}
 			seq = m.Sequence + 1
 			w.Messages++
-			b, err := Decode(m.Data)
+			b, err := invalidation.Decode(m.Data)
 			if err != nil || b.Flush {
 				w.Flushes++ // one that cannot be read is a flush, too
 			}

@@ -80,21 +80,3 @@ func TestUnbuiltIsOneItem(t *testing.T) {
 	require.Len(t, list, 3)
 	require.Equal(t, 8, list[2].Batch.Items[0].Unbuilt[0].Count)
 }
-
-// The payload carries templates whose values could not be built, and older programs do not mind.
-func TestUnbuiltInThePayload(t *testing.T) {
-	b := lacks("edge", `p-{"<>&"}`, 0, 7)
-	b.Items[0].Every = invalidation.FallbackEvery
-	b.Items[0].Values[invalidation.KeyPattern] = []string{"p:*"}
-	b.Items = append(b.Items, invalidation.Item{Rule: "hand", Unbuilt: []invalidation.Unbuilt{{Template: "cache.purge", Of: invalidation.Everything, Count: 1}}})
-	data, err := encode("shop", b)
-	require.NoError(t, err)
-	require.Contains(t, string(data), `"every":"1m0s","unbuilt":[{"template":"p-{\"\u003c\u003e\u0026\"}","of":"tag","count":7}]}`)
-	var p payload
-	require.True(t, readOwn(data, &p), "in one pass")
-	decoded, err := Decode(data)
-	require.NoError(t, err)
-	require.Equal(t, b.Items[0].Unbuilt, decoded.Items[0].Unbuilt)
-	require.Equal(t, b.Items[1].Unbuilt, decoded.Items[1].Unbuilt)
-	require.Equal(t, []string{"p:*"}, decoded.Items[0].Values[invalidation.KeyPattern])
-}

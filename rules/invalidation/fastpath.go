@@ -1,4 +1,4 @@
-package stream
+package invalidation
 
 import (
 	"encoding/json"
@@ -11,20 +11,20 @@ import (
 	"github.com/walpurge/walpurge/cdc"
 )
 
-// own reads a payload that encode wrote: the members in its order, without blanks.
+// fastPath reads a payload that encode wrote: the members in its order, without blanks.
 // That takes one pass, where json.Unmarshal scans all for validity first, and reflects.
-// What is not in that form sets strange, which says nothing about whether it is JSON.
-type own struct {
-	rest    string
-	strange bool
+// What is not in that form sets notCanonical, which says nothing about whether it is JSON.
+type fastPath struct {
+	rest         string
+	notCanonical bool
 }
 
-// readOwn fills a payload with what json.Unmarshal would, or returns false.
-func readOwn(data []byte, p *payload) bool {
+// readCanonical fills a payload with what json.Unmarshal would, or returns false.
+func readCanonical(data []byte, p *payload) bool {
 	if !utf8.Valid(data) || slices.ContainsFunc(data, func(c byte) bool { return c < ' ' }) {
 		return false
 	}
-	r := own{rest: string(data)}
+	r := fastPath{rest: string(data)}
 	r.must(`{"v":`)
 	p.V = int(r.number(31))
 	r.must(`,"pipeline":`)
@@ -45,7 +45,7 @@ func readOwn(data []byte, p *payload) bool {
 		p.Epoch = r.number(64)
 	}
 	r.must(`,"xids":`)
-	p.XIDs = list(&r, (*own).delta)
+	p.XIDs = list(&r, (*fastPath).delta)
 	r.must(`,"first_committed_at":`)
 	p.First = r.time()
 	r.must(`,"committed_at":`)
@@ -65,31 +65,31 @@ func readOwn(data []byte, p *payload) bool {
 		p.Supersedes = r.number(64)
 	}
 	r.must(`}`)
-	return !r.strange && r.rest == ""
+	return !r.notCanonical && r.rest == ""
 }
 
-func (r *own) item(i *item) {
+func (r *fastPath) item(i *item) {
 	r.must(`{"rule":`)
 	i.Rule = r.text()
 	for _, l := range lists {
 		r.must(strings.TrimSuffix(l.member, "["))
-		*i.list(l.kind) = list(r, (*own).text)
+		*i.list(l.kind) = list(r, (*fastPath).text)
 	}
 	if r.has(`,"key_patterns":`) {
-		i.KeyPatterns = list(r, (*own).text)
+		i.KeyPatterns = list(r, (*fastPath).text)
 	}
 	if r.has(`,"fields":`) {
-		i.Fields = list(r, (*own).field)
+		i.Fields = list(r, (*fastPath).field)
 	}
 	i.Everything = r.has(`,"everything":true`)
 	if r.has(`,"base64":`) {
 		r.any(&i.Base64)
-		r.strange = r.strange || unknownKind(i.Base64) != ""
+		r.notCanonical = r.notCanonical || unknownKind(i.Base64) != ""
 	}
 	if r.has(`,"collapse":`) {
 		r.any(&i.Collapse)
 		for _, step := range i.Collapse {
-			r.strange = r.strange || unknownKind(step.Base64) != ""
+			r.notCanonical = r.notCanonical || unknownKind(step.Base64) != ""
 		}
 	}
 	if r.has(`,"every":`) {
@@ -102,22 +102,22 @@ func (r *own) item(i *item) {
 }
 
 // has takes a text if it is the next.
-func (r *own) has(text string) bool {
+func (r *fastPath) has(text string) bool {
 	rest, ok := strings.CutPrefix(r.rest, text)
 	if ok {
 		r.rest = rest
 	}
-	return ok && !r.strange
+	return ok && !r.notCanonical
 }
 
-func (r *own) must(text string) {
+func (r *fastPath) must(text string) {
 	if !r.has(text) {
-		r.strange = true
+		r.notCanonical = true
 	}
 }
 
 // next takes what stands between the elements of a list, or its end.
-func (r *own) next() bool {
+func (r *fastPath) next() bool {
 	if r.has(`,`) {
 		return true
 	}
@@ -126,11 +126,11 @@ func (r *own) next() bool {
 }
 
 // text takes a string. It is part of the payload, unless it has an escape.
-func (r *own) text() string {
+func (r *fastPath) text() string {
 	r.must(`"`)
 	n := strings.IndexByte(r.rest, '"')
-	if n < 0 || r.strange {
-		r.strange = true
+	if n < 0 || r.notCanonical {
+		r.notCanonical = true
 		return ""
 	}
 	out := r.rest[:n]
@@ -142,7 +142,7 @@ func (r *own) text() string {
 }
 
 // escaped takes a string with escapes, whose first quote is taken.
-func (r *own) escaped() (out string) {
+func (r *fastPath) escaped() (out string) {
 	end := 0
 	for end < len(r.rest) && r.rest[end] != '"' {
 		if r.rest[end] == '\\' {
@@ -151,7 +151,7 @@ func (r *own) escaped() (out string) {
 		end++
 	}
 	if end >= len(r.rest) || json.Unmarshal([]byte(`"`+r.rest[:end+1]), &out) != nil {
-		r.strange = true
+		r.notCanonical = true
 		return ""
 	}
 	r.rest = r.rest[end+1:]
@@ -159,7 +159,7 @@ func (r *own) escaped() (out string) {
 }
 
 // field takes a field of a hash.
-func (r *own) field() (f field) {
+func (r *fastPath) field() (f field) {
 	r.must(`{"key":`)
 	f.Key = r.text()
 	r.must(`,"field":`)
@@ -170,7 +170,7 @@ func (r *own) field() (f field) {
 }
 
 // list takes a list of what one element is read by.
-func list[T any](r *own, element func(*own) T) []T {
+func list[T any](r *fastPath, element func(*fastPath) T) []T {
 	r.must(`[`)
 	if r.has(`]`) {
 		return []T{}
@@ -184,32 +184,32 @@ func list[T any](r *own, element func(*own) T) []T {
 
 // room is about how many elements the rest of a list has. A bracket in a value makes it
 // too small, which costs a copy.
-func (r *own) room() int {
+func (r *fastPath) room() int {
 	list, _, _ := strings.Cut(r.rest, "]")
 	return strings.Count(list, ",") + 1
 }
 
 // number takes a whole number of at most so many bits.
-func (r *own) number(bits int) uint64 {
+func (r *fastPath) number(bits int) uint64 {
 	n := 0
 	for n < len(r.rest) && '0' <= r.rest[n] && r.rest[n] <= '9' {
 		n++
 	}
 	out, err := strconv.ParseUint(r.rest[:n], 10, bits)
-	r.strange = r.strange || err != nil || n > 1 && r.rest[0] == '0'
+	r.notCanonical = r.notCanonical || err != nil || n > 1 && r.rest[0] == '0'
 	r.rest = r.rest[n:]
 	return out
 }
 
 // delta takes a whole number that may be negative.
-func (r *own) delta() int64 {
+func (r *fastPath) delta() int64 {
 	if r.has(`-`) {
 		return -int64(r.number(63))
 	}
 	return int64(r.number(63))
 }
 
-func (r *own) bool() bool {
+func (r *fastPath) bool() bool {
 	if r.has(`true`) {
 		return true
 	}
@@ -217,27 +217,27 @@ func (r *own) bool() bool {
 	return false
 }
 
-func (r *own) lsn() cdc.LSN {
+func (r *fastPath) lsn() cdc.LSN {
 	at, err := cdc.ParseLSN(r.text())
-	r.strange = r.strange || err != nil
+	r.notCanonical = r.notCanonical || err != nil
 	return at
 }
 
-func (r *own) time() time.Time {
+func (r *fastPath) time() time.Time {
 	var at time.Time
 	r.must(`"`)
 	text, rest, _ := strings.Cut(r.rest, `"`)
 	r.rest = rest
-	r.strange = r.strange || at.UnmarshalText([]byte(text)) != nil
+	r.notCanonical = r.notCanonical || at.UnmarshalText([]byte(text)) != nil
 	return at
 }
 
 // any takes a member that is rare. What this version does not know in it is not in our form.
-func (r *own) any(into any) {
+func (r *fastPath) any(into any) {
 	d := json.NewDecoder(strings.NewReader(r.rest))
 	d.DisallowUnknownFields()
 	if d.Decode(into) != nil {
-		r.strange = true
+		r.notCanonical = true
 		return
 	}
 	r.rest = r.rest[d.InputOffset():]

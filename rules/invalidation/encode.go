@@ -1,4 +1,4 @@
-package stream
+package invalidation
 
 import (
 	"encoding/base64"
@@ -7,14 +7,12 @@ import (
 	"strconv"
 	"time"
 	"unicode/utf8"
-
-	"github.com/walpurge/walpurge/rules/invalidation"
 )
 
-// encode writes a batch as the payload of a message: what json.Marshal makes of
+// Encode writes a batch as the payload of a message: what json.Marshal makes of
 // a payload, byte for byte, without the copies and the reflection. It is called
 // for every batch, and most of a batch are values that need no escape.
-func encode(pipeline string, b *invalidation.Batch) ([]byte, error) {
+func Encode(pipeline string, b *Batch) ([]byte, error) {
 	out := make([]byte, 0, roomFor(pipeline, b))
 	out = strconv.AppendInt(append(out, `{"v":`...), int64(versionOf(b)), 10)
 	out = append(out, `,"pipeline":`...)
@@ -62,13 +60,13 @@ func encode(pipeline string, b *invalidation.Batch) ([]byte, error) {
 }
 
 // versionOf is the lowest version whose readers carry out all that the batch names.
-func versionOf(b *invalidation.Batch) int {
+func versionOf(b *Batch) int {
 	for i := range b.Items {
-		if len(b.Items[i].Values[invalidation.Field]) > 0 {
+		if len(b.Items[i].Values[Field]) > 0 {
 			return 2
 		}
 		for n := range b.Items[i].Coarser {
-			if len(b.Items[i].Coarser[n].Values[invalidation.Field]) > 0 {
+			if len(b.Items[i].Coarser[n].Values[Field]) > 0 {
 				return 2
 			}
 		}
@@ -77,7 +75,7 @@ func versionOf(b *invalidation.Batch) int {
 }
 
 // roomFor is about what a batch takes, rather more.
-func roomFor(pipeline string, b *invalidation.Batch) int {
+func roomFor(pipeline string, b *Batch) int {
 	room := 400 + len(pipeline) + len(b.Sink) + len(b.Reason) + 3*len(b.Stamp.XIDs)
 	for i := range b.Items {
 		room += 120 + len(b.Items[i].Rule)
@@ -92,30 +90,30 @@ func roomFor(pipeline string, b *invalidation.Batch) int {
 
 // lists are the members of an item that are always there, by kind.
 var lists = [...]struct {
-	kind   invalidation.Kind
+	kind   Kind
 	member string
 }{
-	{invalidation.Key, `,"keys":[`}, {invalidation.Tag, `,"tags":[`}, {invalidation.URL, `,"urls":[`}, {invalidation.URLPrefix, `,"url_prefixes":[`},
-	{invalidation.KeyPrefix, `,"key_prefixes":[`}, {invalidation.Generation, `,"generations":[`},
+	{Key, `,"keys":[`}, {Tag, `,"tags":[`}, {URL, `,"urls":[`}, {URLPrefix, `,"url_prefixes":[`},
+	{KeyPrefix, `,"key_prefixes":[`}, {Generation, `,"generations":[`},
 }
 
-func appendItem(out []byte, item *invalidation.Item) ([]byte, error) {
+func appendItem(out []byte, item *Item) ([]byte, error) {
 	out = appendText(append(out, `{"rule":`...), item.Rule)
-	strange := 0
+	notUTF8 := 0
 	for _, l := range lists {
 		var left int
 		out, left = appendValues(append(out, l.member...), item.Values[l.kind])
-		strange += left
+		notUTF8 += left
 	}
-	if patterns := item.Values[invalidation.KeyPattern]; len(patterns) > 0 {
+	if patterns := item.Values[KeyPattern]; len(patterns) > 0 {
 		mark := len(out)
 		var left int
 		out, left = appendValues(append(out, `,"key_patterns":[`...), patterns)
-		if strange += left; left == len(patterns) {
+		if notUTF8 += left; left == len(patterns) {
 			out = out[:mark]
 		}
 	}
-	for i, f := range encodeFields(item.Values[invalidation.Field]) {
+	for i, f := range encodeFields(item.Values[Field]) {
 		out = append(out, [...]string{`,"fields":[`, `,`}[min(i, 1)]...)
 		out = appendText(append(out, `{"key":`...), f.Key)
 		out = appendText(append(out, `,"field":`...), f.Field)
@@ -124,13 +122,13 @@ func appendItem(out []byte, item *invalidation.Item) ([]byte, error) {
 		}
 		out = append(out, '}')
 	}
-	if len(item.Values[invalidation.Field]) > 0 {
+	if len(item.Values[Field]) > 0 {
 		out = append(out, ']')
 	}
-	if len(item.Values[invalidation.Everything]) > 0 {
+	if len(item.Values[Everything]) > 0 {
 		out = append(out, `,"everything":true`...)
 	}
-	if strange > 0 {
+	if notUTF8 > 0 {
 		raw, err := json.Marshal(inBase64(&item.Values))
 		if err != nil {
 			return nil, err
@@ -159,11 +157,11 @@ func appendItem(out []byte, item *invalidation.Item) ([]byte, error) {
 
 // appendValues writes a list and its end, without the values that are not UTF-8,
 // of which it returns the number.
-func appendValues(out []byte, values []string) (_ []byte, strange int) {
+func appendValues(out []byte, values []string) (_ []byte, notUTF8 int) {
 	first := true
 	for _, v := range values {
 		if !plain(v) && !utf8.ValidString(v) {
-			strange++
+			notUTF8++
 			continue
 		}
 		if !first {
@@ -171,15 +169,15 @@ func appendValues(out []byte, values []string) (_ []byte, strange int) {
 		}
 		out, first = appendText(out, v), false
 	}
-	return append(out, ']'), strange
+	return append(out, ']'), notUTF8
 }
 
 // inBase64 are the values that are not UTF-8, by kind.
-func inBase64(all *[invalidation.NumKinds][]string) map[string][]string {
+func inBase64(all *[NumKinds][]string) map[string][]string {
 	out := make(map[string][]string)
 	for k, values := range all {
-		kind := invalidation.Kind(k)
-		if kind == invalidation.Everything || kind == invalidation.Field {
+		kind := Kind(k)
+		if kind == Everything || kind == Field {
 			continue
 		}
 		for _, v := range values {

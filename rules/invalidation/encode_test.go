@@ -1,4 +1,4 @@
-package stream
+package invalidation
 
 import (
 	"encoding/json"
@@ -10,7 +10,6 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/walpurge/walpurge/cdc"
-	"github.com/walpurge/walpurge/rules/invalidation"
 )
 
 // genValue draws values that JSON has to escape, and some that are not UTF-8.
@@ -22,12 +21,12 @@ func genValue() *rapid.Generator[string] {
 
 // fieldOf makes fields of hashes whose key and field are drawn from g.
 func fieldOf(g *rapid.Generator[string]) *rapid.Generator[string] {
-	return rapid.Custom(func(t *rapid.T) string { return invalidation.JoinField(g.Draw(t, "key"), g.Draw(t, "field")) })
+	return rapid.Custom(func(t *rapid.T) string { return JoinField(g.Draw(t, "key"), g.Draw(t, "field")) })
 }
 
-func genBatch(t *rapid.T) *invalidation.Batch {
-	b := &invalidation.Batch{
-		Sink: rapid.SampledFrom([]string{"cache", "edge-1", "<é>"}).Draw(t, "sink"), Origin: invalidation.FromWAL,
+func genBatch(t *rapid.T) *Batch {
+	b := &Batch{
+		Sink: rapid.SampledFrom([]string{"cache", "edge-1", "<é>"}).Draw(t, "sink"), Origin: FromWAL,
 		Flush: rapid.Bool().Draw(t, "flush"), Reason: rapid.SampledFrom([]string{"", "truncate", `"`}).Draw(t, "reason"),
 		Supersedes: rapid.SampledFrom([]uint64{0, 9}).Draw(t, "supersedes"),
 		Stamp: cdc.Stamp{
@@ -40,22 +39,22 @@ func genBatch(t *rapid.T) *invalidation.Batch {
 		},
 	}
 	for i := range rapid.IntRange(0, 3).Draw(t, "items") {
-		item := invalidation.Item{Rule: fmt.Sprint("rule-", i), Every: time.Duration(rapid.IntRange(0, 2).Draw(t, "every")) * time.Minute}
-		for k := range invalidation.NumKinds {
+		item := Item{Rule: fmt.Sprint("rule-", i), Every: time.Duration(rapid.IntRange(0, 2).Draw(t, "every")) * time.Minute}
+		for k := range NumKinds {
 			value := genValue()
-			if invalidation.Kind(k) == invalidation.Field {
+			if Kind(k) == Field {
 				value = fieldOf(value)
 			}
-			item.Values[k] = rapid.SliceOfN(value, 0, 4).Draw(t, invalidation.Kind(k).String())
+			item.Values[k] = rapid.SliceOfN(value, 0, 4).Draw(t, Kind(k).String())
 		}
-		if len(item.Values[invalidation.Everything]) > 0 {
-			item.Values[invalidation.Everything] = []string{""}
+		if len(item.Values[Everything]) > 0 {
+			item.Values[Everything] = []string{""}
 		}
 		if rapid.Bool().Draw(t, "collapse") {
-			c := invalidation.CoarserValues{Over: 7}
-			c.Values[invalidation.Tag] = rapid.SliceOfN(genValue(), 1, 2).Draw(t, "coarser")
-			c.Values[invalidation.Field] = rapid.SliceOfN(fieldOf(genValue()), 0, 2).Draw(t, "coarser fields")
-			item.Coarser = []invalidation.CoarserValues{c}
+			c := CoarserValues{Over: 7}
+			c.Values[Tag] = rapid.SliceOfN(genValue(), 1, 2).Draw(t, "coarser")
+			c.Values[Field] = rapid.SliceOfN(fieldOf(genValue()), 0, 2).Draw(t, "coarser fields")
+			item.Coarser = []CoarserValues{c}
 		}
 		b.Items = append(b.Items, item)
 	}
@@ -66,7 +65,7 @@ func genBatch(t *rapid.T) *invalidation.Batch {
 func TestPropertyEncode(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		b := genBatch(t)
-		data, err := encode("shop", b)
+		data, err := Encode("shop", b)
 		require.NoError(t, err)
 		var p payload
 		require.NoError(t, json.Unmarshal(data, &p))
@@ -86,12 +85,12 @@ func TestPropertyEncode(t *testing.T) {
 	})
 }
 
-func manyKeys(n int) *invalidation.Batch {
-	b := &invalidation.Batch{Sink: "cache", Origin: invalidation.FromWAL, Items: []invalidation.Item{{Rule: "product"}}, Stamp: cdc.Stamp{
+func manyKeys(n int) *Batch {
+	b := &Batch{Sink: "cache", Origin: FromWAL, Items: []Item{{Rule: "product"}}, Stamp: cdc.Stamp{
 		Position: cdc.Position{SystemID: "7571", Timeline: 1, LSN: 0x16B3748}, FirstCommit: noon, LastCommit: noon,
 	}}
 	for i := range n {
-		b.Items[0].Values[invalidation.Key] = append(b.Items[0].Values[invalidation.Key], fmt.Sprint("product:", i))
+		b.Items[0].Values[Key] = append(b.Items[0].Values[Key], fmt.Sprint("product:", i))
 		b.Stamp.XIDs = append(b.Stamp.XIDs, uint64(1000+i))
 	}
 	return b
@@ -102,7 +101,7 @@ func manyKeys(n int) *invalidation.Batch {
 func TestEncodeAllocates(t *testing.T) {
 	for _, n := range []int{1, 1000} {
 		b := manyKeys(n)
-		require.LessOrEqual(t, testing.AllocsPerRun(50, func() { _, _ = encode("shop", b) }), 3.0)
+		require.LessOrEqual(t, testing.AllocsPerRun(50, func() { _, _ = Encode("shop", b) }), 3.0)
 	}
 }
 
@@ -110,7 +109,7 @@ func TestEncodeAllocates(t *testing.T) {
 func TestDecodeAllocates(t *testing.T) {
 	counts := map[int]float64{}
 	for _, n := range []int{100, 1000} {
-		data, err := encode("shop", manyKeys(n))
+		data, err := Encode("shop", manyKeys(n))
 		require.NoError(t, err)
 		counts[n] = testing.AllocsPerRun(50, func() { _, _ = Decode(data) })
 	}

@@ -1,4 +1,4 @@
-package stream
+package invalidation
 
 import (
 	"encoding/json"
@@ -12,7 +12,7 @@ import (
 // something else.
 func agrees(t require.TestingT, data []byte) (own bool) {
 	var got, want payload
-	if !readOwn(data, &got) {
+	if !readCanonical(data, &got) {
 		return false
 	}
 	require.NoError(t, json.Unmarshal(data, &want), "%s", data)
@@ -20,9 +20,9 @@ func agrees(t require.TestingT, data []byte) (own bool) {
 	return true
 }
 
-func TestPropertyReadOwn(t *testing.T) {
+func TestPropertyFastPath(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		data, err := encode("shop", genBatch(t))
+		data, err := Encode("shop", genBatch(t))
 		require.NoError(t, err)
 		require.True(t, agrees(t, data), "%s", data)
 
@@ -35,7 +35,7 @@ func TestPropertyReadOwn(t *testing.T) {
 }
 
 func TestWhatOthersWrite(t *testing.T) {
-	data, err := encode("shop", manyKeys(2))
+	data, err := Encode("shop", manyKeys(2))
 	require.NoError(t, err)
 	want, err := Decode(data)
 	require.NoError(t, err)
@@ -44,16 +44,16 @@ func TestWhatOthersWrite(t *testing.T) {
 	for _, indent := range []string{"", " "} { // by name, not in our order
 		other, err := json.MarshalIndent(members, "", indent)
 		require.NoError(t, err)
-		require.False(t, readOwn(other, new(payload)))
+		require.False(t, readCanonical(other, new(payload)))
 		got, err := Decode(other)
 		require.NoError(t, err)
 		require.Equal(t, want, got)
 	}
 }
 
-func FuzzReadOwn(f *testing.F) {
+func FuzzFastPath(f *testing.F) {
 	for _, n := range []int{0, 1, 3} {
-		data, err := encode("shop", manyKeys(n))
+		data, err := Encode("shop", manyKeys(n))
 		require.NoError(f, err)
 		f.Add(data)
 	}
@@ -65,7 +65,7 @@ func FuzzReadOwn(f *testing.F) {
 }
 
 func BenchmarkDecode(b *testing.B) {
-	data, err := encode("shop", manyKeys(500))
+	data, err := Encode("shop", manyKeys(500))
 	require.NoError(b, err)
 	b.SetBytes(int64(len(data)))
 	for b.Loop() {

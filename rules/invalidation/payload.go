@@ -1,8 +1,7 @@
-package stream
+package invalidation
 
 import (
 	"bytes"
-	"crypto/hmac"
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
@@ -14,7 +13,6 @@ import (
 	"unicode/utf8"
 
 	"github.com/walpurge/walpurge/cdc"
-	"github.com/walpurge/walpurge/rules/invalidation"
 )
 
 // payload is the JSON form of a batch: version 1, or version 2 where it names fields of hashes,
@@ -70,7 +68,7 @@ func encodeFields(values []string) []field {
 	var out []field
 	for _, v := range values {
 		f := field{}
-		f.Key, f.Field = invalidation.SplitField(v)
+		f.Key, f.Field = SplitField(v)
 		if f.Base64 = !utf8.ValidString(v); f.Base64 {
 			f.Key = base64.StdEncoding.EncodeToString([]byte(f.Key))
 			f.Field = base64.StdEncoding.EncodeToString([]byte(f.Field))
@@ -94,7 +92,7 @@ func decodeFields(all []field) ([]string, error) {
 			}
 			f.Key, f.Field = string(key), string(name)
 		}
-		out = append(out, invalidation.JoinField(f.Key, f.Field))
+		out = append(out, JoinField(f.Key, f.Field))
 	}
 	return out, nil
 }
@@ -106,7 +104,7 @@ type unbuilt struct {
 	Count    int    `json:"count"`
 }
 
-func encodeUnbuilt(all []invalidation.Unbuilt) []unbuilt {
+func encodeUnbuilt(all []Unbuilt) []unbuilt {
 	out := make([]unbuilt, len(all))
 	for i, u := range all {
 		out[i] = unbuilt{Template: u.Template, Of: u.Of.String(), Count: u.Count}
@@ -115,51 +113,51 @@ func encodeUnbuilt(all []invalidation.Unbuilt) []unbuilt {
 }
 
 // decodeUnbuilt takes a kind that this program does not know for one that may be any.
-func decodeUnbuilt(all []unbuilt) []invalidation.Unbuilt {
-	var out []invalidation.Unbuilt
+func decodeUnbuilt(all []unbuilt) []Unbuilt {
+	var out []Unbuilt
 	for _, u := range all {
-		of := invalidation.Everything
-		for k := range invalidation.Everything {
+		of := Everything
+		for k := range Everything {
 			if k.String() == u.Of {
 				of = k
 			}
 		}
-		out = append(out, invalidation.Unbuilt{Template: u.Template, Of: of, Count: u.Count})
+		out = append(out, Unbuilt{Template: u.Template, Of: of, Count: u.Count})
 	}
 	return out
 }
 
-func (i *item) list(k invalidation.Kind) *[]string {
+func (i *item) list(k Kind) *[]string {
 	switch k {
-	case invalidation.Key:
+	case Key:
 		return &i.Keys
-	case invalidation.Tag:
+	case Tag:
 		return &i.Tags
-	case invalidation.URL:
+	case URL:
 		return &i.URLs
-	case invalidation.URLPrefix:
+	case URLPrefix:
 		return &i.URLPrefixes
-	case invalidation.KeyPrefix:
+	case KeyPrefix:
 		return &i.KeyPrefixes
-	case invalidation.Generation:
+	case Generation:
 		return &i.Generations
-	case invalidation.KeyPattern:
+	case KeyPattern:
 		return &i.KeyPatterns
 	}
 	return nil
 }
 
-func decodeItem(in *item) (invalidation.Item, error) {
-	out := invalidation.Item{Rule: in.Rule}
+func decodeItem(in *item) (Item, error) {
+	out := Item{Rule: in.Rule}
 	for k := range out.Values {
-		kind := invalidation.Kind(k)
-		if kind == invalidation.Everything {
+		kind := Kind(k)
+		if kind == Everything {
 			if in.Everything {
 				out.Values[k] = []string{""}
 			}
 			continue
 		}
-		if kind == invalidation.Field {
+		if kind == Field {
 			var err error
 			if out.Values[k], err = decodeFields(in.Fields); err != nil {
 				return out, err
@@ -198,10 +196,10 @@ const newest = 2
 
 // Decode reads the payload of a message. With an *UnknownKindError, the batch is there as far as
 // it is known.
-func Decode(data []byte) (*invalidation.Batch, error) {
+func Decode(data []byte) (*Batch, error) {
 	var p payload
 	var unknown error
-	if !readOwn(data, &p) {
+	if !readCanonical(data, &p) {
 		p = payload{}
 		if err := json.Unmarshal(data, &p); err != nil {
 			return nil, err
@@ -284,8 +282,8 @@ func emptyJSON(raw json.RawMessage) bool {
 func unknownKind(byKind map[string][]string) string {
 	for _, name := range slices.Sorted(maps.Keys(byKind)) {
 		known := false
-		for k := range invalidation.Everything {
-			known = known || k != invalidation.Field && k.String() == name
+		for k := range Everything {
+			known = known || k != Field && k.String() == name
 		}
 		if !known && len(byKind[name]) > 0 {
 			return name
@@ -294,16 +292,16 @@ func unknownKind(byKind map[string][]string) string {
 	return ""
 }
 
-func (p *payload) batch() (*invalidation.Batch, error) {
-	b := &invalidation.Batch{
-		Sink: p.Sink, Origin: invalidation.Origin(p.Origin), Flush: p.Flush, Reason: p.Reason, Supersedes: p.Supersedes,
+func (p *payload) batch() (*Batch, error) {
+	b := &Batch{
+		Sink: p.Sink, Origin: Origin(p.Origin), Flush: p.Flush, Reason: p.Reason, Supersedes: p.Supersedes,
 		Stamp: cdc.Stamp{
 			Epoch:       p.Epoch,
 			Position:    cdc.Position{SystemID: p.SystemID, Timeline: p.Timeline, LSN: p.LSN},
 			XIDs:        make([]uint64, len(p.XIDs)),
 			FirstCommit: p.First, LastCommit: p.Last,
 		},
-		Items: make([]invalidation.Item, len(p.Items)),
+		Items: make([]Item, len(p.Items)),
 	}
 	x := uint64(0)
 	for i, d := range p.XIDs {
@@ -317,44 +315,4 @@ func (p *payload) batch() (*invalidation.Batch, error) {
 		}
 	}
 	return b, nil
-}
-
-// progress is the JSON form of a claim, version 1.
-type progress struct {
-	V        int       `json:"v"`
-	Epoch    uint64    `json:"epoch"`
-	Counter  uint64    `json:"counter"`
-	Claim    cdc.LSN   `json:"claim"`
-	SystemID string    `json:"system_id"`
-	Database uint32    `json:"database,omitempty"`
-	Timeline uint32    `json:"timeline"`
-	Time     time.Time `json:"committed_at"`
-	Proof    []byte    `json:"proof,omitempty"`
-}
-
-// encodeClaim writes a claim, and proves with the key who published it.
-func encodeClaim(c cdc.Claim, key proofKey) ([]byte, error) {
-	p := progress{
-		V: 1, Epoch: c.Epoch, Counter: c.Counter, Claim: c.Position.LSN,
-		SystemID: c.Position.SystemID, Database: c.Database, Timeline: c.Position.Timeline, Time: c.CommitTime.UTC(),
-	}
-	p.Proof = key.claim(&p)
-	return json.Marshal(p)
-}
-
-func decodeClaim(data []byte, key proofKey) (cdc.Claim, error) {
-	var p progress
-	if err := json.Unmarshal(data, &p); err != nil {
-		return cdc.Claim{}, err
-	}
-	if p.Epoch >= maxEpoch {
-		return cdc.Claim{}, fmt.Errorf("epoch %d", p.Epoch)
-	}
-	if p.V != 1 {
-		return cdc.Claim{}, fmt.Errorf("progress version %d, this program knows version 1", p.V)
-	}
-	return cdc.Claim{
-		Epoch: p.Epoch, Counter: p.Counter, CommitTime: p.Time, Database: p.Database, Own: hmac.Equal(p.Proof, key.claim(&p)),
-		Position: cdc.Position{SystemID: p.SystemID, Timeline: p.Timeline, LSN: p.Claim},
-	}, nil
 }

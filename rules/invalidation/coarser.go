@@ -1,12 +1,10 @@
-package stream
+package invalidation
 
 import (
 	"encoding/base64"
 	"fmt"
 	"time"
 	"unicode/utf8"
-
-	"github.com/walpurge/walpurge/rules/invalidation"
 )
 
 // coarser is the JSON form of one step of an item's collapse: kinds without
@@ -23,31 +21,31 @@ type coarser struct {
 	Base64      map[string][]string `json:"base64,omitempty"`
 }
 
-func (c *coarser) list(k invalidation.Kind) *[]string {
+func (c *coarser) list(k Kind) *[]string {
 	switch k {
-	case invalidation.Key:
+	case Key:
 		return &c.Keys
-	case invalidation.Tag:
+	case Tag:
 		return &c.Tags
-	case invalidation.URL:
+	case URL:
 		return &c.URLs
-	case invalidation.URLPrefix:
+	case URLPrefix:
 		return &c.URLPrefixes
-	case invalidation.KeyPrefix:
+	case KeyPrefix:
 		return &c.KeyPrefixes
-	case invalidation.Generation:
+	case Generation:
 		return &c.Generations
 	}
 	return nil
 }
 
-func encodeCoarser(steps []invalidation.CoarserValues) []coarser {
+func encodeCoarser(steps []CoarserValues) []coarser {
 	var out []coarser
 	for i := range steps {
 		c := coarser{Over: steps[i].Over}
 		for k, values := range steps[i].Values {
-			kind := invalidation.Kind(k)
-			if kind == invalidation.Field {
+			kind := Kind(k)
+			if kind == Field {
 				c.Fields = encodeFields(values)
 				continue
 			}
@@ -71,13 +69,13 @@ func encodeCoarser(steps []invalidation.CoarserValues) []coarser {
 	return out
 }
 
-func decodeCoarser(steps []coarser) ([]invalidation.CoarserValues, error) {
-	var out []invalidation.CoarserValues
+func decodeCoarser(steps []coarser) ([]CoarserValues, error) {
+	var out []CoarserValues
 	for i := range steps {
-		c := invalidation.CoarserValues{Over: steps[i].Over}
+		c := CoarserValues{Over: steps[i].Over}
 		for k := range c.Values {
-			kind := invalidation.Kind(k)
-			if kind == invalidation.Field {
+			kind := Kind(k)
+			if kind == Field {
 				var err error
 				if c.Values[k], err = decodeFields(steps[i].Fields); err != nil {
 					return nil, err
