@@ -1,0 +1,20 @@
+import 'reflect-metadata'
+import { Module } from '@nestjs/common'
+import { NestFactory } from '@nestjs/core'
+import { AdminController } from './admin.controller.js'
+import { makeCaches } from './cache.js'
+import { CatalogController } from './catalog.controller.js'
+import { CACHES, Catalog } from './catalog.service.js'
+import { Database } from './database.js'
+import { settings } from './settings.js'
+
+@Module({
+  controllers: [CatalogController, AdminController],
+  providers: [Catalog, Database, { provide: CACHES, useFactory: makeCaches }],
+})
+class Storefront {}
+
+const app = await NestFactory.create(Storefront, { logger: ['error', 'warn'], bodyParser: true })
+app.enableShutdownHooks()
+await app.listen(settings.port, '127.0.0.1')
+console.log(`storefront ${process.pid} listens on ${settings.port}`)
