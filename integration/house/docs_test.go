@@ -141,7 +141,7 @@ func load(t *testing.T, text string) (*config.Config, error) {
 }
 
 // known are programs that documents may call beside ours.
-var known = []string{"valkey-cli", "git", "cd", "curl", "docker", "psql", "kill", "export", "ls", "df", "tail", "go", "mkdir", "sudo", "env", "sed", "cp"}
+var known = []string{"valkey-cli", "git", "cd", "curl", "docker", "psql", "kill", "export", "ls", "df", "tail", "go", "mkdir", "sudo", "env", "sed", "cp", "k6"}
 
 // Commands in documents exist: ours are asked for their help, and flags must be
 // in it; make's targets are in the Makefile.

@@ -37,7 +37,7 @@ func list(endings ...string) (out []string, err error) {
 		switch {
 		case err != nil:
 			return err
-		case d.IsDir() && slices.Contains([]string{".git", "bin", "dist"}, name):
+		case d.IsDir() && (slices.Contains([]string{".git", "bin", "dist"}, name) || d.Name() == "node_modules"):
 			return fs.SkipDir
 		case !d.Type().IsRegular():
 			return nil

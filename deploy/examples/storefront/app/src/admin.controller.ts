@@ -33,7 +33,7 @@ export class AdminController {
       }
       return { before, after }
     })
-    const committedAt = Date.now()
+    const committedAt = Date.now() + 1 // rounded up
     await this.caches.changed({ product: { id, before, after } })
     wrote(response, versions, committedAt)
     return {}
@@ -46,7 +46,7 @@ export class AdminController {
       if (after === undefined) throw new NotFoundException()
       return after.version
     })
-    const committedAt = Date.now()
+    const committedAt = Date.now() + 1 // rounded up
     await this.caches.changed({ merchant: id })
     wrote(response, { [`merchant:${id}`]: version }, committedAt)
     return {}

@@ -54,8 +54,8 @@ export class NoCache implements Caches {
 
 /** TtlCache keeps what it has until its time is over. */
 export class TtlCache implements Caches {
-  protected readonly valkey = new Redis(settings.valkeyUrl, { maxRetriesPerRequest: 2 })
-  private readonly subscriber = new Redis(settings.valkeyUrl)
+  protected readonly valkey = new Redis(settings.valkeyUrl, { connectionName: 'storefront', maxRetriesPerRequest: 2 })
+  private readonly subscriber = new Redis(settings.valkeyUrl, { connectionName: 'storefront' })
   private readonly store = createKeyv(settings.valkeyUrl, { namespace: 'storefront' })
   private readonly memory = new Keyv({ ttl: settings.memoryTtl })
   /** Listings are in Valkey; names of merchants are in the memory of the instance, too. */
@@ -119,7 +119,9 @@ export class TtlCache implements Caches {
   async changed(_: Change): Promise<void> {}
 
   async close(): Promise<void> {
-    await Promise.all([this.valkey.quit(), this.subscriber.quit(), this.listings.disconnect()])
+    this.valkey.disconnect()
+    this.subscriber.disconnect()
+    await this.listings.disconnect()
   }
 
   /** lifetime is how long an entry lives that these values purge. */

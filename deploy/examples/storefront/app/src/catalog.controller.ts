@@ -2,6 +2,7 @@ import { Controller, Get, Inject, NotFoundException, Param, ParseIntPipe, Query,
 import type { Response } from 'express'
 import type { Caches } from './cache.js'
 import { CACHES, Catalog } from './catalog.service.js'
+import { count } from './metrics.controller.js'
 import { shown } from './versions.js'
 
 /** What visitors see. */
@@ -17,10 +18,12 @@ export class CatalogController {
     @Query('page', ParseIntPipe) page: number,
     @Res({ passthrough: true }) response: Response,
   ) {
-    const listing = await this.catalog.listing(merchant, category, page)
+    const reads = { count: 0 }
+    const listing = await this.catalog.listing(reads, merchant, category, page)
     if (listing === undefined) throw new NotFoundException()
+    count(category === 0 ? 'listing' : 'category', reads)
     response.set(this.caches.atEdge(merchant, category))
-    shown(response, {
+    shown(response, reads, {
       [`merchant:${merchant}`]: listing.merchant.version,
       [`listing:${merchant}:${category}`]: listing.version,
       ...Object.fromEntries(listing.products.map(p => [`product:${p.id}`, p.version])),
@@ -38,10 +41,12 @@ export class CatalogController {
     @Param('id', ParseIntPipe) id: number,
     @Res({ passthrough: true }) response: Response,
   ) {
-    const found = await this.catalog.product(merchant, id)
+    const reads = { count: 0 }
+    const found = await this.catalog.product(reads, merchant, id)
     response.set('Cache-Control', 'private, no-store')
     if (found === undefined) throw new NotFoundException()
-    shown(response, { [`merchant:${merchant}`]: found.merchant.version, [`product:${id}`]: found.product.version })
+    count('product', reads)
+    shown(response, reads, { [`merchant:${merchant}`]: found.merchant.version, [`product:${id}`]: found.product.version })
     return { merchant: found.merchant.name, ...found.product }
   }
 }

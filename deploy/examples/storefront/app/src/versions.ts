@@ -2,9 +2,10 @@ import type { Response } from 'express'
 
 // Headers for the test that checks what is stale. A team that does not test in this way leaves them out.
 
-/** shown says which versions of rows and lists a response shows. */
-export function shown(response: Response, versions: Record<string, number>): void {
+/** shown says which versions of rows and lists a response shows, and how many reads of the database it needed. */
+export function shown(response: Response, reads: { count: number }, versions: Record<string, number>): void {
   response.set('Shown', text(versions))
+  response.set('Filled', String(reads.count))
 }
 
 /** wrote says which versions a request has written, and when COMMIT had returned. */
