@@ -76,16 +76,16 @@ func (s Step) run(ctx context.Context, conn *pgx.Conn, publication string) (map[
 	}
 	now := make(map[cdc.Table]published, len(s.tables))
 	err := pgx.BeginFunc(ctx, conn, func(tx pgx.Tx) error {
-		if _, err := tx.Exec(ctx, "SELECT set_config('lock_timeout', $1, true), set_config('synchronous_commit', 'local', true)", lockTimeout); err != nil {
+		if _, err := tx.Exec(ctx, "SELECT pg_catalog.set_config('lock_timeout', $1, true), pg_catalog.set_config('synchronous_commit', 'local', true)", lockTimeout); err != nil {
 			return err
 		}
 		if _, err := tx.Exec(ctx, s.SQL); err != nil {
 			return err
 		}
 		schemas, names := split(s.tables)
-		rows, err := tx.Query(ctx, `SELECT n.nspname, c.relname, c.oid, r.oid FROM pg_publication p
-			JOIN pg_publication_rel r ON r.prpubid = p.oid JOIN pg_class c ON c.oid = r.prrelid JOIN pg_namespace n ON n.oid = c.relnamespace
-			WHERE p.pubname = $1 AND (n.nspname, c.relname) IN (SELECT * FROM unnest($2::text[], $3::text[]))`, publication, schemas, names)
+		rows, err := tx.Query(ctx, `SELECT n.nspname, c.relname, c.oid, r.oid FROM pg_catalog.pg_publication p
+			JOIN pg_catalog.pg_publication_rel r ON r.prpubid = p.oid JOIN pg_catalog.pg_class c ON c.oid = r.prrelid JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+			WHERE p.pubname = $1 AND (n.nspname, c.relname) IN (SELECT * FROM ROWS FROM (pg_catalog.unnest($2::pg_catalog.text[]), pg_catalog.unnest($3::pg_catalog.text[])))`, publication, schemas, names)
 		if err != nil {
 			return err
 		}
@@ -94,7 +94,7 @@ func (s Step) run(ctx context.Context, conn *pgx.Conn, publication string) (map[
 		if _, err := pgx.ForEachRow(rows, []any{&t.Schema, &t.Name, &p.Relation, &p.Entry}, func() error { now[t] = p; return nil }); err != nil {
 			return err
 		}
-		_, err = tx.Exec(ctx, "SELECT pg_logical_emit_message(true, $1::text, $2::text)", tablesPrefix, s.message)
+		_, err = tx.Exec(ctx, "SELECT pg_catalog.pg_logical_emit_message(true, $1::pg_catalog.text, $2::pg_catalog.text)", tablesPrefix, s.message)
 		return err
 	})
 	if err == nil {

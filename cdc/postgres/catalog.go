@@ -89,22 +89,22 @@ func (t *TableInfo) DifferingText() string {
 const (
 	// leavesLateral are the partitions of c that hold rows, none for a plain table; away are those
 	// whose rows are in another database. They need no identity.
-	leavesLateral = `LATERAL (SELECT coalesce(array_agg(k.oid) FILTER (WHERE k.relkind <> 'f'), '{}') AS oids,
-         coalesce(array_agg(k.oid) FILTER (WHERE k.relkind = 'f'), '{}') AS away
-       FROM pg_partition_tree(c.oid) t JOIN pg_class k ON k.oid = t.relid WHERE t.isleaf AND t.relid <> c.oid) leaves`
+	leavesLateral = `LATERAL (SELECT coalesce(pg_catalog.array_agg(k.oid) FILTER (WHERE k.relkind <> 'f'), '{}') AS oids,
+         coalesce(pg_catalog.array_agg(k.oid) FILTER (WHERE k.relkind = 'f'), '{}') AS away
+       FROM pg_catalog.pg_partition_tree(c.oid) t JOIN pg_catalog.pg_class k ON k.oid = t.relid WHERE t.isleaf AND t.relid <> c.oid) leaves`
 
 	// identityIndex says of the index i that it is the identity of l.
 	identityIndex = `(l.relreplident = 'd' AND i.indisprimary OR l.relreplident = 'i' AND i.indisreplident)`
 	// identityColumn joins the columns a of the index i.
-	identityColumn = `pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = ANY ((i.indkey::int2[])[0:i.indnkeyatts - 1])`
+	identityColumn = `pg_catalog.pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = ANY ((i.indkey::pg_catalog.int2[])[0:i.indnkeyatts - 1])`
 
 	// generatedMatter says of c that the server would refuse to publish its old rows whole, as long as the
 	// publication sends no generated columns.
-	generatedMatter = `(current_setting('server_version_num')::int >= 180000
-    AND EXISTS (SELECT FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated <> ''))`
+	generatedMatter = `(pg_catalog.current_setting('server_version_num')::int >= 180000
+    AND EXISTS (SELECT FROM pg_catalog.pg_attribute a WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated <> ''))`
 
 	// nameOf is the name of l as SQL takes it.
-	nameOf = `regexp_replace(l.oid::regclass::text, '^public\.', '')`
+	nameOf = `pg_catalog.regexp_replace(l.oid::pg_catalog.regclass::pg_catalog.text, '^public\.', '')`
 )
 
 // The reasons in Lacking: since PostgreSQL 18 a publication can send generated columns, and then
@@ -117,58 +117,58 @@ const (
 )
 
 // fullFails says of l that its old rows cannot be published whole, by the publication or at all.
-const fullFails = `(current_setting('server_version_num')::int >= 180000 AND EXISTS (SELECT FROM pg_attribute a
+const fullFails = `(pg_catalog.current_setting('server_version_num')::int >= 180000 AND EXISTS (SELECT FROM pg_catalog.pg_attribute a
          WHERE a.attrelid = l.oid AND a.attnum > 0 AND NOT a.attisdropped AND (a.attgenerated = 'v' OR a.attgenerated = 's' AND NOT g.sent)))`
 
 // lackingExpr names c itself or the partition that makes c unusable; publication is a parameter.
 func lackingExpr(publication string) string {
-	return `coalesce((SELECT min(` + nameOf + ` || w.why) FROM pg_class l, LATERAL (SELECT CASE
-         WHEN l.relreplident <> 'f' AND NOT EXISTS (SELECT FROM pg_index i
+	return `coalesce((SELECT pg_catalog.min(` + nameOf + ` || w.why) FROM pg_catalog.pg_class l, LATERAL (SELECT CASE
+         WHEN l.relreplident <> 'f' AND NOT EXISTS (SELECT FROM pg_catalog.pg_index i
            WHERE i.indrelid = l.oid AND i.indisvalid AND i.indimmediate AND ` + identityIndex + `) THEN CASE WHEN ` + fullFails + ` THEN E'` + lackingKey + `' ELSE '' END
-         WHEN current_setting('server_version_num')::int < 180000 THEN NULL
+         WHEN pg_catalog.current_setting('server_version_num')::int < 180000 THEN NULL
          WHEN l.relreplident = 'f' THEN
            CASE WHEN NOT ` + fullFails + ` THEN NULL
-             WHEN EXISTS (SELECT FROM pg_attribute a WHERE a.attrelid = l.oid AND a.attnum > 0 AND a.attgenerated = 'v') THEN E'` + lackingVirtual + `' ELSE E'` + lackingStored + `' END
-         WHEN NOT g.sent AND EXISTS (SELECT FROM pg_index i JOIN ` + identityColumn + ` WHERE i.indrelid = l.oid AND ` + identityIndex + ` AND a.attgenerated <> ''
-           AND NOT EXISTS (SELECT FROM pg_publication p JOIN pg_publication_rel r ON r.prpubid = p.oid JOIN pg_attribute ra ON ra.attrelid = c.oid
-             WHERE p.pubname = ` + publication + ` AND r.prrelid = c.oid AND ra.attname = a.attname AND ra.attnum::text = ANY (string_to_array(translate(to_jsonb(r)->>'prattrs', '[],', ''), ' ')))) THEN E'` + lackingStored + `' END AS why,
-         g.sent FROM (SELECT coalesce((SELECT to_jsonb(p)->>'pubgencols' = 's' FROM pg_publication p WHERE p.pubname = ` + publication + `), false) AS sent) g) w
+             WHEN EXISTS (SELECT FROM pg_catalog.pg_attribute a WHERE a.attrelid = l.oid AND a.attnum > 0 AND a.attgenerated = 'v') THEN E'` + lackingVirtual + `' ELSE E'` + lackingStored + `' END
+         WHEN NOT g.sent AND EXISTS (SELECT FROM pg_catalog.pg_index i JOIN ` + identityColumn + ` WHERE i.indrelid = l.oid AND ` + identityIndex + ` AND a.attgenerated <> ''
+           AND NOT EXISTS (SELECT FROM pg_catalog.pg_publication p JOIN pg_catalog.pg_publication_rel r ON r.prpubid = p.oid JOIN pg_catalog.pg_attribute ra ON ra.attrelid = c.oid
+             WHERE p.pubname = ` + publication + ` AND r.prrelid = c.oid AND ra.attname = a.attname AND ra.attnum::pg_catalog.text = ANY (pg_catalog.string_to_array(pg_catalog.translate(pg_catalog.to_jsonb(r)->>'prattrs', '[],', ''), ' ')))) THEN E'` + lackingStored + `' END AS why,
+         g.sent FROM (SELECT coalesce((SELECT pg_catalog.to_jsonb(p)->>'pubgencols' = 's' FROM pg_catalog.pg_publication p WHERE p.pubname = ` + publication + `), false) AS sent) g) w
        WHERE l.oid = ANY (leaves.oids || c.oid) AND (l.oid <> c.oid OR c.relkind = 'r' OR leaves.oids = '{}' AND leaves.away = '{}')
        AND w.why IS NOT NULL), '')`
 }
 
 // tableQuery reads many tables at once, by their place in the parameters.
 var tableQuery = `
-WITH member AS MATERIALIZED (SELECT g.relid FROM pg_publication p, LATERAL pg_get_publication_tables(p.pubname) g WHERE p.pubname = $3)
-SELECT w.place, c.oid, c.relkind::text, c.relpersistence::text, c.relreplident::text,
-       coalesce((SELECT rn.nspname || '.' || r.relname FROM pg_class r JOIN pg_namespace rn ON rn.oid = r.relnamespace
-                 WHERE r.oid = pg_partition_root(c.oid) AND c.relispartition), ''),
-       pg_has_role(c.relowner, 'USAGE'),
+WITH member AS MATERIALIZED (SELECT g.relid FROM pg_catalog.pg_publication p, LATERAL pg_catalog.pg_get_publication_tables(p.pubname) g WHERE p.pubname = $3)
+SELECT w.place, c.oid, c.relkind::pg_catalog.text, c.relpersistence::pg_catalog.text, c.relreplident::pg_catalog.text,
+       coalesce((SELECT rn.nspname || '.' || r.relname FROM pg_catalog.pg_class r JOIN pg_catalog.pg_namespace rn ON rn.oid = r.relnamespace
+                 WHERE r.oid = pg_catalog.pg_partition_root(c.oid) AND c.relispartition), ''),
+       pg_catalog.pg_has_role(c.relowner, 'USAGE'),
        c.oid IN (SELECT relid FROM member), ` + lackingExpr("$3") + `, coalesce(differing.name, ''), coalesce(differing.needs, ''),
-       coalesce((SELECT x.relname::text FROM pg_index i JOIN pg_class x ON x.oid = i.indexrelid
+       coalesce((SELECT x.relname::pg_catalog.text FROM pg_catalog.pg_index i JOIN pg_catalog.pg_class x ON x.oid = i.indexrelid
                  WHERE i.indrelid = c.oid AND i.indisreplident AND c.relreplident = 'i'), ''),
-       coalesce((SELECT min(` + nameOf + `) FROM pg_class l WHERE l.oid = ANY (leaves.oids) AND l.relpersistence = 'u'), ''),
-       coalesce((SELECT min(` + nameOf + `) FROM pg_class l WHERE l.oid = ANY (leaves.away)), ''),
+       coalesce((SELECT pg_catalog.min(` + nameOf + `) FROM pg_catalog.pg_class l WHERE l.oid = ANY (leaves.oids) AND l.relpersistence = 'u'), ''),
+       coalesce((SELECT pg_catalog.min(` + nameOf + `) FROM pg_catalog.pg_class l WHERE l.oid = ANY (leaves.away)), ''),
        c.relkind = 'r' AND c.relhassubclass, up.schemas, up.names
-FROM unnest($1::text[], $2::text[]) WITH ORDINALITY w (schema, name, place)
-JOIN pg_namespace n ON n.nspname = w.schema JOIN pg_class c ON c.relnamespace = n.oid AND c.relname = w.name, ` + leavesLateral + `
+FROM ROWS FROM (pg_catalog.unnest($1::pg_catalog.text[]), pg_catalog.unnest($2::pg_catalog.text[])) WITH ORDINALITY w (schema, name, place)
+JOIN pg_catalog.pg_namespace n ON n.nspname = w.schema JOIN pg_catalog.pg_class c ON c.relnamespace = n.oid AND c.relname = w.name, ` + leavesLateral + `
 LEFT JOIN LATERAL (
   SELECT ` + nameOf + ` AS name, CASE c.relreplident WHEN 'd' THEN 'DEFAULT' WHEN 'i' THEN
-           coalesce((SELECT 'USING INDEX ' || quote_ident(x.relname) FROM pg_index r JOIN pg_index i ON pg_partition_root(i.indexrelid) = r.indexrelid
-             JOIN pg_class x ON x.oid = i.indexrelid WHERE r.indrelid = c.oid AND r.indisreplident AND i.indrelid = l.oid), 'FULL') ELSE 'FULL' END AS needs
-  FROM pg_class l WHERE l.oid = ANY (leaves.oids) AND CASE
+           coalesce((SELECT 'USING INDEX ' || pg_catalog.quote_ident(x.relname) FROM pg_catalog.pg_index r JOIN pg_catalog.pg_index i ON pg_catalog.pg_partition_root(i.indexrelid) = r.indexrelid
+             JOIN pg_catalog.pg_class x ON x.oid = i.indexrelid WHERE r.indrelid = c.oid AND r.indisreplident AND i.indrelid = l.oid), 'FULL') ELSE 'FULL' END AS needs
+  FROM pg_catalog.pg_class l WHERE l.oid = ANY (leaves.oids) AND CASE
     WHEN l.relreplident = 'f' OR l.relreplident = 'd' AND c.relreplident = 'd' THEN false -- a primary key of the root is that of its partitions
     WHEN c.relreplident = 'f' THEN true
-    ELSE EXISTS (SELECT FROM pg_index ri JOIN pg_attribute ra ON ra.attrelid = ri.indrelid AND ra.attnum = ANY ((ri.indkey::int2[])[0:ri.indnkeyatts - 1])
+    ELSE EXISTS (SELECT FROM pg_catalog.pg_index ri JOIN pg_catalog.pg_attribute ra ON ra.attrelid = ri.indrelid AND ra.attnum = ANY ((ri.indkey::pg_catalog.int2[])[0:ri.indnkeyatts - 1])
       WHERE ri.indrelid = c.oid AND (c.relreplident = 'd' AND ri.indisprimary OR c.relreplident = 'i' AND ri.indisreplident)
-      AND NOT EXISTS (SELECT FROM pg_index i JOIN ` + identityColumn + ` WHERE i.indrelid = l.oid AND ` + identityIndex + ` AND a.attname = ra.attname)) END
+      AND NOT EXISTS (SELECT FROM pg_catalog.pg_index i JOIN ` + identityColumn + ` WHERE i.indrelid = l.oid AND ` + identityIndex + ` AND a.attname = ra.attname)) END
   ORDER BY 1 LIMIT 1) differing ON true,
 LATERAL (
   WITH RECURSIVE up AS (
-    SELECT i.inhparent AS oid FROM pg_inherits i WHERE i.inhrelid = c.oid AND NOT c.relispartition
-    UNION SELECT i.inhparent FROM up JOIN pg_inherits i ON i.inhrelid = up.oid)
-  SELECT coalesce(array_agg(un.nspname::text ORDER BY un.nspname, u.relname), '{}') AS schemas, coalesce(array_agg(u.relname::text ORDER BY un.nspname, u.relname), '{}') AS names
-  FROM up JOIN pg_class u ON u.oid = up.oid AND u.relkind = 'r' JOIN pg_namespace un ON un.oid = u.relnamespace) up`
+    SELECT i.inhparent AS oid FROM pg_catalog.pg_inherits i WHERE i.inhrelid = c.oid AND NOT c.relispartition
+    UNION SELECT i.inhparent FROM up JOIN pg_catalog.pg_inherits i ON i.inhrelid = up.oid)
+  SELECT coalesce(pg_catalog.array_agg(un.nspname::pg_catalog.text ORDER BY un.nspname, u.relname), '{}') AS schemas, coalesce(pg_catalog.array_agg(u.relname::pg_catalog.text ORDER BY un.nspname, u.relname), '{}') AS names
+  FROM up JOIN pg_catalog.pg_class u ON u.oid = up.oid AND u.relkind = 'r' JOIN pg_catalog.pg_namespace un ON un.oid = u.relnamespace) up`
 
 // A value is moved out of a row that is larger than about 2 kB (src/include/access/
 // heaptoast.h, TOAST_TUPLE_THRESHOLD): so one can be that may be larger than that
@@ -176,27 +176,27 @@ LATERAL (
 // 8 kB of them. In a very wide row shorter values may be moved as well.
 const columnQuery = `
 WITH listed AS MATERIALIZED ( -- attnames is there since PostgreSQL 15
-  SELECT p.schemaname, p.tablename, to_jsonb(p)->'attnames' AS names FROM pg_publication_tables p WHERE p.pubname = $2),
+  SELECT p.schemaname, p.tablename, pg_catalog.to_jsonb(p)->'attnames' AS names FROM pg_catalog.pg_publication_tables p WHERE p.pubname = $2),
 carried AS MATERIALIZED ( -- what old rows carry: columns of every partition's identity that is not FULL
-  SELECT c.oid, NOT EXISTS (SELECT FROM pg_class l WHERE l.oid = ANY (h.oids) AND l.relreplident <> 'f') AS whole,
-         ARRAY(SELECT a.attname FROM pg_class l JOIN pg_index i ON i.indrelid = l.oid AND ` + identityIndex + ` JOIN ` + identityColumn + `
+  SELECT c.oid, NOT EXISTS (SELECT FROM pg_catalog.pg_class l WHERE l.oid = ANY (h.oids) AND l.relreplident <> 'f') AS whole,
+         ARRAY(SELECT a.attname FROM pg_catalog.pg_class l JOIN pg_catalog.pg_index i ON i.indrelid = l.oid AND ` + identityIndex + ` JOIN ` + identityColumn + `
            WHERE l.oid = ANY (h.oids) AND l.relreplident <> 'f' GROUP BY a.attname
-           HAVING count(DISTINCT l.oid) = (SELECT count(*) FROM pg_class l WHERE l.oid = ANY (h.oids) AND l.relreplident <> 'f')) AS names
-  FROM pg_class c, ` + leavesLateral + `, LATERAL (SELECT CASE leaves.oids WHEN '{}' THEN ARRAY[c.oid] ELSE leaves.oids END AS oids) h WHERE c.oid = ANY ($1))
-SELECT a.attrelid, a.attname, regexp_replace(format_type(a.atttypid, a.atttypmod), '^public\.', ''),
+           HAVING pg_catalog.count(DISTINCT l.oid) = (SELECT pg_catalog.count(*) FROM pg_catalog.pg_class l WHERE l.oid = ANY (h.oids) AND l.relreplident <> 'f')) AS names
+  FROM pg_catalog.pg_class c, ` + leavesLateral + `, LATERAL (SELECT CASE leaves.oids WHEN '{}' THEN ARRAY[c.oid] ELSE leaves.oids END AS oids) h WHERE c.oid = ANY ($1))
+SELECT a.attrelid, a.attname, pg_catalog.regexp_replace(pg_catalog.format_type(a.atttypid, a.atttypmod), '^public\.', ''),
        carried.whole OR a.attname = ANY (carried.names),
        a.atttypid, a.attnotnull,
        a.attstorage IN ('x', 'e')
-           AND (b.base NOT IN ('bpchar'::regtype, 'varchar'::regtype) OR b.mod < 0 OR (b.mod - 4) * pg_encoding_max_length(d.encoding) > 2000)
-           AND (b.base NOT IN ('bit'::regtype, 'varbit'::regtype) OR b.mod < 0 OR b.mod > 16000)
-           AND NOT EXISTS (SELECT FROM pg_range r JOIN pg_type s ON s.oid = r.rngsubtype WHERE r.rngtypid = b.base AND s.typlen > 0),
+           AND (b.base NOT IN ('bpchar'::pg_catalog.regtype, 'varchar'::pg_catalog.regtype) OR b.mod < 0 OR (b.mod - 4) * pg_catalog.pg_encoding_max_length(d.encoding) > 2000)
+           AND (b.base NOT IN ('bit'::pg_catalog.regtype, 'varbit'::pg_catalog.regtype) OR b.mod < 0 OR b.mod > 16000)
+           AND NOT EXISTS (SELECT FROM pg_catalog.pg_range r JOIN pg_catalog.pg_type s ON s.oid = r.rngsubtype WHERE r.rngtypid = b.base AND s.typlen > 0),
        a.attgenerated <> '',
        -- right about generated columns since they can be published at all
        coalesce(listed.names ? a.attname, a.attgenerated = '')
-           AND (a.attgenerated = '' OR current_setting('server_version_num')::int >= 180000)
-FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid JOIN pg_namespace n ON n.oid = c.relnamespace JOIN carried ON carried.oid = c.oid
+           AND (a.attgenerated = '' OR pg_catalog.current_setting('server_version_num')::int >= 180000)
+FROM pg_catalog.pg_attribute a JOIN pg_catalog.pg_class c ON c.oid = a.attrelid JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace JOIN carried ON carried.oid = c.oid
 LEFT JOIN listed ON listed.schemaname = n.nspname AND listed.tablename = c.relname
-JOIN pg_type t ON t.oid = a.atttypid JOIN pg_database d ON d.datname = current_database(),
+JOIN pg_catalog.pg_type t ON t.oid = a.atttypid JOIN pg_catalog.pg_database d ON d.datname = pg_catalog.current_database(),
 LATERAL (SELECT CASE t.typtype WHEN 'd' THEN t.typbasetype ELSE t.oid END AS base,
                 CASE t.typtype WHEN 'd' THEN t.typtypmod ELSE a.atttypmod END AS mod) b
 WHERE a.attrelid = ANY ($1) AND a.attnum > 0 AND NOT a.attisdropped
@@ -308,8 +308,8 @@ func columnDataTypes(ctx context.Context, conn *pgx.Conn, tables map[uint32]*Tab
 }
 
 func missingTable(ctx context.Context, conn *pgx.Conn, t cdc.Table) error {
-	rows, _ := conn.Query(ctx, `SELECT schemaname || '.' || tablename FROM pg_tables
-		WHERE tablename = $1 OR schemaname = $2 AND left(tablename, 3) = left($1, 3) ORDER BY 1 LIMIT 5`, t.Name, t.Schema)
+	rows, _ := conn.Query(ctx, `SELECT schemaname || '.' || tablename FROM pg_catalog.pg_tables
+		WHERE tablename = $1 OR schemaname = $2 AND pg_catalog.left(tablename, 3) = pg_catalog.left($1, 3) ORDER BY 1 LIMIT 5`, t.Name, t.Schema)
 	near, err := pgx.CollectRows(rows, pgx.RowTo[string])
 	fix := "create it, or correct the rule's table"
 	if err == nil && len(near) > 0 {

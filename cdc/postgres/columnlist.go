@@ -50,19 +50,19 @@ func contains(all, some []string) bool {
 // makes UPDATE and DELETE fail where a generated column belongs to the identity.
 const columnListQuery = `
 SELECT w.place, r.oid IS NOT NULL,
-  coalesce((SELECT array_agg(a.attname::text ORDER BY a.attnum) FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attnum = ANY (r.prattrs::int2[])), '{}'),
-  EXISTS (SELECT FROM pg_class l WHERE l.oid = ANY (leaves.oids || c.oid) AND (l.relreplident = 'f'
-    OR current_setting('server_version_num')::int < 180000 AND EXISTS (SELECT FROM pg_index i JOIN ` + identityColumn + `
+  coalesce((SELECT pg_catalog.array_agg(a.attname::pg_catalog.text ORDER BY a.attnum) FROM pg_catalog.pg_attribute a WHERE a.attrelid = c.oid AND a.attnum = ANY (r.prattrs::pg_catalog.int2[])), '{}'),
+  EXISTS (SELECT FROM pg_catalog.pg_class l WHERE l.oid = ANY (leaves.oids || c.oid) AND (l.relreplident = 'f'
+    OR pg_catalog.current_setting('server_version_num')::int < 180000 AND EXISTS (SELECT FROM pg_catalog.pg_index i JOIN ` + identityColumn + `
       WHERE i.indrelid = l.oid AND ` + identityIndex + ` AND a.attgenerated <> ''))),
-  ARRAY(SELECT DISTINCT a.attname::text FROM pg_class l
-    JOIN pg_index i ON i.indrelid = l.oid AND ` + identityIndex + `
+  ARRAY(SELECT DISTINCT a.attname::pg_catalog.text FROM pg_catalog.pg_class l
+    JOIN pg_catalog.pg_index i ON i.indrelid = l.oid AND ` + identityIndex + `
     JOIN ` + identityColumn + `
     WHERE l.oid = ANY (leaves.oids || c.oid)),
-  ARRAY(SELECT a.attname::text FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
-    AND (a.attgenerated = '' OR a.attgenerated = 's' AND current_setting('server_version_num')::int >= 180000) ORDER BY a.attnum)
-FROM unnest($1::text[], $2::text[]) WITH ORDINALITY w (schema, name, place)
-JOIN pg_namespace n ON n.nspname = w.schema JOIN pg_class c ON c.relnamespace = n.oid AND c.relname = w.name
-LEFT JOIN (pg_publication_rel r JOIN pg_publication p ON p.oid = r.prpubid AND p.pubname = $3) ON r.prrelid = c.oid, ` + leavesLateral
+  ARRAY(SELECT a.attname::pg_catalog.text FROM pg_catalog.pg_attribute a WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
+    AND (a.attgenerated = '' OR a.attgenerated = 's' AND pg_catalog.current_setting('server_version_num')::int >= 180000) ORDER BY a.attnum)
+FROM ROWS FROM (pg_catalog.unnest($1::pg_catalog.text[]), pg_catalog.unnest($2::pg_catalog.text[])) WITH ORDINALITY w (schema, name, place)
+JOIN pg_catalog.pg_namespace n ON n.nspname = w.schema JOIN pg_catalog.pg_class c ON c.relnamespace = n.oid AND c.relname = w.name
+LEFT JOIN (pg_catalog.pg_publication_rel r JOIN pg_catalog.pg_publication p ON p.oid = r.prpubid AND p.pubname = $3) ON r.prrelid = c.oid, ` + leavesLateral
 
 // columnLists compares the lists of the publication with what rules read; nil where the
 // configuration asks for none. Tables that do not exist are left out.

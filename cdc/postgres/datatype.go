@@ -33,7 +33,7 @@ type dataTypes map[uint32]*typeRow
 
 // Types that are subscripted by another handler, such as point, have elements and are no arrays.
 const dataTypeQuery = `
-SELECT t.oid, t.typname::text, t.typtype::text, t.typbasetype, t.typdelim::text,
+SELECT t.oid, t.typname::pg_catalog.text, t.typtype::pg_catalog.text, t.typbasetype, t.typdelim::pg_catalog.text,
        CASE WHEN t.typsubscript = 'pg_catalog.array_subscript_handler'::pg_catalog.regproc THEN t.typelem ELSE 0 END,
        CASE t.typtype WHEN 'd' THEN pg_catalog.regexp_replace(pg_catalog.format_type(t.typbasetype, t.typtypmod), '^public\.', '') ELSE '' END
 FROM pg_catalog.pg_type t WHERE t.oid = ANY ($1)`
@@ -191,10 +191,10 @@ type Collation struct {
 // A database's collation is that of columns that name none. Its provider has a column of its own
 // since PostgreSQL 15, and a name of its own since 17.
 const collationQuery = `
-SELECT a.attname::text, CASE co.oid WHEN 100 THEN coalesce(to_jsonb(d)->>'datlocale', to_jsonb(d)->>'daticulocale', d.datcollate) ELSE co.collname::text END,
+SELECT a.attname::pg_catalog.text, CASE co.oid WHEN 100 THEN coalesce(pg_catalog.to_jsonb(d)->>'datlocale', pg_catalog.to_jsonb(d)->>'daticulocale', d.datcollate) ELSE co.collname::pg_catalog.text END,
        NOT co.collisdeterministic
 FROM pg_catalog.pg_attribute a JOIN pg_catalog.pg_class c ON c.oid = a.attrelid JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-JOIN pg_catalog.pg_collation co ON co.oid = a.attcollation JOIN pg_catalog.pg_database d ON d.datname = current_database()
+JOIN pg_catalog.pg_collation co ON co.oid = a.attcollation JOIN pg_catalog.pg_database d ON d.datname = pg_catalog.current_database()
 WHERE n.nspname = $1 AND c.relname = $2 AND a.attnum > 0 AND NOT a.attisdropped`
 
 // Collations lists the columns of a table whose text is not compared by code points.

@@ -126,7 +126,7 @@ func ascii(b []byte) bool {
 func (r *Reader) toUTF8(ctx context.Context, content []byte) (converted []byte, err error) {
 	err = r.questions.ask(ctx, func(conn *pgx.Conn) error {
 		var out string
-		if err := conn.QueryRow(ctx, "SELECT convert_from($1::bytea, getdatabaseencoding())", content).Scan(&out); err != nil {
+		if err := conn.QueryRow(ctx, "SELECT pg_catalog.convert_from($1::pg_catalog.bytea, pg_catalog.getdatabaseencoding())", content).Scan(&out); err != nil {
 			return fmt.Errorf("convert a message to UTF-8: %w", err)
 		}
 		converted = []byte(out)

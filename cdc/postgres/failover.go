@@ -14,15 +14,15 @@ import (
 // see them takes pg_monitor. A standby that takes slots over keeps a connection whose name
 // ends in "slotsync worker".
 const failoverQuery = `
-WITH standby AS (SELECT r.pid FROM pg_stat_replication r WHERE r.replay_lsn IS NOT NULL
-       AND NOT EXISTS (SELECT FROM pg_replication_slots s WHERE s.active_pid = r.pid AND s.slot_type = 'logical'))
-SELECT coalesce((SELECT (to_jsonb(s)->>'failover')::bool FROM pg_replication_slots s WHERE s.slot_name = $1), true), -- a column since PostgreSQL 17
+WITH standby AS (SELECT r.pid FROM pg_catalog.pg_stat_replication r WHERE r.replay_lsn IS NOT NULL
+       AND NOT EXISTS (SELECT FROM pg_catalog.pg_replication_slots s WHERE s.active_pid = r.pid AND s.slot_type = 'logical'))
+SELECT coalesce((SELECT (pg_catalog.to_jsonb(s)->>'failover')::pg_catalog.bool FROM pg_catalog.pg_replication_slots s WHERE s.slot_name = $1), true), -- a column since PostgreSQL 17
        EXISTS (SELECT FROM standby),
-       coalesce((SELECT string_agg(s.slot_name, ', ' ORDER BY s.slot_name) FROM pg_replication_slots s JOIN standby ON s.active_pid = standby.pid), ''),
-       current_setting('synchronized_standby_slots'),
-       EXISTS (SELECT FROM pg_stat_activity WHERE application_name LIKE '%slotsync worker'),
-       coalesce((SELECT string_agg(trim(name), ', ') FROM unnest(string_to_array(current_setting('synchronized_standby_slots'), ',')) name
-           WHERE NOT EXISTS (SELECT FROM pg_replication_slots s WHERE s.slot_name = trim(name) AND s.slot_type = 'physical' AND s.active)), '')`
+       coalesce((SELECT pg_catalog.string_agg(s.slot_name, ', ' ORDER BY s.slot_name) FROM pg_catalog.pg_replication_slots s JOIN standby ON s.active_pid = standby.pid), ''),
+       pg_catalog.current_setting('synchronized_standby_slots'),
+       EXISTS (SELECT FROM pg_catalog.pg_stat_activity WHERE application_name LIKE '%slotsync worker'),
+       coalesce((SELECT pg_catalog.string_agg(trim(name), ', ') FROM pg_catalog.unnest(pg_catalog.string_to_array(pg_catalog.current_setting('synchronized_standby_slots'), ',')) name
+           WHERE NOT EXISTS (SELECT FROM pg_catalog.pg_replication_slots s WHERE s.slot_name = trim(name) AND s.slot_type = 'physical' AND s.active)), '')`
 
 // FailoverFaults are the reasons why a failover would be a gap although there is a
 // standby to take over, or why nothing is streamed for want of one. Before PostgreSQL

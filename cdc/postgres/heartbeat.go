@@ -199,7 +199,7 @@ func (h *heartbeat) serve(ctx context.Context, start cdc.Position) error {
 func (h *heartbeat) beat(ctx context.Context, conn *pgx.Conn) error {
 	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()
-	_, err := conn.Exec(ctx, "SELECT pg_logical_emit_message(true, $1::text, $2::text)",
+	_, err := conn.Exec(ctx, "SELECT pg_catalog.pg_logical_emit_message(true, $1::pg_catalog.text, $2::pg_catalog.text)",
 		heartbeatPrefix, h.beatContent(time.Now()))
 	if err != nil {
 		return err
@@ -230,7 +230,7 @@ func (h *heartbeat) look(ctx context.Context, conn *pgx.Conn, start cdc.Position
 	}
 	sent := time.Now()
 	var text string
-	if err := conn.QueryRow(ctx, "SELECT pg_current_wal_insert_lsn()::text").Scan(&text); err != nil {
+	if err := conn.QueryRow(ctx, "SELECT pg_catalog.pg_current_wal_insert_lsn()::pg_catalog.text").Scan(&text); err != nil {
 		return err
 	}
 	lsn, err := cdc.ParseLSN(text)

@@ -53,30 +53,30 @@ type IdentityIndex struct {
 // shows columns that the role may read.
 const (
 	identityQuery = `
-SELECT c.oid, format('%I.%I', n.nspname, c.relname), c.relkind = 'p',
-  coalesce((SELECT quote_ident(f) FROM unnest(ARRAY['_identity', '_identity_2', '_identity_3', '_identity_4']) WITH ORDINALITY s(suffix, i),
-              LATERAL (SELECT left(c.relname, 50) || suffix AS f) x
-            WHERE NOT EXISTS (SELECT FROM pg_class o WHERE o.relnamespace = c.relnamespace AND o.relname = f) ORDER BY i LIMIT 1), 'NAME'),
-  coalesce((SELECT sum(w) FROM (SELECT max(s.avg_width) AS w FROM pg_stats s WHERE s.schemaname = $1 AND s.tablename = $2 GROUP BY s.attname) x),
-    CASE WHEN c.reltuples > 0 THEN c.relpages * current_setting('block_size')::bigint / c.reltuples END, 0)::bigint,
+SELECT c.oid, pg_catalog.format('%I.%I', n.nspname, c.relname), c.relkind = 'p',
+  coalesce((SELECT pg_catalog.quote_ident(f) FROM pg_catalog.unnest(ARRAY['_identity', '_identity_2', '_identity_3', '_identity_4']) WITH ORDINALITY s (suffix, i),
+              LATERAL (SELECT pg_catalog.left(c.relname, 50) || suffix AS f) x
+            WHERE NOT EXISTS (SELECT FROM pg_catalog.pg_class o WHERE o.relnamespace = c.relnamespace AND o.relname = f) ORDER BY i LIMIT 1), 'NAME'),
+  coalesce((SELECT pg_catalog.sum(w) FROM (SELECT pg_catalog.max(s.avg_width) AS w FROM pg_catalog.pg_stats s WHERE s.schemaname = $1 AND s.tablename = $2 GROUP BY s.attname) x),
+    CASE WHEN c.reltuples > 0 THEN c.relpages * pg_catalog.current_setting('block_size')::bigint / c.reltuples END, 0)::bigint,
   ` + generatedMatter + `
-FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = $1 AND c.relname = $2`
+FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = $1 AND c.relname = $2`
 
 	identityColumnsQuery = `
-SELECT a.attname, quote_ident(a.attname), a.attnotnull,
-  EXISTS (SELECT FROM pg_index i WHERE i.indrelid = a.attrelid AND i.indisprimary AND a.attnum = ANY ((i.indkey::int2[])[0:i.indnkeyatts - 1])),
-  a.atttypid <> 'jsonb'::regtype AND t.typtype <> 'd' AND (t.typcategory IN ('A', 'E', 'R') OR EXISTS (SELECT FROM pg_opclass o JOIN pg_am m ON m.oid = o.opcmethod
-    WHERE m.amname = 'btree' AND o.opcdefault AND (o.opcintype = t.oid OR t.oid = 'varchar'::regtype OR t.oid = 'cidr'::regtype)))
+SELECT a.attname, pg_catalog.quote_ident(a.attname), a.attnotnull,
+  EXISTS (SELECT FROM pg_catalog.pg_index i WHERE i.indrelid = a.attrelid AND i.indisprimary AND a.attnum = ANY ((i.indkey::pg_catalog.int2[])[0:i.indnkeyatts - 1])),
+  a.atttypid <> 'jsonb'::pg_catalog.regtype AND t.typtype <> 'd' AND (t.typcategory IN ('A', 'E', 'R') OR EXISTS (SELECT FROM pg_catalog.pg_opclass o JOIN pg_catalog.pg_am m ON m.oid = o.opcmethod
+    WHERE m.amname = 'btree' AND o.opcdefault AND (o.opcintype = t.oid OR t.oid = 'varchar'::pg_catalog.regtype OR t.oid = 'cidr'::pg_catalog.regtype)))
   OR t.typtype = 'd' AND t.typcategory IN ('B', 'D', 'I', 'N', 'S', 'T'),
   a.attstorage IN ('x', 'e') AND (a.atttypmod < 0 OR a.atttypmod > 650), a.attgenerated <> ''
-FROM pg_attribute a JOIN pg_type t ON t.oid = a.atttypid
+FROM pg_catalog.pg_attribute a JOIN pg_catalog.pg_type t ON t.oid = a.atttypid
 WHERE a.attrelid = $1 AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum`
 
 	identityIndexesQuery = `
-SELECT quote_ident(x.relname), k.names
-FROM pg_index i JOIN pg_class x ON x.oid = i.indexrelid,
-LATERAL (SELECT array_agg(a.attname::text ORDER BY o) AS names, bool_and(a.attnotnull AND a.attgenerated = '') AS sound
-         FROM unnest((i.indkey::int2[])[0:i.indnkeyatts - 1]) WITH ORDINALITY u(n, o) JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = u.n) k
+SELECT pg_catalog.quote_ident(x.relname), k.names
+FROM pg_catalog.pg_index i JOIN pg_catalog.pg_class x ON x.oid = i.indexrelid,
+LATERAL (SELECT pg_catalog.array_agg(a.attname::pg_catalog.text ORDER BY o) AS names, pg_catalog.bool_and(a.attnotnull AND a.attgenerated = '') AS sound
+         FROM pg_catalog.unnest((i.indkey::pg_catalog.int2[])[0:i.indnkeyatts - 1]) WITH ORDINALITY u (n, o) JOIN pg_catalog.pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = u.n) k
 WHERE i.indrelid = $1 AND i.indisunique AND i.indisvalid AND i.indimmediate AND i.indpred IS NULL AND i.indexprs IS NULL AND k.sound
 ORDER BY i.indnkeyatts, x.relname`
 )

@@ -20,17 +20,17 @@ type InactiveSlot struct {
 // InactiveSlots finds slots that have a name as walpurge gives it, or that a publication's comment by `walpurge
 // setup` names. One that is where setup made it belongs to a pipeline that has yet to start, and is left out.
 func (c Config) InactiveSlots(ctx context.Context, conn *pgx.Conn) ([]InactiveSlot, error) {
-	rows, err := conn.Query(ctx, `SELECT s.slot_name::text, greatest(coalesce(pg_wal_lsn_diff(pg_current_wal_lsn(), s.restart_lsn), 0), 0)::bigint,
-		p.oid IS NULL OR NOT EXISTS (SELECT FROM pg_publication_rel WHERE prpubid = p.oid)
-			OR NOT EXISTS (SELECT FROM pg_publication_rel r JOIN pg_publication o ON o.oid = r.prpubid WHERE o.pubname = $2)
-			OR EXISTS (SELECT FROM pg_publication_rel theirs JOIN pg_publication_rel r ON r.prrelid = theirs.prrelid
-				JOIN pg_publication o ON o.oid = r.prpubid WHERE theirs.prpubid = p.oid AND o.pubname = $2)
-		FROM pg_replication_slots s
-		LEFT JOIN LATERAL (SELECT p.oid, d.comment FROM pg_publication p, LATERAL (SELECT split_part(coalesce(obj_description(p.oid, 'pg_publication'), ''), E'\n', 1) AS comment) d
-			WHERE p.pubname = s.slot_name OR starts_with(d.comment, 'walpurge: slot ' || s.slot_name || ' ')
+	rows, err := conn.Query(ctx, `SELECT s.slot_name::pg_catalog.text, greatest(coalesce(pg_catalog.pg_wal_lsn_diff(pg_catalog.pg_current_wal_lsn(), s.restart_lsn), 0), 0)::bigint,
+		p.oid IS NULL OR NOT EXISTS (SELECT FROM pg_catalog.pg_publication_rel WHERE prpubid = p.oid)
+			OR NOT EXISTS (SELECT FROM pg_catalog.pg_publication_rel r JOIN pg_catalog.pg_publication o ON o.oid = r.prpubid WHERE o.pubname = $2)
+			OR EXISTS (SELECT FROM pg_catalog.pg_publication_rel theirs JOIN pg_catalog.pg_publication_rel r ON r.prrelid = theirs.prrelid
+				JOIN pg_catalog.pg_publication o ON o.oid = r.prpubid WHERE theirs.prpubid = p.oid AND o.pubname = $2)
+		FROM pg_catalog.pg_replication_slots s
+		LEFT JOIN LATERAL (SELECT p.oid, d.comment FROM pg_catalog.pg_publication p, LATERAL (SELECT pg_catalog.split_part(coalesce(pg_catalog.obj_description(p.oid, 'pg_publication'), ''), E'\n', 1) AS comment) d
+			WHERE p.pubname = s.slot_name OR pg_catalog.starts_with(d.comment, 'walpurge: slot ' || s.slot_name || ' ')
 			ORDER BY p.pubname = s.slot_name LIMIT 1) p ON true
-		WHERE s.slot_type = 'logical' AND s.plugin = 'pgoutput' AND s.database = current_database() AND NOT s.active AND NOT s.temporary
-		AND s.slot_name <> $1 AND (starts_with(s.slot_name::text, 'walpurge_') OR starts_with(p.comment, 'walpurge: slot '))
+		WHERE s.slot_type = 'logical' AND s.plugin = 'pgoutput' AND s.database = pg_catalog.current_database() AND NOT s.active AND NOT s.temporary
+		AND s.slot_name <> $1 AND (pg_catalog.starts_with(s.slot_name::pg_catalog.text, 'walpurge_') OR pg_catalog.starts_with(p.comment, 'walpurge: slot '))
 		AND coalesce(p.comment, '') IS DISTINCT FROM 'walpurge: slot ' || s.slot_name || ' begins at ' || s.confirmed_flush_lsn
 		ORDER BY 1`, c.Slot, c.Publication)
 	if err != nil {

@@ -145,8 +145,8 @@ var errNotMoved = errors.New("the slot could not be moved")
 // server reads its log up to there, without decoding rows. It needs the REPLICATION attribute.
 func (c Config) leap(ctx context.Context, conn *pgx.Conn, past cdc.LSN) (cdc.LSN, error) {
 	var text string
-	err := conn.QueryRow(ctx, `SELECT end_lsn::text FROM pg_replication_slot_advance($1,
-		CASE WHEN $2::pg_lsn = '0/0' THEN pg_current_wal_lsn() ELSE $2::pg_lsn END)`, c.Slot, past.String()).Scan(&text)
+	err := conn.QueryRow(ctx, `SELECT end_lsn::pg_catalog.text FROM pg_catalog.pg_replication_slot_advance($1,
+		CASE WHEN $2::pg_catalog.pg_lsn = '0/0' THEN pg_catalog.pg_current_wal_lsn() ELSE $2::pg_catalog.pg_lsn END)`, c.Slot, past.String()).Scan(&text)
 	if err != nil {
 		return 0, fmt.Errorf("advance slot %q: %w", c.Slot, err)
 	}

@@ -27,10 +27,10 @@ func (c Config) preflight(ctx context.Context, conn *pgx.Conn) error {
 	}
 	var level, user string
 	var may bool
-	err = conn.QueryRow(ctx, `SELECT current_setting('wal_level'), current_user,
-		rolreplication OR rolsuper OR EXISTS (SELECT FROM pg_roles r
-			WHERE r.rolname IN ('rds_replication', 'rds_superuser', 'azure_pg_admin') AND pg_has_role(current_user, r.oid, 'member'))
-		FROM pg_roles WHERE rolname = current_user`).Scan(&level, &user, &may)
+	err = conn.QueryRow(ctx, `SELECT pg_catalog.current_setting('wal_level'), current_user,
+		rolreplication OR rolsuper OR EXISTS (SELECT FROM pg_catalog.pg_roles r
+			WHERE r.rolname IN ('rds_replication', 'rds_superuser', 'azure_pg_admin') AND pg_catalog.pg_has_role(current_user, r.oid, 'member'))
+		FROM pg_catalog.pg_roles WHERE rolname = current_user`).Scan(&level, &user, &may)
 	if err != nil {
 		return fmt.Errorf("read wal_level and role: %w", err)
 	}
@@ -70,11 +70,11 @@ func (c Config) publication(ctx context.Context, conn *pgx.Conn) (options string
 	var filtered, schemas, names []string // the tables or partitions with a row filter, and their roots
 	err = conn.QueryRow(ctx, `SELECT p.oid || ' ' || p.xmin, p.pubviaroot, p.pubinsert AND p.pubupdate AND p.pubdelete AND p.pubtruncate,
 		f.filtered, f.schemas, f.names
-		FROM pg_publication p, LATERAL (SELECT coalesce(array_agg(regexp_replace(l.oid::regclass::text, '^public\.', '') ORDER BY l.oid), '{}') AS filtered,
-			coalesce(array_agg(n.nspname::text ORDER BY l.oid), '{}') AS schemas, coalesce(array_agg(t.relname::text ORDER BY l.oid), '{}') AS names
-			FROM pg_publication_rel r
-			JOIN pg_class l ON l.oid = r.prrelid JOIN pg_class t ON t.oid = coalesce(pg_partition_root(l.oid), l.oid) JOIN pg_namespace n ON n.oid = t.relnamespace
-			WHERE r.prpubid = p.oid AND to_jsonb(r)->>'prqual' IS NOT NULL) f -- a column since PostgreSQL 15
+		FROM pg_catalog.pg_publication p, LATERAL (SELECT coalesce(pg_catalog.array_agg(pg_catalog.regexp_replace(l.oid::pg_catalog.regclass::pg_catalog.text, '^public\.', '') ORDER BY l.oid), '{}') AS filtered,
+			coalesce(pg_catalog.array_agg(n.nspname::pg_catalog.text ORDER BY l.oid), '{}') AS schemas, coalesce(pg_catalog.array_agg(t.relname::pg_catalog.text ORDER BY l.oid), '{}') AS names
+			FROM pg_catalog.pg_publication_rel r
+			JOIN pg_catalog.pg_class l ON l.oid = r.prrelid JOIN pg_catalog.pg_class t ON t.oid = coalesce(pg_catalog.pg_partition_root(l.oid), l.oid) JOIN pg_catalog.pg_namespace n ON n.oid = t.relnamespace
+			WHERE r.prpubid = p.oid AND pg_catalog.to_jsonb(r)->>'prqual' IS NOT NULL) f -- a column since PostgreSQL 15
 		WHERE p.pubname = $1`, c.Publication).Scan(&options, &viaRoot, &allOps, &filtered, &schemas, &names)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return "", nil, nil
@@ -100,7 +100,7 @@ func (c Config) publication(ctx context.Context, conn *pgx.Conn) (options string
 // slotsLeft makes sure that the server has room for one more slot.
 func slotsLeft(ctx context.Context, conn *pgx.Conn) error {
 	var used, limit int
-	err := conn.QueryRow(ctx, `SELECT count(*), current_setting('max_replication_slots')::int FROM pg_replication_slots`).Scan(&used, &limit)
+	err := conn.QueryRow(ctx, `SELECT pg_catalog.count(*), pg_catalog.current_setting('max_replication_slots')::int FROM pg_catalog.pg_replication_slots`).Scan(&used, &limit)
 	if err != nil {
 		return fmt.Errorf("count the replication slots: %w", err)
 	}
@@ -132,10 +132,10 @@ func (c Config) slot(ctx context.Context, conn *pgx.Conn) (*slotInfo, error) {
 	var s slotInfo
 	var confirmed string
 	err := conn.QueryRow(ctx, `SELECT coalesce(plugin, ''), coalesce(database, ''), coalesce(two_phase, false), active, coalesce(active_pid, 0),
-		coalesce(confirmed_flush_lsn::text, '0/0'), coalesce(wal_status, ''),
-		coalesce(pg_wal_lsn_diff(pg_current_wal_lsn(), restart_lsn), 0)::bigint, safe_wal_size,
-		coalesce(greatest(pg_wal_lsn_diff(confirmed_flush_lsn, restart_lsn), 0), 0)::bigint
-		FROM pg_replication_slots WHERE slot_name = $1`, c.Slot).
+		coalesce(confirmed_flush_lsn::pg_catalog.text, '0/0'), coalesce(wal_status, ''),
+		coalesce(pg_catalog.pg_wal_lsn_diff(pg_catalog.pg_current_wal_lsn(), restart_lsn), 0)::bigint, safe_wal_size,
+		coalesce(greatest(pg_catalog.pg_wal_lsn_diff(confirmed_flush_lsn, restart_lsn), 0), 0)::bigint
+		FROM pg_catalog.pg_replication_slots WHERE slot_name = $1`, c.Slot).
 		Scan(&s.Plugin, &s.Database, &s.TwoPhase, &s.Active, &s.ActivePID, &confirmed, &s.Status, &s.Retained, &s.Safe, &s.RestartLag)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return nil, nil

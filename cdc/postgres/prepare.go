@@ -72,8 +72,8 @@ func (r *Reader) prepare(ctx context.Context, streamed bool) (cdc.Session, uint6
 	var next uint64
 	var open []uint64
 	var database uint32
-	if err := conn.QueryRow(ctx, `SELECT pg_snapshot_xmax(s)::text::numeric, ARRAY(SELECT x::text::numeric FROM pg_snapshot_xip(s) x), oid
-		FROM pg_current_snapshot() s, pg_database WHERE datname = current_database()`).Scan(&next, &open, &database); err != nil {
+	if err := conn.QueryRow(ctx, `SELECT pg_catalog.pg_snapshot_xmax(s)::pg_catalog.text::numeric, ARRAY(SELECT x::pg_catalog.text::numeric FROM pg_catalog.pg_snapshot_xip(s) x), oid
+		FROM pg_catalog.pg_current_snapshot() s, pg_catalog.pg_database WHERE datname = pg_catalog.current_database()`).Scan(&next, &open, &database); err != nil {
 		return cdc.Session{}, 0, fmt.Errorf("read the running transactions: %w", err)
 	}
 	return cdc.Session{Start: cdc.Position{LSN: slot.Confirmed}, Database: database, Inactive: inactive, SlotCreated: done.slot, SlotUnread: unread, Open: open, Leapt: r.leapt}, next, nil
@@ -125,7 +125,7 @@ func (r *Reader) renew(ctx context.Context, conn *pgx.Conn) error {
 		return r.cfg.lostSlot()
 	}
 	r.conditions.At(slotLostAgain).Observe("slot", r.cfg.Slot, "times", condition.Sum(1))
-	if _, err := conn.Exec(ctx, "SELECT pg_drop_replication_slot($1)", r.cfg.Slot); err != nil {
+	if _, err := conn.Exec(ctx, "SELECT pg_catalog.pg_drop_replication_slot($1)", r.cfg.Slot); err != nil {
 		return fmt.Errorf("drop the invalidated slot %q: %w", r.cfg.Slot, err)
 	}
 	return nil

@@ -54,7 +54,7 @@ func (c Config) Owner(ctx context.Context) (cdc.Owner, error) {
 	}
 	defer conn.Close(context.WithoutCancel(ctx))
 	var o cdc.Owner
-	err = conn.QueryRow(ctx, "SELECT system_identifier::text, oid FROM pg_control_system(), pg_database WHERE datname = current_database()").
+	err = conn.QueryRow(ctx, "SELECT system_identifier::pg_catalog.text, oid FROM pg_catalog.pg_control_system(), pg_catalog.pg_database WHERE datname = pg_catalog.current_database()").
 		Scan(&o.SystemID, &o.Database)
 	return o, err
 }

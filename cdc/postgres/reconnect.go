@@ -144,8 +144,8 @@ func (r *Reader) stepReconnect(ctx context.Context, conn *pgx.Conn) error {
 	var ended bool
 	var running []uint64
 	var end string
-	err := conn.QueryRow(ctx, `SELECT NOT EXISTS (SELECT FROM unnest($1::text[]) x WHERE NOT pg_visible_in_snapshot(x::xid8, s)),
-		ARRAY(SELECT x::text::numeric FROM pg_snapshot_xip(s) x), pg_current_wal_insert_lsn()::text FROM pg_current_snapshot() s`, ids).Scan(&ended, &running, &end)
+	err := conn.QueryRow(ctx, `SELECT NOT EXISTS (SELECT FROM pg_catalog.unnest($1::pg_catalog.text[]) x WHERE NOT pg_catalog.pg_visible_in_snapshot(x::pg_catalog.xid8, s)),
+		ARRAY(SELECT x::pg_catalog.text::numeric FROM pg_catalog.pg_snapshot_xip(s) x), pg_catalog.pg_current_wal_insert_lsn()::pg_catalog.text FROM pg_catalog.pg_current_snapshot() s`, ids).Scan(&ended, &running, &end)
 	if err != nil {
 		return fmt.Errorf("read whether writers have ended: %w", err)
 	}

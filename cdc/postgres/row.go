@@ -21,11 +21,11 @@ const rowTimeout = "10s"
 // no column lists, those before 18 never publish a generated column.
 const relationQuery = `
 SELECT c.relkind = 'p', a.attname, a.atttypid, a.atttypmod
-FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid JOIN pg_namespace n ON n.oid = c.relnamespace
-LEFT JOIN pg_publication_tables p ON p.pubname = $3 AND p.schemaname = n.nspname AND p.tablename = c.relname
+FROM pg_catalog.pg_attribute a JOIN pg_catalog.pg_class c ON c.oid = a.attrelid JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+LEFT JOIN pg_catalog.pg_publication_tables p ON p.pubname = $3 AND p.schemaname = n.nspname AND p.tablename = c.relname
 WHERE n.nspname = $1 AND c.relname = $2 AND a.attnum > 0 AND NOT a.attisdropped
-AND (a.attgenerated = '' OR current_setting('server_version_num')::int >= 180000 AND to_jsonb(p)->'attnames' ? a.attname::text)
-AND (to_jsonb(p)->'attnames' IS NULL OR to_jsonb(p)->'attnames' ? a.attname::text)
+AND (a.attgenerated = '' OR pg_catalog.current_setting('server_version_num')::int >= 180000 AND pg_catalog.to_jsonb(p)->'attnames' ? a.attname::pg_catalog.text)
+AND (pg_catalog.to_jsonb(p)->'attnames' IS NULL OR pg_catalog.to_jsonb(p)->'attnames' ? a.attname::pg_catalog.text)
 ORDER BY a.attnum`
 
 // ReadChange reads the one row of a table for which where holds, an SQL condition

@@ -63,42 +63,42 @@ type ForeignKey struct {
 
 // Tables that belong to an extension are its own business.
 const schemaQuery = `
-SELECT c.oid, n.nspname, c.relname, c.relkind::text, c.relpersistence = 'p', ` + generatedMatter + `
-FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+SELECT c.oid, n.nspname, c.relname, c.relkind::pg_catalog.text, c.relpersistence = 'p', ` + generatedMatter + `
+FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
 WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f') AND NOT c.relispartition AND c.relpersistence <> 't' AND n.nspname = ANY ($1)
-AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e')
+AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend d WHERE d.classid = 'pg_class'::pg_catalog.regclass AND d.objid = c.oid AND d.deptype = 'e')
 ORDER BY n.nspname COLLATE "C", c.relname COLLATE "C"`
 
 const schemaColumnQuery = `
-SELECT a.attrelid, a.attname, format_type(a.atttypid, NULL), a.attnotnull, a.attgenerated <> ''
-FROM pg_attribute a
+SELECT a.attrelid, a.attname, pg_catalog.format_type(a.atttypid, NULL), a.attnotnull, a.attgenerated <> ''
+FROM pg_catalog.pg_attribute a
 WHERE a.attrelid = ANY ($1) AND a.attnum > 0 AND NOT a.attisdropped
 ORDER BY a.attrelid, a.attnum`
 
 // names of the columns of an index's key, in its order.
-const indexColumns = `(SELECT array_agg(a.attname::text ORDER BY k.place)
-    FROM unnest(i.indkey::int2[]) WITH ORDINALITY k(attnum, place) JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = k.attnum
+const indexColumns = `(SELECT pg_catalog.array_agg(a.attname::pg_catalog.text ORDER BY k.place)
+    FROM pg_catalog.unnest(i.indkey::pg_catalog.int2[]) WITH ORDINALITY k (attnum, place) JOIN pg_catalog.pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = k.attnum
     WHERE k.place <= i.indnkeyatts)`
 
-const primaryKeyQuery = `SELECT i.indrelid, ` + indexColumns + ` FROM pg_index i WHERE i.indisprimary AND i.indrelid = ANY ($1)`
+const primaryKeyQuery = `SELECT i.indrelid, ` + indexColumns + ` FROM pg_catalog.pg_index i WHERE i.indisprimary AND i.indrelid = ANY ($1)`
 
 const uniqueQuery = `
-SELECT i.indrelid, min(x.relname COLLATE "C")::text FROM pg_index i JOIN pg_class x ON x.oid = i.indexrelid
+SELECT i.indrelid, pg_catalog.min(x.relname COLLATE "C")::pg_catalog.text FROM pg_catalog.pg_index i JOIN pg_catalog.pg_class x ON x.oid = i.indexrelid
 WHERE i.indrelid = ANY ($1) AND i.indisunique AND i.indisvalid AND i.indimmediate AND NOT i.indisprimary AND i.indpred IS NULL AND i.indexprs IS NULL
-AND NOT EXISTS (SELECT FROM pg_attribute a WHERE a.attrelid = i.indrelid AND NOT a.attnotnull
-                AND a.attnum = ANY ((i.indkey::int2[])[0:i.indnkeyatts - 1]))
+AND NOT EXISTS (SELECT FROM pg_catalog.pg_attribute a WHERE a.attrelid = i.indrelid AND NOT a.attnotnull
+                AND a.attnum = ANY ((i.indkey::pg_catalog.int2[])[0:i.indnkeyatts - 1]))
 GROUP BY i.indrelid`
 
 const foreignQuery = `
 SELECT f.conrelid,
-       (SELECT array_agg(a.attname::text ORDER BY k.place) FROM unnest(f.conkey) WITH ORDINALITY k(attnum, place)
-        JOIN pg_attribute a ON a.attrelid = f.conrelid AND a.attnum = k.attnum),
+       (SELECT pg_catalog.array_agg(a.attname::pg_catalog.text ORDER BY k.place) FROM pg_catalog.unnest(f.conkey) WITH ORDINALITY k (attnum, place)
+        JOIN pg_catalog.pg_attribute a ON a.attrelid = f.conrelid AND a.attnum = k.attnum),
        n.nspname, p.relname,
-       (SELECT array_agg(a.attname::text ORDER BY k.place) FROM unnest(f.confkey) WITH ORDINALITY k(attnum, place)
-        JOIN pg_attribute a ON a.attrelid = f.confrelid AND a.attnum = k.attnum),
-       coalesce((SELECT ` + indexColumns + ` FROM pg_index i WHERE i.indisprimary AND i.indrelid = p.oid), '{}')
-FROM pg_constraint f JOIN pg_class p ON p.oid = coalesce(pg_partition_root(f.confrelid), f.confrelid)
-JOIN pg_namespace n ON n.oid = p.relnamespace
+       (SELECT pg_catalog.array_agg(a.attname::pg_catalog.text ORDER BY k.place) FROM pg_catalog.unnest(f.confkey) WITH ORDINALITY k (attnum, place)
+        JOIN pg_catalog.pg_attribute a ON a.attrelid = f.confrelid AND a.attnum = k.attnum),
+       coalesce((SELECT ` + indexColumns + ` FROM pg_catalog.pg_index i WHERE i.indisprimary AND i.indrelid = p.oid), '{}')
+FROM pg_catalog.pg_constraint f JOIN pg_catalog.pg_class p ON p.oid = coalesce(pg_catalog.pg_partition_root(f.confrelid), f.confrelid)
+JOIN pg_catalog.pg_namespace n ON n.oid = p.relnamespace
 WHERE f.contype = 'f' AND f.conparentid = 0 AND f.conrelid = ANY ($1)
 ORDER BY f.conrelid, f.conkey, f.conname COLLATE "C"`
 
@@ -112,7 +112,7 @@ func Schema(ctx context.Context, conn *pgx.Conn, schemas []string, keep func(cdc
 	}
 	defer func() { _ = tx.Rollback(context.WithoutCancel(ctx)) }()
 	// With this path every name comes with its schema.
-	if _, err := tx.Exec(ctx, "SELECT set_config('search_path', 'pg_catalog', true), set_config('statement_timeout', '30s', true)"); err != nil {
+	if _, err := tx.Exec(ctx, "SELECT pg_catalog.set_config('search_path', 'pg_catalog', true), pg_catalog.set_config('statement_timeout', '30s', true)"); err != nil {
 		return nil, fmt.Errorf("read the catalog: %w", err)
 	}
 	if err := schemasExist(ctx, conn, schemas); err != nil {
@@ -148,7 +148,7 @@ func readBehind(ctx context.Context, conn *pgx.Conn, oids []uint32, tables []Sch
 }
 
 func schemasExist(ctx context.Context, conn *pgx.Conn, schemas []string) error {
-	rows, _ := conn.Query(ctx, `SELECT nspname::text FROM pg_namespace WHERE nspname !~ '^pg_' AND nspname <> 'information_schema' ORDER BY 1`)
+	rows, _ := conn.Query(ctx, `SELECT nspname::pg_catalog.text FROM pg_catalog.pg_namespace WHERE nspname !~ '^pg_' AND nspname <> 'information_schema' ORDER BY 1`)
 	all, err := pgx.CollectRows(rows, pgx.RowTo[string])
 	if err != nil {
 		return fmt.Errorf("read the schemas: %w", err)

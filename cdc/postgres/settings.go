@@ -96,8 +96,8 @@ func userPath(cfg *pgx.ConnConfig) string {
 // with and that are not the default of PostgreSQL. reset_val is from the start of this session.
 const settingsQuery = `SELECT s.name FROM pg_catalog.pg_settings s
 WHERE s.name = ANY ($1) AND (s.reset_val IS DISTINCT FROM s.boot_val OR EXISTS (
-  SELECT FROM pg_catalog.pg_db_role_setting d, unnest(d.setconfig) c
-  WHERE d.setdatabase IN (0, (SELECT oid FROM pg_catalog.pg_database WHERE datname = current_database())) AND split_part(c, '=', 1) = s.name))
+  SELECT FROM pg_catalog.pg_db_role_setting d, pg_catalog.unnest(d.setconfig) c
+  WHERE d.setdatabase IN (0, (SELECT oid FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database())) AND pg_catalog.split_part(c, '=', 1) = s.name))
 ORDER BY s.name`
 
 // ownSettings is a step for statements that a DBA runs in a session of their own: it sets what

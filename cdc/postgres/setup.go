@@ -223,8 +223,8 @@ func (c Config) Ready(ctx context.Context, conn *pgx.Conn, tables []cdc.Table, w
 		return err
 	}
 	var may bool
-	err = conn.QueryRow(ctx, `SELECT coalesce((SELECT pg_has_role(pubowner, 'USAGE') FROM pg_publication WHERE pubname = $1),
-		has_database_privilege(current_database(), 'CREATE'))`, c.Publication).Scan(&may)
+	err = conn.QueryRow(ctx, `SELECT coalesce((SELECT pg_catalog.pg_has_role(pubowner, 'USAGE') FROM pg_catalog.pg_publication WHERE pubname = $1),
+		pg_catalog.has_database_privilege(pg_catalog.current_database(), 'CREATE'))`, c.Publication).Scan(&may)
 	if err != nil {
 		return fmt.Errorf("read the privileges on publication %q: %w", c.Publication, err)
 	}
@@ -283,9 +283,9 @@ func explainStep(s Step, err error) error {
 // extra takes out of the publication the tables that no rule names, and the columns that
 // none reads. Only an explicit setup does: a running daemon never narrows a publication.
 func (c Config) extra(ctx context.Context, conn *pgx.Conn, tables []cdc.Table, w Watch) ([]Step, error) {
-	rows, err := conn.Query(ctx, `SELECT n.nspname, r.relname FROM pg_publication p
-		JOIN pg_publication_rel pr ON pr.prpubid = p.oid JOIN pg_class r ON r.oid = pr.prrelid
-		JOIN pg_namespace n ON n.oid = r.relnamespace WHERE p.pubname = $1 ORDER BY 1, 2`, c.Publication)
+	rows, err := conn.Query(ctx, `SELECT n.nspname, r.relname FROM pg_catalog.pg_publication p
+		JOIN pg_catalog.pg_publication_rel pr ON pr.prpubid = p.oid JOIN pg_catalog.pg_class r ON r.oid = pr.prrelid
+		JOIN pg_catalog.pg_namespace n ON n.oid = r.relnamespace WHERE p.pubname = $1 ORDER BY 1, 2`, c.Publication)
 	if err != nil {
 		return nil, err
 	}
@@ -306,7 +306,7 @@ func (c Config) extra(ctx context.Context, conn *pgx.Conn, tables []cdc.Table, w
 // Drop removes slot and publication, slot first so that nothing reads on. It is
 // not an error if one of them is not there.
 func (c Config) Drop(ctx context.Context, conn *pgx.Conn) error {
-	if _, err := conn.Exec(ctx, "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE slot_name = $1", c.Slot); err != nil {
+	if _, err := conn.Exec(ctx, "SELECT pg_catalog.pg_drop_replication_slot(slot_name) FROM pg_catalog.pg_replication_slots WHERE slot_name = $1", c.Slot); err != nil {
 		if sqlState(err) == codeObjectInUse {
 			return &Fault{fmt.Errorf("slot %q is in use: %w", c.Slot, err), "stop the daemon first"}
 		}

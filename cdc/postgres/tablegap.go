@@ -30,9 +30,9 @@ func (r *Reader) tableGapOf(ctx context.Context, conn *pgx.Conn, tx *cdc.Txn, a 
 		return gap, err
 	}
 	var oids []uint32
-	rows, err := conn.Query(ctx, `SELECT n.nspname, c.relname, c.oid FROM pg_publication p
-		JOIN pg_publication_rel r ON r.prpubid = p.oid JOIN pg_class c ON c.oid = r.prrelid JOIN pg_namespace n ON n.oid = c.relnamespace
-		WHERE p.pubname = $1 AND (r.xmin::text = $2 OR $3 AND (n.nspname, c.relname) IN (SELECT * FROM unnest($4::text[], $5::text[])))`,
+	rows, err := conn.Query(ctx, `SELECT n.nspname, c.relname, c.oid FROM pg_catalog.pg_publication p
+		JOIN pg_catalog.pg_publication_rel r ON r.prpubid = p.oid JOIN pg_catalog.pg_class c ON c.oid = r.prrelid JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+		WHERE p.pubname = $1 AND (r.xmin::pg_catalog.text = $2 OR $3 AND (n.nspname, c.relname) IN (SELECT * FROM ROWS FROM (pg_catalog.unnest($4::pg_catalog.text[]), pg_catalog.unnest($5::pg_catalog.text[]))))`,
 		r.cfg.Publication, strconv.FormatUint(uint64(uint32(tx.XID)), 10), r.watching.wrote(a.Nonce), schemasOf(a), namesOf(a))
 	if err != nil {
 		return gap, fmt.Errorf("read which tables were published: %w", err)
@@ -83,7 +83,7 @@ func leavesOutAttached(version int, causes []cdc.TableCause) bool {
 func visible(ctx context.Context, conn *pgx.Conn, xid uint64) error {
 	for pause := time.Millisecond; ; pause = min(2*pause, 100*time.Millisecond) {
 		var is bool
-		err := conn.QueryRow(ctx, "SELECT pg_visible_in_snapshot($1::text::xid8, pg_current_snapshot())", strconv.FormatUint(xid, 10)).Scan(&is)
+		err := conn.QueryRow(ctx, "SELECT pg_catalog.pg_visible_in_snapshot($1::pg_catalog.text::pg_catalog.xid8, pg_catalog.pg_current_snapshot())", strconv.FormatUint(xid, 10)).Scan(&is)
 		if err != nil {
 			return fmt.Errorf("wait until transaction %d is visible: %w", xid, err)
 		}
@@ -109,12 +109,12 @@ func writers(ctx context.Context, conn *pgx.Conn, tables []uint32, near uint64) 
 	if len(tables) == 0 {
 		return nil, nil
 	}
-	rows, err := conn.Query(ctx, `SELECT DISTINCT t.transactionid::text::bigint FROM pg_locks t
+	rows, err := conn.Query(ctx, `SELECT DISTINCT t.transactionid::pg_catalog.text::bigint FROM pg_catalog.pg_locks t
 		WHERE t.locktype = 'transactionid' AND t.mode = 'ExclusiveLock' AND t.granted AND t.virtualtransaction IN (
-			SELECT l.virtualtransaction FROM pg_locks l
+			SELECT l.virtualtransaction FROM pg_catalog.pg_locks l
 			WHERE l.locktype = 'relation' AND l.granted AND l.mode NOT IN ('AccessShareLock', 'RowShareLock', 'ShareUpdateExclusiveLock')
-			AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
-			AND l.relation IN (SELECT unnest($1::oid[]) UNION ALL SELECT p.relid FROM unnest($1::oid[]) o, pg_partition_tree(o) p))`, tables)
+			AND l.database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database())
+			AND l.relation IN (SELECT pg_catalog.unnest($1::pg_catalog.oid[]) UNION ALL SELECT p.relid FROM pg_catalog.unnest($1::pg_catalog.oid[]) o, pg_catalog.pg_partition_tree(o) p))`, tables)
 	if err != nil {
 		return nil, fmt.Errorf("read who writes to the tables: %w", err)
 	}

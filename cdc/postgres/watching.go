@@ -310,7 +310,7 @@ func (r *Reader) announce(ctx context.Context, conn *pgx.Conn, changes []tableCh
 		}
 	}
 	var text string
-	if err := conn.QueryRow(ctx, "SELECT pg_current_wal_insert_lsn()::text").Scan(&text); err != nil {
+	if err := conn.QueryRow(ctx, "SELECT pg_catalog.pg_current_wal_insert_lsn()::pg_catalog.text").Scan(&text); err != nil {
 		return fmt.Errorf("read the end of the log: %w", err)
 	}
 	lsn, err := cdc.ParseLSN(text)
@@ -343,7 +343,7 @@ func (r *Reader) announceMessage(ctx context.Context, conn *pgx.Conn, a announce
 	a.Nonce = r.watching.nonce
 	r.watching.mu.Unlock()
 	for _, part := range a.parts() {
-		if _, err := conn.Exec(ctx, "SELECT pg_logical_emit_message(true, $1::text, $2::text)", tablesPrefix, encode(part)); err != nil {
+		if _, err := conn.Exec(ctx, "SELECT pg_catalog.pg_logical_emit_message(true, $1::pg_catalog.text, $2::pg_catalog.text)", tablesPrefix, encode(part)); err != nil {
 			return fmt.Errorf("announce tables whose rows are in doubt: %w", err)
 		}
 	}

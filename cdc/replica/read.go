@@ -16,8 +16,8 @@ func Read(ctx context.Context, conn *pgx.Conn) (cdc.Position, error) {
 	var p cdc.Position
 	var recovering bool
 	var lsn string
-	err := conn.QueryRow(ctx, `SELECT pg_is_in_recovery(), coalesce(pg_last_wal_replay_lsn(), '0/0')::text,
-		(SELECT system_identifier::text FROM pg_control_system()), (SELECT timeline_id FROM pg_control_checkpoint())`).
+	err := conn.QueryRow(ctx, `SELECT pg_catalog.pg_is_in_recovery(), coalesce(pg_catalog.pg_last_wal_replay_lsn(), '0/0')::pg_catalog.text,
+		(SELECT system_identifier::pg_catalog.text FROM pg_catalog.pg_control_system()), (SELECT timeline_id FROM pg_catalog.pg_control_checkpoint())`).
 		Scan(&recovering, &lsn, &p.SystemID, &p.Timeline)
 	if err != nil {
 		return p, err
@@ -64,8 +64,8 @@ type standby struct {
 
 // A walsender of a logical slot is no standby, nor is one that never tells how far it
 // has replayed: pg_receivewal, a base backup.
-const standbyQuery = `SELECT application_name || '@' || coalesce(host(r.client_addr), 'socket'), replay_lsn::text
-	FROM pg_stat_replication r LEFT JOIN pg_replication_slots s ON s.active_pid = r.pid
+const standbyQuery = `SELECT application_name || '@' || coalesce(pg_catalog.host(r.client_addr), 'socket'), replay_lsn::pg_catalog.text
+	FROM pg_catalog.pg_stat_replication r LEFT JOIN pg_catalog.pg_replication_slots s ON s.active_pid = r.pid
 	WHERE s.slot_type IS DISTINCT FROM 'logical' AND r.replay_lsn IS NOT NULL`
 
 // readStandbys returns the end of the primary's log, and the standbys connected to it.
@@ -73,9 +73,9 @@ func readStandbys(ctx context.Context, conn *pgx.Conn) (p cdc.Position, standbys
 	var recovering, may bool
 	var user, lsn string
 	// The end is read first: a standby has replayed no more than that.
-	err = conn.QueryRow(ctx, `SELECT pg_is_in_recovery(), current_user, pg_has_role('pg_read_all_stats', 'USAGE'),
-		CASE WHEN pg_is_in_recovery() THEN '0/0' ELSE pg_current_wal_insert_lsn()::text END,
-		(SELECT system_identifier::text FROM pg_control_system()), (SELECT timeline_id FROM pg_control_checkpoint())`).
+	err = conn.QueryRow(ctx, `SELECT pg_catalog.pg_is_in_recovery(), current_user, pg_catalog.pg_has_role('pg_read_all_stats', 'USAGE'),
+		CASE WHEN pg_catalog.pg_is_in_recovery() THEN '0/0' ELSE pg_catalog.pg_current_wal_insert_lsn()::pg_catalog.text END,
+		(SELECT system_identifier::pg_catalog.text FROM pg_catalog.pg_control_system()), (SELECT timeline_id FROM pg_catalog.pg_control_checkpoint())`).
 		Scan(&recovering, &user, &may, &lsn, &p.SystemID, &p.Timeline)
 	switch {
 	case err != nil:

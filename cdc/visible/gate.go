@@ -205,7 +205,7 @@ func (g *Gate) identify(ctx context.Context, conn *pgx.Conn) error {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
 	var recovering bool
-	if err := conn.QueryRow(ctx, "SELECT pg_is_in_recovery()").Scan(&recovering); err != nil {
+	if err := conn.QueryRow(ctx, "SELECT pg_catalog.pg_is_in_recovery()").Scan(&recovering); err != nil {
 		return err
 	}
 	if recovering {
@@ -213,9 +213,9 @@ func (g *Gate) identify(ctx context.Context, conn *pgx.Conn) error {
 	}
 	var s server
 	// The first eight hexadecimal digits of a WAL file's name are its timeline.
-	err := conn.QueryRow(ctx, `SELECT system_identifier::text,
-		('x' || substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8))::bit(32)::int
-		FROM pg_control_system()`).Scan(&s.systemID, &s.timeline)
+	err := conn.QueryRow(ctx, `SELECT system_identifier::pg_catalog.text,
+		('x' || pg_catalog.substr(pg_catalog.pg_walfile_name(pg_catalog.pg_current_wal_lsn()), 1, 8))::bit(32)::int
+		FROM pg_catalog.pg_control_system()`).Scan(&s.systemID, &s.timeline)
 	if err != nil {
 		return err
 	}
@@ -233,7 +233,7 @@ func (g *Gate) look(ctx context.Context, conn *pgx.Conn) error {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
 	var text string
-	if err := conn.QueryRow(ctx, "SELECT pg_current_snapshot()::text").Scan(&text); err != nil {
+	if err := conn.QueryRow(ctx, "SELECT pg_catalog.pg_current_snapshot()::pg_catalog.text").Scan(&text); err != nil {
 		return err
 	}
 	snap, err := parseSnapshot(text)

@@ -155,7 +155,7 @@ func (c Config) start(ctx context.Context, own *config.Config) (*daemon, error) 
 // untilPurged waits until every sink has purged up to where the log ends now.
 func untilPurged(ctx context.Context, conn *pgx.Conn, d *daemon) error {
 	var end string
-	if err := conn.QueryRow(ctx, "SELECT pg_current_wal_insert_lsn()::text").Scan(&end); err != nil {
+	if err := conn.QueryRow(ctx, "SELECT pg_catalog.pg_current_wal_insert_lsn()::pg_catalog.text").Scan(&end); err != nil {
 		return err
 	}
 	lsn, err := cdc.ParseLSN(end)

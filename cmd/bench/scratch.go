@@ -17,7 +17,7 @@ const mark = "made by walpurge bench, which removes it"
 // makeSchema makes the table, in a schema that must be ours.
 func makeSchema(ctx context.Context, conn *pgx.Conn, rows int) error {
 	var comment string
-	err := conn.QueryRow(ctx, "SELECT coalesce(obj_description(oid, 'pg_namespace'), '') FROM pg_namespace WHERE nspname = $1", name).Scan(&comment)
+	err := conn.QueryRow(ctx, "SELECT coalesce(pg_catalog.obj_description(oid, 'pg_namespace'), '') FROM pg_catalog.pg_namespace WHERE nspname = $1", name).Scan(&comment)
 	switch {
 	case errors.Is(err, pgx.ErrNoRows):
 	case err != nil:
@@ -30,7 +30,7 @@ func makeSchema(ctx context.Context, conn *pgx.Conn, rows int) error {
 		"CREATE SCHEMA " + name,
 		"COMMENT ON SCHEMA " + name + " IS '" + mark + "'",
 		"CREATE TABLE " + name + ".rows (id bigint PRIMARY KEY, version bigint NOT NULL DEFAULT 0, filler text NOT NULL)",
-		fmt.Sprintf("INSERT INTO %s.rows (id, filler) SELECT n, repeat('x', 200) FROM generate_series(1, %d) n", name, rows),
+		fmt.Sprintf("INSERT INTO %s.rows (id, filler) SELECT n, pg_catalog.repeat('x', 200) FROM pg_catalog.generate_series(1, %d) n", name, rows),
 	} {
 		if _, err := conn.Exec(ctx, sql); err != nil {
 			return fmt.Errorf("make schema %s: %w", name, err)

@@ -21,7 +21,7 @@ const maxAnswers = 32 << 20
 var errTooMuch = fmt.Errorf("the answers have more than %d bytes", maxAnswers)
 
 // setTimeout goes before a statement in the same round trip.
-const setTimeout = "SELECT set_config('statement_timeout', $1, false)"
+const setTimeout = "SELECT pg_catalog.set_config('statement_timeout', $1, false)"
 
 func milliseconds(d time.Duration) []byte {
 	return strconv.AppendInt(nil, max(d.Milliseconds(), 1), 10)

@@ -85,11 +85,15 @@ func Inspect(ctx context.Context, conn *pgx.Conn, l *rules.Lookup) ([]Source, er
 // sources are the relations that the transaction has locked: whatever the server
 // has to do with while it reads, rewrites and plans a statement.
 func sources(ctx context.Context, tx pgx.Tx) ([]Source, error) {
+	// The user's own SQL is done, and what follows must mean the server's functions and operators.
+	if _, err := tx.Exec(ctx, "SET LOCAL search_path = pg_catalog"); err != nil {
+		return nil, fmt.Errorf("read what the lookup reads: %w", err)
+	}
 	rows, err := tx.Query(ctx, `SELECT DISTINCT n.nspname, c.relname, c.relkind IN ('r', 'p')
-		FROM pg_locks l JOIN pg_class r ON r.oid = l.relation
-		JOIN pg_class c ON c.oid = coalesce(pg_partition_root(r.oid)::oid, r.oid) JOIN pg_namespace n ON n.oid = c.relnamespace
-		WHERE l.locktype = 'relation' AND l.pid = pg_backend_pid() AND r.relkind IN ('r', 'p', 'm', 'f')
-		AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
+		FROM pg_catalog.pg_locks l JOIN pg_catalog.pg_class r ON r.oid = l.relation
+		JOIN pg_catalog.pg_class c ON c.oid = coalesce(pg_catalog.pg_partition_root(r.oid)::pg_catalog.oid, r.oid) JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+		WHERE l.locktype = 'relation' AND l.pid = pg_catalog.pg_backend_pid() AND r.relkind IN ('r', 'p', 'm', 'f')
+		AND l.database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database())
 		AND n.nspname NOT IN ('pg_catalog', 'information_schema', 'pg_toast') ORDER BY 1, 2`)
 	if err != nil {
 		return nil, fmt.Errorf("read what the lookup reads: %w", err)

@@ -35,10 +35,10 @@ func limited(l *rules.Lookup) string {
 func together(l *rules.Lookup, types []string) string {
 	arrays, names := make([]string, len(types)), make([]string, len(types))
 	for i := range types {
-		arrays[i], names[i] = fmt.Sprintf("$%d::text[]", i+1), fmt.Sprintf("a%d", i+1)
+		arrays[i], names[i] = fmt.Sprintf("pg_catalog.unnest($%d::pg_catalog.text[])", i+1), fmt.Sprintf("a%d", i+1)
 	}
 	sql := l.With(func(n int) string { return fmt.Sprintf("CAST(walpurge_args.a%d AS %s)", n, types[n-1]) })
-	return fmt.Sprintf("SELECT walpurge_args.n, walpurge_rows.* FROM unnest(%s) WITH ORDINALITY AS walpurge_args(%s, n)\n"+
+	return fmt.Sprintf("SELECT walpurge_args.n, walpurge_rows.* FROM ROWS FROM (%s) WITH ORDINALITY AS walpurge_args (%s, n)\n"+
 		"CROSS JOIN LATERAL (SELECT * FROM (%s\n) AS walpurge_lookup LIMIT %d) AS walpurge_rows",
 		strings.Join(arrays, ", "), strings.Join(names, ", "), sql, l.Limit+1)
 }
@@ -96,7 +96,7 @@ func (r *Resolver) types(ctx context.Context, oids []uint32) ([]string, error) {
 	out := make([]string, len(oids))
 	for i, oid := range oids {
 		text := strconv.FormatUint(uint64(oid), 10)
-		res := r.conn.PgConn().ExecParams(ctx, "SELECT format_type($1::oid, -1)", [][]byte{[]byte(text)}, nil, nil, nil).Read()
+		res := r.conn.PgConn().ExecParams(ctx, "SELECT pg_catalog.format_type($1::pg_catalog.oid, -1)", [][]byte{[]byte(text)}, nil, nil, nil).Read()
 		if res.Err != nil {
 			return nil, res.Err
 		}
