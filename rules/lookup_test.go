@@ -172,7 +172,7 @@ rules:
 	need := s.Needs()
 	require.Equal(t, []Need{
 		{Rule: "a", File: "rules.yaml", Line: 3, Table: Table{Schema: "public", Name: "t"}, Column: "id", Old: true, HasUnknown: true},
-		{Rule: "b", File: "rules.yaml", Line: 4, Table: Table{Schema: "public", Name: "u"}, Column: "id", Old: true, HasUnknown: true},
+		{Rule: "b", File: "rules.yaml", Line: 4, Table: Table{Schema: "public", Name: "u"}, Column: "id", Old: true, HasUnknown: true, Covered: true},
 	}, need)
 	patterns, err := s.FlushPatterns(keysonly)
 	require.ErrorContains(t, err, `"{n.z}" has no literal text`)

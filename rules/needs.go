@@ -19,6 +19,9 @@ type Need struct {
 	// HasUnknown reports that where the value is not known, unknown: gives
 	// every sink that the template goes to something to purge instead.
 	HasUnknown bool
+	// Covered reports that this can also be taken for what the template names, at each of these sinks;
+	// see Uncovered.
+	Covered bool
 	// Collapse reports that only a step of collapse: reads it: a row without the
 	// value takes something else, and no purge is lost.
 	Collapse bool
@@ -62,6 +65,7 @@ func (r *Rule) needs(table Table) []Need {
 			if out[i].Column == n.Column && out[i].When == n.When && out[i].Collapse == n.Collapse {
 				out[i].Old = out[i].Old || n.Old
 				out[i].HasUnknown = out[i].HasUnknown && n.HasUnknown
+				out[i].Covered = out[i].Covered && n.Covered
 				out[i].Large = out[i].Large || n.Large
 				out[i].Copied = out[i].Copied || n.Copied
 				return
@@ -75,21 +79,21 @@ func (r *Rule) needs(table Table) []Need {
 		for _, c := range r.when.columns {
 			// changed() is true for a delete whatever the old row holds.
 			old := c.image == oldImage && oldRows || c.image == eachImage && oldRows || c.image == bothImages && r.ops[cdc.Update]
-			add(Need{Line: r.when.line, Column: c.name, Old: old, When: true, HasUnknown: r.unknown.given})
+			add(Need{Line: r.when.line, Column: c.name, Old: old, When: true, HasUnknown: r.unknown.given, Covered: r.unknown.given})
 		}
 	}
 	for _, l := range r.lookups {
 		for _, t := range l.args {
 			for _, c := range t.reads() {
-				// Without the argument there is no answer, and unknown: covers that.
-				add(Need{Line: t.line, Column: c.name, Old: c.image != newImage && oldRows, HasUnknown: true})
+				// Without the argument there is no answer, and every rule with a lookup has an unknown:.
+				add(Need{Line: t.line, Column: c.name, Old: c.image != newImage && oldRows, HasUnknown: true, Covered: r.coveredFor(l)})
 			}
 		}
 	}
 	for kind := range r.values {
 		for _, t := range r.values[kind] {
 			for _, c := range t.reads() {
-				add(Need{Line: t.line, Column: c.name, Old: c.image != newImage && oldRows, HasUnknown: r.namesUnknown(t), Large: c.computed && r.ops[cdc.Update], Copied: !c.computed && r.ops[cdc.Update]})
+				add(Need{Line: t.line, Column: c.name, Old: c.image != newImage && oldRows, HasUnknown: r.namesUnknown(t), Covered: r.covered(t, Kind(kind)), Large: c.computed && r.ops[cdc.Update], Copied: !c.computed && r.ops[cdc.Update]})
 			}
 		}
 	}
@@ -97,7 +101,7 @@ func (r *Rule) needs(table Table) []Need {
 		for kind := range r.steps[i].values {
 			for _, t := range r.steps[i].values[kind] {
 				for _, c := range t.reads() {
-					add(Need{Line: t.line, Column: c.name, Old: c.image != newImage && oldRows, HasUnknown: r.namesUnknown(t), Collapse: true})
+					add(Need{Line: t.line, Column: c.name, Old: c.image != newImage && oldRows, HasUnknown: r.namesUnknown(t), Covered: r.covered(t, Kind(kind)), Collapse: true})
 				}
 			}
 		}

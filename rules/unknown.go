@@ -56,6 +56,26 @@ func (r *Rule) namesUnknown(t *template) bool {
 	return !slices.ContainsFunc(t.sinks, func(sink int) bool { return !r.takesAny(sink, &r.unknown) })
 }
 
+// covered reports whether what unknown: names can be taken for the template's values, at every sink that
+// these go to.
+func (r *Rule) covered(t *template, kind Kind) bool {
+	return !slices.ContainsFunc(t.sinks, func(sink int) bool {
+		return !r.off(sink) && !(r.takesAny(sink, &r.unknown) && r.replaces(t, kind, sink))
+	})
+}
+
+// coveredFor is covered for all templates that wait for the lookup.
+func (r *Rule) coveredFor(l *Lookup) bool {
+	for k := range r.values {
+		for _, t := range r.values[k] {
+			if t.lookup == l.Name && !r.covered(t, Kind(k)) {
+				return false
+			}
+		}
+	}
+	return true
+}
+
 // replaces reports whether what unknown: names at a sink can be taken for what the template names there.
 // Tags and generations can, since the application may give them to every entry that the template means; a
 // prefix can where the template's values begin with it, and the key of a hash for its fields; a key or

@@ -37,7 +37,7 @@ func Unfit(set *rules.Set, tables map[cdc.Table]*postgres.TableInfo) []postgres.
 	for l, where := range found {
 		slices.SortFunc(where, compare)
 		out = append(out, postgres.Problem{
-			Tables: where, Column: l.Column, Rules: []string{l.Rule}, Covered: l.HasUnknown, Unread: !l.HasUnknown && !l.When,
+			Tables: where, Column: l.Column, Rules: []string{l.Rule}, Covered: l.Covered, Unread: !l.Covered && !l.When,
 			Text: l.reason.text(l.Need, where, tables[where[0]]),
 		})
 	}
@@ -101,8 +101,11 @@ func (r reason) text(n rules.Need, where []cdc.Table, info *postgres.TableInfo) 
 	}
 	at := fmt.Sprintf("%s:%d: rule %q", n.File, n.Line, n.Rule)
 	instead := ""
-	if !n.HasUnknown {
+	switch {
+	case !n.HasUnknown:
 		instead = ", or give the rule an `unknown`"
+	case !n.Covered:
+		instead = ", or let `unknown` name a tag, a generation or a prefix that covers what the rule purges, or write `covers: true` in it if it does"
 	}
 	switch r {
 	case gone:
@@ -113,7 +116,7 @@ func (r reason) text(n rules.Need, where []cdc.Table, info *postgres.TableInfo) 
 		return fmt.Sprintf("%s: the column list of the publication leaves out %q of table %s, so it counts as unknown; take the table out of the publication and add it without a list%s",
 			at, n.Column, table, instead)
 	}
-	if n.HasUnknown {
+	if n.Covered {
 		return fmt.Sprintf("%s purges by the old %s of %s, which replica identity %s does not carry, so `unknown` is purged with it", at, n.Column, table, info.Identity)
 	}
 	return fmt.Sprintf("%s purges by the old %s of %s, which replica identity %s does not carry, so a change of it leaves the old entry in the cache; "+

@@ -65,15 +65,20 @@ func TestUnfit(t *testing.T) {
 		{"a table that nobody watches", rule + `keys: ["p:{id}"]}`, []*postgres.TableInfo{table("others", "x")}, nil},
 		{"a column is gone", rule + `keys: ["p:{id}", "s:{slug}"]}`, []*postgres.TableInfo{table("products", "id+", "slug2+")}, []string{
 			"false true rules.yaml:2: rule \"product\": table public.products has no column \"slug\" any more, so it counts as unknown; correct the rule, or bring the column back"}},
-		{"and is covered", rule + `keys: ["s:{slug}"], unknown: {keys: [all]}}`, []*postgres.TableInfo{table("products", "id+")}, []string{
+		{"and is covered", rule + `keys: ["s:{slug}"], unknown: {keys: [all], covers: true}}`, []*postgres.TableInfo{table("products", "id+")}, []string{
 			"true false rules.yaml:2: rule \"product\": table public.products has no column \"slug\" any more, so it counts as unknown; correct the rule, or bring the column back"}},
+		{"a key does not cover others", rule + `keys: ["s:{slug}"], unknown: {keys: [all]}}`, []*postgres.TableInfo{table("products", "id+")}, []string{
+			"false true rules.yaml:2: rule \"product\": table public.products has no column \"slug\" any more, so it counts as unknown; correct the rule, or bring the column back"}},
 		{"unknown covers the cache alone", rule + `keys: ["s:{slug}"], tags: ["s-{slug}"], unknown: {keys: [all]}}`, []*postgres.TableInfo{table("products", "id+")}, []string{
 			"false true rules.yaml:2: rule \"product\": table public.products has no column \"slug\" any more, so it counts as unknown; correct the rule, or bring the column back"}},
 		{"a condition's column is gone", rule + `when: row.state == 'on', keys: ["p:{id}"]}`, []*postgres.TableInfo{table("products", "id+")}, []string{
 			"false false rules.yaml:2: rule \"product\": table public.products has no column \"state\" any more, so it counts as unknown; correct the rule, or bring the column back"}},
 		{"an expression's column is gone", rule + `keys: ["p:{lower(slug)}"]}`, []*postgres.TableInfo{table("products", "id+")}, []string{
 			"false true rules.yaml:2: rule \"product\": table public.products has no column \"slug\" any more, so it counts as unknown; correct the rule, or bring the column back"}},
-		{"a lookup's argument is gone", rule + `lookup: {m: {sql: "SELECT x FROM y WHERE z = $1", args: ["{slug}"]}}, keys: ["p:{m.x}"], unknown: {keys: [all]}}`,
+		{"a lookup's argument is gone, and unknown does not cover its keys", rule + `lookup: {m: {sql: "SELECT x FROM y WHERE z = $1", args: ["{slug}"]}}, keys: ["p:{m.x}"], unknown: {keys: [all]}}`,
+			[]*postgres.TableInfo{table("products", "id+")}, []string{
+				"false true rules.yaml:2: rule \"product\": table public.products has no column \"slug\" any more, so it counts as unknown; correct the rule, or bring the column back"}},
+		{"a lookup's argument is gone", rule + `lookup: {m: {sql: "SELECT x FROM y WHERE z = $1", args: ["{slug}"]}}, keys: ["p:{m.x}"], unknown: {keys: [all], covers: true}}`,
 			[]*postgres.TableInfo{table("products", "id+")}, []string{
 				"true false rules.yaml:2: rule \"product\": table public.products has no column \"slug\" any more, so it counts as unknown; correct the rule, or bring the column back"}},
 		{"a column is left out", rule + `keys: ["p:{id}", "s:{slug}"]}`, []*postgres.TableInfo{table("products", "id+", "slug-")}, []string{
@@ -84,7 +89,17 @@ func TestUnfit(t *testing.T) {
 		{"old rows lack a column", rule + `keys: ["p:{id}", "s:{slug}"]}`, []*postgres.TableInfo{table("products", "id+", "slug")}, []string{
 			"false true rules.yaml:2: rule \"product\" purges by the old slug of public.products, which replica identity DEFAULT does not carry, so a change of it leaves the old entry in the cache; " +
 				"ALTER TABLE public.products REPLICA IDENTITY USING INDEX (a unique index with it and the primary key), or REPLICA IDENTITY FULL, or give the rule an `unknown`"}},
-		{"and that is covered", rule + `keys: ["s:{slug}"], unknown: {keys: [all]}}`, []*postgres.TableInfo{table("products", "id+", "slug")}, []string{
+		{"and unknown does not cover it", rule + `keys: ["s:{slug}"], unknown: {keys: [all]}}`, []*postgres.TableInfo{table("products", "id+", "slug")}, []string{
+			"false true rules.yaml:2: rule \"product\" purges by the old slug of public.products, which replica identity DEFAULT does not carry, so a change of it leaves the old entry in the cache; " +
+				"ALTER TABLE public.products REPLICA IDENTITY USING INDEX (a unique index with it and the primary key), or REPLICA IDENTITY FULL, " +
+				"or let `unknown` name a tag, a generation or a prefix that covers what the rule purges, or write `covers: true` in it if it does"}},
+		{"left out, and unknown does not cover it", rule + `keys: ["s:{slug}"], unknown: {keys: [all]}}`, []*postgres.TableInfo{table("products", "id+", "slug-")}, []string{
+			"false true rules.yaml:2: rule \"product\": the column list of the publication leaves out \"slug\" of table public.products, so it counts as unknown; " +
+				"take the table out of the publication and add it without a list, " +
+				"or let `unknown` name a tag, a generation or a prefix that covers what the rule purges, or write `covers: true` in it if it does"}},
+		{"a tag covers keys", rule + `tags: ["s-{slug}"], unknown: {tags: [all]}}`, []*postgres.TableInfo{table("products", "id+", "slug")}, []string{
+			"true false rules.yaml:2: rule \"product\" purges by the old slug of public.products, which replica identity DEFAULT does not carry, so `unknown` is purged with it"}},
+		{"and that is covered", rule + `keys: ["s:{slug}"], unknown: {keys: [all], covers: true}}`, []*postgres.TableInfo{table("products", "id+", "slug")}, []string{
 			"true false rules.yaml:2: rule \"product\" purges by the old slug of public.products, which replica identity DEFAULT does not carry, so `unknown` is purged with it"}},
 		{"old rows are not read", rule + `ops: [insert], keys: ["s:{slug}"]}`, []*postgres.TableInfo{table("products", "id+", "slug")}, nil},
 		{"only new values are purged", rule + `keys: ["s:{new.slug}"]}`, []*postgres.TableInfo{table("products", "id+", "slug")}, nil},
