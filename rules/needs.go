@@ -1,6 +1,9 @@
 package rules
 
-import "github.com/walpurge/walpurge/cdc"
+import (
+	"github.com/walpurge/walpurge/cdc"
+	"github.com/walpurge/walpurge/rules/invalidation"
+)
 
 // Need is one column that a rule reads, for the checks against a database.
 type Need struct {
@@ -93,7 +96,7 @@ func (r *Rule) needs(table Table) []Need {
 	for kind := range r.values {
 		for _, t := range r.values[kind] {
 			for _, c := range t.reads() {
-				add(Need{Line: t.line, Column: c.name, Old: c.image != newImage && oldRows, HasUnknown: r.namesUnknown(t), Covered: r.covered(t, Kind(kind)), Large: c.computed && r.ops[cdc.Update], Copied: !c.computed && r.ops[cdc.Update]})
+				add(Need{Line: t.line, Column: c.name, Old: c.image != newImage && oldRows, HasUnknown: r.namesUnknown(t), Covered: r.covered(t, invalidation.Kind(kind)), Large: c.computed && r.ops[cdc.Update], Copied: !c.computed && r.ops[cdc.Update]})
 			}
 		}
 	}
@@ -101,7 +104,7 @@ func (r *Rule) needs(table Table) []Need {
 		for kind := range r.steps[i].values {
 			for _, t := range r.steps[i].values[kind] {
 				for _, c := range t.reads() {
-					add(Need{Line: t.line, Column: c.name, Old: c.image != newImage && oldRows, HasUnknown: r.namesUnknown(t), Covered: r.covered(t, Kind(kind)), Collapse: true})
+					add(Need{Line: t.line, Column: c.name, Old: c.image != newImage && oldRows, HasUnknown: r.namesUnknown(t), Covered: r.covered(t, invalidation.Kind(kind)), Collapse: true})
 				}
 			}
 		}

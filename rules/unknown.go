@@ -58,7 +58,7 @@ func (r *Rule) namesUnknown(t *template) bool {
 
 // covered reports whether what unknown: names can be taken for the template's values, at every sink that
 // these go to.
-func (r *Rule) covered(t *template, kind Kind) bool {
+func (r *Rule) covered(t *template, kind invalidation.Kind) bool {
 	return !slices.ContainsFunc(t.sinks, func(sink int) bool {
 		return !r.off(sink) && !(r.takesAny(sink, &r.unknown) && r.replaces(t, kind, sink))
 	})
@@ -68,7 +68,7 @@ func (r *Rule) covered(t *template, kind Kind) bool {
 func (r *Rule) coveredFor(l *Lookup) bool {
 	for k := range r.values {
 		for _, t := range r.values[k] {
-			if t.lookup == l.Name && !r.covered(t, Kind(k)) {
+			if t.lookup == l.Name && !r.covered(t, invalidation.Kind(k)) {
 				return false
 			}
 		}

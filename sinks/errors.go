@@ -40,6 +40,8 @@ type classified struct {
 	class Class
 	after time.Duration
 	err   error
+	// refusal reports that the service said so.
+	refusal bool
 }
 
 func (e *classified) Error() string { return e.err.Error() }
@@ -47,6 +49,16 @@ func (e *classified) Unwrap() error { return e.err }
 
 // ItemError marks an error as the fault of the invalidations themselves.
 func ItemError(err error) error { return &classified{class: Item, err: err} }
+
+// RefusalError is an ItemError that the service has answered, where other ItemErrors are found before it is
+// asked. A service that is not what the configuration takes it for may answer so to everything.
+func RefusalError(err error) error { return &classified{class: Item, err: err, refusal: true} }
+
+// IsRefusal reports whether the error is a RefusalError.
+func IsRefusal(err error) bool {
+	var c *classified
+	return errors.As(err, &c) && c.refusal
+}
 
 // LaneError marks an error that only a human can mend.
 func LaneError(err error) error { return &classified{class: Lane, err: err} }

@@ -62,8 +62,8 @@ func TestSQLIsQualified(t *testing.T) {
 	}
 }
 
-// textOf is the text of a string literal, or of several that are put together, with a word for each piece between
-// them that is none. It is empty for everything else.
+// textOf is the text of a string literal, or of several that are put together, with a word in the place of
+// everything else between them. It is empty for everything else.
 func textOf(n ast.Node) string {
 	switch n := n.(type) {
 	case *ast.BasicLit:

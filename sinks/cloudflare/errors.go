@@ -67,7 +67,7 @@ func (a answer) verdict(now time.Time) error {
 		return a.errorf("the answer is not from the API; a proxy may have given it")
 	case a.status == http.StatusBadRequest, a.status == http.StatusRequestEntityTooLarge,
 		a.status == http.StatusUnprocessableEntity, a.has(requestCodes):
-		return sinks.ItemError(a.errorf("the API refuses what the request holds"))
+		return sinks.RefusalError(a.errorf("the API refuses what the request holds"))
 	case a.status >= 400:
 		return sinks.LaneError(a.errorf("the API does not take such requests; check base_url"))
 	case !a.success:

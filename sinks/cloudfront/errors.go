@@ -102,13 +102,13 @@ func (r refused) verdict() error {
 	case r.credentials():
 		return sinks.LaneError(r.errorf("the credentials are refused; they need cloudfront:CreateInvalidation for this distribution, and must not have expired"))
 	case r.has(requestCodes):
-		return sinks.ItemError(r.errorf("CloudFront refuses what the request holds"))
+		return sinks.RefusalError(r.errorf("CloudFront refuses what the request holds"))
 	case r.status >= 300 && r.status < 400:
 		return sinks.LaneError(r.errorf("a redirect, which is not followed; check base_url and region"))
 	case r.status == http.StatusNotFound, r.status == http.StatusMethodNotAllowed:
 		return sinks.LaneError(r.errorf("nothing takes such requests there; check base_url and region"))
 	case r.status == http.StatusRequestEntityTooLarge && r.code != "":
-		return sinks.ItemError(r.errorf("CloudFront refuses what the request holds"))
+		return sinks.RefusalError(r.errorf("CloudFront refuses what the request holds"))
 	}
 	return r.errorf("the answer is not from CloudFront; a proxy may have given it")
 }

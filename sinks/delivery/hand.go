@@ -103,7 +103,9 @@ func (l *Lane) byHand(intake, work context.Context, j *handJob) {
 		l.metrics.request(time.Since(began), len(request), err)
 		again, refused := request[:0:0], request[:0:0]
 		after := time.Duration(0)
-		if err != nil {
+		if err == nil {
+			l.refusals.take(request)
+		} else {
 			again, refused, after = l.sortByHand(request, err)
 		}
 		if len(refused) > 0 && !l.park(intake, refused, []ready{{entry: j.entry, msg: j.msg}}, err) {

@@ -43,7 +43,8 @@ type Lane struct {
 	// throttled is the time in that state, up to the last time it was left.
 	throttled time.Duration
 
-	speed speed
+	speed    speed
+	refusals refusals
 	// halted is why the lane stopped by itself, until it is resumed.
 	halted error
 	// unknown says which kind of value this version does not know, while a message that names

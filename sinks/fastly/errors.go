@@ -45,11 +45,11 @@ func (a answer) verdict(now time.Time) error {
 	case !a.ours:
 		return a.errorf("the answer is not from the API; a proxy may have given it")
 	case a.status == http.StatusNotFound && a.kind == invalidation.URL:
-		return sinks.ItemError(a.errorf("Fastly knows no service for the URL's host"))
+		return sinks.RefusalError(a.errorf("Fastly knows no service for the URL's host"))
 	case a.status == http.StatusNotFound:
 		return sinks.LaneError(a.errorf("the API does not know the service; check service_id and base_url"))
 	case a.status == http.StatusBadRequest, a.status == http.StatusRequestEntityTooLarge, a.status == http.StatusUnprocessableEntity:
-		return sinks.ItemError(a.errorf("the API refuses what the request holds"))
+		return sinks.RefusalError(a.errorf("the API refuses what the request holds"))
 	case a.status >= 400:
 		return sinks.LaneError(a.errorf("the API does not take such requests; check base_url"))
 	case !a.accepted:

@@ -127,8 +127,9 @@ func (s *Sink) body(ctx context.Context, batch []invalidation.Invalidation) ([]b
 		return nil, fmt.Errorf("webhook: call stopped: %w", cause)
 	}
 	if err != nil {
-		// A smaller batch may pass: the lane tries halves.
-		return nil, sinks.ItemError(fmt.Errorf("webhook: json: %w", err))
+		// A smaller batch may pass: the lane tries halves. An expression that fails for everything is like
+		// a service that refuses everything.
+		return nil, sinks.RefusalError(fmt.Errorf("webhook: json: %w", err))
 	}
 	return body, nil
 }
@@ -189,7 +190,7 @@ func verdict(a httpsink.Answer, now time.Time) error {
 	case http.StatusNotFound, http.StatusGone, http.StatusMethodNotAllowed:
 		return sinks.LaneError(errorf("the service has nothing there; check url and method"))
 	case http.StatusBadRequest, http.StatusRequestEntityTooLarge, http.StatusUnprocessableEntity:
-		return sinks.ItemError(errorf("the service refuses what the request holds"))
+		return sinks.RefusalError(errorf("the service refuses what the request holds"))
 	case http.StatusTooManyRequests:
 		return sinks.ThrottledError(errorf("the service asks for a pause"), httpsink.RetryAfter(a.Header, now))
 	}
