@@ -168,4 +168,9 @@ func TestPageShowsProblems(t *testing.T) {
 	require.Equal(t, 2, eval[int](t, ctx, `document.querySelectorAll("#problems tbody tr").length`))
 	s.turn(func() { s.problems = nil })
 	until(t, ctx, `document.getElementById("problems-section").hidden`)
+	s.turn(func() {
+		s.suspicions = []map[string]any{{"sink": "edge", "rule": "menu", "purged": 1000, "existed": 0, "values": "tags", "text": "rule menu may name tags " + hostile}}
+	})
+	until(t, ctx, text("problems")+`.includes("may name tags") && `+text("problems")+`.includes("note") && `+text("problems")+`.includes("edge")`)
+	require.Equal(t, "fresh", eval[string](t, ctx, `document.getElementById("verdict").dataset.state`))
 }

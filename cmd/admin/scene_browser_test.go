@@ -31,7 +31,9 @@ type scene struct {
 	parked []Parked
 	// problems are those of the status.
 	problems []map[string]any
-	posted   []any
+	// suspicions are those of the status.
+	suspicions []map[string]any
+	posted     []any
 }
 
 func (s *scene) status(context.Context) any {
@@ -85,6 +87,7 @@ func (s *scene) status(context.Context) any {
 		})
 	}
 	doc["watermarks"], doc["sinks"] = marks, sinks
+	doc["suspicions"] = s.suspicions
 	if doc["problems"] = s.problems; s.problems == nil {
 		doc["problems"] = []m{}
 	}

@@ -12,8 +12,8 @@ import (
 	"github.com/walpurge/walpurge/rules"
 )
 
-// hits count what sinks that can tell say about purged keys: a template that
-// never meets a key is a wrong one.
+// hits count what sinks that can tell say about purged keys, tags and values: a template that
+// never meets one is a wrong one.
 type hits struct {
 	vec       *prometheus.CounterVec
 	published *prometheus.CounterVec
@@ -27,7 +27,8 @@ type hits struct {
 
 type ruleHits struct{ existed, absent prometheus.Counter }
 
-type sinkRule struct{ sink, rule string }
+// sinkRule is a rule at a sink; values names what is purged there, in the plural.
+type sinkRule struct{ sink, rule, values string }
 
 // hourOfHits has a count for each of 60 minutes, by the minute modulo 60.
 type hourOfHits [60]minuteOfHits
@@ -39,7 +40,7 @@ type minuteOfHits struct {
 
 func newHits(reg prometheus.Registerer) *hits {
 	h := &hits{recent: make(map[sinkRule]*hourOfHits), vec: prometheus.NewCounterVec(prometheus.CounterOpts{
-		Namespace: "walpurge", Name: "purge_hits_total", Help: "Purged keys that existed, and that did not, where the sink can tell.",
+		Namespace: "walpurge", Name: "purge_hits_total", Help: "Purged keys, tags and values that existed, and that did not, where the sink can tell.",
 	}, []string{"rule", "result"}), published: prometheus.NewCounterVec(prometheus.CounterOpts{
 		Namespace: "walpurge", Name: "published_total", Help: "Messages about purges for the channel of the sink, which the server took or which are lost.",
 	}, []string{"sink", "result"})}
@@ -62,16 +63,15 @@ func (h *hits) use(set *rules.Set) {
 // count adds to a rule's counters. What is of no rule in force (a manual purge,
 // a message of an application, a rule that a reload took away) has none: labels
 // are never made of data.
-func (h *hits) count(sink, rule string, existed, absent int, now time.Time) {
+func (h *hits) count(at sinkRule, existed, absent int, now time.Time) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	of, found := h.rules[rule]
+	of, found := h.rules[at.rule]
 	if !found {
 		return
 	}
 	of.existed.Add(float64(existed))
 	of.absent.Add(float64(absent))
-	at := sinkRule{sink, rule}
 	if h.recent[at] == nil {
 		h.recent[at] = new(hourOfHits)
 	}
@@ -89,7 +89,7 @@ func (h *hits) lastHour(now time.Time) (out []status.RuleHits) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	for at, hour := range h.recent {
-		sum := status.RuleHits{Sink: at.sink, Rule: at.rule}
+		sum := status.RuleHits{Sink: at.sink, Rule: at.rule, Values: at.values}
 		for _, m := range hour {
 			if now.Unix()/60-m.minute < 60 {
 				sum.Purged += m.purged
@@ -105,9 +105,15 @@ func (h *hits) lastHour(now time.Time) (out []status.RuleHits) {
 
 // counting is the sink with its hits counted, if it is of a kind that can tell.
 func (h *hits) counting(s config.Sink) config.Sink {
-	if s.Valkey != nil {
+	of := func(values string) func(rule string, existed, absent int) {
+		return func(rule string, existed, absent int) {
+			h.count(sinkRule{s.Name, rule, values}, existed, absent, time.Now())
+		}
+	}
+	switch {
+	case s.Valkey != nil:
 		v := *s.Valkey
-		v.Hits = func(rule string, existed, absent int) { h.count(s.Name, rule, existed, absent, time.Now()) }
+		v.Hits = of("keys")
 		if v.Publish.Channel != "" {
 			ok, lost := h.published.WithLabelValues(s.Name, "ok"), h.published.WithLabelValues(s.Name, "lost")
 			v.Published = func(took bool) {
@@ -119,6 +125,14 @@ func (h *hits) counting(s config.Sink) config.Sink {
 			}
 		}
 		s.Valkey = &v
+	case s.Varnish != nil:
+		v := *s.Varnish
+		v.Hits = of("tags")
+		s.Varnish = &v
+	case s.Webhook != nil:
+		w := *s.Webhook
+		w.Hits = of("values")
+		s.Webhook = &w
 	}
 	return s
 }

@@ -38,6 +38,9 @@ type Config struct {
 	// Uses are the kinds that Check and Probe make sure of; 0 means all of Kinds. It follows from the
 	// rules, not from the file.
 	Uses invalidation.KindSet `yaml:"-"`
+	// Hits, where it is not nil, is told how many of the tags that a rule had purged existed, at most, and
+	// how many did not. It is called while Purge runs.
+	Hits func(rule string, existed, absent int) `yaml:"-"`
 }
 
 // DefaultConfirm is what the documented VCL puts into its answers: how many objects the tags had,

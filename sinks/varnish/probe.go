@@ -90,7 +90,7 @@ func (s *Sink) probe(ctx context.Context, v server) error {
 	}
 	for _, step := range steps {
 		for _, r := range step.requests {
-			if err := s.ask(ctx, v, r); err != nil {
+			if _, err := s.ask(ctx, v, r); err != nil {
 				return fmt.Errorf("purging %s: %w", step.what, err)
 			}
 		}
@@ -186,8 +186,8 @@ func (s *Sink) removeProbe(ctx context.Context, v server, pages []*page) {
 		}
 		byURL := request{kind: invalidation.URL, method: "PURGE", path: url.URL{Path: p.path}, header: http.Header{}}
 		maps.Copy(byURL.header, p.header)
-		if s.send(ctx, v, byURL) != nil {
-			_ = s.send(ctx, v, s.cfg.tagRequest(p.tag))
+		if _, err := s.send(ctx, v, byURL); err != nil {
+			_, _ = s.send(ctx, v, s.cfg.tagRequest(p.tag))
 		}
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"maps"
 	"net/http"
 	"slices"
+	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -84,8 +85,18 @@ func (s *Sink) Purge(ctx context.Context, batch []invalidation.Invalidation) err
 		return sinks.ItemError(fmt.Errorf("varnish: %d invalidations in one call; split it, at most %d fit", len(batch), maxItems))
 	}
 	requests, failed := s.cfg.requests(batch)
-	if err := s.everywhere(ctx, httpsink.SumOf(batch), requests); err != nil {
+	removed, counted, err := s.everywhere(ctx, httpsink.SumOf(batch), requests)
+	if err != nil {
 		return err
+	}
+	if counted && s.cfg.Hits != nil {
+		tags := make([]invalidation.Invalidation, 0, len(batch))
+		for i, inv := range batch {
+			if inv.Kind == invalidation.Tag && failed[i] == nil {
+				tags = append(tags, inv)
+			}
+		}
+		httpsink.CountHits(tags, removed, s.cfg.Hits)
 	}
 	if len(failed) > 0 {
 		return &sinks.BatchError{Failed: failed}
@@ -93,13 +104,14 @@ func (s *Sink) Purge(ctx context.Context, batch []invalidation.Invalidation) err
 	return nil
 }
 
-// everywhere sends the requests to all nodes. sum names what they carry.
-func (s *Sink) everywhere(ctx context.Context, sum httpsink.Sum, requests []request) error {
+// everywhere sends the requests to all nodes. sum names what they carry. removed is how many objects the
+// purges by tag removed; counted reports that every node said so in this call.
+func (s *Sink) everywhere(ctx context.Context, sum httpsink.Sum, requests []request) (removed int, counted bool, err error) {
 	if err := ctx.Err(); err != nil {
-		return fmt.Errorf("varnish: purge stopped: %w", err)
+		return 0, false, fmt.Errorf("varnish: purge stopped: %w", err)
 	}
 	if len(requests) == 0 {
-		return nil
+		return 0, false, nil
 	}
 	bounded, cancel := context.WithTimeout(ctx, s.timeout)
 	defer cancel()
@@ -112,15 +124,15 @@ func (s *Sink) everywhere(ctx context.Context, sum httpsink.Sum, requests []requ
 			open = append(open, v)
 		}
 	}
-	errs := make([]error, len(open))
+	errs, counts := make([]error, len(open)), make([]int, len(open))
 	var all sync.WaitGroup
 	for i, v := range open {
-		all.Go(func() { errs[i] = s.node(bounded, v, requests) })
+		all.Go(func() { counts[i], errs[i] = s.node(bounded, v, requests) })
 	}
 	all.Wait()
 	if err := ctx.Err(); err != nil {
 		s.done.Forget(sum)
-		return fmt.Errorf("varnish: purge stopped: %w", err)
+		return 0, false, fmt.Errorf("varnish: purge stopped: %w", err)
 	}
 	now := maps.Clone(done)
 	if now == nil {
@@ -133,14 +145,19 @@ func (s *Sink) everywhere(ctx context.Context, sum httpsink.Sum, requests []requ
 		}
 		now[open[i]] = true
 	}
-	err := joined(failures, nodes)
+	err = joined(failures, nodes)
 	if class, _ := sinks.ClassOf(err); err == nil || class == sinks.Item {
 		// The lane is done with this call. The next equal one is another change.
 		s.done.Forget(sum)
-		return err
+		counted = len(open) == nodes
+		for _, n := range counts {
+			removed += n
+			counted = counted && n >= 0
+		}
+		return removed, counted, err
 	}
 	s.done.Remember(sum, now, time.Now())
-	return err
+	return 0, false, err
 }
 
 // resolve finds all servers, and what kept a node from being found.
@@ -160,41 +177,55 @@ func (s *Sink) resolve(ctx context.Context) (servers []server, failures []failur
 	return servers, failures
 }
 
-// node sends the requests to one server, up to the first that fails.
-func (s *Sink) node(ctx context.Context, v server, requests []request) error {
+// node sends the requests to one server, up to the first that fails. It returns how many objects the purges
+// by tag removed, or -1 where the server does not say so.
+func (s *Sink) node(ctx context.Context, v server, requests []request) (removed int, err error) {
 	for i := range requests {
-		if err := s.ask(ctx, v, requests[i]); err != nil {
+		n, err := s.ask(ctx, v, requests[i])
+		if err != nil {
 			s.log.Debug("varnish node failed", "node", v.host, "request", i, "of", len(requests), "err", err)
-			return err
+			return -1, err
 		}
+		if requests[i].kind != invalidation.Tag {
+			continue
+		}
+		if n < 0 || removed < 0 {
+			removed = -1
+			continue
+		}
+		removed += n
 	}
-	return nil
+	return removed, nil
 }
 
 // ask sends one request. A node that refuses it is asked for a control purge of the same kind: one that
 // refuses that too refuses everything, which is no fault of the values.
-func (s *Sink) ask(ctx context.Context, v server, r request) error {
-	err := s.send(ctx, v, r)
+func (s *Sink) ask(ctx context.Context, v server, r request) (removed int, err error) {
+	removed, err = s.send(ctx, v, r)
 	if class, _ := sinks.ClassOf(err); err == nil || class != sinks.Item {
-		return err
+		return removed, err
 	}
-	control := s.send(ctx, v, s.cfg.control(r.kind))
+	_, control := s.send(ctx, v, s.cfg.control(r.kind))
 	if class, _ := sinks.ClassOf(control); class == sinks.Item {
-		return sinks.LaneError(fmt.Errorf("%w: every purge by %s is refused, also a control purge that every such VCL takes; "+
+		return -1, sinks.LaneError(fmt.Errorf("%w: every purge by %s is refused, also a control purge that every such VCL takes; "+
 			"the VCL expects other requests: call the sub in the documentation before them", control, r.kind))
 	}
 	if control != nil {
-		return control
+		return -1, control
 	}
-	return sinks.ItemError(fmt.Errorf("%w: the request is refused; is http_req_hdr_len lower than its default?", err))
+	return -1, sinks.ItemError(fmt.Errorf("%w: the request is refused; is http_req_hdr_len lower than its default?", err))
 }
 
-func (s *Sink) send(ctx context.Context, v server, r request) error {
+// send sends one request, and returns how many objects it removed; -1 if the answer does not say so.
+func (s *Sink) send(ctx context.Context, v server, r request) (removed int, err error) {
 	a, err := httpsink.Do(s.http, r.http(ctx, v))
 	if err != nil {
-		return err
+		return -1, err
 	}
-	return s.cfg.verdict(r.kind, a)
+	if removed, err = strconv.Atoi(a.Header.Get(s.cfg.Confirm)); err != nil || removed < 0 {
+		removed = -1
+	}
+	return removed, s.cfg.verdict(r.kind, a)
 }
 
 // Check reports whether every node answers purges of the kinds that the sink carries out, by purges that
@@ -209,7 +240,8 @@ func (s *Sink) Check(ctx context.Context) error {
 			requests = append(requests, s.cfg.control(kind))
 		}
 	}
-	return s.everywhere(ctx, httpsink.SumOf([]invalidation.Invalidation{{Kind: invalidation.Tag, Value: checkName}}), requests)
+	_, _, err := s.everywhere(ctx, httpsink.SumOf([]invalidation.Invalidation{{Kind: invalidation.Tag, Value: checkName}}), requests)
+	return err
 }
 
 // Close closes idle connections. Calls that follow fail.

@@ -34,6 +34,9 @@ type Config struct {
 	Timeout time.Duration `yaml:"timeout"`
 	// AllowHTTP lets a URL of another machine begin with http://.
 	AllowHTTP bool `yaml:"allow_http"`
+	// Hits, where it is not nil, is told how many of the values that a rule had purged existed, at most, and
+	// how many did not. It is called while Purge runs.
+	Hits func(rule string, existed, absent int) `yaml:"-"`
 }
 
 // DefaultConfig returns the values of keys that the file leaves out. It is not

@@ -106,7 +106,10 @@ func (s *Sink) send(ctx context.Context, batch []invalidation.Invalidation) erro
 	}
 	sum := httpsink.SumOf(batch)
 	key := s.key(sum)
-	err = s.post(ctx, body, key)
+	existed, err := s.post(ctx, body, key)
+	if err == nil && existed >= 0 && s.cfg.Hits != nil {
+		httpsink.CountHits(batch, existed, s.cfg.Hits)
+	}
 	if class, _ := sinks.ClassOf(err); err == nil || class == sinks.Item || ctx.Err() != nil {
 		// The lane is done with this call. The next equal one is another change.
 		s.keys.Forget(sum)
@@ -148,12 +151,16 @@ func (s *Sink) key(sum httpsink.Sum) string {
 	return key
 }
 
-func (s *Sink) post(ctx context.Context, body []byte, key string) error {
+// existedHeader is the header of an answer that says how many of the values the service had.
+const existedHeader = "Walpurge-Existed"
+
+// post sends a body. existed is how many of its values the service had, -1 where it does not say so.
+func (s *Sink) post(ctx context.Context, body []byte, key string) (existed int, err error) {
 	bounded, cancel := context.WithTimeout(ctx, s.cfg.Timeout)
 	defer cancel()
 	req, err := http.NewRequestWithContext(bounded, s.cfg.Method, s.cfg.URL, bytes.NewReader(body))
 	if err != nil {
-		return sinks.LaneError(errors.New("webhook: url or method cannot be used"))
+		return -1, sinks.LaneError(errors.New("webhook: url or method cannot be used"))
 	}
 	now := s.now()
 	req.Header.Set("Content-Type", "application/json")
@@ -166,19 +173,22 @@ func (s *Sink) post(ctx context.Context, body []byte, key string) error {
 	if s.cfg.HMACFile != "" {
 		secret, err := httpsink.ReadSecret(s.cfg.HMACFile)
 		if err != nil {
-			return sinks.LaneError(fmt.Errorf("webhook: hmac_file: %w", err))
+			return -1, sinks.LaneError(fmt.Errorf("webhook: hmac_file: %w", err))
 		}
 		req.Header.Set("X-Walpurge-Signature", signature(secret, now, body))
 	}
 	a, err := httpsink.Do(s.http, req)
 	if err != nil {
-		return fmt.Errorf("webhook: %w", err)
+		return -1, fmt.Errorf("webhook: %w", err)
 	}
-	err = verdict(a, now)
-	if err != nil {
+	if err := verdict(a, now); err != nil {
 		s.log.Debug("webhook refused", "status", a.Status, "bytes", len(body))
+		return -1, err
 	}
-	return err
+	if existed, err = strconv.Atoi(a.Header.Get(existedHeader)); err != nil || existed < 0 {
+		return -1, nil // it need not say so
+	}
+	return existed, nil
 }
 
 // verdict returns nil for a purge that the service says it has carried out.

@@ -79,7 +79,7 @@ function take(s) {
   history.add(s);
   verdict(stateOf(s), s.summary);
   condition(s);
-  problems(s.problems);
+  problems(s.problems, s.suspicions);
   sinks(s.sinks, history, refresh);
   parked.show(s.sinks);
   rules(s.rules);

@@ -42,12 +42,14 @@ export function sinks(list, history, again) {
   });
 }
 
-// problems shows what a person must correct, and below it what `unknown` covers.
-export function problems(list) {
+// problems shows what a person must correct, and below it what `unknown` covers and rules that may name what
+// no cache has.
+export function problems(found, suspicions) {
+  const list = found.concat((suspicions ?? []).map((s) => ({ rules: [s.rule], sinks: [s.sink], covered: true, text: s.text })));
   byId("problems-section").hidden = list.length === 0;
   keep(byId("problems").tBodies[0], list, (p) => p.text,
     (p) => el("tr", null, el("th", { scope: "row" }, p.rules.join(", ")), el("td", null, el("span", { class: "badge", "data-tone": p.covered ? "" : "down" }, p.covered ? "note" : "stale")),
-      el("td", { "data-label": "Sinks" }, p.sinks.join(", ")), el("td", { class: "when", "data-label": "Since" }, clock(p.since)), el("td", { class: "full" }, p.text)), () => {});
+      el("td", { "data-label": "Sinks" }, p.sinks.join(", ")), el("td", { class: "when", "data-label": "Since" }, p.since ? clock(p.since) : "the last hour"), el("td", { class: "full" }, p.text)), () => {});
 }
 
 const mostParked = 100;
