@@ -90,6 +90,24 @@ func purges(t *testing.T, v *instance) {
 		require.NoError(t, s.Purge(ctx, batchOf(invalidation.Tag, tags...)))
 		gone(t, shop, absent, paths...)
 	})
+	t.Run("hits", func(t *testing.T) {
+		hits := map[string][2]int{}
+		counting := cfg
+		counting.Hits = func(rule string, existed, absent int) { hits[rule] = [2]int{existed, absent} }
+		s := openSink(t, counting, quiet)
+		v.fill(t, shop, pathOf("there"), pathOf("there"), pathOf("too"))
+		tag := func(rule, value string) invalidation.Invalidation {
+			return invalidation.Invalidation{Kind: invalidation.Tag, Value: value, Rule: rule}
+		}
+		require.NoError(t, s.Purge(ctx, []invalidation.Invalidation{tag("a", "there"), tag("a", "away"), tag("a", "away2"), tag("a", "too"), tag("b", "x"), {Kind: invalidation.URL, Value: "https://shop.example/p", Rule: "c"}, tag("", "manual")}))
+		require.Equal(t, map[string][2]int{"a": {2, 2}, "b": {1, 0}}, hits, "b is credited with what may have been its own")
+		clear(hits)
+		require.NoError(t, s.Purge(ctx, []invalidation.Invalidation{tag("a", "there"), tag("b", "x")}))
+		require.Equal(t, map[string][2]int{"a": {0, 1}, "b": {0, 1}}, hits)
+		clear(hits)
+		require.NoError(t, s.Purge(ctx, []invalidation.Invalidation{tag("a", "there"), {Kind: invalidation.Everything}}))
+		require.Empty(t, hits)
+	})
 	t.Run("everything", func(t *testing.T) {
 		v.fill(t, shop, "/a", "/b?c")
 		v.fill(t, "other.example", "/a")

@@ -89,7 +89,8 @@ func (s *Sink) Purge(ctx context.Context, batch []invalidation.Invalidation) err
 	if err != nil {
 		return err
 	}
-	if counted && s.cfg.Hits != nil {
+	// A purge of everything leaves the tags out.
+	if counted && s.cfg.Hits != nil && requests[0].kind != invalidation.Everything {
 		tags := make([]invalidation.Invalidation, 0, len(batch))
 		for i, inv := range batch {
 			if inv.Kind == invalidation.Tag && failed[i] == nil {

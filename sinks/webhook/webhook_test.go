@@ -51,6 +51,29 @@ func TestTheFixedForm(t *testing.T) {
 	require.Empty(t, heads[0]["X-Walpurge-Signature"])
 }
 
+// A service may say how many of the values it had.
+func TestHits(t *testing.T) {
+	hits := map[string][2]int{}
+	svc, s := start(t, func(c *Config) {
+		c.Hits = func(rule string, existed, absent int) { hits[rule] = [2]int{existed, absent} }
+	})
+	for header, want := range map[string]map[string][2]int{
+		"": {}, "many": {}, "-1": {}, "0": {"product": {0, 7}, "page": {0, 2}}, "3": {"product": {3, 4}, "page": {2, 0}}, "100": {"product": {7, 0}, "page": {2, 0}},
+	} {
+		clear(hits)
+		svc.set(func(w http.ResponseWriter, _ *http.Request) { w.Header().Set("Walpurge-Existed", header) })
+		require.NoError(t, s.Purge(t.Context(), every))
+		require.Equal(t, want, hits, header)
+	}
+	clear(hits)
+	svc.set(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Walpurge-Existed", "3")
+		w.WriteHeader(http.StatusServiceUnavailable)
+	})
+	require.Error(t, s.Purge(t.Context(), every))
+	require.Empty(t, hits)
+}
+
 func TestExpressions(t *testing.T) {
 	for text, want := range map[string]string{
 		`{"tags": tags, "expire": 0}`:                                                       `{"expire":0,"tags":["a\"b\u003c\u0026\u003e"]}`,
