@@ -48,6 +48,10 @@ deps-full:
 deps-majors:
 	@deploy/dev/postgres-majors.sh
 
+.PHONY: deps-scenario
+deps-scenario:
+	@deploy/dev/deps.sh core scenario
+
 .PHONY: build
 build: ## build bin/walpurge, stamped with the version that git describes
 	go build -trimpath -ldflags "-X main.version=$(VERSION)" -o bin/walpurge ./cmd/walpurge
@@ -120,6 +124,19 @@ bench: deps build ## drain backlogs beside PostgreSQL's own rate, and measure la
 .PHONY: bench-go
 bench-go: deps ## run every Go benchmark once
 	go test -run '^$$' -bench . -benchmem -p 1 ./...
+
+.PHONY: scenario
+scenario: deps-scenario build ## run one example system, NAME=restaurant, with several ways to cache, and write its report (docs/scenarios.md)
+	@test -n "$(NAME)" || { echo 'which one? make scenario NAME=restaurant' >&2; exit 2; }
+	go run ./integration/scenario/run -version $(VERSION) -name $(NAME)
+
+.PHONY: scenarios
+scenarios: deps-scenario build ## run all example systems, in at most 30 minutes on two cores
+	go run ./integration/scenario/run -version $(VERSION)
+
+.PHONY: scenario-gate
+scenario-gate: deps-scenario build ## compare hit rates, queries and calls of the example systems with their bounds.json
+	go run ./integration/scenario/run -version $(VERSION) -gate $(if $(NAME),-name $(NAME))
 
 .PHONY: lint
 lint: ## run golangci-lint at its pinned version (.golangci.yml)

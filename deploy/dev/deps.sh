@@ -4,7 +4,8 @@
 # It also looks for a Go new enough for go.mod. Group test: a C compiler, which
 # the race detector needs, Varnish with its xkey module, and Prometheus with amtool,
 # which test the alerts. Group full: systemd-analyze and fakeroot, which test the Debian
-# package and its unit, and twemproxy. Group browser: a headless Chromium, for the tests of the status page.
+# package and its unit, and twemproxy. Group scenario: Varnish with xkey, and the
+# extension pg_stat_statements, for the example systems. Group browser: a headless Chromium, for the tests of the status page.
 #
 #   deps.sh [--check] [GROUP...]
 #
@@ -33,7 +34,7 @@ say() { printf '%s\n' "$*"; }
 complain() { printf 'deps: %s\n' "$*" >&2; }
 
 usage() {
-  sed -n '2,16s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"
+  sed -n '2,17s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"
   say "Groups: $(declare -F | sed -n 's/^declare -f group_//p' | paste -sd' ')"
 }
 
@@ -355,6 +356,26 @@ group_test() {
   need "a C compiler" find_compiler install_compiler "apt-get install gcc libc6-dev"
   need "Varnish with xkey" find_varnish install_varnish "apt-get install varnish varnish-modules"
   need "Prometheus" find_prometheus install_prometheus "deploy/dev/deps.sh test   (or put promtool and prometheus, from 2.42, and amtool, from 0.25, into PATH)"
+}
+
+find_statements() {
+  local file
+  shopt -s nullglob
+  for file in /usr/share/postgresql/*/extension/pg_stat_statements.control; do
+    shopt -u nullglob
+    say "pg_stat_statements at $file"
+    return 0
+  done
+  shopt -u nullglob
+  file=$(pg_config --sharedir 2>/dev/null)/extension/pg_stat_statements.control
+  [[ -f $file ]] && say "pg_stat_statements at $file"
+}
+
+install_statements() { install postgresql-contrib; }
+
+group_scenario() {
+  need "Varnish with xkey" find_varnish install_varnish "apt-get install varnish varnish-modules"
+  need "pg_stat_statements" find_statements install_statements "apt-get install postgresql-contrib"
 }
 
 find_packaging() {

@@ -113,6 +113,7 @@ full)
     WALPURGE_PG_MAJOR=$major tests 1 "integration-$major" -run "$postgres_tests" ./integration
   done
   for name in rate helm page; do part 1 "$name" make "test-$name"; done
+  part 1 scenario-gate make scenario-gate
   part 1 fuzz make fuzz
   ;;
 esac

@@ -13,6 +13,9 @@ import (
 // PostgresConfig says how a PostgreSQL server is to be started. The zero value
 // is a server with logical decoding in a temporary directory.
 type PostgresConfig struct {
+	// Nice is added to the niceness of this process, 0 to 19 (Linux): under load this process is
+	// served before the server.
+	Nice int
 	// Dir is where the server keeps its files: data/ (the cluster), postgres.log
 	// and the socket. Empty: a directory of MkdirScratch, which Close removes. It may
 	// exist; data/ in it must not.

@@ -139,6 +139,7 @@ func (p *Postgres) launch(ctx context.Context) error {
 		dir:     p.dir,
 		logFile: p.LogFile(),
 		tee:     p.cfg.Log,
+		nice:    p.cfg.Nice,
 		as:      p.as,
 		// An immediate shutdown: the postmaster takes its children with it.
 		orphaned: syscall.SIGQUIT,

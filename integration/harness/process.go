@@ -21,6 +21,8 @@ type processSpec struct {
 	// logFile receives stdout and stderr, after what it holds; tee, too, if set.
 	logFile string
 	tee     io.Writer
+	// nice is added to the niceness of this process (nice(1)), 0 to 19.
+	nice int
 	// env is added to the fixed environment.
 	env []string
 	// as is the account to run under; nil is the caller's own.
@@ -69,10 +71,16 @@ func startProcess(spec processSpec) (*process, error) {
 		// ends, not when the process does. This goroutine keeps its thread until
 		// the child is gone.
 		runtime.LockOSThread()
-		defer runtime.UnlockOSThread()
+		if spec.nice == 0 {
+			// A thread that is nice itself, as its child is to be, ends with this goroutine.
+			defer runtime.UnlockOSThread()
+		}
 		defer close(p.done)
 		defer log.Close()
-		err := cmd.Start()
+		err := beNice(spec.nice)
+		if err == nil {
+			err = cmd.Start()
+		}
 		started <- err
 		if err != nil {
 			return

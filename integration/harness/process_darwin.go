@@ -10,6 +10,9 @@ import (
 
 // sysProcAttr has no parent-death signal to set here: a server outlives a
 // parent that was killed.
+// beNice does nothing: niceness belongs to the process there, not to a thread.
+func beNice(int) error { return nil }
+
 func sysProcAttr(spec processSpec) *syscall.SysProcAttr {
 	return &syscall.SysProcAttr{Setpgid: true, Credential: spec.as.credential()}
 }

@@ -7,6 +7,20 @@ import (
 	"syscall"
 )
 
+// beNice adds to the niceness of the calling thread, which its children inherit
+// (setpriority(2): niceness is of a thread).
+func beNice(n int) error {
+	if n == 0 {
+		return nil
+	}
+	// The system call returns 20 minus the niceness.
+	now, err := syscall.Getpriority(syscall.PRIO_PROCESS, 0)
+	if err != nil {
+		return err
+	}
+	return syscall.Setpriority(syscall.PRIO_PROCESS, 0, 20-now+n)
+}
+
 func sysProcAttr(spec processSpec) *syscall.SysProcAttr {
 	return &syscall.SysProcAttr{
 		Setpgid:    true,

@@ -12,6 +12,9 @@ import (
 // ProgramConfig says how a program that is not one of the servers above is started, such as
 // an application or the daemon itself.
 type ProgramConfig struct {
+	// Nice is added to the niceness of this process, 0 to 19 (Linux): under load this process is
+	// served before the server.
+	Nice int
 	// Name is used in errors, and for the log file.
 	Name string
 	// Path and Args are the program and its arguments.
@@ -52,7 +55,7 @@ func (p *Program) Restart(ctx context.Context) error {
 	proc, err := startProcess(processSpec{
 		path: p.cfg.Path, args: p.cfg.Args, dir: p.cfg.Dir, env: p.cfg.Env,
 		logFile:  filepath.Join(dir, p.cfg.Name+".log"),
-		orphaned: syscall.SIGKILL,
+		orphaned: syscall.SIGKILL, nice: p.cfg.Nice,
 	})
 	if err != nil {
 		return fmt.Errorf("start %s: %w", p.cfg.Name, err)

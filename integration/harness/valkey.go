@@ -19,6 +19,9 @@ import (
 // ValkeyConfig says how a Valkey server is to be started. The zero value is a
 // server without persistence in a temporary directory.
 type ValkeyConfig struct {
+	// Nice is added to the niceness of this process, 0 to 19 (Linux): under load this process is
+	// served before the server.
+	Nice int
 	// Dir holds the server's files and valkey.log. Empty: a temporary directory,
 	// which Close removes.
 	Dir string
@@ -170,6 +173,7 @@ func (v *Valkey) launch(ctx context.Context) error {
 		dir:      v.dir,
 		logFile:  v.LogFile(),
 		tee:      v.cfg.Log,
+		nice:     v.cfg.Nice,
 		orphaned: syscall.SIGKILL,
 	})
 	if err != nil {

@@ -17,6 +17,9 @@ import (
 
 // VarnishConfig says how a Varnish server is to be started.
 type VarnishConfig struct {
+	// Nice is added to the niceness of this process, 0 to 19 (Linux): under load this process is
+	// served before the server.
+	Nice int
 	// Dir holds the server's files and varnish.log. Empty: a temporary directory,
 	// which Close removes.
 	Dir string
@@ -99,7 +102,7 @@ func (v *Varnish) start(ctx context.Context, cfg VarnishConfig) error {
 		if v.port, err = FreePort(); err != nil {
 			return err
 		}
-		if err = v.launch(ctx, binary, file, cfg.Listen); !errors.Is(err, errPortTaken) {
+		if err = v.launch(ctx, binary, file, cfg); !errors.Is(err, errPortTaken) {
 			return err
 		}
 	}
@@ -131,9 +134,9 @@ func (v *Varnish) Close() error {
 	return errors.Join(errs...)
 }
 
-func (v *Varnish) launch(ctx context.Context, binary, vcl string, listen []string) error {
+func (v *Varnish) launch(ctx context.Context, binary, vcl string, cfg VarnishConfig) error {
 	var more []string
-	for _, addr := range listen {
+	for _, addr := range cfg.Listen {
 		more = append(more, "-a", net.JoinHostPort(addr, strconv.Itoa(v.port)))
 	}
 	proc, err := startProcess(processSpec{
@@ -144,6 +147,7 @@ func (v *Varnish) launch(ctx context.Context, binary, vcl string, listen []strin
 		dir:      v.dir,
 		logFile:  filepath.Join(v.dir, "varnish.log"),
 		orphaned: syscall.SIGTERM,
+		nice:     cfg.Nice,
 	})
 	if err != nil {
 		return err

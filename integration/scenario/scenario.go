@@ -36,12 +36,44 @@ type Scenario struct {
 	Postgres map[string]string
 	// TTLs are those of the points in the chart, as the system has them (before Factor).
 	TTLs []time.Duration
-	// Prepare is called once before everything else, to build the application. What it makes goes
-	// into dir. It names what is missing and the command that installs it.
-	Prepare func(ctx context.Context, dir string) error
+	// Cost is an update that the cost table measures.
+	Cost CostUpdate
+	// Gate is the load of the gate.
+	Gate GateLoad
+	// Prepare is called once before everything else, to build the application. It names what is
+	// missing and the command that installs it.
+	Prepare func(ctx context.Context, b Build) error
 	// Start starts what the variant needs beside Env: the application, and the edge. It registers
 	// with Env.Group how to end each.
 	Start func(ctx context.Context, env *Env) (System, error)
+}
+
+// Build says where Prepare finds and leaves files.
+type Build struct {
+	// Root is the repository.
+	Root string
+	// Files is a copy of deploy/examples/NAME without node_modules, in which a test may have seeded
+	// a regression: what runs is built from there.
+	Files string
+	// Built is an empty directory for what Prepare makes.
+	Built string
+}
+
+// CostUpdate changes rows of a table, in which one row is one change.
+type CostUpdate struct {
+	// Table is the table, such as public.products.
+	Table string
+	// One updates the row with the key $1, Keys is the number of such rows from 1 up.
+	One  string
+	Keys int
+	// Many updates many rows and no row twice.
+	Many string
+}
+
+// GateLoad is a load whose counts do not depend on the machine: a fixed rate.
+type GateLoad struct {
+	Rate    float64
+	Lasting time.Duration
 }
 
 // Stage is one stage of the load.
@@ -74,10 +106,10 @@ type Variant struct {
 type Env struct {
 	Variant Variant
 	Factor  int
-	// Root is the repository, Files deploy/examples/NAME in it, Built what Prepare has made, Dir a
-	// scratch directory of this variant.
-	Root, Files, Built, Dir string
-	Postgres                *harness.Postgres
+	// Build has the files; Dir is a scratch directory of this variant.
+	Build
+	Dir      string
+	Postgres *harness.Postgres
 	// DatabaseURL is for the role app, in the database named like the scenario. WalpurgeURL is for the role walpurge.
 	DatabaseURL, WalpurgeURL string
 	// Valkey is nil in variant 0.
@@ -113,6 +145,10 @@ type System interface {
 	// LISTEN and SECOND_PURGE, which the harness sets.
 	WalpurgeEnv() []string
 }
+
+// Nice is the niceness that everything but the load generator runs with, so that requests are sent
+// on time also when the servers have more to do than they can.
+const Nice = 5
 
 // The headers that an application sends to the oracle.
 const (

@@ -15,7 +15,7 @@ func Variants(bypass float64) []Variant {
 		{Name: "2", Title: "TTL and deletes after COMMIT", Cache: true, Deletes: true},
 		{Name: "2+bypass", Title: fmt.Sprintf("the same, %.0f %% of writes bypass it", bypass*100), Cache: true, Deletes: true, Bypass: bypass},
 		{Name: "2'", Title: "2, killed once before a delete", Cache: true, Deletes: true, Kill: true},
-		{Name: "3", Title: "walpurge", Cache: true, Walpurge: true, Bypass: bypass},
+		{Name: "3", Title: "walpurge, TTL 1 h", Cache: true, TTL: time.Hour, Walpurge: true, Bypass: bypass},
 	}
 }
 

@@ -13,6 +13,8 @@ const Schema = 1
 type Results struct {
 	Schema   int    `json:"schema"`
 	Scenario string `json:"scenario"`
+	// Who is one sentence about whose system it is.
+	Who string `json:"who"`
 	// Version is that of walpurge, as git describes it.
 	Version string    `json:"version"`
 	Started time.Time `json:"started"`
@@ -23,7 +25,9 @@ type Results struct {
 	// the rate of writes are those of the system, divided or multiplied by it.
 	Factor int `json:"time_factor"`
 	// Capacity is the number of requests a second that variant 0 answered in the calibration.
-	Capacity float64   `json:"capacity_rps"`
+	Capacity float64 `json:"capacity_rps"`
+	// Peak names the stage that charts and tables show.
+	Peak     string    `json:"peak_stage"`
 	Variants []Variant `json:"variants"`
 	// Points are what the chart shows beside the variants: TTL alone, with other TTLs.
 	Points []Point `json:"points"`
