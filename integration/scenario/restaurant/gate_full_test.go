@@ -25,7 +25,7 @@ func TestGateIsRed(t *testing.T) {
 	cmd.Dir = root
 	out, err := cmd.CombinedOutput()
 	require.NoError(t, err, "%s", out)
-	raw, err := os.ReadFile(files + "bounds.json")
+	raw, err := os.ReadFile(filepath.Join(root, "deploy/examples/restaurant/bounds.json"))
 	require.NoError(t, err)
 	bounds, err := results.ParseBounds(raw)
 	require.NoError(t, err)

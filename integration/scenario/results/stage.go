@@ -40,7 +40,7 @@ func StageOf(name string, rate float64, lasting time.Duration, samples []Sample)
 }
 
 // Quantile returns the smallest duration that the given share of all does not exceed, in
-// milliseconds; 0 if there is none. It sorts all.
+// milliseconds; 0 if all is empty. It sorts all.
 func Quantile(all []time.Duration, share float64) float64 {
 	if len(all) == 0 {
 		return 0
