@@ -118,7 +118,7 @@ func (d *daemon) untilStreaming() {
 		select {
 		case <-d.done:
 			require.FailNow(d.t, "the daemon ended before it streamed", "%v\n%s", d.err, d.logs.tail(30))
-		case <-time.After(10 * time.Millisecond):
+		case <-time.After(20 * time.Millisecond):
 		}
 		if time.Now().After(deadline) {
 			require.FailNow(d.t, "the daemon does not stream", d.logs.tail(30))

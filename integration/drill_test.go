@@ -204,7 +204,7 @@ func TestOnCallDrill(t *testing.T) {
 			t.Run(f.name, func(t *testing.T) {
 				t.Parallel()
 				eventually := func(t *testing.T, within time.Duration, cond func() bool, msg string, args ...any) {
-					t.Helper() // a scrape takes half a second
+					t.Helper() // a scrape takes a second
 					require.Eventually(t, cond, within, 250*time.Millisecond, append([]any{msg}, args...)...)
 				}
 				r := newRig(t, f.options)

@@ -35,7 +35,7 @@ type alert struct {
 	Labels      map[string]string
 }
 
-const scraping = `global: {scrape_interval: 500ms, scrape_timeout: 400ms}
+const scraping = `global: {scrape_interval: 1s, scrape_timeout: 1s}
 scrape_configs:
   - job_name: walpurge
     file_sd_configs: [{files: [%q]}]
@@ -158,9 +158,9 @@ func (p *prometheus) scrape(pipeline string, d *daemon) {
 }
 
 // fires reports that an alert's expression holds for a pipeline at this instant.
-func (p *prometheus) fires(alert, pipeline string) bool {
+func (p *prometheus) fires(name, pipeline string) bool {
 	p.t.Helper()
-	return slices.ContainsFunc(p.firing(pipeline), func(labels map[string]string) bool { return labels["alertname"] == alert })
+	return slices.ContainsFunc(p.alerts, func(a alert) bool { return a.Alert == name && p.has(a.Expr, pipeline) })
 }
 
 // firing are the labels of all alerts whose expressions hold for a pipeline at this instant.

@@ -289,8 +289,9 @@ func (r *rig) lsn() string {
 // something else. Past it, it hangs.
 const hang = 2 * time.Minute
 
-// eventually polls a condition that no event tells of, and gives up when it hangs.
+// eventually polls a condition that no event tells of, and gives up when it hangs. A condition asks
+// a server, which takes milliseconds of a core: it is not polled more often than that is worth.
 func eventually(t *testing.T, within time.Duration, cond func() bool, msg string, args ...any) {
 	t.Helper()
-	require.Eventually(t, cond, max(within, hang), 5*time.Millisecond, append([]any{msg}, args...)...)
+	require.Eventually(t, cond, max(within, hang), 20*time.Millisecond, append([]any{msg}, args...)...)
 }

@@ -292,7 +292,7 @@ func (l *lines) String() string {
 
 func eventually(t *testing.T, within time.Duration, cond func() bool, msg string) {
 	t.Helper()
-	require.Eventually(t, cond, within, 5*time.Millisecond, msg)
+	require.Eventually(t, cond, within, 20*time.Millisecond, msg)
 }
 
 // problems are the texts of the reader's problems.
