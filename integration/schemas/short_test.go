@@ -7,6 +7,6 @@ import "time"
 // cases is how many seeds make test tries at most, and budget the time after which it begins no
 // other.
 const (
-	cases  = 200
+	cases  = 20
 	budget = 40 * time.Second
 )

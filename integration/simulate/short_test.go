@@ -3,4 +3,4 @@
 package simulate
 
 // schedules is how many seeds make test tries.
-const schedules = 600
+const schedules = 300
