@@ -48,31 +48,12 @@ func (c counters) until(later counters) used {
 
 // count reads all counters of a variant.
 func (run *running) count(ctx context.Context) (c counters, err error) {
-	c = counters{at: time.Now(), queries: map[string]int64{}, calls: map[string]int{}, latency: map[string]results.Histogram{}}
-	if c.postgres, err = treeCPU(run.env.Postgres.PID()); err != nil {
-		return c, err
-	}
-	conn, err := run.env.Postgres.Connect(ctx, run.sc.Name)
+	c = counters{at: time.Now(), calls: map[string]int{}, latency: map[string]results.Histogram{}}
+	servers, err := run.env.servers(ctx)
 	if err != nil {
 		return c, err
 	}
-	defer conn.Close(ctx)
-	rows, err := conn.Query(ctx, `SELECT rolname, sum(calls)::bigint FROM pg_stat_statements JOIN pg_roles ON pg_roles.oid = userid
-		WHERE query ~* '^\s*(SELECT|WITH)' GROUP BY 1`)
-	if err != nil {
-		return c, err
-	}
-	for rows.Next() {
-		var role string
-		var calls int64
-		if err := rows.Scan(&role, &calls); err != nil {
-			return c, err
-		}
-		c.queries[role] = calls
-	}
-	if err := rows.Err(); err != nil {
-		return c, err
-	}
+	c.postgres, c.queries = servers.cpu, servers.queries
 	if run.env.Valkey != nil {
 		if c.valkeyHits, c.valkeyMisses, err = valkeyHits(ctx, run.env.Valkey.Addr()); err != nil {
 			return c, err
@@ -81,6 +62,11 @@ func (run *running) count(ctx context.Context) (c counters, err error) {
 	if run.walpurge == nil {
 		return c, nil
 	}
+	conn, err := run.env.Postgres.Connect(ctx, run.sc.Name)
+	if err != nil {
+		return c, err
+	}
+	defer conn.Close(ctx)
 	var walsender int
 	if err := conn.QueryRow(ctx, "SELECT pid FROM pg_stat_activity WHERE backend_type = 'walsender' AND usename = 'walpurge'").Scan(&walsender); err != nil {
 		return c, fmt.Errorf("walpurge's walsender: %w", err)

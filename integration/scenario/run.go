@@ -96,6 +96,9 @@ func Run(ctx context.Context, sc Scenario, opt Options) (out results.Results, er
 			cost.WalpurgeCPU, cost.WalsenderCPU, cost.WalpurgeMemory = used.walpurge, used.walsender, used.memory
 		}
 	}
+	if out.Rollouts, err = r.rollouts(ctx, stages); err != nil {
+		return out, err
+	}
 	if opt.Only == nil {
 		if out.Points, err = r.points(ctx, stages); err != nil {
 			return out, err
@@ -274,7 +277,32 @@ func (r *runner) variant(ctx context.Context, v Variant, stages []Timed) (out re
 		r.say("%-9s %-9s %5.0f/s  hit %5.1f%%  queries/request %.2f  stale %6.3f%%  over 1 s %6.3f%%  errors %d  late %d",
 			v.Name, t.Name, t.Rate, 100*s.HitRate, s.QueriesPerReq, 100*s.Stale.Share(), 100*s.Stale.ShareOver1s(), s.Errors, s.Late)
 	}
+	if v.Walpurge {
+		if out.Facts, err = run.system.Facts(ctx); err != nil {
+			return out, used, fmt.Errorf("facts: %w", err)
+		}
+		for _, f := range out.Facts {
+			r.say("%-9s %s: %s", v.Name, f.Claim, f)
+		}
+	}
 	return out, used, nil
+}
+
+// rollouts measures walpurge at the peak, with a part of the values.
+func (r *runner) rollouts(ctx context.Context, stages []Timed) (out []results.Variant, err error) {
+	at := slices.IndexFunc(stages, func(t Timed) bool { return t.Name == r.sc.peak() })
+	for _, percent := range r.sc.Rollouts {
+		v := Variant{Name: fmt.Sprintf("3@%d", percent), Title: fmt.Sprintf("walpurge, rollout %d %%", percent), Cache: true, Walpurge: true, Bypass: r.sc.Bypass, Rollout: percent}
+		if r.opt.Only != nil && !slices.Contains(r.opt.Only, v.Name) {
+			continue
+		}
+		measured, _, err := r.variant(ctx, v, stages[at:at+1])
+		if err != nil {
+			return out, fmt.Errorf("%s: %w", v.Title, err)
+		}
+		out = append(out, measured)
+	}
+	return out, nil
 }
 
 // peak is the stage that charts and tables show: the one with the event, else the one at 60 %.

@@ -4,11 +4,13 @@ import (
 	"context"
 	"math/rand/v2"
 	"net/http"
+	"sync"
 	"time"
 
 	"github.com/walpurge/walpurge/integration/harness"
 	"github.com/walpurge/walpurge/integration/scenario/load"
 	"github.com/walpurge/walpurge/integration/scenario/oracle"
+	"github.com/walpurge/walpurge/integration/scenario/results"
 )
 
 // Scenario describes one system and its load.
@@ -46,6 +48,8 @@ type Scenario struct {
 	// Start starts what the variant needs beside Env: the application, and the edge. It registers
 	// with Env.Group how to end each.
 	Start func(ctx context.Context, env *Env) (System, error)
+	// Rollouts are percentages at which walpurge is measured at the peak, beside 100.
+	Rollouts []int
 }
 
 // Build says where Prepare finds and leaves files.
@@ -100,6 +104,8 @@ type Variant struct {
 	Kill bool
 	// Walpurge runs beside the application.
 	Walpurge bool
+	// Rollout is the percentage of the values that walpurge purges; 0: all of them.
+	Rollout int
 }
 
 // Env is what the harness gives a variant.
@@ -110,6 +116,9 @@ type Env struct {
 	Build
 	Dir      string
 	Postgres *harness.Postgres
+	// Replicas are set by Start where the application reads from some; their statements and CPU
+	// count as the primary's do.
+	Replicas []*harness.Postgres
 	// DatabaseURL is for the role app, in the database named like the scenario. WalpurgeURL is for the role walpurge.
 	DatabaseURL, WalpurgeURL string
 	// Valkey is nil in variant 0.
@@ -120,6 +129,11 @@ type Env struct {
 	WalpurgeBin string
 	// Version is that of walpurge.
 	Version string
+
+	database string
+	mu       sync.Mutex
+	// lost has the last reading of each replica that was lost.
+	lost map[*harness.Postgres]reading
 }
 
 // Scaled is a duration of the system, compressed by the factor.
@@ -144,6 +158,9 @@ type System interface {
 	// WalpurgeEnv is the environment of walpurge.yaml beside DATABASE_URL, VALKEY_URL, DATA_DIR,
 	// LISTEN and SECOND_PURGE, which the harness sets.
 	WalpurgeEnv() []string
+	// Facts is called after the last stage of a variant with walpurge, and returns what the common
+	// figures do not show.
+	Facts(ctx context.Context) ([]results.Fact, error)
 }
 
 // Nice is the niceness that everything but the load generator runs with, so that requests are sent
@@ -155,6 +172,9 @@ const (
 	HeaderShown     = "Shown"
 	HeaderWrote     = "Wrote"
 	HeaderCommitted = "Committed"
+	// HeaderFilled is the number of reads of the database that a response needed. Where an application
+	// sends it, hit rates come from it: Valkey counts hashes, but not their fields.
+	HeaderFilled = "Filled"
 )
 
 // Commits reads what a response says that its request has written; none if it has no such header.

@@ -63,7 +63,7 @@ func (r *runner) start(ctx context.Context, v Variant) (run *running, err error)
 	run.group.Add("PostgreSQL", pg.Close)
 	run.env = &Env{
 		Variant: v, Factor: r.sc.Factor, Build: r.build, Dir: dir, Postgres: pg, Group: &run.group,
-		DatabaseURL: pg.URL(r.sc.Name, "app"), WalpurgeURL: pg.URL(r.sc.Name, "walpurge"), WalpurgeBin: r.opt.Walpurge, Version: r.opt.Version,
+		DatabaseURL: pg.URL(r.sc.Name, "app"), WalpurgeURL: pg.URL(r.sc.Name, "walpurge"), WalpurgeBin: r.opt.Walpurge, Version: r.opt.Version, database: r.sc.Name,
 	}
 	if v.Cache {
 		if run.env.Valkey, err = harness.StartValkey(ctx, harness.ValkeyConfig{Dir: filepath.Join(dir, "valkey"), Nice: Nice}); err != nil {
@@ -187,7 +187,7 @@ func (run *running) stage(ctx context.Context, t Timed, kill bool) (out results.
 	}
 	var mu sync.Mutex
 	var all []load.Result
-	edgeHits := 0
+	var hits hits
 	header := run.sc.EdgeHeader
 	if header == "" {
 		header = "X-Cache"
@@ -203,8 +203,8 @@ func (run *running) stage(ctx context.Context, t Timed, kill bool) (out results.
 		mu.Lock()
 		defer mu.Unlock()
 		problem = errors.Join(problem, err, err2)
-		if slices.Contains(run.sc.Cacheable, r.Endpoint) && strings.EqualFold(r.Header.Get(header), "HIT") {
-			edgeHits++
+		if slices.Contains(run.sc.Cacheable, r.Endpoint) {
+			hits.add(r.Header.Get(header), r.Header.Get(HeaderFilled))
 		}
 		r.Header = nil
 		all = append(all, r)
@@ -246,7 +246,28 @@ func (run *running) stage(ctx context.Context, t Timed, kill bool) (out results.
 	for i := range out.Endpoints {
 		out.Endpoints[i].Stale = groups[out.Endpoints[i].Name]
 	}
-	return run.compare(out, before, after, edgeHits), before.until(after), nil
+	return run.compare(out, before, after, hits), before.until(after), nil
+}
+
+// hits counts where responses came from.
+type hits struct {
+	// edge responses were made by the edge; inside are those of an application that says how many
+	// reads of the database each needed, of which filled needed one at least.
+	edge, inside, filled int
+}
+
+// add counts a response by its headers. UPDATING is a response that the edge serves while it fetches
+// another one (stale-while-revalidate).
+func (h *hits) add(edge, filled string) {
+	switch {
+	case strings.EqualFold(edge, "HIT"), strings.EqualFold(edge, "UPDATING"):
+		h.edge++
+	case filled != "":
+		h.inside++
+		if filled != "0" {
+			h.filled++
+		}
+	}
 }
 
 // samples reduces results to what figures are made of.
@@ -259,7 +280,7 @@ func samples(all []load.Result) []results.Sample {
 }
 
 // compare adds what counters say between two readings.
-func (run *running) compare(out results.Stage, before, after counters, edgeHits int) results.Stage {
+func (run *running) compare(out results.Stage, before, after counters, found hits) results.Stage {
 	cacheable := 0
 	for _, e := range out.Endpoints {
 		if slices.Contains(run.sc.Cacheable, e.Name) {
@@ -270,8 +291,12 @@ func (run *running) compare(out results.Stage, before, after counters, edgeHits 
 	if run.env.Variant.Cache && cacheable > 0 {
 		hits, misses := float64(after.valkeyHits-before.valkeyHits), float64(after.valkeyMisses-before.valkeyMisses)
 		out.HitRate = 1 - misses/float64(cacheable)
-		out.EdgeHitRate = float64(edgeHits) / float64(cacheable)
-		if hits+misses > 0 {
+		out.EdgeHitRate = float64(found.edge) / float64(cacheable)
+		switch {
+		case found.inside > 0:
+			out.HitRate = 1 - float64(found.filled)/float64(cacheable)
+			out.ValkeyHitRate = 1 - float64(found.filled)/float64(found.inside)
+		case hits+misses > 0:
 			out.ValkeyHitRate = hits / (hits + misses)
 		}
 	}

@@ -25,6 +25,7 @@ import (
 	"github.com/walpurge/walpurge/integration/scenario"
 	"github.com/walpurge/walpurge/integration/scenario/load"
 	"github.com/walpurge/walpurge/integration/scenario/oracle"
+	"github.com/walpurge/walpurge/integration/scenario/results"
 )
 
 // The sizes of seed.sql.
@@ -180,6 +181,9 @@ func (s *system) call(ctx context.Context, method, path string, body io.Writer) 
 	}
 	return resp.Header, nil
 }
+
+// Facts has none: what this system shows is in the figures.
+func (s *system) Facts(context.Context) ([]results.Fact, error) { return nil, nil }
 
 // WalpurgeEnv is of walpurge.yaml.
 func (s *system) WalpurgeEnv() []string { return []string{"VARNISH_URL=" + s.varnish} }

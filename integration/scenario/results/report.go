@@ -26,7 +26,7 @@ func Report(r Results) string {
 	line("## Stale responses and hit rates\n")
 	line("| Variant | Stage | Requests/s | Hit rate | Valkey | Edge | Queries/request | Stale | Over 100 ms | Over 1 s | Oldest | In the system's time | Errors |")
 	line("|---|---|---|---|---|---|---|---|---|---|---|---|---|")
-	for _, v := range r.Variants {
+	for _, v := range slices.Concat(r.Variants, r.Rollouts) {
 		for _, s := range v.Stages {
 			line("| %s: %s | %s | %.0f | %s | %s | %s | %.3f | %s | %s | %s | %s | %s | %s |", v.Name, v.Title, s.Name, s.Rate,
 				rate(s.HitRate), rate(s.ValkeyHitRate), rate(s.EdgeHitRate), s.QueriesPerReq, share(s.Stale.Stale, s.Stale.Responses),
@@ -72,6 +72,23 @@ func Report(r Results) string {
 				line("| %s | %s | %d | %g | %g | %d |", s.Name, sink, p.Count, p.P50, p.P99, s.APICalls[sink])
 			}
 		}
+	}
+	facts := func(v Variant) {
+		if len(v.Facts) == 0 {
+			return
+		}
+		line("\n## What %s shows\n", v.Title)
+		line("| Claim | Found |")
+		line("|---|---|")
+		for _, f := range v.Facts {
+			line("| %s | %s |", f.Claim, f)
+		}
+	}
+	if v, ok := r.Variant("3"); ok {
+		facts(v)
+	}
+	for _, v := range r.Rollouts {
+		facts(v)
 	}
 	if c := r.Cost; c != nil {
 		line("\n## Cost\n")

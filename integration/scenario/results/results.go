@@ -31,7 +31,9 @@ type Results struct {
 	Variants []Variant `json:"variants"`
 	// Points are what the chart shows beside the variants: TTL alone, with other TTLs.
 	Points []Point `json:"points"`
-	Cost   *Cost   `json:"cost,omitempty"`
+	// Rollouts are walpurge with a part of the values, at the peak.
+	Rollouts []Variant `json:"rollouts,omitempty"`
+	Cost     *Cost     `json:"cost,omitempty"`
 	// Void says why the figures do not count; empty if they do.
 	Void []string `json:"void,omitempty"`
 }
@@ -42,6 +44,23 @@ type Variant struct {
 	Name   string  `json:"name"`
 	Title  string  `json:"title"`
 	Stages []Stage `json:"stages"`
+	// Facts are what the system shows besides.
+	Facts []Fact `json:"facts,omitempty"`
+}
+
+// Fact is something that a system claims, and what was found.
+type Fact struct {
+	Claim string `json:"claim"`
+	Found string `json:"found"`
+	Holds bool   `json:"holds"`
+}
+
+// String is what was found, and that the claim does not hold if that is so.
+func (f Fact) String() string {
+	if f.Holds {
+		return f.Found
+	}
+	return "**does not hold:** " + f.Found
 }
 
 // Stage has the figures of one stage of one variant.
