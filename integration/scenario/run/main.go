@@ -16,11 +16,12 @@ import (
 	"github.com/walpurge/walpurge/integration/scenario"
 	"github.com/walpurge/walpurge/integration/scenario/restaurant"
 	"github.com/walpurge/walpurge/integration/scenario/results"
+	"github.com/walpurge/walpurge/integration/scenario/storefront"
 )
 
 // scenarios are what -name knows, in the order in which all of them run.
 func scenarios() []scenario.Scenario {
-	return []scenario.Scenario{restaurant.Scenario()}
+	return []scenario.Scenario{restaurant.Scenario(), storefront.Scenario()}
 }
 
 type flags struct {

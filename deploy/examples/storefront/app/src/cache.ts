@@ -112,7 +112,7 @@ export class TtlCache implements Caches {
   atEdge(merchant: number, category: number): Record<string, string> {
     const tags = [`merchant-${merchant}`, listingTag(merchant, category)]
     const seconds = category === 0 ? settings.edgeListingTtl : settings.edgeCategoryTtl
-    const lasting = this.lifetime(seconds, ...tags)
+    const lasting = this.lifetimeAtEdge(seconds, ...tags)
     return { 'Cache-Control': `public, max-age=0, s-maxage=${lasting}, stale-while-revalidate=${lasting}`, 'Cache-Tag': tags.join(',') }
   }
 
@@ -126,6 +126,7 @@ export class TtlCache implements Caches {
 
   /** lifetime is how long an entry lives that these values purge. */
   protected lifetime(ttl: number, ..._values: string[]): number { return ttl }
+  protected lifetimeAtEdge(ttl: number, ..._tags: string[]): number { return ttl }
 
   private async forget(message: string): Promise<void> {
     const { keys = [], everything = false, key_patterns = [] } = JSON.parse(message) as { keys?: string[]; everything?: boolean; key_patterns?: string[] }
@@ -166,8 +167,11 @@ export class DeletingCache extends TtlCache {
 /** PurgedCache relies on walpurge for values in the rollout; the others live for a short time only. */
 export class PurgedCache extends TtlCache {
   protected override lifetime(ttl: number, ...values: string[]): number {
-    const cautious = ttl < 1_000 ? settings.cautiousTtl / 1_000 : settings.cautiousTtl
-    return inRollout(...values) ? ttl : Math.min(ttl, cautious)
+    return inRollout(...values) ? ttl : Math.min(ttl, settings.cautiousTtl)
+  }
+
+  protected override lifetimeAtEdge(ttl: number, ...tags: string[]): number {
+    return inRollout(...tags) ? ttl : Math.min(ttl, settings.edgeCautiousTtl)
   }
 }
 

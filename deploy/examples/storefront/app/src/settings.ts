@@ -21,6 +21,7 @@ export const settings = {
   rollout: number('ROLLOUT', 100),
   /** What values outside the rollout live, at most. */
   cautiousTtl: number('CAUTIOUS_TTL', 30_000),
+  edgeCautiousTtl: number('EDGE_CAUTIOUS_TTL', 30),
   cloudflareUrl: text('CLOUDFLARE_URL', 'https://api.cloudflare.com/client/v4'),
   cloudflareZone: text('CLOUDFLARE_ZONE', '023e105f4ecef8ad9ca31a8372d0c353'),
   cloudflareToken: text('CLOUDFLARE_TOKEN', ''),
