@@ -62,18 +62,21 @@ func ofTraces(all []trace, lost time.Time) []results.Fact {
 		}
 		shortest = min(shortest, cache.began)
 	}
-	return []results.Fact{
+	facts := []results.Fact{
 		{Claim: "A trace from commit to purge", Found: fmt.Sprintf("%d traces with both replicas; the one with the most spans: %s", len(traces), strings.Join(path, ", ")), Holds: true},
 		{Claim: "Valkey is purged before the CDN", Found: fmt.Sprintf("%d of %d traces", outward, len(traces)), Holds: outward == len(traces)},
 		{
 			Claim: fmt.Sprintf("A purge waits for the replicas, which are %d ms behind", behind.Milliseconds()),
 			Found: fmt.Sprintf("%d of %d traces; the shortest wait was %d ms", waited, len(traces), shortest.Milliseconds()), Holds: waited == len(traces),
 		},
-		{
+	}
+	if !lost.IsZero() {
+		facts = append(facts, results.Fact{
 			Claim: "With one replica lost, purges go on within a second",
 			Found: fmt.Sprintf("%d traces; the longest wait of a first purge was %d ms", alone, latest.Milliseconds()), Holds: alone > 0 && latest < time.Second,
-		},
+		})
 	}
+	return facts
 }
 
 // withinRollout looks at what the CDN was asked to purge.
