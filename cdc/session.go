@@ -61,6 +61,10 @@ type Rest struct {
 	// Urgent reports that the server waits for an answer, as it does when it
 	// shuts down.
 	Urgent bool
+	// Unproven reports that what was handed over since the last Rest that is not may lack changes of
+	// others before it: it is published, and nothing may be claimed. A Rest that is not Unproven
+	// follows, or the session ends.
+	Unproven bool
 	// Last reports that this session hands over nothing more. A transaction may
 	// still be open: it comes again, whole, in the next session.
 	Last bool

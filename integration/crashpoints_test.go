@@ -115,6 +115,35 @@ func TestCrashPoints(t *testing.T) {
 	d.term()
 }
 
+// catchUpPoints are the places that a backlog comes by which is read through SQL, in their order. Each is passed
+// once or more for a chunk.
+var catchUpPoints = []string{"received", "evaluated", "published", "copied", "stored", "claimed", "synced", "advanced", "delivered", "purged", "announced", "acknowledged"}
+
+// TestCrashPointsWhileCatchingUp kills the daemon at each of the places that a backlog comes by, while it reads
+// the backlog through SQL.
+func TestCrashPointsWhileCatchingUp(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, rigOptions{})
+	o := newOracle(r)
+	const sql = "catch_up_always"
+	r.start().kill()
+	commits := 0
+	for range rounds(1, 5) {
+		for _, point := range catchUpPoints {
+			w := startWriters(r, 4)
+			eventually(t, hang, func() bool { return w.count() > 300 }, "the writers make a backlog")
+			commits += w.halt(t)
+			r.launch(fmt.Sprintf("WALPURGE_FAILPOINTS=%s:1,%s", point, sql)).ends("killed at " + point)
+			d := r.start("WALPURGE_FAILPOINTS=" + sql)
+			d.wait(r.lsn(), time.Minute)
+			require.Empty(t, o.lost(), "killed at %s", point)
+			require.Equal(t, "0", d.metric(`walpurge_flushes_total{reason="stream_behind",sink="cache"}`), "a killed daemon is not a gap")
+			d.kill()
+		}
+	}
+	t.Logf("%d transactions committed, none lost", commits)
+}
+
 // TestEdgeBeforeCacheIsCaught proves that the oracle judges order, too.
 func TestEdgeBeforeCacheIsCaught(t *testing.T) {
 	t.Parallel()

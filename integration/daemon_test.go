@@ -96,9 +96,32 @@ func command(env []string, args ...string) *exec.Cmd {
 	// may still report (atexit_sleep_ms): for a command that has ended, a second of nothing.
 	// What is set outside comes after it, and so counts.
 	cmd.Env = append(append([]string{"GORACE=atexit_sleep_ms=20"}, os.Environ()...), asDaemon+"=1")
-	cmd.Env = append(cmd.Env, env...)
+	cmd.Env = append(cmd.Env, readBy(env)...)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	return cmd
+}
+
+// readBy adds to an environment how backlogs are read: through SQL or by the stream, where WALPURGE_TEST_READER asks
+// for one of them. make test-full runs the tests of crashes and the oracle in both ways.
+func readBy(env []string) []string {
+	way := map[string]string{"sql": "catch_up_always", "stream": "catch_up_never"}[os.Getenv("WALPURGE_TEST_READER")]
+	if way == "" {
+		return env
+	}
+	return withFailpoint(env, way)
+}
+
+// withFailpoint adds a failpoint to an environment.
+func withFailpoint(env []string, name string) []string {
+	const variable = "WALPURGE_FAILPOINTS="
+	for i, v := range env {
+		if strings.HasPrefix(v, variable) {
+			out := slices.Clone(env)
+			out[i] = v + "," + name
+			return out
+		}
+	}
+	return append(slices.Clip(env), variable+name)
 }
 
 // untilStreaming waits until the daemon reads the slot and flushes no sink. The probe

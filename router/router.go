@@ -423,7 +423,7 @@ const idleClaim = time.Second
 // part of it. Only what outgrows a batch goes before, and at the session's end
 // everything does: batches may hold whole transactions beside the open one.
 func (r *Router) Rest(ctx context.Context, rest cdc.Rest) error {
-	r.owed = r.open
+	r.owed = r.open && !rest.Unproven
 	if r.open && !rest.Last {
 		return nil
 	}
@@ -435,6 +435,9 @@ func (r *Router) Rest(ctx context.Context, rest cdc.Rest) error {
 		if err := r.forgetEntered(ctx); err != nil {
 			return err
 		}
+	}
+	if rest.Unproven {
+		return nil
 	}
 	at, committed := r.end, r.committed
 	if rest.Idle > at && (rest.Urgent || time.Since(r.claimedAt) >= idleClaim) {

@@ -22,6 +22,9 @@ var (
 
 	namedSynchronous = condition.Text{Level: slog.LevelWarn, On: "synchronous_standby_names can name this connection, which is no standby: reporting no flush position, so that no commit depends on it", Off: "synchronous_standby_names cannot name this connection any more"}
 
+	chunkFailed = condition.Text{Level: slog.LevelWarn, On: "the server cannot return a part of the backlog through SQL, streaming that part"}
+	chunkLate   = condition.Text{Level: slog.LevelInfo, On: "a part of the backlog takes the server too long through SQL, streaming that part"}
+
 	ignoredOwn          = condition.Text{Level: slog.LevelWarn, On: "a transaction has more or larger messages with walpurge's own prefixes than walpurge writes, ignoring them: a role of this database writes them"}
 	undecoded           = condition.Text{Level: slog.LevelWarn, On: "the server cannot decode a transaction that has not ended; what is in the log by now is read once it has ended"}
 	unconvertible       = condition.Text{Level: slog.LevelWarn, On: "the server cannot convert a value to UTF-8; in what is in the log by now, values with characters beyond ASCII are unknown to rules"}
@@ -52,6 +55,12 @@ func (r *Reader) streams(from cdc.Position, large bool) {
 // problemsLogged is how many problems have lines of their own. With a table for each tenant there
 // may be thousands, and status lists them.
 const problemsLogged = 5
+
+// catchesUp logs that a session reads its backlog.
+func (r *Reader) catchesUp(s cdc.Session) {
+	r.conditions.At(standby).End()
+	r.opts.Logger.Info("catching up", "slot", r.cfg.Slot, "from", s.Start.String(), "bytes", int64(s.End)-int64(s.Start.LSN))
+}
 
 // logProblems logs problems that are new, and those that are over.
 func (r *Reader) logProblems(before, now []Problem) {

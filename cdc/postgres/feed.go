@@ -37,7 +37,7 @@ func (s *session) feed(ctx context.Context, rc *receiver) error {
 			failpoint.Crash("received")
 			switch {
 			case g.large != nil:
-				if err := s.handOverLarge(ctx, g.large); err != nil && !errors.Is(err, errStopped) {
+				if err := s.handOverLarge(ctx, g.large, s.walHead); err != nil && !errors.Is(err, errStopped) {
 					return err
 				}
 				held += largeMessage

@@ -13,6 +13,7 @@ import (
 
 	"github.com/walpurge/walpurge/cdc"
 	"github.com/walpurge/walpurge/cdc/pgoutput"
+	"github.com/walpurge/walpurge/cdc/postgres/catchup"
 )
 
 // A row can have 1 GiB, and most of that is usually in columns that no rule reads. So a large
@@ -51,9 +52,10 @@ func (f readerFunc) Read(b []byte) (int, error) { return f(b) }
 // comes again.
 var errStopped = errors.New("the intake has ended")
 
-// handOverLarge reads a large message and hands over what is in it.
-func (s *session) handOverLarge(ctx context.Context, l *large) error {
-	data, err := s.thin(l)
+// handOverLarge reads a large message and hands over what is in it. head returns the size of what precedes
+// the data, given the beginning of the message and its size.
+func (s *session) handOverLarge(ctx context.Context, l *large, head func(b []byte, n int) (int, error)) error {
+	data, err := s.thin(l, head)
 	close(l.done)
 	switch {
 	case err != nil && l.intake.Err() != nil:
@@ -67,19 +69,28 @@ func (s *session) handOverLarge(ctx context.Context, l *large) error {
 	return s.wal(ctx, data)
 }
 
-// thin reads a large message as far as the handler reads what is in it.
-func (s *session) thin(l *large) ([]byte, error) {
+// walHead is the head of a large message of the stream.
+func (s *session) walHead(b []byte, n int) (int, error) {
 	const header = 25 // of XLogData
+	if b[0] != pglogrepl.XLogDataByteID {
+		return 0, fmt.Errorf("undecodable replication message of %d bytes", n)
+	}
+	s.sent = int64(binary.BigEndian.Uint64(b[17:]))
+	return header, nil
+}
+
+// thin reads a large message as far as the handler reads what is in it.
+func (s *session) thin(l *large, head func(b []byte, n int) (int, error)) ([]byte, error) {
 	n := int(l.body.N)
 	r := bufio.NewReaderSize(l, slabSize)
-	head, err := r.Peek(header)
+	beginning, err := r.Peek(catchup.Head)
 	if err != nil {
 		return nil, err
 	}
-	if head[0] != pglogrepl.XLogDataByteID {
-		return nil, fmt.Errorf("undecodable replication message of %d bytes", n)
+	header, err := head(beginning, n)
+	if err != nil {
+		return nil, err
 	}
-	s.sent = int64(binary.BigEndian.Uint64(head[17:]))
 	if _, err := r.Discard(header); err != nil {
 		return nil, err
 	}

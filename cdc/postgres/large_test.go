@@ -114,7 +114,7 @@ func halved(t *testing.T, size int, rest chan struct{}) (h *calls, updates *atom
 	ctx, stop := context.WithCancel(t.Context())
 	ended = make(chan error, 1)
 	go func() {
-		ended <- r.stream(ctx, s, newReceiver(client, client))
+		ended <- r.stream(ctx, s, newReceiver(client, client), nil)
 		client.Close()
 	}()
 	go func() {

@@ -172,6 +172,12 @@ func (c Config) SkipUnread(ctx context.Context) (from, to cdc.LSN, err error) {
 	case slot.Status == slotLost:
 		return 0, 0, c.lostSlot()
 	}
+	switch pid, err := c.owner(ctx, conn); {
+	case err != nil:
+		return 0, 0, err
+	case pid != 0:
+		return 0, 0, &Fault{fmt.Errorf("slot %q is being read by PostgreSQL process %d", c.Slot, pid), "name the address of that daemon with --addr, or stop it"}
+	}
 	to, err = c.leap(ctx, conn, 0)
 	return slot.Confirmed, to, err
 }

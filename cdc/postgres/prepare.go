@@ -35,6 +35,11 @@ func (r *Reader) prepare(ctx context.Context, streamed bool) (cdc.Session, uint6
 		// Only the slot's owner may touch the publication.
 		return cdc.Session{}, 0, &busyError{slot: r.cfg.Slot, pid: slot.ActivePID}
 	}
+	if pid, err := r.cfg.owner(ctx, conn); err != nil {
+		return cdc.Session{}, 0, err
+	} else if pid != 0 && uint32(pid) != r.backend {
+		return cdc.Session{}, 0, &busyError{slot: r.cfg.Slot, pid: pid}
+	}
 	if slot != nil && slot.Status == slotLost {
 		if err := r.renew(ctx, conn); err != nil {
 			return cdc.Session{}, 0, err

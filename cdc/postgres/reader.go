@@ -18,6 +18,7 @@ import (
 	"github.com/walpurge/walpurge/cdc"
 	"github.com/walpurge/walpurge/cdc/condition"
 	"github.com/walpurge/walpurge/cdc/pgoutput"
+	"github.com/walpurge/walpurge/cdc/postgres/catchup"
 	"github.com/walpurge/walpurge/cdc/watermark"
 )
 
@@ -65,6 +66,13 @@ type Reader struct {
 	staysUnpublished func(version int) bool
 	// failures belong to the session.
 	failures failures
+	// limits say which backlogs are read through SQL. streamUntil is how far the log must be streamed first,
+	// because it could not be read so. backend is the process that serves the newest replication connection. The
+	// latter two belong to the session.
+	limits      catchup.Limits
+	streamUntil cdc.LSN
+	backend     uint32
+	progress    progress
 	// unseen reports that the session before ended because the publication did not exist at its position.
 	unseen bool
 	// unconverted says for how long sessions go without conversion to UTF-8, text is
@@ -91,10 +99,15 @@ type Phase string
 const (
 	Connecting Phase = "connecting"
 	// Standby: another process streams from the slot, this one waits for it.
-	Standby   Phase = "standby"
-	Streaming Phase = "streaming"
-	Stopped   Phase = "stopped"
+	Standby Phase = "standby"
+	// CatchingUp: this process reads a backlog through SQL, before it streams.
+	CatchingUp Phase = "catching_up"
+	Streaming  Phase = "streaming"
+	Stopped    Phase = "stopped"
 )
+
+// Reads reports that changes arrive.
+func (p Phase) Reads() bool { return p == Streaming || p == CatchingUp }
 
 // State is the reader's condition for status pages.
 type State struct {
@@ -108,6 +121,7 @@ type State struct {
 // NewReader returns a reader that does nothing until Run.
 func NewReader(cfg Config, opts Options) *Reader {
 	r := &Reader{cfg: cfg, opts: opts, leaps: newLeaps(), staysUnpublished: staysUnpublished, conditions: condition.NewLog(opts.Logger)}
+	r.limits = limits()
 	r.syncNames, r.confirm = newSyncNames(r.conditions), usualConfirmation
 	r.watching.passing, r.watching.renamed = make(map[uint32]uint32), make(map[uint32]bool)
 	r.questions.connect, r.ignored.conditions = cfg.Connect, r.conditions
@@ -119,11 +133,11 @@ func NewReader(cfg Config, opts Options) *Reader {
 // State returns what the reader is doing.
 func (r *Reader) State() State { return *r.state.Load() }
 
-// enter changes the phase. Since goes on where the reader streamed neither before nor
+// enter changes the phase. Since goes on where the reader read neither before nor
 // now: an outage begins when the first connection is lost.
 func (r *Reader) enter(p Phase, err error) {
 	s := State{Phase: p, Since: time.Now()}
-	if before := r.state.Load(); before != nil && p != Streaming && before.Phase != Streaming {
+	if before := r.state.Load(); before != nil && !p.Reads() && !before.Phase.Reads() {
 		s.Since = before.Since
 	}
 	if err != nil {
@@ -261,6 +275,9 @@ func (r *Reader) session(ctx context.Context, h Handler, streamed *bool) error {
 		return err
 	}
 	defer conn.Close(context.WithoutCancel(ctx))
+	if err := r.own(ctx, conn); err != nil {
+		return err
+	}
 	id, err := pglogrepl.IdentifySystem(ctx, conn)
 	if err != nil {
 		return fmt.Errorf("identify the server: %w", err)
@@ -279,18 +296,30 @@ func (r *Reader) session(ctx context.Context, h Handler, streamed *bool) error {
 	}
 	cfg := r.cfg
 	cfg.Streaming = cfg.Streaming && !r.whole.until(prepared)
-	stream, err := cfg.startStreaming(ctx, conn, hr)
+	b, err := r.backlog(ctx, cfg, conn, hr, prepared)
 	if err != nil {
-		return r.explainStart(err)
+		return err
 	}
-	*streamed = true
-	r.reconnect.began(prepared.Start.LSN)
-	if r.turnBegan.IsZero() {
-		r.streams(prepared.Start, cfg.Streaming)
+	if b != nil {
+		*streamed = true
+		r.reconnect.began(prepared.Start.LSN)
+		r.turnBegan = time.Time{}
+		r.catchesUp(prepared)
+		err = r.follow(ctx, b.conn, b.conn.in, prepared, newestXID, h, b)
 	} else {
-		r.turnBegan, r.turnTook = time.Time{}, time.Since(r.turnBegan)
+		stream, startErr := cfg.startStreaming(ctx, conn, hr)
+		if startErr != nil {
+			return r.explainStart(startErr)
+		}
+		*streamed = true
+		r.reconnect.began(prepared.Start.LSN)
+		if r.turnBegan.IsZero() {
+			r.streams(prepared.Start, cfg.Streaming)
+		} else {
+			r.turnBegan, r.turnTook = time.Time{}, time.Since(r.turnBegan)
+		}
+		err = r.Follow(ctx, stream, hr, prepared, newestXID, h)
 	}
-	err = r.Follow(ctx, stream, hr, prepared, newestXID, h)
 	switch {
 	case untranslatable(err) && !r.text.raw:
 		r.unconverted.next = true
@@ -322,14 +351,30 @@ func (r *Reader) session(ctx context.Context, h Handler, streamed *bool) error {
 // session ended: nil, once the context has and what was received is handed over and
 // confirmed. Run makes sessions of the real thing, tests of a simulated server.
 func (r *Reader) Follow(ctx context.Context, conn net.Conn, in io.Reader, start cdc.Session, newestXID uint64, h Handler) error {
+	return r.follow(ctx, conn, in, start, newestXID, h, nil)
+}
+
+// follow is Follow; what b has, which may be nil, is read before START_REPLICATION is sent.
+func (r *Reader) follow(ctx context.Context, conn net.Conn, in io.Reader, start cdc.Session, newestXID uint64, h Handler, b *backlog) error {
 	defer conn.Close()
 	defer r.questions.close(ctx)
 	r.opts.Board.Advance(watermark.Mark{Stage: watermark.Received}, start.Start)
-	s := &session{
+	return r.stream(ctx, r.newSession(conn, start, widener{newest: newestXID}, h), newReceiver(conn, in), b)
+}
+
+func (r *Reader) newSession(conn net.Conn, start cdc.Session, xids widener, h Handler) *session {
+	return &session{
 		start: start, conn: conn, board: r.opts.Board, handler: h, beat: r.beat,
-		urgent: make(chan struct{}, 1), decoder: pgoutput.NewDecoder(), xids: widener{newest: newestXID}, gap: r.tableGap, publication: r.cfg.Publication, nonce: r.watching.ownNonce, ignored: &r.ignored, questions: &r.questions, described: r.described, foreign: r.watching.hasForeign, text: &r.text, types: newSessionTypes(r.cfg.Connect),
+		urgent: make(chan struct{}, 1), decoder: pgoutput.NewDecoder(), xids: xids, gap: r.tableGap, publication: r.cfg.Publication, nonce: r.watching.ownNonce, ignored: &r.ignored, questions: &r.questions, described: r.described, foreign: r.watching.hasForeign, text: &r.text, types: newSessionTypes(r.cfg.Connect),
 		aliases: aliases{now: r.kin.Load}, notNulls: notNulls{now: r.notNull.Load},
 		streams: make(map[uint64]*streamed), renamed: make(map[uint32]cdc.Table), former: make(map[*cdc.Relation]*cdc.Relation),
 	}
-	return r.stream(ctx, s, newReceiver(conn, in))
+}
+
+// renewed returns a session on the same connection that begins where the slot is now. The one before has
+// opened an epoch, so the slot is neither new nor was it moved before that.
+func (r *Reader) renewed(s *session) *session {
+	start := s.start
+	start.SlotCreated, start.SlotUnread, start.Inactive, start.Leapt = false, false, nil, ""
+	return r.newSession(s.conn, start, s.xids, s.handler)
 }

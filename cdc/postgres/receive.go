@@ -27,6 +27,8 @@ const (
 type gulp struct {
 	whole []byte
 	large *large
+	// dropped reports that CopyData messages before these were not kept; see receiver.discard.
+	dropped bool
 }
 
 // silence is how long a healthy server can be quiet: it answers our status
@@ -42,6 +44,8 @@ type receiver struct {
 	pace  *pace
 	// gone is closed once the session takes no more gulps.
 	gone chan struct{}
+	// drop holds a request to read on without the session; see discard.
+	drop chan struct{}
 	// rest is the beginning of a message that was not received in full; unread is what is left of
 	// a large one, and precedes it. They are read once run has returned.
 	rest   []byte
@@ -49,7 +53,7 @@ type receiver struct {
 }
 
 func newReceiver(conn net.Conn, r io.Reader) *receiver {
-	rc := &receiver{conn: conn, r: r, pace: newPace(conn), free: make(chan []byte, slabs), gulps: make(chan gulp, slabs), gone: make(chan struct{})}
+	rc := &receiver{conn: conn, r: r, pace: newPace(conn), free: make(chan []byte, slabs), gulps: make(chan gulp, slabs+1), gone: make(chan struct{}), drop: make(chan struct{}, 1)}
 	for range slabs {
 		rc.free <- make([]byte, 0, slabSize)
 	}
@@ -65,6 +69,14 @@ func (rc *receiver) run(ctx context.Context) error {
 		var slab []byte
 		select {
 		case slab = <-rc.free:
+		case <-rc.drop:
+			if err := rc.discard(ctx); err != nil {
+				if ctx.Err() != nil {
+					return nil
+				}
+				return err
+			}
+			continue
 		case <-ctx.Done():
 			return nil
 		}
@@ -95,6 +107,45 @@ func (rc *receiver) run(ctx context.Context) error {
 		rc.rest = slab[end:]
 		rc.gulps <- gulp{whole: slab[:end]}
 	}
+}
+
+// discard reads up to the server's next ReadyForQuery although the session takes nothing, and hands over what
+// is no CopyData. It needs no slab.
+func (rc *receiver) discard(ctx context.Context) error {
+	buf := append(make([]byte, 0, slabSize), rc.rest...)
+	var kept []byte
+	for ready := false; !ready; {
+		for len(buf) < 5 {
+			n, err := rc.readSome(ctx, buf[len(buf):cap(buf)])
+			buf = buf[:len(buf)+n]
+			if err != nil {
+				return err
+			}
+		}
+		typ, n := buf[0], 1+int(binary.BigEndian.Uint32(buf[1:]))
+		if n < 5 || n > maxMessage {
+			return fmt.Errorf("protocol message %q announces %d bytes", typ, n-1)
+		}
+		for left := n; left > 0; {
+			take := min(left, len(buf))
+			if typ != 'd' {
+				kept = append(kept, buf[:take]...)
+			}
+			left -= take
+			buf = append(buf[:0], buf[take:]...)
+			if left > 0 {
+				got, err := rc.readSome(ctx, buf[:cap(buf)])
+				buf = buf[:got]
+				if err != nil {
+					return err
+				}
+			}
+		}
+		ready = typ == 'Z'
+	}
+	rc.rest = buf
+	rc.gulps <- gulp{whole: kept, dropped: true}
+	return nil
 }
 
 // announced is the length of the message that begins a slab, without its type and length; 0 if it

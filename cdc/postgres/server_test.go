@@ -14,6 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/walpurge/walpurge/cdc"
+	"github.com/walpurge/walpurge/cdc/postgres/catchup"
 	"github.com/walpurge/walpurge/cdc/watermark"
 	"github.com/walpurge/walpurge/integration/harness"
 )
@@ -35,6 +36,8 @@ type server struct {
 	grace time.Duration
 	// confirm is how often the slot is confirmed in turns; the usual if it is nil.
 	confirm *confirmation
+	// limits say which backlogs are read through SQL; those of the process if it is nil.
+	limits *catchup.Limits
 }
 
 func (s *server) watch() Watch {
@@ -236,6 +239,9 @@ func (s *server) runHandler(h *sinkhole, handler Handler, until Phase) *running 
 	}
 	if s.confirm != nil {
 		r.confirm = *s.confirm
+	}
+	if s.limits != nil {
+		r.limits = *s.limits
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	run := &running{Reader: r, sinkhole: h, log: out, stop: cancel, done: make(chan error, 1)}

@@ -102,10 +102,12 @@ func (c Config) startStreaming(ctx context.Context, conn *pgconn.PgConn, hr *han
 		return nil, fmt.Errorf("take over the replication connection: %w", err)
 	}
 	if hijacked.Frontend.ReadBufferLen() != 0 {
-		return nil, errors.New("the protocol code read into the replication stream")
+		return nil, errReadAhead
 	}
 	return hijacked.Conn, nil
 }
+
+var errReadAhead = errors.New("the protocol code read into the replication stream")
 
 // errShutdown is the server's way of ending the stream in good order.
 var errShutdown = errors.New("the server ended the replication stream (it is shutting down, or the walsender was terminated)")
@@ -121,13 +123,20 @@ func (s *session) gulp(ctx context.Context, b []byte) error {
 // handOver hands over every message of one gulp.
 func (s *session) handOver(ctx context.Context, b []byte) error {
 	for len(b) > 0 {
-		n := 1 + int(binary.BigEndian.Uint32(b[1:]))
-		if err := s.message(ctx, b[0], b[5:n]); err != nil {
+		var typ byte
+		var body []byte
+		typ, body, b = cutMessage(b)
+		if err := s.message(ctx, typ, body); err != nil {
 			return err
 		}
-		b = b[n:]
 	}
 	return nil
+}
+
+// cutMessage takes the first of whole messages.
+func cutMessage(b []byte) (typ byte, body, rest []byte) {
+	n := 1 + int(binary.BigEndian.Uint32(b[1:]))
+	return b[0], b[5:n], b[n:]
 }
 
 // pause notes how far the line has been handed over, and rests.

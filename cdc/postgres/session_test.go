@@ -196,7 +196,7 @@ func TestUndecodable(t *testing.T) {
 	// What is wrong with the connection is mended by a new one.
 	for name, gulp := range map[string][]byte{
 		"end of the stream": {'c', 0, 0, 0, 4},
-		"error":             join([]byte{'E', 0, 0, 0, 25}, []byte("SFATAL\x00C57P01\x00Mbye\x00\x00")),
+		"error":             join([]byte{'E', 0, 0, 0, 24}, []byte("SFATAL\x00C57P01\x00Mbye\x00\x00")),
 		"unknown protocol":  {'T', 0, 0, 0, 4},
 		"cut keepalive":     copyData([]byte{'k', 0}),
 	} {

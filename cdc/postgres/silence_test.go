@@ -50,7 +50,7 @@ func TestHandlerBlocksLongerThanTheServerWaits(t *testing.T) {
 		r := offline("postgres://walpurge@127.0.0.1:1/shop?sslmode=disable", s.board)
 		ctx, stop := context.WithCancel(t.Context())
 		ended := make(chan error, 1)
-		go func() { ended <- r.stream(ctx, s, newReceiver(client, client)) }()
+		go func() { ended <- r.stream(ctx, s, newReceiver(client, client), nil) }()
 
 		// The server writes when the reader reads, and answers its updates.
 		output := make(chan []byte, 1)

@@ -14,8 +14,9 @@ import (
 	"github.com/walpurge/walpurge/cdc/watermark"
 )
 
-// stream runs the session's goroutines until one fails or the context ends.
-func (r *Reader) stream(ctx context.Context, s *session, rc *receiver) error {
+// stream runs the session's goroutines until one fails or the context ends. What b has, which may be nil, is
+// read before the stream starts.
+func (r *Reader) stream(ctx context.Context, s *session, rc *receiver, b *backlog) error {
 	// work outlives the intake: what was received is handed over and confirmed
 	// even after the order to stop, within Options.StopGrace.
 	work, giveUp := context.WithCancel(context.WithoutCancel(ctx))
@@ -25,10 +26,15 @@ func (r *Reader) stream(ctx context.Context, s *session, rc *receiver) error {
 	stop := context.AfterFunc(ctx, func() { time.AfterFunc(r.opts.StopGrace, giveUp) })
 	defer stop()
 
-	rep := &reporter{conn: s.conn, board: r.opts.Board, policy: r.opts.Confirm, start: s.start.Start, urgent: s.urgent,
-		names: r.syncNames, done: s.start.Start.LSN, at: time.Now()}
-	s.turn = &turn{rep: rep, slot: r.cfg.Slot, took: r.turnTook}
-	s.confirm, s.retained = r.confirm, r.cfg.MaxRetained
+	// rep is set, and s replaced, before the stream begins.
+	var rep *reporter
+	report := func() *reporter {
+		rep := &reporter{conn: s.conn, board: r.opts.Board, policy: r.opts.Confirm, start: s.start.Start, urgent: s.urgent,
+			names: r.syncNames, done: s.start.Start.LSN, at: time.Now()}
+		s.turn = &turn{rep: rep, slot: r.cfg.Slot, took: r.turnTook}
+		s.confirm, s.retained = r.confirm, r.cfg.MaxRetained
+		return rep
+	}
 	var g errgroup.Group
 	// cause is the first failure. What fails after it, fails because of it.
 	var cause error
@@ -47,8 +53,8 @@ func (r *Reader) stream(ctx context.Context, s *session, rc *receiver) error {
 	reporting, stopReporting := context.WithCancel(work)
 	defer stopReporting()
 	var side errgroup.Group
-	side.Go(fail(func() error { return rep.run(reporting) }))
-	side.Go(fail(func() error { return r.beat.run(reporting, s.start.Start) }))
+	from := s.start.Start
+	side.Go(fail(func() error { return r.beat.run(reporting, from) }))
 
 	side.Go(fail(func() error {
 		select {
@@ -62,6 +68,24 @@ func (r *Reader) stream(ctx context.Context, s *session, rc *receiver) error {
 	g.Go(fail(func() error { return rc.run(intake) }))
 	g.Go(fail(func() error {
 		defer close(rc.gone)
+		in := &inbox{rc: rc}
+		if b != nil {
+			r.enter(CatchingUp, nil)
+			next, err := r.catchUp(work, s, in, b)
+			if err == nil {
+				s = next
+				err = b.start(work, in)
+			}
+			if errors.Is(err, errIntakeEnded) {
+				return s.handler.Rest(work, cdc.Rest{Unproven: true, Last: true})
+			}
+			if err != nil {
+				return err
+			}
+			r.streams(s.start.Start, b.cfg.Streaming)
+		}
+		rep = report()
+		side.Go(fail(func() error { return rep.run(reporting) }))
 		if err := s.handler.Start(work, s.start); err != nil {
 			return err
 		}
@@ -69,6 +93,10 @@ func (r *Reader) stream(ctx context.Context, s *session, rc *receiver) error {
 		if r.State().Phase != Streaming { // a turn is no interruption
 			r.enter(Streaming, nil)
 		}
+		if err := s.handOver(work, in.rest); err != nil {
+			return err
+		}
+		in.release()
 		if err := s.feed(work, rc); err != nil {
 			return err
 		}
@@ -81,11 +109,18 @@ func (r *Reader) stream(ctx context.Context, s *session, rc *receiver) error {
 		// The handler still has the session, so no other may begin.
 		return &cdc.Halt{Err: errStuck}
 	}
-	if err == nil {
+	if err == nil && rep != nil {
 		r.settle(work, s.committed())
 	}
 	stopReporting()
-	if sideErr := side.Wait(); err == nil && sideErr == nil {
+	sideErr := side.Wait()
+	if rep == nil {
+		if b != nil {
+			b.leave()
+		}
+		return cause
+	}
+	if err == nil && sideErr == nil {
 		if err := rep.goodbye(&remainder{unread: rc.unread, Reader: io.MultiReader(bytes.NewReader(rc.rest), rc.r)}, r.cfg.Slot); err != nil {
 			r.opts.Logger.Warn("the slot could not be confirmed, the next start purges again what is not", "err", err)
 		}

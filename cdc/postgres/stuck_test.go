@@ -38,7 +38,7 @@ func TestStopOfAStuckReader(t *testing.T) {
 			defer stop()
 			ended := make(chan error, 1)
 			go func() {
-				ended <- r.stream(ctx, s, newReceiver(client, client))
+				ended <- r.stream(ctx, s, newReceiver(client, client), nil)
 				client.Close()
 			}()
 			go func() { _, _ = server.Write(join(begin(190, 7), commit(190))) }()

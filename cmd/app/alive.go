@@ -53,17 +53,17 @@ func (p *pulse) Rest(ctx context.Context, r cdc.Rest) error {
 // connects again, so only a reader that no longer runs exceeds it.
 const wedgedAfter = 2 * time.Minute
 
-// wedged says why a restart would help, or nil. A reader that is not streaming
+// wedged says why a restart would help, or nil. A reader that does not read
 // tries again by itself; one that the stream keeps waiting has a known reason.
 func wedged(s postgres.State, blocked string, last, now time.Time) error {
-	if s.Phase != postgres.Streaming || blocked != "" {
+	if !s.Phase.Reads() || blocked != "" {
 		return nil
 	}
 	if s.Since.After(last) {
 		last = s.Since
 	}
 	if idle := now.Sub(last); idle > wedgedAfter {
-		return fmt.Errorf("the reader streams and has taken nothing from its connection for %s", idle.Round(time.Second))
+		return fmt.Errorf("the reader is connected and has taken nothing from its connection for %s", idle.Round(time.Second))
 	}
 	return nil
 }

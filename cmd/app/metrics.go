@@ -6,6 +6,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/walpurge/walpurge/cdc/postgres"
 	"github.com/walpurge/walpurge/cdc/watermark"
 )
 
@@ -40,6 +41,12 @@ var (
 	nearMisses    = desc("pattern_near_misses", "Tables that match a pattern of the rules only nearly, so that they are not watched.")
 	replicasAway  = desc("replicas_away", "Read replicas that kept purges waiting for too long, so that they do not wait for them.")
 	leader        = desc("leader", "1 if this process streams from the slot.")
+	readerMode    = desc("reader_mode", "1 for the way in which the reader reads: stream, sql while it catches up, none while it does not read.", "mode")
+	catchUpLeft   = desc("catchup_bytes_remaining", "Log that is left to read while the reader catches up; 0 otherwise.")
+	catchUpTime   = desc("catchup_seconds_remaining", "Estimate of the time that catching up takes; 0 otherwise, absent while there is nothing to tell from.")
+	catchUpChunks = desc("catchup_chunks_total", "Parts of a backlog that were read through SQL: done, cancelled because they were not taken in time, refused by the server.", "result")
+	catchUpRead   = desc("catchup_read_bytes_total", "Log that the server has read for catching up, parts of it several times.")
+	catchUpDone   = desc("catchup_drained_bytes_total", "Log that the slot was advanced by while catching up.")
 	buildInfo     = desc("build_info", "Always 1; labels tell the build.", "version")
 	readerBlocked = desc("reader_blocked_seconds_total", "Time that the reader waited because the stream took no messages.", "reason")
 )
@@ -163,7 +170,29 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 	for reason, d := range a.publisher.BlockedFor() {
 		ch <- prometheus.MustNewConstMetric(readerBlocked, prometheus.CounterValue, d.Seconds(), reason)
 	}
+	a.collectCatchUp(ch, gauge)
 	gauge(buildInfo, 1, a.opts.Version)
+}
+
+// collectCatchUp exposes in which way the reader reads, and how far a backlog is read.
+func (a *App) collectCatchUp(ch chan<- prometheus.Metric, gauge func(d *prometheus.Desc, v float64, labels ...string)) {
+	phase := a.reader.State().Phase
+	gauge(readerMode, bit(phase == postgres.Streaming), "stream")
+	gauge(readerMode, bit(phase == postgres.CatchingUp), "sql")
+	gauge(readerMode, bit(!phase.Reads()), "none")
+	c, now := a.reader.CatchUp()
+	if !now {
+		c.Left, c.Remaining = 0, 0
+	}
+	gauge(catchUpLeft, float64(c.Left))
+	if c.Remaining >= 0 {
+		gauge(catchUpTime, c.Remaining.Seconds())
+	}
+	for result, n := range a.reader.Chunks() {
+		ch <- prometheus.MustNewConstMetric(catchUpChunks, prometheus.CounterValue, float64(n), result)
+	}
+	ch <- prometheus.MustNewConstMetric(catchUpRead, prometheus.CounterValue, float64(c.Read))
+	ch <- prometheus.MustNewConstMetric(catchUpDone, prometheus.CounterValue, float64(c.Drained))
 }
 
 func bit(on bool) float64 {

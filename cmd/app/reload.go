@@ -13,7 +13,6 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
-	"github.com/walpurge/walpurge/cdc/postgres"
 	"github.com/walpurge/walpurge/cmd/config"
 	"github.com/walpurge/walpurge/cmd/plural"
 	"github.com/walpurge/walpurge/rules/strictyaml"
@@ -150,7 +149,7 @@ func (a *App) apply(ctx context.Context, next *config.Config) error {
 	if err != nil {
 		return err
 	}
-	if a.reader.State().Phase == postgres.Streaming {
+	if a.reader.State().Phase.Reads() {
 		publish := func(ctx context.Context) error { return a.reader.Widen(ctx, watch(set)) }
 		if err := a.router.Reload(ctx, set, publish); err != nil {
 			return err

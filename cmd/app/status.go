@@ -42,9 +42,12 @@ func (a *App) read(ctx context.Context) reading {
 			SynchronousStandbyNames: a.reader.SyncNames()},
 		Problems: status.Problems(set, a.cfg.SinkNames(), found),
 	}}
+	if c, now := a.reader.CatchUp(); now {
+		s.Reader.CatchUp = &status.CatchUp{LeftBytes: c.Left, TotalBytes: c.Total, ChangesPerSecond: c.ChangesPerSecond, Seconds: seconds(c.Remaining)}
+	}
 	// How far the log has grown is known only while the server tells.
 	seen := a.board.ServerSeen()
-	inSight := state.Phase == postgres.Streaming && now.Sub(seen) < outOfSight
+	inSight := state.Phase.Reads() && now.Sub(seen) < outOfSight
 	refused, err := a.parkedNow(ctx)
 	if s.refused, s.knowsParked = refused, err == nil; err != nil {
 		a.log.Debug("read parked", "err", err)
@@ -176,7 +179,7 @@ func (a *App) unpublished() (texts []string) {
 
 func (a *App) ready() error {
 	switch s := a.reader.State(); s.Phase {
-	case postgres.Streaming, postgres.Standby:
+	case postgres.Streaming, postgres.CatchingUp, postgres.Standby:
 		return nil
 	default:
 		return fmt.Errorf("reader is %s: %s", s.Phase, s.Err)
@@ -184,6 +187,9 @@ func (a *App) ready() error {
 }
 
 func (a *App) streaming() error {
+	if c, now := a.reader.CatchUp(); now {
+		return fmt.Errorf("the reader is catching up, %d bytes of the log are left", c.Left)
+	}
 	if s := a.reader.State(); s.Phase != postgres.Streaming {
 		return fmt.Errorf("reader is %s: %s", s.Phase, s.Err)
 	}

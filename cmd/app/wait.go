@@ -66,9 +66,9 @@ func (a *App) standingBy(err error) error {
 }
 
 // compared has tables and rules compared now, so that a table which left the publication
-// before the position was written is known. While nothing streams, nothing is compared.
+// before the position was written is known. While nothing is read, nothing is compared.
 func (a *App) compared(ctx context.Context) (announced cdc.LSN, err error) {
-	if a.reader.State().Phase != postgres.Streaming {
+	if !a.reader.State().Phase.Reads() {
 		return 0, nil
 	}
 	return a.reader.Compare(ctx)

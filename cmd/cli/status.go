@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/signal"
 	"strconv"
+	"strings"
 	"syscall"
 	"text/tabwriter"
 	"time"
@@ -114,8 +115,24 @@ func printStatus(out io.Writer, s *status.Status) {
 		safe = fmt.Sprintf(", %s until it is lost", size(uint64(max(0, *s.Slot.SafeBytes))))
 	}
 	fmt.Fprintf(out, "\nreader %s, slot %s holds back %s%s\n", s.Reader.State, s.Slot.Name, size(uint64(max(0, s.Slot.RetainedBytes))), safe)
+	if c := s.Reader.CatchUp; c != nil {
+		fmt.Fprintln(out, catchingUp(c))
+	}
 	fmt.Fprintf(out, "stream %s of %s, replays reach back %s\n", size(uint64(s.Stream.Bytes)), size(uint64(s.Stream.LimitBytes)),
 		(time.Duration(s.Stream.ReplayHorizonSeconds) * time.Second).String())
+}
+
+// barWidth is the width of the progress bar, in characters.
+const barWidth = 40
+
+// catchingUp prints how far a backlog is read.
+func catchingUp(c *status.CatchUp) string {
+	done := 0
+	if c.TotalBytes > 0 {
+		done = barWidth - int(min(c.LeftBytes, c.TotalBytes)*barWidth/c.TotalBytes)
+	}
+	return fmt.Sprintf("backlog [%s%s] %s of the log left, %.0f changes/s, time left %s",
+		strings.Repeat("#", done), strings.Repeat(".", barWidth-done), size(c.LeftBytes), c.ChangesPerSecond, seconds(c.Seconds))
 }
 
 // behind prints a distance in the log; nil is one that is not known.

@@ -43,10 +43,12 @@ type Status struct {
 
 // Reader is the state of the replication connection.
 type Reader struct {
-	// State is a postgres.Phase. Since is when the reader began, or ceased, to stream.
+	// State is a postgres.Phase. Since is when the reader began, or ceased, to read in this way.
 	State string    `json:"state"`
 	Since time.Time `json:"since"`
 	Error string    `json:"error,omitempty"`
+	// CatchUp is how far a backlog is read, nil while the reader does not catch up.
+	CatchUp *CatchUp `json:"catch_up,omitempty"`
 	// Blocked says why the reader waits, empty if it does not.
 	Blocked string `json:"blocked,omitempty"`
 	// Stuck says where the reader does not move, empty if it does.
@@ -59,7 +61,17 @@ type Reader struct {
 }
 
 // Streams reports that changes arrive.
-func (r *Reader) Streams() bool { return r.State == "streaming" }
+func (r *Reader) Streams() bool { return r.State == "streaming" || r.State == "catching_up" }
+
+// CatchUp is how far a backlog is read before the reader streams.
+type CatchUp struct {
+	// LeftBytes is the log before its end, TotalBytes was that at the beginning, with what was written since.
+	LeftBytes        uint64  `json:"left_bytes"`
+	TotalBytes       uint64  `json:"total_bytes"`
+	ChangesPerSecond float64 `json:"changes_per_second"`
+	// Seconds is an estimate of the time left, null while there is nothing to tell from.
+	Seconds *float64 `json:"seconds"`
+}
 
 // Problem is something that a person must correct. Until then changes of the tables are
 // not seen, or not purged, except where it is Covered.

@@ -27,6 +27,8 @@ func Summarize(s *Status) (fresh bool, sentence string) {
 	switch {
 	case !s.Reader.Streams():
 		clauses = append(clauses, notStreaming(&s.Reader))
+	case s.Reader.CatchUp != nil:
+		clauses = append(clauses, catchingUp(s.Reader.CatchUp))
 	case !s.Reader.Compared:
 		clauses = append(clauses, try("UNKNOWN: tables and rules have not been compared yet", "walpurge status --watch"))
 	}
@@ -111,6 +113,15 @@ func notStreaming(r *Reader) string {
 		return try(c, "walpurge status --addr HOST:PORT, of the process that has the slot")
 	}
 	return try(c, "walpurge check")
+}
+
+// catchingUp says how far the reader is behind.
+func catchingUp(c *CatchUp) string {
+	clause := "STALE: catching up with a backlog, " + mebibytes(int64(c.LeftBytes)) + " of the log left"
+	if c.Seconds != nil {
+		clause += ", about " + duration(time.Duration(*c.Seconds*float64(time.Second)).Round(time.Second))
+	}
+	return try(clause, "walpurge status --watch")
 }
 
 // causes are the clauses about sinks and a reader that waits: one for each sink that is not

@@ -19,7 +19,7 @@ const parked = new Parked(refresh);
 // stateOf sorts a status into colours: down needs somebody now.
 function stateOf(s) {
   if (s.reader.state === "standby") return "unknown";
-  if (s.reader.state !== "streaming" || s.problems.some((p) => !p.covered) || s.sinks.some((k) => k.state === "blocked" && !(k.lag_seconds < freshWithin))) return "down";
+  if ((s.reader.state !== "streaming" && s.reader.state !== "catching_up") || s.problems.some((p) => !p.covered) || s.sinks.some((k) => k.state === "blocked" && !(k.lag_seconds < freshWithin))) return "down";
   if (s.fresh) return "fresh";
   return s.sinks.some((k) => k.lag_seconds !== null) ? "stale" : "unknown";
 }
@@ -46,12 +46,19 @@ function verdict(state, summary) {
   }
 }
 
+// backlogOf shows how far the reader is behind while it catches up.
+function backlogOf(c) {
+  if (!c) return [];
+  return [["backlog", bytes(c.left_bytes) + " of the log left"], ["rate", Math.round(c.changes_per_second).toLocaleString("en") + " changes/s"],
+    ["time left", c.seconds === null ? "unknown" : seconds(Math.round(c.seconds))], [null, gauge(c.total_bytes - c.left_bytes, Math.max(1, c.total_bytes), "Backlog that is read"), true]];
+}
+
 function condition(s) {
   const now = new Date(s.at);
-  facts(byId("reader"), [["state", el("span", { class: "badge", "data-tone": s.reader.state === "streaming" ? "fresh" : s.reader.state === "standby" ? "" : "down" }, s.reader.state)],
-    ["since", clock(s.reader.since)], ["waits for", s.reader.blocked || "nothing"], ...(s.reader.error ? [["error", s.reader.error]] : [])]);
+  facts(byId("reader"), [["state", el("span", { class: "badge", "data-tone": s.reader.state === "streaming" ? "fresh" : s.reader.state === "standby" || s.reader.state === "catching_up" ? "" : "down" }, s.reader.state)],
+    ["since", clock(s.reader.since)], ["waits for", s.reader.blocked || "nothing"], ...(s.reader.error ? [["error", s.reader.error]] : []), ...backlogOf(s.reader.catch_up)]);
   // What the database says is as old as the connection to it.
-  const inSight = s.reader.state === "streaming";
+  const inSight = s.reader.state === "streaming" || s.reader.state === "catching_up";
   const safe = s.slot.safe_bytes;
   facts(byId("slot"), [["name", s.slot.name || "–"], ...(inSight ? [] : [["as of", clock(s.reader.since)]]), ["WAL status", el("span", { class: s.slot.state === "lost" || s.slot.state === "unreserved" ? "bad" : "" }, s.slot.state || "–")],
     ["holds back", bytes(Math.max(0, s.slot.retained_bytes))], ["until it is lost", safe === undefined ? "no limit" : bytes(Math.max(0, safe))],

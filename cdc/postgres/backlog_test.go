@@ -1,0 +1,144 @@
+package postgres
+
+import (
+	"context"
+	"fmt"
+	"testing"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/stretchr/testify/require"
+
+	"github.com/walpurge/walpurge/cdc"
+	"github.com/walpurge/walpurge/cdc/postgres/catchup"
+	"github.com/walpurge/walpurge/cdc/watermark"
+)
+
+// small are limits with which a backlog of a few MiB takes several chunks.
+var small = catchup.Limits{Begin: 64 << 10, End: 16 << 10, First: 128 << 10, Largest: 512 << 10}
+
+// away makes the slot and leaves it, so that what is written next is a backlog.
+func (s *server) away() {
+	s.t.Helper()
+	r := s.run(&sinkhole{}, Streaming)
+	s.exec("INSERT INTO items VALUES (-1, 'first')")
+	r.caughtUp(s)
+	r.end(s.t)
+	eventually(s.t, hang, func() bool { return s.walsender() == 0 }, "the slot is free")
+}
+
+// fill writes rows with the ids from to before in transactions of per rows.
+func (s *server) fill(from, before, per int) {
+	s.t.Helper()
+	for ; from < before; from += per {
+		s.exec("INSERT INTO items SELECT n, repeat('x', 300) FROM generate_series($1::int, $2) n", from, min(from+per, before)-1)
+	}
+}
+
+func (r *running) once(t *testing.T, n int) {
+	t.Helper()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for i := range n {
+		require.Equal(t, 1, r.ids[fmt.Sprint(i)], "row %d", i)
+	}
+}
+
+// TestBacklogThroughSQL reads a backlog of small transactions, one that is larger than a chunk, and the log of tables
+// that are not published, and then streams.
+func TestBacklogThroughSQL(t *testing.T) {
+	t.Parallel()
+	s := newServer(t)
+	s.limits = &small
+	s.away()
+	s.exec("CREATE TABLE other (id int, note text)")
+	s.exec("CHECKPOINT")
+	s.fill(0, 2000, 10)
+	s.fill(2000, 6000, 4000)
+	s.exec("INSERT INTO other SELECT n, repeat('x', 300) FROM generate_series(1, 4000) n")
+	s.exec("CHECKPOINT")
+	s.exec("BEGIN; INSERT INTO items VALUES (-2, 'rolled back'); ROLLBACK")
+	s.fill(6000, 7000, 1)
+	before := s.confirmed()
+	r := s.run(&sinkhole{}, Streaming)
+	r.caughtUp(s)
+	r.once(t, 7000)
+	require.Zero(t, r.ids["-2"])
+	require.Contains(t, r.log.String(), "catching up")
+	require.Greater(t, r.Chunks()[chunkDone], uint64(3), r.log.String())
+	require.NotContains(t, r.log.String(), "WARN")
+	require.Equal(t, before, r.starts[0].Start.LSN)
+	eventually(t, hang, func() bool { return s.confirmed() > before }, "the slot is confirmed")
+	s.fill(7000, 7001, 1)
+	r.caughtUp(s)
+	r.once(t, 7001)
+	c, now := r.CatchUp()
+	require.False(t, now)
+	require.Positive(t, c.Drained)
+	require.GreaterOrEqual(t, c.Read, c.Drained)
+}
+
+// TestBacklogIsNotConfirmedEarly: no chunk is confirmed before it is safe, and the next is not read before that.
+func TestBacklogIsNotConfirmedEarly(t *testing.T) {
+	t.Parallel()
+	s := newServer(t)
+	s.limits = &small
+	s.away()
+	s.fill(0, 4000, 10)
+	before := s.confirmed()
+	r := s.run(&sinkhole{frozen: true}, CatchingUp)
+	eventually(t, hang, func() bool { r.mu.Lock(); defer r.mu.Unlock(); return len(r.commits) > 0 && r.ids["200"] == 1 }, "the first chunk arrives")
+	eventually(t, hang, func() bool { return r.board.Get(watermark.Mark{Stage: watermark.Received}).LSN > before }, "and is proven")
+	require.Equal(t, before, s.confirmed())
+	r.mu.Lock()
+	held := len(r.ids)
+	r.mu.Unlock()
+	require.Less(t, held, 2000)
+	require.LessOrEqual(t, r.board.Safe(watermark.ConfirmSynced).LSN, before)
+	r.freeze(false)
+	r.mu.Lock()
+	at := r.starts[0].Start
+	at.LSN = r.sinkhole.end
+	r.mu.Unlock()
+	r.board.Advance(watermark.Mark{Stage: watermark.Synced}, cdc.Position{SystemID: at.SystemID, Timeline: at.Timeline, LSN: at.LSN + 1<<20})
+	r.caughtUp(s)
+	r.once(t, 4000)
+}
+
+// TestSlotMovedDuringBacklog: the slot is advanced, and then replaced, while a session reads its
+// backlog. Nothing is claimed of what may be incomplete, and the next session begins where the slot is.
+func TestSlotMovedDuringBacklog(t *testing.T) {
+	t.Parallel()
+	for name, move := range map[string]string{
+		"advanced": "SELECT pg_replication_slot_advance('walpurge_test', pg_current_wal_lsn())",
+		"replaced": "SELECT pg_drop_replication_slot('walpurge_test'); SELECT pg_create_logical_replication_slot('walpurge_test', 'pgoutput')",
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := newServer(t)
+			s.limits = &small
+			s.away()
+			s.fill(0, 4000, 10)
+			r := s.run(&sinkhole{frozen: true}, CatchingUp)
+			before := s.confirmed()
+			eventually(t, hang, func() bool { return r.board.Get(watermark.Mark{Stage: watermark.Received}).LSN > before }, "a chunk is proven")
+			eventually(t, hang, func() bool { return s.walsender() == 0 }, "and read")
+			other, err := pgx.Connect(t.Context(), s.cfg.URL)
+			require.NoError(t, err)
+			defer other.Close(context.Background())
+			_, err = other.Exec(t.Context(), move, pgx.QueryExecModeSimpleProtocol)
+			require.NoError(t, err)
+			moved := s.confirmed()
+			r.freeze(false)
+			r.mu.Lock()
+			at := r.starts[0].Start
+			r.mu.Unlock()
+			at.LSN = moved
+			r.board.Advance(watermark.Mark{Stage: watermark.Synced}, at)
+			eventually(t, hang, func() bool { return r.sessions() > 1 }, "another session begins")
+			r.mu.Lock()
+			defer r.mu.Unlock()
+			require.GreaterOrEqual(t, r.starts[1].Start.LSN, moved)
+			require.Equal(t, moved, r.starts[1].Start.LSN)
+		})
+	}
+}
