@@ -134,7 +134,7 @@ func (d *daemon) untilStreaming() {
 		if code, body := d.get("/api/v1/status"); code == http.StatusOK {
 			var s status.Status
 			require.NoError(d.t, json.Unmarshal([]byte(body), &s))
-			if s.Reader.State == "streaming" && !slices.ContainsFunc(s.Sinks, func(s status.Sink) bool { return s.State == "flushing" }) {
+			if s.Reader.Streams() && !slices.ContainsFunc(s.Sinks, func(s status.Sink) bool { return s.State == "flushing" }) {
 				return
 			}
 		}

@@ -107,7 +107,7 @@ func (in *inbox) release() {
 func (b *backlog) statement(ctx context.Context, in *inbox, sql string) (row []string, err error) {
 	timer := time.AfterFunc(statementTime, b.cancel)
 	defer timer.Stop()
-	if err := b.send(sql); err != nil {
+	if err := b.send(in, sql); err != nil {
 		return nil, err
 	}
 	var failed error
@@ -130,7 +130,9 @@ func (b *backlog) statement(ctx context.Context, in *inbox, sql string) (row []s
 	}
 }
 
-func (b *backlog) send(sql string) error {
+func (b *backlog) send(in *inbox, sql string) error {
+	in.rc.asked.Store(time.Now().UnixNano())
+	in.rc.waits.Store(false)
 	if err := b.conn.SetWriteDeadline(time.Now().Add(writeTimeout)); err != nil {
 		return err
 	}
@@ -182,7 +184,7 @@ func (b *backlog) copy(ctx context.Context, in *inbox, s *session, upTo cdc.LSN)
 			taking.Stop()
 		}
 	}()
-	if err := b.send(catchup.PeekStatement(b.cfg.Slot, b.cfg.Publication, upTo)); err != nil {
+	if err := b.send(in, catchup.PeekStatement(b.cfg.Slot, b.cfg.Publication, upTo)); err != nil {
 		return refused, err
 	}
 	var rows catchup.Rows
@@ -232,6 +234,7 @@ func (b *backlog) copy(ctx context.Context, in *inbox, s *session, upTo cdc.LSN)
 			case <-in.rc.drop:
 			default:
 			}
+			in.rc.waits.Store(true)
 			b.progress.arrived(changes)
 			dropped := in.dropped
 			in.dropped = false
@@ -293,6 +296,7 @@ func (r *Reader) catchUp(ctx context.Context, s *session, in *inbox, b *backlog)
 			return s, nil
 		}
 		if !begun {
+			in.rc.waits.Store(true)
 			if err := s.handler.Start(ctx, s.start); err != nil {
 				return nil, err
 			}
@@ -358,6 +362,7 @@ func (r *Reader) untilSafe(ctx context.Context, in *inbox, s *session, at cdc.LS
 	p := s.start.Start
 	p.LSN = at
 	in.release()
+	in.rc.waits.Store(true)
 	for {
 		changed := r.opts.Board.Watch()
 		if !r.opts.Board.Safe(r.opts.Confirm).Before(p) {
@@ -386,7 +391,7 @@ func (r *Reader) untilSafe(ctx context.Context, in *inbox, s *session, at cdc.LS
 // start sends START_REPLICATION and waits for the stream.
 func (b *backlog) start(ctx context.Context, in *inbox) error {
 	command := fmt.Sprintf("START_REPLICATION SLOT %s LOGICAL 0/0 (%s)", b.cfg.Slot, strings.Join(b.cfg.pluginArgs(), ", "))
-	if err := b.send(command); err != nil {
+	if err := b.send(in, command); err != nil {
 		return err
 	}
 	for {

@@ -14,7 +14,7 @@ import (
 )
 
 // small are limits with which a backlog of a few MiB takes several chunks.
-var small = catchup.Limits{Begin: 64 << 10, End: 16 << 10, First: 128 << 10, Largest: 512 << 10}
+var small = catchup.Limits{Begin: 64 << 10, End: 16 << 10, First: 128 << 10, Largest: 512 << 10, Reread: 64 << 20}
 
 // away makes the slot and leaves it, so that what is written next is a backlog.
 func (s *server) away() {

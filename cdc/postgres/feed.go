@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/walpurge/walpurge/cdc/failpoint"
+	"github.com/walpurge/walpurge/cdc/watermark"
 )
 
 // Behind a backlog the handler does not rest after every gulp: each rest costs
@@ -23,14 +24,17 @@ func (s *session) feed(ctx context.Context, rc *receiver) error {
 	timer := time.NewTimer(linger)
 	defer timer.Stop()
 	held := 0
+	var waited time.Duration
 	for {
 		var due <-chan time.Time
 		if held > 0 {
 			timer.Reset(linger)
 			due = timer.C
 		}
+		began := time.Now()
 		select {
 		case g, more := <-rc.gulps:
+			waited += time.Since(began)
 			if !more {
 				return s.pause(ctx)
 			}
@@ -53,6 +57,7 @@ func (s *session) feed(ctx context.Context, rc *receiver) error {
 				continue
 			}
 		case <-due:
+			waited += time.Since(began)
 		}
 		held = 0
 		if err := s.pause(ctx); err != nil {
@@ -61,7 +66,23 @@ func (s *session) feed(ctx context.Context, rc *receiver) error {
 		if err := s.confirmInTurn(); err != nil {
 			return err
 		}
+		if s.fallsBehind(waited) {
+			return errBehind
+		}
+		waited = 0
 	}
+}
+
+// errBehind ends a session that stays behind, so that the next one reads the backlog through SQL.
+var errBehind = errors.New("the stream stays behind, reading the backlog through SQL")
+
+// fallsBehind reports whether the session has been behind for long although the handler has not kept it waiting. The
+// server would send again what is open of streamed transactions.
+func (s *session) fallsBehind(waited time.Duration) bool {
+	if s.behind == nil || len(s.streams) > 0 || s.open || s.last < s.streamUntil || s.turn.step != turnNone {
+		return false
+	}
+	return s.behind.Note(time.Now(), s.board.LagBytes(watermark.Mark{Stage: watermark.Received}), uint64(s.beat.restartLag()), waited)
 }
 
 // age is how old the newest commit was when the server sent it. Nobody waits for what has

@@ -10,6 +10,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/walpurge/walpurge/cdc"
+	"github.com/walpurge/walpurge/cdc/condition"
 	"github.com/walpurge/walpurge/cdc/failpoint"
 	"github.com/walpurge/walpurge/cdc/postgres/catchup"
 	"github.com/walpurge/walpurge/cdc/watermark"
@@ -55,7 +56,22 @@ func (r *Reader) own(ctx context.Context, conn *pgconn.PgConn) error {
 	}
 }
 
-// owner returns the process that holds the lock of the slot, 0 if there is none.
+// freed reads the slot. It waits for the process that served this reader before.
+func (r *Reader) freed(ctx context.Context, conn *pgx.Conn) (*slotInfo, error) {
+	for began := time.Now(); ; {
+		slot, err := r.cfg.slot(ctx, conn)
+		if err != nil || slot == nil || !slot.Active || uint32(slot.ActivePID) != r.backend || time.Since(began) > formerTime {
+			return slot, err
+		}
+		select {
+		case <-time.After(formerPause):
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
+		}
+	}
+}
+
+// owner returns the process that holds the lock of the slot, 0 if no process does.
 func (c Config) owner(ctx context.Context, conn *pgx.Conn) (pid int, err error) {
 	if err := conn.QueryRow(ctx, catchup.OwnerStatement(c.Slot)).Scan(&pid); err != nil {
 		return 0, fmt.Errorf("read the owner of slot %q: %w", c.Slot, err)
@@ -76,6 +92,26 @@ func limits() catchup.Limits {
 	return catchup.Usual
 }
 
+// fit prepares a connection for reading the slot through SQL, and reports whether it may be read so.
+func (r *Reader) fit(ctx context.Context, conn *pgconn.PgConn) (slot catchup.Slot, fit bool, err error) {
+	version, err := queryOne(ctx, conn, "SHOW server_version_num")
+	if err != nil {
+		return slot, false, err
+	}
+	if number, err := strconv.Atoi(version[0]); err != nil || !catchup.Fit(number) {
+		return slot, false, err
+	}
+	row, err := queryOne(ctx, conn, catchup.SlotStatement(r.cfg.Slot))
+	if err != nil {
+		return slot, false, err
+	}
+	if slot, err = catchup.ParseSlot(row); err != nil || !r.limits.Begins(slot) {
+		return slot, false, err
+	}
+	_, err = conn.Exec(ctx, catchup.SettingsStatement(r.limits)).ReadAll()
+	return slot, err == nil, err
+}
+
 // backlog takes the connection over if the session reads its backlog through SQL. It returns nil if it does
 // not: the backlog is small; a chunk would wait for the slowest sink; the server is too old; or
 // transactions must be read by the stream for another reason.
@@ -85,23 +121,17 @@ func (r *Reader) backlog(ctx context.Context, cfg Config, conn *pgconn.PgConn, h
 		!r.turnBegan.IsZero(), r.text.raw, r.failures.times > 0, cfg.Streaming != r.cfg.Streaming, start.Start.LSN < r.streamUntil:
 		return nil, nil
 	}
-	version, err := queryOne(ctx, conn, "SHOW server_version_num")
-	if err != nil {
-		return nil, fmt.Errorf("read the version of the server: %w", err)
-	}
-	if number, err := strconv.Atoi(version[0]); err != nil || !catchup.Fit(number) {
+	r.declined = true
+	slot, fit, err := r.fit(ctx, conn)
+	switch {
+	case sqlState(err) != "":
+		// The stream needs none of what the server refuses here.
+		r.conditions.At(noSQL).Observe("err", err, "times", condition.Sum(1))
 		return nil, nil
-	}
-	row, err := queryOne(ctx, conn, catchup.SlotStatement(cfg.Slot))
-	if err != nil {
-		return nil, fmt.Errorf("read slot %q: %w", cfg.Slot, err)
-	}
-	slot, err := catchup.ParseSlot(row)
-	if err != nil || !r.limits.Begins(slot) {
-		return nil, err
-	}
-	if _, err := conn.Exec(ctx, catchup.SettingsStatement(r.limits)).ReadAll(); err != nil {
-		return nil, fmt.Errorf("prepare the connection: %w", err)
+	case err != nil:
+		return nil, fmt.Errorf("prepare to read slot %q through SQL: %w", cfg.Slot, err)
+	case !fit:
+		return nil, nil
 	}
 	taken, err := conn.Hijack()
 	if err != nil {
@@ -110,6 +140,7 @@ func (r *Reader) backlog(ctx context.Context, cfg Config, conn *pgconn.PgConn, h
 	if taken.Frontend.ReadBufferLen() != 0 {
 		return nil, errReadAhead
 	}
+	r.declined = false
 	r.progress.begin(slot)
 	return &backlog{cfg: cfg, conn: &hijacked{Conn: taken.Conn, in: hr, cancel: conn.CancelRequest}, plan: catchup.NewPlan(r.limits, start.Start.LSN), progress: &r.progress}, nil
 }

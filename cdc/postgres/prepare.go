@@ -27,7 +27,7 @@ func (r *Reader) prepare(ctx context.Context, streamed bool) (cdc.Session, uint6
 	if err := r.syncNames.read(ctx, conn); err != nil {
 		return cdc.Session{}, 0, err
 	}
-	slot, err := r.cfg.slot(ctx, conn)
+	slot, err := r.freed(ctx, conn)
 	if err != nil {
 		return cdc.Session{}, 0, err
 	}

@@ -67,10 +67,11 @@ type Reader struct {
 	// failures belong to the session.
 	failures failures
 	// limits say which backlogs are read through SQL. streamUntil is how far the log must be streamed first,
-	// because it could not be read so. backend is the process that serves the newest replication connection. The
-	// latter two belong to the session.
+	// because it could not be read so. declined reports that the newest large backlog was not read so. backend is the process that serves the newest replication connection. All
+	// but the limits belong to the session.
 	limits      catchup.Limits
 	streamUntil cdc.LSN
+	declined    bool
 	backend     uint32
 	progress    progress
 	// unseen reports that the session before ended because the publication did not exist at its position.
@@ -201,7 +202,10 @@ func (r *Reader) Run(ctx context.Context, h Handler) error {
 		if ctx.Err() != nil {
 			return nil
 		}
-		if errors.Is(err, errTurned) {
+		if errors.Is(err, errTurned) || errors.Is(err, errBehind) {
+			if errors.Is(err, errBehind) {
+				r.conditions.At(behind).Observe("times", condition.Sum(1))
+			}
 			backoff = minBackoff
 			continue
 		}

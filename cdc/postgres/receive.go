@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"sync/atomic"
 	"time"
 )
 
@@ -44,6 +45,10 @@ type receiver struct {
 	pace  *pace
 	// gone is closed once the session takes no more gulps.
 	gone chan struct{}
+	// waits reports that the server was asked nothing, so that its silence means nothing; asked is when the newest
+	// statement was sent, in nanoseconds since 1970. Both are for a backlog that is read through SQL.
+	waits atomic.Bool
+	asked atomic.Int64
 	// drop holds a request to read on without the session; see discard.
 	drop chan struct{}
 	// rest is the beginning of a message that was not received in full; unread is what is left of
@@ -180,6 +185,9 @@ func (rc *receiver) readSome(ctx context.Context, b []byte) (int, error) {
 	var timeout net.Error
 	switch {
 	case errors.As(err, &timeout) && timeout.Timeout():
+		if ctx.Err() == nil && (rc.waits.Load() || time.Since(time.Unix(0, rc.asked.Load())) < silence) {
+			return rc.readSome(ctx, b)
+		}
 		err = fmt.Errorf("the server sent nothing for %s", silence)
 	case err == nil || errors.Is(err, io.EOF):
 		err = errors.New("the server closed the replication connection")

@@ -16,6 +16,7 @@ import (
 	"github.com/walpurge/walpurge/cdc"
 	"github.com/walpurge/walpurge/cdc/failpoint"
 	"github.com/walpurge/walpurge/cdc/pgoutput"
+	"github.com/walpurge/walpurge/cdc/postgres/catchup"
 	"github.com/walpurge/walpurge/cdc/watermark"
 )
 
@@ -49,6 +50,10 @@ type session struct {
 	questions   *questions
 	// own are walpurge's own messages of the whole transaction that is open.
 	own ownMessages
+
+	// behind says when the session ends to read its backlog through SQL, nil if it does not; never before streamUntil.
+	behind      *catchup.Behind
+	streamUntil cdc.LSN
 
 	// turn confirms the slot where the status updates must not, as often as confirm says.
 	turn    *turn

@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/walpurge/walpurge/cdc"
+	"github.com/walpurge/walpurge/cdc/postgres/catchup"
 	"github.com/walpurge/walpurge/cdc/watermark"
 )
 
@@ -33,6 +34,9 @@ func (r *Reader) stream(ctx context.Context, s *session, rc *receiver, b *backlo
 			names: r.syncNames, done: s.start.Start.LSN, at: time.Now()}
 		s.turn = &turn{rep: rep, slot: r.cfg.Slot, took: r.turnTook}
 		s.confirm, s.retained = r.confirm, r.cfg.MaxRetained
+		if s.streamUntil = r.streamUntil; r.opts.Confirm != watermark.ConfirmSettled && !r.declined && !r.text.raw {
+			s.behind = &catchup.Behind{Limits: r.limits}
+		}
 		return rep
 	}
 	var g errgroup.Group
@@ -74,7 +78,9 @@ func (r *Reader) stream(ctx context.Context, s *session, rc *receiver, b *backlo
 			next, err := r.catchUp(work, s, in, b)
 			if err == nil {
 				s = next
-				err = b.start(work, in)
+				if err = b.start(work, in); sqlState(err) != "" {
+					err = r.explainStart(err)
+				}
 			}
 			if errors.Is(err, errIntakeEnded) {
 				return s.handler.Rest(work, cdc.Rest{Unproven: true, Last: true})

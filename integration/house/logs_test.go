@@ -13,6 +13,8 @@ import (
 var single = map[string]string{
 	"tables have not been compared with the new rules yet": "a reload",
 	"the stream holds more than stream.max_bytes; nothing is dropped, and the reader waits until sinks have purged enough of it or were flushed": "a start or a reload",
+	"catching up": "a session",
+	"the rest of the backlog comes through the stream": "a session",
 	"streaming":                         "a session; one that follows an interruption is the end of that condition",
 	"created the slot":                  "once for each slot",
 	"created the publication":           "once for each publication",

@@ -15,17 +15,16 @@ type Limits struct {
 	// First is the size of the first chunk. Each chunk is twice as large as the one before, up to
 	// Largest.
 	First, Largest uint64
+	// Reread is how much of the log may lie between restart_lsn and confirmed_flush_lsn: each call reads that
+	// again. For a chunk of more than half of it, twice the size of the chunk may.
+	Reread uint64
 }
 
 // Usual are the limits of a daemon.
-var Usual = Limits{Begin: 64 << 20, End: 8 << 20, First: 64 << 20, Largest: 128 << 20}
+var Usual = Limits{Begin: 64 << 20, End: 8 << 20, First: 64 << 20, Largest: 128 << 20, Reread: 128 << 20}
 
 // Forced are limits for tests: whatever there is to read at the start of a session is read through SQL.
-var Forced = Limits{First: 256 << 10, Largest: 64 << 20}
-
-// rereading is how many times Largest may lie between restart_lsn and confirmed_flush_lsn. Each
-// call reads that log again.
-const rereading = 2
+var Forced = Limits{First: 256 << 10, Largest: 64 << 20, Reread: 128 << 20}
 
 // Slot is what the server says of the slot, and of its log.
 type Slot struct {
@@ -51,7 +50,7 @@ func distance(from, to cdc.LSN) uint64 {
 
 // Begins reports whether a session that begins at a slot reads its backlog through SQL.
 func (l Limits) Begins(s Slot) bool {
-	return s.left() > l.Begin && s.rereading() <= rereading*l.Largest
+	return s.left() > l.Begin && s.rereading() <= l.Reread
 }
 
 // Action is what to do next.
@@ -135,15 +134,16 @@ func (p *Plan) Next(s Slot) Step {
 		return Step{Do: Stream, Why: Untaken}
 	case spilled && p.empty > 0:
 		return Step{Do: Stream, Why: LargeTransaction}
-	case s.rereading() > rereading*p.limits.Largest:
+	}
+	upTo := min(s.Confirmed+cdc.LSN(p.size), s.Flushed)
+	if distance(upTo, s.Flushed) <= p.size/2 {
+		upTo = s.Flushed // the rest is not worth a call of its own
+	}
+	if s.rereading() > max(2*distance(s.Confirmed, upTo), p.limits.Reread) {
 		return Step{Do: Stream, Why: Rereading}
 	}
-	p.before = s
-	p.upTo = min(s.Confirmed+cdc.LSN(p.size), s.Flushed)
-	if distance(p.upTo, s.Flushed) <= p.size/2 {
-		p.upTo = s.Flushed // the rest is not worth a call of its own
-	}
-	return Step{Do: Read, UpTo: p.upTo}
+	p.before, p.upTo = s, upTo
+	return Step{Do: Read, UpTo: upTo}
 }
 
 // Copied returns the position that a chunk proves once it has arrived in full without an error. last is

@@ -96,8 +96,10 @@ func TestRereading(t *testing.T) {
 	}
 	require.Equal(t, Step{Do: Stream, Why: Rereading}, p.Next(s))
 	c := p.Counts()
-	require.LessOrEqual(t, c.Read, 6*c.Drained)
+	require.LessOrEqual(t, c.Read, 5*c.Drained)
 	require.Less(t, c.Drained, uint64(600*mib))
+	s.Flushed = s.Confirmed + 20*mib
+	require.Equal(t, Step{Do: Stream, Why: Rereading}, p.Next(s), "for a small rest even less is read again")
 }
 
 // TestLargeTransaction: a chunk that brings nothing while the server writes to its files is the inside of a
@@ -138,7 +140,7 @@ func TestPatience(t *testing.T) {
 	p := NewPlan(Usual, s.Confirmed)
 	p.Next(s)
 	require.Equal(t, 6*time.Second, p.Patience())
-	s.Restart -= 200 * mib
+	s.Restart -= 120 * mib
 	p.Next(s)
 	require.Equal(t, 15*time.Second, p.Patience())
 }
@@ -162,5 +164,35 @@ func TestParseSlot(t *testing.T) {
 	for _, bad := range [][]string{nil, {"0/300", "0/200", "", "7", ""}, {"0/300", "0/200", "0/100", "x", ""}, {"0/300", "0/200", "0/100", "7", "x"}} {
 		_, err := ParseSlot(bad)
 		require.Error(t, err)
+	}
+}
+
+// TestBehind: a stream that stays behind for long while the session waits for the server is replaced by SQL; one whose
+// handler is slow, one that catches up by itself, and one whose log would be read again too often, are not.
+func TestBehind(t *testing.T) {
+	for _, c := range []struct {
+		name      string
+		left      uint64
+		rereading uint64
+		waited    time.Duration // of each second
+		gap       int           // a second at which the stream is not behind
+		want      bool
+	}{
+		{"the server is slow", 200 * mib, 0, 700 * time.Millisecond, 0, true},
+		{"the handler is slow", 200 * mib, 0, 300 * time.Millisecond, 0, false},
+		{"little is left", 100 * mib, 0, time.Second, 0, false},
+		{"a transaction is open", 200 * mib, 200 * mib, time.Second, 0, false},
+		{"it caught up meanwhile", 200 * mib, 0, time.Second, 5, false},
+	} {
+		b := Behind{Limits: Usual}
+		due, now := false, time.Unix(0, 0)
+		for second := range 12 {
+			left := c.left
+			if c.gap > 0 && second == c.gap {
+				left = 0
+			}
+			due = b.Note(now.Add(time.Duration(second)*time.Second), left, c.rereading, c.waited) || due
+		}
+		require.Equal(t, c.want, due, c.name)
 	}
 }

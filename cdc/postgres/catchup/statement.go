@@ -81,7 +81,7 @@ func LockStatement(slot string) string {
 	return fmt.Sprintf("SELECT pg_catalog.pg_try_advisory_lock(%d, %d)", lockClass, lockKey(slot))
 }
 
-// OwnerStatement returns the process that holds the lock of a slot, 0 if there is none.
+// OwnerStatement returns the process that holds the lock of a slot, 0 if no process does.
 func OwnerStatement(slot string) string {
 	return fmt.Sprintf(`SELECT coalesce((SELECT l.pid FROM pg_catalog.pg_locks l WHERE l.locktype = 'advisory' AND l.granted
  AND l.database = (SELECT d.oid FROM pg_catalog.pg_database d WHERE d.datname = pg_catalog.current_database())
