@@ -5,12 +5,15 @@ package integration
 import (
 	"bufio"
 	"encoding/json"
+	"fmt"
 	"io"
+	"maps"
 	"net"
 	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"testing"
 	"time"
 
@@ -99,51 +102,99 @@ func TestRecipesWithTheirFrameworks(t *testing.T) {
 	}
 }
 
+// nextApp is a Next.js application of testdata, which is built once.
+type nextApp struct {
+	r   *rig
+	dir string
+	env []string
+}
+
+func (r *rig) buildNext(env ...string) *nextApp {
+	r.t.Helper()
+	a := &nextApp{r: r, dir: r.install("recipes-next"), env: append(os.Environ(), append(env, "NEXT_TELEMETRY_DISABLED=1")...)}
+	out, err := a.next("build").CombinedOutput()
+	require.NoError(r.t, err, "%s", out)
+	return a
+}
+
+func (a *nextApp) next(args ...string) *exec.Cmd {
+	cmd := exec.CommandContext(a.r.t.Context(), "node", append([]string{"node_modules/next/dist/bin/next"}, args...)...)
+	cmd.Dir, cmd.Env = a.dir, a.env
+	return cmd
+}
+
+// start starts a server, and returns its address.
+func (a *nextApp) start() string {
+	a.r.t.Helper()
+	at := freeAddr(a.r.t)
+	_, port, err := net.SplitHostPort(at)
+	require.NoError(a.r.t, err)
+	server := a.next("start", "-H", "127.0.0.1", "-p", port)
+	require.NoError(a.r.t, server.Start())
+	a.r.t.Cleanup(func() { _ = server.Process.Kill(); _ = server.Wait() })
+	return at
+}
+
+// page is what a server answers, once it does.
+func (a *nextApp) page(at, id string) (body string) {
+	a.r.t.Helper()
+	eventually(a.r.t, 60*time.Second, func() bool {
+		resp, err := http.Get("http://" + at + "/p/" + id)
+		if err != nil {
+			return false
+		}
+		defer resp.Body.Close()
+		raw, err := io.ReadAll(resp.Body)
+		body = string(raw)
+		return err == nil && resp.StatusCode == http.StatusOK
+	}, "the server answers")
+	return body
+}
+
 // TestNextRecipe: a Next.js server computes what it cached for a row again once the row has changed, and nothing else,
-// by the rules and the route handler of the recipe.
+// by the rules and the route handler of the recipe. With a shared cache handler one process is asked for all.
 func TestNextRecipe(t *testing.T) {
 	t.Parallel()
 	rules, err := os.ReadFile(filepath.Join("..", "docs", "recipes", "nextjs", "rules.yaml"))
 	require.NoError(t, err)
-	r := newRig(t, rigOptions{catalog: string(rules), schema: schema + "ALTER TABLE products ADD category_id bigint;"})
-	r.exec("INSERT INTO products (id, slug) VALUES (7, 'a'), (8, 'b')")
-	dir, at := r.install("recipes-next"), freeAddr(t)
-	_, port, err := net.SplitHostPort(at)
-	require.NoError(t, err)
-	next := func(args ...string) *exec.Cmd {
-		cmd := exec.CommandContext(t.Context(), "node", append([]string{"node_modules/next/dist/bin/next"}, args...)...)
-		cmd.Dir, cmd.Env = dir, append(os.Environ(), "NEXT_TELEMETRY_DISABLED=1")
-		return cmd
-	}
-	out, err := next("build").CombinedOutput()
-	require.NoError(t, err, "%s", out)
-	server := next("start", "-H", "127.0.0.1", "-p", port)
-	require.NoError(t, server.Start())
-	t.Cleanup(func() { _ = server.Process.Kill(); _ = server.Wait() })
-	page := func(id string) (body string) {
-		eventually(t, 60*time.Second, func() bool {
-			resp, err := http.Get("http://" + at + "/p/" + id)
-			if err != nil {
-				return false
+	for _, shared := range []bool{false, true} {
+		t.Run(fmt.Sprintf("shared handler %t", shared), func(t *testing.T) {
+			t.Parallel()
+			r := newRig(t, rigOptions{catalog: string(rules), schema: schema + "ALTER TABLE products ADD category_id bigint;"})
+			r.exec("INSERT INTO products (id, slug) VALUES (7, 'a'), (8, 'b')")
+			var app *nextApp
+			var at []string
+			if shared {
+				app = r.buildNext("CACHE_URL=redis://" + r.vk.Addr())
+				at = []string{app.start(), app.start()}
+			} else {
+				app = r.buildNext()
+				at = []string{app.start()}
 			}
-			defer resp.Body.Close()
-			raw, err := io.ReadAll(resp.Body)
-			body = string(raw)
-			return err == nil && resp.StatusCode == http.StatusOK
-		}, "the server answers")
-		return body
+			addr := freeAddr(t)
+			r.config(addr)
+			r.edit("walpurge.yaml", "  edge:\n", "    flush: {key_patterns: ['*']}\n  next:\n    webhook: {url: 'http://"+at[0]+
+				"/api/purge', json: '{\"tags\": tags}'}\n    flush: {tags: [products]}\n  edge:\n")
+			d := r.spawn(addr, r.path("walpurge.yaml"), nil)
+			d.untilStreaming()
+			seven, eight := app.page(at[0], "7"), app.page(at[0], "8")
+			for _, one := range at {
+				require.Equal(t, seven, app.page(one, "7"), "it is cached")
+			}
+			if shared { // the layout that the recipe shows
+				tags, err := r.cache.Do(t.Context(), r.cache.B().Hgetall().Key("shop:__sharedTags__").Build()).AsStrMap()
+				require.NoError(t, err)
+				require.ElementsMatch(t, []string{`["product-7"]`, `["product-8"]`}, slices.Collect(maps.Values(tags)))
+			}
+			r.exec("UPDATE products SET name = 'b' WHERE id = 7")
+			d.wait(r.lsn(), 60*time.Second)
+			again := app.page(at[0], "7")
+			require.NotEqual(t, seven, again)
+			for _, one := range at {
+				require.Equal(t, again, app.page(one, "7"))
+				require.Equal(t, eight, app.page(one, "8"))
+			}
+			d.term()
+		})
 	}
-	addr := freeAddr(t)
-	r.config(addr)
-	r.edit("walpurge.yaml", "  edge:\n", "    flush: {key_patterns: ['*']}\n  next:\n    webhook: {url: 'http://"+at+
-		"/api/purge', json: '{\"tags\": tags}'}\n    flush: {tags: [products]}\n  edge:\n")
-	d := r.spawn(addr, r.path("walpurge.yaml"), nil)
-	d.untilStreaming()
-	seven, eight := page("7"), page("8")
-	require.Equal(t, seven, page("7"), "it is cached")
-	r.exec("UPDATE products SET name = 'b' WHERE id = 7")
-	d.wait(r.lsn(), 60*time.Second)
-	require.NotEqual(t, seven, page("7"))
-	require.Equal(t, eight, page("8"))
-	d.term()
 }

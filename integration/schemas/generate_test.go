@@ -179,6 +179,8 @@ func generate(seed uint64, major int, without []string) *script {
 				last.sql = append(last.sql, sql)
 			}
 			g.down = true
+		case !g.down && len(g.s.watch) > 0 && g.odds(8) && !g.without["reload"]:
+			g.s.steps = append(g.s.steps, step{kind: reload, sql: []string{g.write(t)}, rules: g.someRules()})
 		case g.odds(6) && !g.without["open writers"]:
 			g.s.steps = append(g.s.steps, step{sql: []string{other + "BEGIN; " + g.change(t), g.beside(t), other + g.change(t) + "; COMMIT"}})
 		default:
@@ -194,6 +196,19 @@ func generate(seed uint64, major int, without []string) *script {
 		}
 	}
 	return g.s
+}
+
+// someRules are names of one or more rules.
+func (g *generator) someRules() (out []string) {
+	for _, w := range g.s.watch {
+		if w.yaml != "" && g.odds(60) {
+			out = append(out, w.name)
+		}
+	}
+	if out == nil {
+		return []string{one(g, g.s.watch...).name}
+	}
+	return out
 }
 
 // away reports that a table bears another name than rules have for it.

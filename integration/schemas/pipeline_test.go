@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -182,9 +183,10 @@ func (l *line) reach(ctx context.Context, mark string) error {
 // pipeline is what runs between a start and a stop.
 type pipeline struct {
 	*postgres.Reader
-	line *line
-	stop context.CancelFunc
-	done chan error
+	watch atomic.Pointer[postgres.Watch]
+	line  *line
+	stop  context.CancelFunc
+	done  chan error
 }
 
 // newPipeline starts reader and router, and returns once they stream, or with the reason why they
@@ -195,17 +197,13 @@ func newPipeline(cfg postgres.Config, set *rules.Set, s *stream, log io.Writer) 
 	l := &line{stream: s, ends: make(map[string]cdc.LSN), Router: router.New(router.Config{
 		Rules: set, Sinks: []string{sink}, Publisher: s, Ledger: s, Metrics: router.NewMetrics(prometheus.NewRegistry()), Logger: logger, Spool: spool.NewPool(os.TempDir(), 1<<30),
 	})}
-	w := postgres.Watch{Tables: set.Tables(), Reads: set.Columns, Unfit: func(tables map[cdc.Table]*postgres.TableInfo) []postgres.Problem {
-		return status.Unfit(set, tables)
-	}}
-	if len(set.Patterns()) > 0 {
-		w.Matches = set.Matches
-	}
+	p := &pipeline{line: l, done: make(chan error, 1)}
+	p.watch.Store(watchOf(set))
 	r := postgres.NewReader(cfg, postgres.Options{
-		Board: s.board, Confirm: watermark.ConfirmSynced, Watch: func() postgres.Watch { return w }, Memory: s, BridgeGaps: true, StopGrace: time.Second, Logger: logger,
+		Board: s.board, Confirm: watermark.ConfirmSynced, Watch: func() postgres.Watch { return *p.watch.Load() }, Memory: s, BridgeGaps: true, StopGrace: time.Second, Logger: logger,
 	})
 	ctx, stop := context.WithCancel(context.Background())
-	p := &pipeline{Reader: r, line: l, stop: stop, done: make(chan error, 1)}
+	p.Reader, p.stop = r, stop
 	go func() { p.done <- r.Run(ctx, l) }()
 	for began := time.Now(); time.Since(began) < hang; time.Sleep(time.Millisecond) {
 		select {
@@ -221,6 +219,27 @@ func newPipeline(cfg postgres.Config, set *rules.Set, s *stream, log io.Writer) 
 	}
 	_ = p.end()
 	return nil, errHangs
+}
+
+func watchOf(set *rules.Set) *postgres.Watch {
+	w := postgres.Watch{Tables: set.Tables(), Reads: set.Columns, Unfit: func(tables map[cdc.Table]*postgres.TableInfo) []postgres.Problem {
+		return status.Unfit(set, tables)
+	}}
+	if len(set.Patterns()) > 0 {
+		w.Matches = set.Matches
+	}
+	return &w
+}
+
+// reload puts rules into service, as the daemon does.
+func (p *pipeline) reload(ctx context.Context, set *rules.Set) error {
+	w := watchOf(set)
+	if err := p.line.Reload(ctx, set, func(ctx context.Context) error { return p.Widen(ctx, *w) }); err != nil {
+		return err
+	}
+	p.watch.Store(w)
+	_, err := p.Compare(ctx)
+	return err
 }
 
 func (p *pipeline) end() error {

@@ -33,13 +33,14 @@ func number(t *testing.T, name string) (n int, set bool) {
 }
 
 // TestRandomSchemas tries as many seeds as there is time for. WALPURGE_SEED names one, and
-// WALPURGE_SEEDS says how many.
+// WALPURGE_SEEDS says how many, from WALPURGE_FIRST_SEED on.
 func TestRandomSchemas(t *testing.T) {
 	t.Parallel()
 	most, budget := cases, budget
 	if n, set := number(t, "WALPURGE_SEEDS"); set {
 		most, budget = n, 24*time.Hour
 	}
+	first, _ := number(t, "WALPURGE_FIRST_SEED")
 	seeds := make(chan uint64)
 	began := time.Now()
 	var failed atomic.Int64
@@ -53,7 +54,7 @@ func TestRandomSchemas(t *testing.T) {
 			if time.Since(began) > budget || failed.Load() >= enough {
 				return
 			}
-			seeds <- seed
+			seeds <- uint64(first) + seed
 		}
 	}()
 	pg := newServer(t)

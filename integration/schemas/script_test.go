@@ -24,6 +24,8 @@ type step struct {
 	kind string
 	// sql are statements that no comparison comes between.
 	sql []string
+	// rules are the names of those that are in service from a reload on.
+	rules []string
 }
 
 const (
@@ -31,6 +33,8 @@ const (
 	start = "start"
 	// kill ends the daemon in the middle of the step's statements: nothing that it would store from then on is stored.
 	kill = "kill"
+	// reload replaces the rules right after the step's statements.
+	reload = "reload"
 	// other begins a statement of another session, whose transaction stays open until its next one.
 	other = "OTHER "
 )
@@ -54,11 +58,12 @@ type watch struct {
 // place tells apart the watches of a rule for several tables.
 func (w *watch) place() string { return w.name + " " + w.table.String() }
 
-func (s *script) rules() string {
+// rules is the file with the rules of these names, nil for all.
+func (s *script) rules(names []string) string {
 	var b strings.Builder
 	b.WriteString("rules:\n")
 	for _, w := range s.watch {
-		if w.yaml != "" {
+		if w.yaml != "" && (names == nil || slices.Contains(names, w.name)) {
 			fmt.Fprintf(&b, "  - name: %s\n    table: '%s'\n%s", w.name, cmp.Or(w.pattern, w.table.String()), w.yaml)
 		}
 	}
@@ -68,13 +73,13 @@ func (s *script) rules() string {
 // String is the script for a person who repeats it.
 func (s *script) String() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "-- seed %d\n%s-- before the start\n", s.seed, s.rules())
+	fmt.Fprintf(&b, "-- seed %d\n%s-- before the start\n", s.seed, s.rules(nil))
 	for _, sql := range s.setup {
 		b.WriteString(sql + ";\n")
 	}
 	for i, st := range s.steps {
 		if st.kind != "" {
-			fmt.Fprintf(&b, "-- step %d: %s\n%s;\n", i, st.kind, strings.Join(st.sql, ";\n"))
+			fmt.Fprintf(&b, "-- step %d: %s %s\n%s;\n", i, st.kind, strings.Join(st.rules, " "), strings.Join(st.sql, ";\n"))
 			continue
 		}
 		fmt.Fprintf(&b, "-- step %d\n%s;\n", i, strings.Join(st.sql, ";\n"))

@@ -149,11 +149,15 @@ type due struct {
 	change  string
 }
 
+func parse(text string) (*rules.Set, error) {
+	return rules.Parse("rules.yaml", []byte(text), rules.Options{Sinks: []rules.SinkSpec{{Name: sink, Takes: invalidation.Kinds(invalidation.Key, invalidation.KeyPrefix, invalidation.KeyPattern)}}})
+}
+
 // run tries a script.
 func (w *world) run(s *script) (v verdict) {
 	ctx, cancel := context.WithTimeoutCause(context.Background(), hang, errHangs)
 	defer cancel()
-	set, err := rules.Parse("rules.yaml", []byte(s.rules()), rules.Options{Sinks: []rules.SinkSpec{{Name: sink, Takes: invalidation.Kinds(invalidation.Key, invalidation.KeyPrefix, invalidation.KeyPattern)}}})
+	set, err := parse(s.rules(nil))
 	if err != nil {
 		return verdict{failure: err.Error()}
 	}
@@ -212,6 +216,8 @@ type trial struct {
 	// lost are the rules whose query fails.
 	lost  map[string]bool
 	marks int
+	// names are the rules in service, nil for all.
+	names []string
 	// killed is how many batches there were before the daemon was killed, -1 if it has started since.
 	killed int
 
@@ -237,6 +243,8 @@ func (r *trial) step(ctx context.Context, st step) string {
 		return ""
 	case kill:
 		return r.kill(ctx, st.sql)
+	case reload:
+		return r.reload(ctx, st)
 	case start:
 		before := r.stream.len()
 		if r.pipeline == nil {
@@ -259,6 +267,49 @@ func (r *trial) step(ctx context.Context, st step) string {
 	for _, sql := range st.sql {
 		if failure, over := r.execute(ctx, sql, len(problems) > 0); over {
 			return failure
+		}
+	}
+	return r.settle(ctx, before)
+}
+
+// serves reports whether the rule is in service.
+func (r *trial) serves(x watch) bool { return r.names == nil || slices.Contains(r.names, x.name) }
+
+// reload executes statements and replaces the rules at once. What a rule purges counts from then on.
+func (r *trial) reload(ctx context.Context, st step) string {
+	before := r.stream.len()
+	if r.pipeline == nil {
+		return ""
+	}
+	problems, _ := r.pipeline.Problems()
+	for _, sql := range st.sql {
+		if failure, over := r.execute(ctx, sql, len(problems) > 0); over {
+			return failure
+		}
+	}
+	set, err := parse(r.script.rules(st.rules))
+	if err != nil {
+		return err.Error()
+	}
+	if err := r.pipeline.reload(ctx, set); ctx.Err() != nil {
+		return "the reload does not end: " + err.Error()
+	} else if err != nil {
+		return r.settle(ctx, before) // it says why, and the old rules stay
+	}
+	was := r.names
+	r.set, r.names = set, st.rules
+	for _, x := range r.script.watch {
+		switch {
+		case !r.serves(x):
+			delete(r.lost, x.place())
+			maps.DeleteFunc(r.debts, func(d debt, _ due) bool { return d.place == x.place() })
+		case was != nil && !slices.Contains(was, x.name):
+			now, err := r.ask(ctx, x)
+			if err != nil {
+				r.lost[x.place()] = x.pattern == ""
+				now = &answer{}
+			}
+			r.answers[x.place()] = now
 		}
 	}
 	return r.settle(ctx, before)
@@ -320,6 +371,9 @@ func end(ctx context.Context, conn *pgx.Conn) cdc.LSN {
 // look asks the queries behind the keys, after a statement that began when the log ended at a position.
 func (r *trial) look(ctx context.Context, sql string, at cdc.LSN) error {
 	for _, x := range r.script.watch {
+		if !r.serves(x) {
+			continue
+		}
 		now, err := r.ask(ctx, x)
 		switch {
 		case ctx.Err() != nil:
