@@ -163,8 +163,9 @@ type System interface {
 	Facts(ctx context.Context) ([]results.Fact, error)
 }
 
-// Nice is the niceness that everything but the load generator runs with, so that requests are sent
-// on time also when the servers have more to do than they can.
+// Nice is the niceness of the application, the database and the caches, so that requests are sent on
+// time also when these have more to do than they can. walpurge runs without it, like the generator:
+// in production it has a tenth of a core of its own.
 const Nice = 5
 
 // The headers that an application sends to the oracle.

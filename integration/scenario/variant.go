@@ -107,7 +107,7 @@ func (run *running) startWalpurge(ctx context.Context) error {
 		return fmt.Errorf("walpurge setup: %w: %s", err, out)
 	}
 	run.walpurge, err = harness.StartProgram(ctx, harness.ProgramConfig{
-		Name: "walpurge", Nice: Nice, Path: run.env.WalpurgeBin, Args: []string{"run", "-c", file}, Dir: run.env.Files, LogDir: run.env.Dir,
+		Name: "walpurge", Path: run.env.WalpurgeBin, Args: []string{"run", "-c", file}, Dir: run.env.Files, LogDir: run.env.Dir,
 		Env: append(env, "DATABASE_URL="+run.env.WalpurgeURL), Ready: run.streaming,
 	})
 	if err != nil {

@@ -51,7 +51,7 @@ type Generator struct {
 	Next func(*rand.Rand) Request
 	// Seed makes the sequence of requests the same in each run.
 	Seed uint64
-	// Timeout ends a request without an answer; 0 is 5 s.
+	// Timeout ends a request without an answer; 0 is 2 s, after which a guest has gone.
 	Timeout time.Duration
 	// Observe receives each result, and is called by many goroutines at a time.
 	Observe func(Result)
@@ -60,7 +60,7 @@ type Generator struct {
 func (g Generator) client() (*http.Client, func()) {
 	timeout := g.Timeout
 	if timeout == 0 {
-		timeout = 5 * time.Second
+		timeout = 2 * time.Second
 	}
 	transport := &http.Transport{
 		DialContext:         (&net.Dialer{Timeout: timeout}).DialContext,

@@ -106,6 +106,8 @@ type system struct {
 	db                     *pgxpool.Pool
 	client                 *http.Client
 	popular                *zipf
+	// here are the guests who use the application now: they look at their balance, order, and look again.
+	here []int
 }
 
 func start(ctx context.Context, env *scenario.Env) (scenario.System, error) {
@@ -199,12 +201,31 @@ func (s *system) Next(r *rand.Rand) load.Request {
 	case n < 70:
 		return get("store", "/stores/%d", s.popular.next(r))
 	case n < 85:
-		return get("loyalty", "/loyalty/%d", s.guest(r))
+		return get("loyalty", "/loyalty/%d", s.present(r))
 	case n < 95:
 		return get("order", "/orders/%d", s.ordered(r))
 	default:
-		return load.Request{Endpoint: "place order", Method: http.MethodPost, URL: fmt.Sprintf("%s/orders?store=%d&account=%d", s.front, s.popular.next(r), s.guest(r))}
+		return load.Request{Endpoint: "place order", Method: http.MethodPost, URL: fmt.Sprintf("%s/orders?store=%d&account=%d", s.front, s.popular.next(r), s.present(r))}
 	}
+}
+
+// together is how many guests use the application at a time.
+const together = 30
+
+// present is the account of a guest who uses the application now; one in five comes just now, and
+// takes the place of another.
+func (s *system) present(r *rand.Rand) int {
+	at := r.IntN(together)
+	if r.IntN(5) > 0 && at < len(s.here) {
+		return s.here[at]
+	}
+	guest := s.guest(r)
+	if len(s.here) < together {
+		s.here = append(s.here, guest)
+	} else {
+		s.here[at] = guest
+	}
+	return guest
 }
 
 // guest and ordered are ids of accounts and orders, some of which are busier than others.

@@ -46,6 +46,13 @@ func Report(r Results) string {
 		}
 		line("")
 	}
+	if examples := oldest(r); len(examples) > 0 {
+		line("## Responses older than 1 s with walpurge\n")
+		for _, e := range examples {
+			line("- %s", e)
+		}
+		line("")
+	}
 	line("## Latency\n")
 	line("| Endpoint | Stage | Variant | Requests | p50 ms | p95 ms | p99 ms | Errors | Over 1 s |")
 	line("|---|---|---|---|---|---|---|---|---|")
@@ -126,6 +133,17 @@ func latencies(r Results) (out []latency) {
 	slices.SortStableFunc(out, func(a, b latency) int {
 		return cmp.Or(slices.Index(endpoints, a.endpoint.Name)-slices.Index(endpoints, b.endpoint.Name), slices.Index(stages, a.stage)-slices.Index(stages, b.stage))
 	})
+	return out
+}
+
+// oldest names the oldest response of each stage with walpurge that had one older than a second.
+func oldest(r Results) (out []string) {
+	v, _ := r.Variant("3")
+	for _, s := range v.Stages {
+		if s.Stale.Over1s > 0 {
+			out = append(out, fmt.Sprintf("%s: %d, the oldest %s", s.Name, s.Stale.Over1s, s.Stale.Example))
+		}
+	}
 	return out
 }
 

@@ -110,6 +110,9 @@ func TestReport(t *testing.T) {
 	lost.Variants[2].Stages[0].HitRate = 0.5
 	require.Contains(t, Report(lost), "- peak, p95 of menu: 9.00 ms, 2.00 ms in variant 1")
 	require.Contains(t, Report(lost), "lies outside", "it has fewer stale responses than any TTL")
+	require.NotContains(t, Report(lost), "older than 1 s with walpurge")
+	lost.Variants[2].Stages[0].Stale.Over1s, lost.Variants[2].Stages[0].Stale.Example = 2, "item:7 at version 3"
+	require.Contains(t, Report(lost), "- peak: 2, the oldest item:7 at version 3")
 	lost.Variants[2].Stages[0].HitRate, lost.Variants[2].Stages[0].Stale.Stale = 0.2, 3000
 	require.Contains(t, Report(lost), "**within**")
 }
