@@ -135,7 +135,7 @@ func (a *App) open(ctx context.Context, reload func(context.Context) error) erro
 		if err != nil {
 			return err
 		}
-		a.onClose(t.close)
+		a.onClose(t.Close)
 		a.targets = append(a.targets, t)
 	}
 	if err := a.openStream(ctx); err != nil {

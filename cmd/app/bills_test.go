@@ -18,14 +18,14 @@ func TestBillsAreExposed(t *testing.T) {
 	cdn.DistributionID = "E2EXAMPLE1234"
 	cache := valkey.DefaultConfig()
 	cache.URL = "valkey://cache"
-	for _, spec := range []config.Sink{{Name: "cache", Valkey: &cache}, {Name: "cdn", CloudFront: &cdn}, {Name: "cdn2", CloudFront: &cdn}} {
+	for _, spec := range []config.Sink{{Name: "cache", Config: &cache}, {Name: "cdn", Config: &cdn}, {Name: "cdn2", Config: &cdn}} {
 		made, err := newTarget(spec, slog.New(slog.DiscardHandler))
 		require.NoError(t, err)
-		defer made.close()
+		defer made.Close()
 		targets = append(targets, made)
 	}
-	require.Nil(t, targets[0].billed)
-	targets[2].billed = func() int64 { return 7 }
+	require.Nil(t, targets[0].Billed)
+	targets[2].Billed = func() int64 { return 7 }
 	reg := prometheus.NewRegistry()
 	registerBills(reg, targets)
 	families, err := reg.Gather()

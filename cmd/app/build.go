@@ -23,105 +23,36 @@ import (
 	"github.com/walpurge/walpurge/rules/invalidation"
 	"github.com/walpurge/walpurge/rules/strictyaml"
 	"github.com/walpurge/walpurge/sinks"
-	"github.com/walpurge/walpurge/sinks/cloudflare"
-	"github.com/walpurge/walpurge/sinks/cloudfront"
 	"github.com/walpurge/walpurge/sinks/delivery"
-	"github.com/walpurge/walpurge/sinks/fastly"
 	"github.com/walpurge/walpurge/sinks/history"
-	"github.com/walpurge/walpurge/sinks/valkey"
-	"github.com/walpurge/walpurge/sinks/varnish"
-	"github.com/walpurge/walpurge/sinks/webhook"
 )
 
-// target is a sink with what the lane does not need to know of it.
+// target is an opened sink with its configuration.
 type target struct {
-	spec   config.Sink
-	sink   sinks.Sink
+	spec config.Sink
+	sinks.Opened
 	limits sinks.Limits
 	// budgets are what calls are taken from; without any they are not limited.
 	budgets []sinks.Budget
-	check   func(ctx context.Context) error
-	// unproven is what neither the cache's answers nor check prove; empty if they prove all.
-	unproven string
-	// probe proves it by entries of its own; nil if nothing can.
-	probe func(ctx context.Context) error
-	close func()
-	// identity says which cache it is, and nodes asks that for its history; nil if it cannot tell.
+	// identity says which cache it is.
 	identity history.Target
-	nodes    func(ctx context.Context) ([]history.Node, error)
 	// where names the cache for an operator: servers, zone, service.
 	where string
-	// walkTime is how long a purge of patterns takes, which the sink carries out by a walk
-	// over all keys; nil if it has no such purges.
-	walkTime func(ctx context.Context) (time.Duration, error)
-	// billed counts what the provider asks money for by the piece; nil if it does not.
-	billed func() int64
 }
 
-var errNoConstructor = errors.New("newTarget has no case for this kind of sink, which is a fault of walpurge")
-
-// newTarget makes a sink. A new kind of sink is one case here.
+// newTarget opens a sink.
 func newTarget(spec config.Sink, log *slog.Logger) (target, error) {
 	t := target{spec: spec}
-	switch {
-	case spec.Valkey != nil:
-		s, err := valkey.New(*spec.Valkey, log)
-		if err != nil {
-			return t, fmt.Errorf("sink %s: %w", spec.Name, err)
-		}
-		t.sink, t.check, t.close, t.limits = s, s.Check, s.Close, spec.Valkey.Limits()
-		t.where, t.identity = spec.Valkey.Where(), spec.Valkey.Target()
-		t.walkTime, t.nodes = s.WalkTime, s.Nodes
-		if spec.Valkey.UsesTags() {
-			t.unproven, t.probe = "that a purge by tag finds the tag's sets and their entries", s.Probe
-		}
-	case spec.Cloudflare != nil:
-		s, err := cloudflare.New(*spec.Cloudflare, log)
-		if err != nil {
-			return t, fmt.Errorf("sink %s: %w", spec.Name, err)
-		}
-		t.sink, t.check, t.close, t.limits = s, s.Check, s.Close, spec.Cloudflare.Limits()
-		t.where, t.identity = spec.Cloudflare.Where(), spec.Cloudflare.Target()
-		t.budgets = spec.Cloudflare.Budgets()
-	case spec.Fastly != nil:
-		s, err := fastly.New(*spec.Fastly, log)
-		if err != nil {
-			return t, fmt.Errorf("sink %s: %w", spec.Name, err)
-		}
-		t.sink, t.check, t.close, t.limits = s, s.Check, s.Close, spec.Fastly.Limits()
-		t.where, t.identity = spec.Fastly.Where(), spec.Fastly.Target()
-		t.budgets = spec.Fastly.Budgets()
-	case spec.CloudFront != nil:
-		s, err := cloudfront.New(*spec.CloudFront, log)
-		if err != nil {
-			return t, fmt.Errorf("sink %s: %w", spec.Name, err)
-		}
-		t.sink, t.check, t.close, t.limits = s, s.Check, s.Close, spec.CloudFront.Limits()
-		t.where, t.identity = spec.CloudFront.Where(), spec.CloudFront.Target()
-		t.billed = s.Paths
-	case spec.Varnish != nil:
-		s, err := varnish.New(*spec.Varnish, log)
-		if err != nil {
-			return t, fmt.Errorf("sink %s: %w", spec.Name, err)
-		}
-		t.sink, t.check, t.close, t.limits = s, s.Check, s.Close, spec.Varnish.Limits()
-		t.where, t.identity = spec.Varnish.Where(), spec.Varnish.Target()
-		t.unproven, t.probe = "that the VCL of each node purges what it says that it does", s.Probe
-	case spec.Webhook != nil:
-		s, err := webhook.New(*spec.Webhook, log)
-		if err != nil {
-			return t, fmt.Errorf("sink %s: %w", spec.Name, err)
-		}
-		t.sink, t.check, t.close, t.limits = s, s.Check, s.Close, spec.Webhook.Limits()
-		t.where, t.identity = spec.Webhook.Where(), spec.Webhook.Target()
-		t.unproven = "that the receiver purges what it says that it does; only the receiver can tell"
-	default:
-		return t, fmt.Errorf("sink %s: %w", spec.Name, errNoConstructor)
+	opened, err := spec.Config.Open(sinks.Options{Log: log, Flush: spec.Flush})
+	if err != nil {
+		return t, fmt.Errorf("sink %s: %w", spec.Name, err)
 	}
+	t.Opened, t.limits, t.budgets = *opened, spec.Config.Limits(), spec.Config.Budgets()
+	t.where, t.identity = spec.Config.Where(), spec.Config.Target()
 	if spec.Shadow {
 		s := shadow{log, condition.NewLog(log)}
-		opened := t.close
-		t.sink, t.close = s, func() { s.conditions.Close(); opened() }
+		closeSink := t.Close
+		t.Sink, t.Close = s, func() { s.conditions.Close(); closeSink() }
 	}
 	return t, nil
 }
@@ -158,7 +89,7 @@ func flushPlan(cfg *config.Config, set *rules.Set, i int) ([]invalidation.Invali
 	if !s.Takes.Has(invalidation.KeyPattern) {
 		return nil, refuse("add flush: {everything: true}, or flush: {tags: [...]} with a tag that every object carries")
 	}
-	if s.Valkey != nil && set.Kinds(i).Has(invalidation.Tag) {
+	if set.Kinds(i).Has(invalidation.Tag) {
 		return nil, refuse("only the cache knows which keys have a tag; add flush: {key_patterns: [...]} that match them all")
 	}
 	patterns, err := set.FlushPatterns(i)
@@ -186,19 +117,22 @@ func loadRules(cfg *config.Config, catalog *rules.Catalog) (*rules.Set, [][]inva
 		if plans[i], err = flushPlan(cfg, set, i); err != nil {
 			errs = append(errs, err)
 		}
-		errs = append(errs, hostsWithoutZone(cfg.Sinks[i], set.Hosts(i))...)
+		errs = append(errs, foreignHosts(cfg.Sinks[i], set.Hosts(i))...)
 	}
 	return set, plans, errors.Join(errs...)
 }
 
-// hostsWithoutZone finds URLs that a sink with a zone for each host could only
-// park.
-func hostsWithoutZone(s config.Sink, uses []rules.HostUse) []error {
+// foreignHosts finds URLs of hosts that the sink does not purge, so that it could only park them.
+func foreignHosts(s config.Sink, uses []rules.HostUse) []error {
+	purges := s.Config.Traits().Host
+	if purges == nil {
+		return nil
+	}
 	var errs []error
 	for _, u := range uses {
-		if s.Cloudflare != nil && !s.Cloudflare.HasZone(u.Host) {
+		if err := purges(u.Host); err != nil {
 			errs = append(errs, strictyaml.Errors{{File: u.File, Line: u.Line, Column: 1, Text: u.Host,
-				Msg: fmt.Sprintf("rule %q: sink %s has no zone for %s; add it to `zones`, or send the rule to other sinks", u.Rule, s.Name, u.Host)}})
+				Msg: fmt.Sprintf("rule %q: sink %s %v, or send the rule to other sinks", u.Rule, s.Name, err)}})
 		}
 	}
 	return errs
@@ -362,7 +296,7 @@ func (a *App) newLanes(ctx context.Context) error {
 			return err
 		}
 		lanes[t.spec.Name] = delivery.New(delivery.Config{
-			Name: t.spec.Name, Sink: t.sink, Limits: t.limits, Pace: pace, Source: consumer, Hand: manual,
+			Name: t.spec.Name, Sink: t.Sink, Limits: t.limits, Pace: pace, Source: consumer, Hand: manual,
 			Gates: a.gates(t.spec, consumers, lanes), MaxWait: t.spec.MaxWait, SecondPurge: t.spec.SecondPurge,
 			FlushPace: t.spec.FlushPace, FlushAtMost: t.spec.FlushAtMost,
 			MaxPutOff: maxPutOff(a.stream.MaxBytes(), t.spec.MaxBacklog), Overflow: overflow,

@@ -278,20 +278,7 @@ func used(s config.Sink, kinds invalidation.KindSet, plan []invalidation.Invalid
 	for _, inv := range plan {
 		kinds |= invalidation.Kinds(inv.Kind)
 	}
-	switch {
-	case s.Valkey != nil:
-		one := *s.Valkey
-		if one.Uses = kinds; kinds.Has(invalidation.Key) || kinds.Has(invalidation.KeyPrefix) {
-			one.Uses |= invalidation.Kinds(invalidation.KeyPattern) // a TRUNCATE
-		}
-		s.Valkey = &one
-	case s.Varnish != nil:
-		one := *s.Varnish
-		if one.Uses = kinds; kinds.Has(invalidation.Everything) {
-			one.Uses |= invalidation.Kinds(invalidation.URLPrefix) // both are bans
-		}
-		s.Varnish = &one
-	}
+	s.Config = s.Config.Using(kinds)
 	return s
 }
 
@@ -303,26 +290,24 @@ func (c *checker) sink(ctx context.Context, s config.Sink) {
 		c.add(true, err)
 		return
 	}
-	defer t.close()
-	if s.Valkey != nil {
-		for _, host := range s.Valkey.ClearText() {
-			c.clearText("sinks."+s.Name+".valkey.url", host, "write valkeys:// and set up TLS at the server", false)
-		}
+	defer t.Close()
+	for _, plain := range s.Config.Traits().ClearText {
+		c.clearText("sinks."+s.Name+"."+s.Kind()+"."+plain.Key, plain.Host, plain.Fix, false)
 	}
-	switch err := t.check(ctx); {
+	switch err := t.Check(ctx); {
 	case err != nil:
 		c.add(false, fmt.Errorf("sink %s: %w", s.Name, err))
-	case t.unproven == "":
-	case t.probe == nil:
-		c.note(fmt.Sprintf("sink %s: not proven: %s", s.Name, t.unproven))
+	case t.Unproven == "":
+	case t.Probe == nil:
+		c.note(fmt.Sprintf("sink %s: not proven: %s", s.Name, t.Unproven))
 	case !c.probe:
-		c.note(fmt.Sprintf("sink %s: not proven: %s; walpurge check --probe tries it with entries of its own", s.Name, t.unproven))
+		c.note(fmt.Sprintf("sink %s: not proven: %s; walpurge check --probe tries it with entries of its own", s.Name, t.Unproven))
 	default:
-		if err := t.probe(ctx); err != nil {
+		if err := t.Probe(ctx); err != nil {
 			c.probed(s.Name, err)
 			return
 		}
-		c.note(fmt.Sprintf("sink %s: proven with entries of its own: %s", s.Name, t.unproven))
+		c.note(fmt.Sprintf("sink %s: proven with entries of its own: %s", s.Name, t.Unproven))
 	}
 }
 

@@ -232,7 +232,7 @@ func (a *App) tryOut(ctx context.Context, next *config.Config) error {
 		if err != nil {
 			return err
 		}
-		t.close()
+		t.Close()
 	}
 	if _, err := a.former(ctx, next); err != nil {
 		return err

@@ -24,20 +24,8 @@ func secretFiles(cfg *config.Config) []secretFile {
 		{"nats.tls.key_file", cfg.NATS.KeyFile}, {"nats.token_file", cfg.NATS.TokenFile}, {"http.token_file", cfg.HTTP.TokenFile},
 	}
 	for _, s := range cfg.Sinks {
-		at := "sinks." + s.Name + "."
-		switch {
-		case s.Valkey != nil:
-			files = append(files, secretFile{at + "valkey.password_file", s.Valkey.PasswordFile}, secretFile{at + "valkey.sentinel_password_file", s.Valkey.SentinelPasswordFile},
-				secretFile{at + "valkey.tls.key_file", s.Valkey.TLS.KeyFile})
-			if s.Valkey.SentinelTLS != nil {
-				files = append(files, secretFile{at + "valkey.sentinel_tls.key_file", s.Valkey.SentinelTLS.KeyFile})
-			}
-		case s.Cloudflare != nil:
-			files = append(files, secretFile{at + "cloudflare.api_token_file", s.Cloudflare.APITokenFile})
-		case s.Fastly != nil:
-			files = append(files, secretFile{at + "fastly.api_token_file", s.Fastly.APITokenFile})
-		case s.Webhook != nil:
-			files = append(files, secretFile{at + "webhook.hmac_file", s.Webhook.HMACFile})
+		for _, f := range s.Config.Traits().SecretFiles {
+			files = append(files, secretFile{"sinks." + s.Name + "." + s.Kind() + "." + f.Key, f.Path})
 		}
 	}
 	return files

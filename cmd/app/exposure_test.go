@@ -12,24 +12,25 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/walpurge/walpurge/cmd/config"
-	"github.com/walpurge/walpurge/sinks/cloudflare"
-	"github.com/walpurge/walpurge/sinks/fastly"
 	"github.com/walpurge/walpurge/sinks/valkey"
-	"github.com/walpurge/walpurge/sinks/webhook"
 )
 
-// everySecret is a configuration with sinks of all kinds that read secrets from files.
+// everySecret is a configuration with a sink of each kind.
 func everySecret() *config.Config {
-	return &config.Config{Sinks: []config.Sink{
-		{Name: "a", Valkey: &valkey.Config{SentinelTLS: &valkey.SentinelTLS{}}}, {Name: "b", Cloudflare: &cloudflare.Config{}},
-		{Name: "c", Fastly: &fastly.Config{}}, {Name: "d", Webhook: &webhook.Config{}},
-	}}
+	cfg := &config.Config{}
+	for _, c := range config.Kinds() {
+		if v, ok := c.(*valkey.Config); ok {
+			v.SentinelTLS = &valkey.SentinelTLS{}
+		}
+		cfg.Sinks = append(cfg.Sinks, config.Sink{Name: c.Kind(), Config: c})
+	}
+	return cfg
 }
 
 // setFiles gives every setting that names a file with a secret a path of its own, and returns these.
 func setFiles(v reflect.Value, paths *[]string) {
 	switch v.Kind() {
-	case reflect.Pointer:
+	case reflect.Pointer, reflect.Interface:
 		if !v.IsNil() {
 			setFiles(v.Elem(), paths)
 		}

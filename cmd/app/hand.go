@@ -163,12 +163,12 @@ func (a *App) purgeReport(ctx context.Context, l *lane, b *invalidation.Batch) a
 		}
 	}
 	r.Requests, r.Seconds = len(calls), held.Seconds()
-	if walks == 0 || l.walkTime == nil {
+	if walks == 0 || l.WalkTime == nil {
 		return r
 	}
 	ctx, cancel := context.WithTimeout(ctx, askPatience)
 	defer cancel()
-	walk, err := l.walkTime(ctx)
+	walk, err := l.WalkTime(ctx)
 	if err != nil {
 		r.SecondsUnknown = err.Error()
 	}

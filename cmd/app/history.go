@@ -121,7 +121,7 @@ func (c *caches) run(intake, work context.Context, l *lane) error {
 			case <-intake.Done():
 				return
 			}
-			if trusted && l.nodes == nil {
+			if trusted && l.Nodes == nil {
 				return // the ids of its provider change with the configuration only
 			}
 			if err := c.look(intake, one); err != nil {
@@ -186,10 +186,10 @@ func (c *caches) look(ctx context.Context, one *cache) error {
 
 // ask asks the nodes of a cache, none if it cannot tell.
 func (one *cache) ask(ctx context.Context) ([]history.Node, error) {
-	if one.lane.nodes == nil {
+	if one.lane.Nodes == nil {
 		return nil, nil
 	}
-	nodes, err := one.lane.nodes(ctx)
+	nodes, err := one.lane.Nodes(ctx)
 	if errors.Is(err, valkey.ErrNotTold) {
 		why := err.Error()
 		one.untold.Store(&why)

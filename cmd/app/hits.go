@@ -10,6 +10,9 @@ import (
 	"github.com/walpurge/walpurge/cmd/config"
 	"github.com/walpurge/walpurge/cmd/status"
 	"github.com/walpurge/walpurge/rules"
+	"github.com/walpurge/walpurge/sinks/valkey"
+	"github.com/walpurge/walpurge/sinks/varnish"
+	"github.com/walpurge/walpurge/sinks/webhook"
 )
 
 // hits count what sinks that can tell say about purged keys, tags and values: a template that
@@ -110,9 +113,9 @@ func (h *hits) counting(s config.Sink) config.Sink {
 			h.count(sinkRule{s.Name, rule, values}, existed, absent, time.Now())
 		}
 	}
-	switch {
-	case s.Valkey != nil:
-		v := *s.Valkey
+	switch c := s.Config.(type) {
+	case *valkey.Config:
+		v := *c
 		v.Hits = of("keys")
 		if v.Publish.Channel != "" {
 			ok, lost := h.published.WithLabelValues(s.Name, "ok"), h.published.WithLabelValues(s.Name, "lost")
@@ -124,15 +127,15 @@ func (h *hits) counting(s config.Sink) config.Sink {
 				}
 			}
 		}
-		s.Valkey = &v
-	case s.Varnish != nil:
-		v := *s.Varnish
+		s.Config = &v
+	case *varnish.Config:
+		v := *c
 		v.Hits = of("tags")
-		s.Varnish = &v
-	case s.Webhook != nil:
-		w := *s.Webhook
+		s.Config = &v
+	case *webhook.Config:
+		w := *c
 		w.Hits = of("values")
-		s.Webhook = &w
+		s.Config = &w
 	}
 	return s
 }

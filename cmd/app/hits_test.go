@@ -30,8 +30,8 @@ func TestHitsOfAnHour(t *testing.T) {
 		h := newHits(prometheus.NewRegistry())
 		h.use(load("good", "bad"))
 		cfg := valkey.DefaultConfig()
-		cache := h.counting(config.Sink{Name: "cache", Valkey: &cfg}).Valkey.Hits
-		other := h.counting(config.Sink{Name: "other", Valkey: &cfg}).Valkey.Hits
+		cache := h.counting(config.Sink{Name: "cache", Config: &cfg}).Config.(*valkey.Config).Hits
+		other := h.counting(config.Sink{Name: "other", Config: &cfg}).Config.(*valkey.Config).Hits
 		suspects := func() (rules []string) {
 			for _, s := range status.Suspicions(h.lastHour(time.Now())) {
 				rules = append(rules, s.Sink+" "+s.Rule)

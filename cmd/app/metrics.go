@@ -54,11 +54,11 @@ var (
 // registerBills exposes what providers bill by the piece, which is CloudFront alone.
 func registerBills(reg prometheus.Registerer, targets []target) {
 	for _, t := range targets {
-		if t.billed != nil {
+		if t.Billed != nil {
 			reg.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{
 				Namespace: "walpurge", Name: "cloudfront_paths_total", Help: "Paths, prefixes and tags that CloudFront accepted, each of which it bills.",
 				ConstLabels: prometheus.Labels{"sink": t.spec.Name},
-			}, func() float64 { return float64(t.billed()) }))
+			}, func() float64 { return float64(t.Billed()) }))
 		}
 	}
 }

@@ -19,13 +19,13 @@ import (
 func TestLogOfShadowMode(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var buf bytes.Buffer
-		target, err := newTarget(config.Sink{Name: "edge", Webhook: &webhook.Config{URL: "http://127.0.0.1:1", Method: "POST", Timeout: time.Second}, Shadow: true}, slog.New(slog.NewTextHandler(&buf, nil)))
+		target, err := newTarget(config.Sink{Name: "edge", Config: &webhook.Config{URL: "http://127.0.0.1:1", Method: "POST", Timeout: time.Second}, Shadow: true}, slog.New(slog.NewTextHandler(&buf, nil)))
 		require.NoError(t, err)
 		for range 3599 {
-			require.NoError(t, target.sink.Purge(t.Context(), []invalidation.Invalidation{{Value: "secret"}, {Value: "other"}}))
+			require.NoError(t, target.Sink.Purge(t.Context(), []invalidation.Invalidation{{Value: "secret"}, {Value: "other"}}))
 			time.Sleep(time.Second)
 		}
-		target.close()
+		target.Close()
 		lines := strings.Split(strings.TrimSuffix(buf.String(), "\n"), "\n")
 		require.Len(t, lines, 6, buf.String())
 		require.Contains(t, lines[0], `level=INFO msg="shadow: not purged" calls=1 count=2`)

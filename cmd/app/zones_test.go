@@ -8,6 +8,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/walpurge/walpurge/cmd/config"
+	"github.com/walpurge/walpurge/sinks/cloudflare"
 )
 
 // A URL that could only be parked is an error when the files are read.
@@ -36,7 +37,7 @@ sinks:
 	require.NoError(t, err)
 	_, _, err = loadRules(cfg, nil)
 	require.EqualError(t, err, catalog+":4:1: rule \"page\": sink edge has no zone for shop.de; add it to `zones`, or send the rule to other sinks")
-	cfg.Sinks[0].Cloudflare.Zones["shop.de"] = "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"
+	cfg.Sinks[0].Config.(*cloudflare.Config).Zones["shop.de"] = "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"
 	_, plans, err := loadRules(cfg, nil)
 	require.NoError(t, err)
 	require.Equal(t, cfg.Sinks[0].Flush, plans[0])

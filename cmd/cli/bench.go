@@ -82,7 +82,7 @@ func benchCommand(version string) *cobra.Command {
 // caches are the sinks whose purges cost nothing.
 func caches(cfg *config.Config) (names []string) {
 	for _, s := range cfg.Sinks {
-		if s.Valkey != nil && !s.Shadow {
+		if s.Config.Traits().Free && !s.Shadow {
 			names = append(names, s.Name)
 		}
 	}

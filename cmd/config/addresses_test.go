@@ -37,7 +37,7 @@ func addressKeys(prefix string, t reflect.Type, out *[]string) {
 		f := t.Field(i)
 		name, _, _ := strings.Cut(f.Tag.Get("yaml"), ",")
 		switch {
-		case f.Anonymous:
+		case f.Anonymous, strings.HasSuffix(f.Tag.Get("yaml"), ",inline"):
 			addressKeys(prefix, f.Type, out)
 			continue
 		case name == "" || name == "-":

@@ -10,12 +10,7 @@ import (
 	"github.com/walpurge/walpurge/rules/invalidation"
 	"github.com/walpurge/walpurge/rules/strictyaml"
 	"github.com/walpurge/walpurge/rules/urlvariant"
-	"github.com/walpurge/walpurge/sinks/cloudflare"
-	"github.com/walpurge/walpurge/sinks/cloudfront"
-	"github.com/walpurge/walpurge/sinks/fastly"
-	"github.com/walpurge/walpurge/sinks/valkey"
-	"github.com/walpurge/walpurge/sinks/varnish"
-	"github.com/walpurge/walpurge/sinks/webhook"
+	"github.com/walpurge/walpurge/sinks"
 )
 
 // Config is a file that was read and found sound.
@@ -81,16 +76,12 @@ type Stream struct {
 	MaxBytes int64
 }
 
-// Sink is one configured sink; exactly one of the kinds is set.
+// Sink is one configured sink.
 type Sink struct {
-	Name       string
-	Pos        strictyaml.Pos
-	Valkey     *valkey.Config
-	Cloudflare *cloudflare.Config
-	CloudFront *cloudfront.Config
-	Varnish    *varnish.Config
-	Webhook    *webhook.Config
-	Fastly     *fastly.Config
+	Name string
+	Pos  strictyaml.Pos
+	// Config is the block of its kind.
+	Config sinks.Config
 
 	After   []string
 	MaxWait time.Duration
@@ -123,30 +114,8 @@ type Sink struct {
 	Formerly string
 }
 
-// kinds are the kinds of sink by the name that the file has for them, and which of them
-// the sink is.
-func (s Sink) kinds() []kind {
-	return []kind{
-		{"valkey", s.Valkey != nil}, {"cloudflare", s.Cloudflare != nil}, {"fastly", s.Fastly != nil},
-		{"cloudfront", s.CloudFront != nil}, {"varnish", s.Varnish != nil}, {"webhook", s.Webhook != nil},
-	}
-}
-
-type kind struct {
-	name string
-	set  bool
-}
-
-// Kind names the kind as the file does. A sink of a file that was read has one; it is an
-// error in the program to ask another.
-func (s Sink) Kind() string {
-	for _, k := range s.kinds() {
-		if k.set {
-			return k.name
-		}
-	}
-	panic("config: sink " + s.Name + " has no kind that Sink.kinds lists")
-}
+// Kind names the kind as the file does.
+func (s Sink) Kind() string { return s.Config.Kind() }
 
 // HTTP is the admin listener.
 type HTTP struct {

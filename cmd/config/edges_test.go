@@ -2,53 +2,39 @@ package config
 
 import (
 	"reflect"
-	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
 
 	"github.com/walpurge/walpurge/rules/invalidation"
+	"github.com/walpurge/walpurge/sinks/cloudflare"
+	"github.com/walpurge/walpurge/sinks/fastly"
 )
 
 func TestEdges(t *testing.T) {
 	cfg := load(t, "testdata/good/edges.yaml")
 	edge, other := cfg.Sinks[0], cfg.Sinks[1]
 	require.Equal(t, "cloudflare", edge.Kind())
-	require.Len(t, edge.Cloudflare.Zones, 2)
+	require.Len(t, edge.Config.(*cloudflare.Config).Zones, 2)
 	require.Equal(t, invalidation.Kinds(invalidation.URL, invalidation.URLPrefix, invalidation.Everything), edge.Takes)
 	require.Equal(t, []invalidation.Invalidation{
 		{Kind: invalidation.URLPrefix, Value: "shop.example/", Rule: "flush"}, {Kind: invalidation.URLPrefix, Value: "www.shop.de/m/", Rule: "flush"},
 	}, edge.Flush)
 	require.Equal(t, "fastly", other.Kind())
-	require.True(t, other.Fastly.Soft)
-	require.True(t, other.Fastly.FlushesAll)
-	require.Equal(t, "main", other.Fastly.Budget.Account)
+	require.True(t, other.Config.(*fastly.Config).Soft)
+	require.Equal(t, "main", other.Config.(*fastly.Config).Budget.Account)
 	require.Equal(t, invalidation.Kinds(invalidation.Tag, invalidation.URL, invalidation.Everything), other.Takes)
 }
 
-// A kind that has a field, and a key in the file, is in the list of kinds.
+// The key of a block is what its kind calls itself, and a file with defaults alone is no use.
 func TestEveryKindOfSinkIsListed(t *testing.T) {
-	var inFile []string
-	for i, raw := 0, reflect.TypeFor[rawSink](); i < raw.NumField(); i++ {
-		if f := raw.Field(i); f.Type.Kind() == reflect.Pointer && strings.HasSuffix(f.Type.Elem().Name(), "Block") {
-			inFile = append(inFile, f.Tag.Get("yaml"))
-		}
+	blocks := reflect.TypeFor[kindBlocks]()
+	require.Equal(t, blocks.NumField(), len(Kinds()))
+	for i, c := range Kinds() {
+		require.Equal(t, blocks.Field(i).Tag.Get("yaml"), c.Kind())
+		require.Error(t, c.Validate(), c.Kind())
+		require.NotEmpty(t, required["sinks.*."+c.Kind()], "name the keys that a block of %s must have", c.Kind())
 	}
-	var fields []string
-	for i := range reflect.TypeFor[Sink]().NumField() {
-		var s Sink
-		if f := reflect.ValueOf(&s).Elem().Field(i); f.Kind() == reflect.Pointer {
-			f.Set(reflect.New(f.Type().Elem()))
-			fields = append(fields, s.Kind())
-		}
-	}
-	var listed []string
-	for _, k := range (Sink{}).kinds() {
-		listed = append(listed, k.name)
-	}
-	require.ElementsMatch(t, inFile, listed)
-	require.ElementsMatch(t, fields, listed)
-	require.Panics(t, func() { (Sink{Name: "new"}).Kind() })
 }
 
 func TestOfflineNeedsNoVariablesOfEdges(t *testing.T) {

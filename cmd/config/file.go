@@ -4,9 +4,6 @@ import (
 	"time"
 
 	"github.com/walpurge/walpurge/rules/strictyaml"
-	"github.com/walpurge/walpurge/sinks/cloudflare"
-	"github.com/walpurge/walpurge/sinks/fastly"
-	"github.com/walpurge/walpurge/sinks/valkey"
 )
 
 // The raw types are the file as it is written.
@@ -68,12 +65,7 @@ type rawStream struct {
 }
 
 type rawSink struct {
-	Valkey     *valkeyBlock     `yaml:"valkey"`
-	Cloudflare *cloudflareBlock `yaml:"cloudflare"`
-	Fastly     *fastlyBlock     `yaml:"fastly"`
-	CloudFront *cloudfrontBlock `yaml:"cloudfront"`
-	Varnish    *varnishBlock    `yaml:"varnish"`
-	Webhook    *webhookBlock    `yaml:"webhook"`
+	Kinds kindBlocks `yaml:",inline"`
 
 	After   []strictyaml.Text                 `yaml:"after"`
 	MaxWait strictyaml.Located[time.Duration] `yaml:"max_wait"`
@@ -106,75 +98,4 @@ type rawHTTP struct {
 type rawLog struct {
 	Level  strictyaml.Text `yaml:"level"`
 	Format strictyaml.Text `yaml:"format"`
-}
-
-// The blocks of the kinds begin with their package's defaults.
-type valkeyBlock struct {
-	pos strictyaml.Pos
-	valkeyKeys
-}
-
-// valkeyKeys has the key that is a bool or a block, and the block that may not be empty.
-type valkeyKeys struct {
-	valkey.Config `yaml:",inline"`
-	SentinelTLS   *sentinelTLS `yaml:"sentinel_tls"`
-	Publish       publishBlock `yaml:"publish"`
-}
-
-// publishBlock has a channel where the file has the block. Without one nothing would be published, which the
-// file cannot mean.
-type publishBlock struct{ valkey.PublishConfig }
-
-// UnmarshalYAML reads the block, also where the file has nothing after its key.
-func (b *publishBlock) UnmarshalYAML(n *strictyaml.Node) error {
-	if err := n.Decode(&b.PublishConfig); err != nil || b.Channel != "" {
-		return err
-	}
-	for _, p := range n.Pairs {
-		return p.Value.Errorf("publish.channel: the name is empty; write one such as invalidations, or remove `publish`")
-	}
-	return n.Errorf("publish: channel is missing; write publish: {channel: invalidations}, or remove `publish`")
-}
-
-// sentinelTLS is a bool, or a block like tls.
-type sentinelTLS valkey.SentinelTLS
-
-// UnmarshalYAML reads either form.
-func (t *sentinelTLS) UnmarshalYAML(n *strictyaml.Node) error {
-	if n.Kind == strictyaml.Mapping {
-		t.Enabled = true
-		return n.Decode(&t.TLSConfig)
-	}
-	return n.Decode(&t.Enabled)
-}
-
-// UnmarshalYAML reads the block over the defaults.
-func (b *valkeyBlock) UnmarshalYAML(n *strictyaml.Node) error {
-	b.pos, b.Config = n.Pos, valkey.DefaultConfig()
-	err := n.Decode(&b.valkeyKeys)
-	b.Config.SentinelTLS = (*valkey.SentinelTLS)(b.valkeyKeys.SentinelTLS)
-	b.Config.Publish = b.valkeyKeys.Publish.PublishConfig
-	return err
-}
-
-type cloudflareBlock struct {
-	pos strictyaml.Pos
-	cloudflare.Config
-}
-
-// UnmarshalYAML reads the block over the defaults.
-func (b *cloudflareBlock) UnmarshalYAML(n *strictyaml.Node) error {
-	b.pos, b.Config = n.Pos, cloudflare.DefaultConfig()
-	return n.Decode(&b.Config)
-}
-
-type fastlyBlock struct {
-	pos strictyaml.Pos
-	fastly.Config
-}
-
-// UnmarshalYAML reads the block over the defaults.
-func (b *fastlyBlock) UnmarshalYAML(n *strictyaml.Node) error {
-	b.pos, b.Config = n.Pos, fastly.DefaultConfig()
-	return n.Decode(&b.Config)
 }

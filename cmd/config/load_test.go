@@ -16,6 +16,7 @@ import (
 	"github.com/walpurge/walpurge/rules"
 	"github.com/walpurge/walpurge/rules/invalidation"
 	"github.com/walpurge/walpurge/rules/strictyaml"
+	"github.com/walpurge/walpurge/sinks/cloudflare"
 	"github.com/walpurge/walpurge/sinks/valkey"
 )
 
@@ -73,7 +74,7 @@ func TestDefaults(t *testing.T) {
 	require.Equal(t, "valkey", s.Kind())
 	require.Equal(t, 30*time.Second, s.MaxWait)
 	require.False(t, s.Shadow)
-	require.Equal(t, s.Valkey.Kinds(), s.Takes)
+	require.Equal(t, s.Config.(*valkey.Config).Kinds(), s.Takes)
 	require.Empty(t, s.Flush)
 	require.Equal(t, []rules.SinkSpec{{Name: "cache", RawTags: true, Takes: s.Takes, Hints: s.Hints}}, cfg.Specs())
 }
@@ -96,11 +97,11 @@ func TestEverythingSaid(t *testing.T) {
 	require.Equal(t, 5*time.Second, cfg.DrainTimeout)
 	require.Equal(t, []string{"cache", "edge"}, cfg.SinkNames(), "what another waits for goes first")
 	cache, edge := cfg.Sinks[0], cfg.Sinks[1]
-	require.Equal(t, "valkeys://cache.internal:6379/0", cache.Valkey.URL)
-	require.Equal(t, "sentinel shop", cache.Valkey.Mode+" "+cache.Valkey.SentinelMaster)
-	require.Equal(t, []valkey.TagSet{{Layout: "set", Key: "tag:{tag}"}, {Layout: "laravel"}}, cache.Valkey.TagSets)
-	require.Equal(t, valkey.TLSConfig{CAFile: "ca.pem", CertFile: "cert.pem", KeyFile: "key.pem", ServerName: "cache.test"}, cache.Valkey.TLS)
-	require.True(t, cache.Valkey.Scan.Enabled)
+	require.Equal(t, "valkeys://cache.internal:6379/0", cache.Config.(*valkey.Config).URL)
+	require.Equal(t, "sentinel shop", cache.Config.(*valkey.Config).Mode+" "+cache.Config.(*valkey.Config).SentinelMaster)
+	require.Equal(t, []valkey.TagSet{{Layout: "set", Key: "tag:{tag}"}, {Layout: "laravel"}}, cache.Config.(*valkey.Config).TagSets)
+	require.Equal(t, valkey.TLSConfig{CAFile: "ca.pem", CertFile: "cert.pem", KeyFile: "key.pem", ServerName: "cache.test"}, cache.Config.(*valkey.Config).TLS)
+	require.True(t, cache.Config.(*valkey.Config).Scan.Enabled)
 	require.Equal(t, []invalidation.Invalidation{
 		{Kind: invalidation.KeyPattern, Value: "product:*", Rule: "flush"}, {Kind: invalidation.KeyPattern, Value: "menu:*", Rule: "flush"},
 		{Kind: invalidation.Tag, Value: "all", Rule: "flush"}, {Kind: invalidation.Generation, Value: "catalog", Rule: "flush"},
@@ -109,7 +110,7 @@ func TestEverythingSaid(t *testing.T) {
 	require.Equal(t, []string{"cache"}, edge.After)
 	require.Equal(t, 5*time.Second, edge.MaxWait)
 	require.True(t, edge.Shadow)
-	require.Equal(t, "main", edge.Cloudflare.Budget.Account)
+	require.Equal(t, "main", edge.Config.(*cloudflare.Config).Budget.Account)
 	require.Equal(t, invalidation.Kinds(invalidation.Tag, invalidation.Everything), edge.Takes, "and whatever a flush needs")
 	require.Equal(t, []invalidation.Invalidation{{Kind: invalidation.Everything, Rule: "flush"}}, edge.Flush)
 }
@@ -247,13 +248,7 @@ func FuzzLoad(f *testing.F) {
 		require.Positive(t, cfg.DrainTimeout)
 		for _, s := range cfg.Sinks {
 			require.Positive(t, s.MaxWait)
-			kinds := 0
-			for _, given := range []bool{s.Valkey != nil, s.Cloudflare != nil, s.Fastly != nil, s.CloudFront != nil, s.Varnish != nil, s.Webhook != nil} {
-				if given {
-					kinds++
-				}
-			}
-			require.Equal(t, 1, kinds)
+			require.Contains(t, kindNames(), s.Kind())
 		}
 	})
 }
@@ -276,7 +271,7 @@ func TestSentinelTLSIsABoolOrABlock(t *testing.T) {
 		cfg, err := parse("walpurge.yaml", []byte("pipeline: shop\nrules: [none.yaml]\npostgres: {url: postgres://h/d}\nsinks: {cache: {valkey: {url: 'valkey://a', sentinel_master: m"+text+"}}}\n"),
 			Options{WithoutRules: true})
 		require.NoError(t, err, text)
-		require.Equal(t, want, cfg.Sinks[0].Valkey.SentinelTLS)
+		require.Equal(t, want, cfg.Sinks[0].Config.(*valkey.Config).SentinelTLS)
 	}
 	_, err := parse("walpurge.yaml", []byte("sinks: {cache: {valkey: {url: 'valkey://a', sentinel_master: m, sentinel_tls: maybe}}}\n"), Options{WithoutRules: true})
 	require.ErrorContains(t, err, `"maybe" is not a bool`)

@@ -22,16 +22,16 @@ func TestOrigins(t *testing.T) {
 	require.Equal(t, &varnish.Config{
 		Nodes: []string{"http://10.0.0.5:6081", "dns+http://cache.internal:6081"}, Header: "xkey", Soft: true, Bans: true, Confirm: "Walpurge-Purged",
 		Headers: urlvariant.Headers{"X-Device": {"mobile", ""}, "Accept-Language": {"de"}},
-	}, page.Varnish)
+	}, page.Config)
 	require.Equal(t, invalidation.Kinds(invalidation.Tag, invalidation.URL, invalidation.URLPrefix, invalidation.Everything), page.Takes)
 	require.Equal(t, []invalidation.Invalidation{{Kind: invalidation.Everything, Rule: "flush"}}, page.Flush)
 	require.Equal(t, &webhook.Config{
 		URL: "https://app.example/purge", Method: "PUT", Headers: map[string]string{"authorization": "Bearer cache.internal"},
 		JSON: `{"tags": tags, "expire": 0, "token": "cache.internal"}`, HMACFile: "/run/secrets/webhook", Timeout: 5 * time.Second,
-	}, app.Webhook)
-	require.Equal(t, app.Webhook.Kinds(), app.Takes)
+	}, app.Config)
+	require.Equal(t, app.Config.(*webhook.Config).Kinds(), app.Takes)
 	require.Equal(t, []string{"page"}, app.After)
-	require.Equal(t, &cloudfront.Config{DistributionID: "E2EXAMPLE1234", Region: "us-east-1", Tags: true, Hosts: []string{"shop.example"}}, cdn.CloudFront)
+	require.Equal(t, &cloudfront.Config{DistributionID: "E2EXAMPLE1234", Region: "us-east-1", Tags: true, Hosts: []string{"shop.example"}}, cdn.Config)
 	require.Equal(t, invalidation.Kinds(invalidation.Tag, invalidation.URLPrefix, invalidation.Everything), cdn.Takes)
 }
 

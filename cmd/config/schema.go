@@ -116,7 +116,7 @@ func fieldsOf(t reflect.Type, path string, into object) {
 		case name == "-":
 		case name != "":
 			into[name] = schemaOf(f.Type, strings.TrimPrefix(path+"."+name, "."))
-		case f.Anonymous && f.Type.Kind() == reflect.Struct:
+		case (f.Anonymous || f.Tag.Get("yaml") == ",inline") && f.Type.Kind() == reflect.Struct:
 			fieldsOf(f.Type, path, into)
 		}
 	}
@@ -159,13 +159,10 @@ func kindWords() (words []string) {
 	return words
 }
 
-// oneKind says that a sink has exactly one kind: the fields that are blocks.
+// oneKind says that a sink has exactly one kind.
 func oneKind() (kinds []object) {
-	raw := reflect.TypeFor[rawSink]()
-	for i := range raw.NumField() {
-		if f := raw.Field(i); strings.HasSuffix(f.Type.String(), "Block") {
-			kinds = append(kinds, object{"required": []string{f.Tag.Get("yaml")}})
-		}
+	for _, name := range kindNames() {
+		kinds = append(kinds, object{"required": []string{name}})
 	}
 	return kinds
 }

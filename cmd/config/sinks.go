@@ -1,7 +1,6 @@
 package config
 
 import (
-	"maps"
 	"regexp"
 	"slices"
 	"strings"
@@ -55,72 +54,21 @@ func innerFirst(sinks []Sink) []Sink {
 
 func (l *loader) sink(cfg *Config, name string, at strictyaml.Pos, raw *rawSink, names []string) Sink {
 	s := Sink{Name: name, Pos: at, MaxWait: 30 * time.Second}
-	kinds := 0
+	kinds := raw.Kinds.given()
+	if len(kinds) != 1 {
+		l.failf(at, "sink %s has %d kinds; give it exactly one of %s", name, len(kinds), strings.Join(kindNames(), ", "))
+	}
 	var can invalidation.KindSet
-	var accepts func(invalidation.Invalidation) error
-	if b := raw.Valkey; b != nil {
-		kinds++
-		s.Valkey, can = &b.Config, b.Config.Kinds()
-		s.Hints, s.Caps, s.RawTags = b.Hints(), b.Caps(), true
-		check := b.Config
-		if l.unset(check.URL) {
-			check.URL = "valkeys://offline"
-		}
-		if err := check.Validate(); err != nil {
-			l.each(b.pos, err, check.URL)
-		}
-	}
-	if b := raw.Cloudflare; b != nil {
-		kinds++
-		s.Cloudflare, can, accepts = &b.Config, b.Config.Kinds(), b.Config.Accepts
-		s.Caps, s.Headers = b.Caps(), b.HeaderUse()
-		check := b.Config
-		if l.unset(check.ZoneID) {
-			check.ZoneID = strings.Repeat("0", 32)
-		}
-		check.Zones = maps.Clone(check.Zones)
-		for host, id := range check.Zones {
-			if l.unset(id) {
-				check.Zones[host] = strings.Repeat("0", 32)
-			}
-		}
-		if l.unset(check.BaseURL) {
-			check.BaseURL = ""
-		}
-		if err := check.Validate(); err != nil {
-			l.each(b.pos, err, "")
-		}
-	}
-	if b := raw.Fastly; b != nil {
-		kinds++
-		s.Fastly, can, accepts = &b.Config, b.Config.Kinds(), b.Config.Accepts
-		s.Caps, s.Headers = b.Caps(), b.HeaderUse()
-		check := b.Config
-		if l.unset(check.ServiceID) {
-			check.ServiceID = "0"
-		}
-		if l.unset(check.BaseURL) {
-			check.BaseURL = ""
-		}
-		if err := check.Validate(); err != nil {
-			l.each(b.pos, err, "")
-		}
-	}
-	if n, c, a := l.origins(&s, raw); n > 0 {
-		kinds, can, accepts = kinds+n, c, a
-	}
-	if kinds != 1 {
-		var all []string
-		for _, k := range s.kinds() {
-			all = append(all, k.name)
-		}
-		l.failf(at, "sink %s has %d kinds; give it exactly one of %s", name, kinds, strings.Join(all, ", "))
+	accepts := func(invalidation.Invalidation) error { return nil }
+	for _, b := range kinds {
+		b.check(l)
+		s.Config = b.config()
+		can, accepts = s.Config.Kinds(), s.Config.Known(l.unset).Accepts
+		traits := s.Config.Traits()
+		s.Caps, s.RawTags, s.Hints, s.Headers = s.Config.Caps(), traits.RawTags, traits.Hints, traits.Headers
 	}
 	s.Takes = l.takes(raw.Takes, can, s.Hints)
-	s.Flush = l.flush(raw.Flush, can, accepts)
-	if s.Fastly != nil {
-		s.Fastly.FlushesAll = slices.ContainsFunc(s.Flush, func(inv invalidation.Invalidation) bool { return inv.Kind == invalidation.Everything })
-	}
+	s.Flush = l.flush(raw.Flush, can, s.Hints, accepts)
 	for _, t := range raw.After {
 		switch {
 		case !slices.Contains(names, t.Value):
@@ -179,21 +127,24 @@ func (l *loader) takes(words []strictyaml.Text, can invalidation.KindSet, hints 
 	return out
 }
 
-// flush reads what empties a sink; accepts, where a kind of sink has it, says why
-// a value can never be carried out.
-func (l *loader) flush(raw *rawFlush, can invalidation.KindSet, accepts func(invalidation.Invalidation) error) []invalidation.Invalidation {
+// flush reads what empties a sink; accepts says why a value can never be carried out.
+func (l *loader) flush(raw *rawFlush, can invalidation.KindSet, hints map[invalidation.Kind]string, accepts func(invalidation.Invalidation) error) []invalidation.Invalidation {
 	if raw == nil {
 		return nil
 	}
 	var out []invalidation.Invalidation
 	add := func(k invalidation.Kind, key string, values ...strictyaml.Text) {
+		if len(values) > 0 && !can.Has(k) && hints[k] != "" {
+			l.failf(values[0].Pos(), "flush.%s: %s", key, hints[k])
+			return
+		}
 		if len(values) > 0 && !can.Has(k) {
 			l.failf(values[0].Pos(), "flush.%s: this kind of sink cannot do that", key)
 			return
 		}
 		for _, v := range values {
 			inv := invalidation.Invalidation{Kind: k, Value: v.Value, Rule: "flush"}
-			if accepts != nil && !l.unset(v.Value) {
+			if !l.unset(v.Value) {
 				if err := accepts(inv); err != nil {
 					l.failf(v.Pos(), "flush.%s: %v", key, err)
 				}

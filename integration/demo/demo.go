@@ -18,6 +18,7 @@ import (
 	"github.com/walpurge/walpurge/deploy/examples/shop"
 	"github.com/walpurge/walpurge/integration/harness"
 	"github.com/walpurge/walpurge/integration/harness/edge"
+	"github.com/walpurge/walpurge/sinks/cloudflare"
 )
 
 // Config is how the demo is to run.
@@ -152,7 +153,7 @@ func (d *demo) daemon(ctx context.Context, dir string, group *harness.Group) err
 		return err
 	}
 	cfg.DataDir = filepath.Join(dir, cfg.DataDir)
-	cfg.Sinks[1].Cloudflare.APITokenFile = filepath.Join(dir, "token")
+	cfg.Sinks[1].Config.(*cloudflare.Config).APITokenFile = filepath.Join(dir, "token")
 	level := new(slog.LevelVar)
 	level.Set(cfg.Log.Level)
 	d.app, err = app.NewDaemon(ctx, app.Options{

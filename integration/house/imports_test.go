@@ -64,7 +64,7 @@ var house = map[string]room{
 	"router":                 {[]string{"cdc", "cdc/condition", "cdc/failpoint", "router/spool", "rules", "rules/invalidation"}, []string{prom}, false},
 	"router/stream":          {[]string{"cdc", "cdc/condition", "cdc/failpoint", "cdc/watermark", "rules/invalidation"}, []string{nats}, false},
 	"router/stream/embedded": {[]string{"cdc/beat", "cdc/condition", "cdc/failpoint"}, []string{nats, "github.com/nats-io/nats-server/v2/", unix}, false},
-	"sinks":                  {[]string{"rules/invalidation"}, nil, pure},
+	"sinks":                  {[]string{"rules/invalidation", "rules/urlvariant", "sinks/history"}, nil, pure},
 	"sinks/history":          {[]string{"rules/invalidation"}, nil, pure},
 	"sinks/delivery":         {[]string{"cdc", "cdc/beat", "cdc/condition", "cdc/failpoint", "cdc/watermark", "rules/invalidation", "sinks"}, []string{prom, rate, errgrp}, false},
 	"sinks/sinktest":         {[]string{"rules/invalidation", "sinks", "sinks/history"}, []string{"github.com/stretchr/testify/", "go.uber.org/goleak", "pgregory.net/rapid"}, false},
@@ -76,14 +76,14 @@ var house = map[string]room{
 	"sinks/varnish":          {[]string{"rules/invalidation", "rules/urlvariant", "sinks", "sinks/httpsink", "sinks/history"}, nil, false},
 	"sinks/webhook":          {[]string{"rules/invalidation", "sinks", "sinks/httpsink", "sinks/history"}, []string{cel, "google.golang.org/protobuf/types/known/structpb"}, false},
 	"cmd/config": {[]string{
-		"cdc/postgres", "cdc/watermark", "rules", "rules/invalidation", "rules/urlvariant", "rules/strictyaml", "sinks/cloudflare", "sinks/cloudfront", "sinks/fastly", "sinks/valkey", "sinks/varnish", "sinks/webhook",
+		"cdc/postgres", "cdc/watermark", "rules", "rules/invalidation", "rules/urlvariant", "rules/strictyaml", "sinks", "sinks/cloudflare", "sinks/cloudfront", "sinks/fastly", "sinks/valkey", "sinks/varnish", "sinks/webhook",
 	}, nil, pure},
 	"cmd/plural":    {nil, nil, pure},
 	"cmd/admin":     {[]string{"cdc", "cmd/plural"}, []string{prom}, false},
 	"cmd/filewatch": {[]string{"cdc/condition"}, []string{"github.com/fsnotify/fsnotify"}, false},
 	"cmd/status":    {[]string{"cdc", "cdc/postgres", "cmd/plural", "rules", "rules/invalidation", "sinks", "sinks/delivery"}, nil, pure},
 	"cmd/app": {[]string{
-		"cdc", "cdc/beat", "cdc/condition", "cdc/postgres", "cdc/replica", "cdc/visible", "cdc/watermark", "cmd/admin", "cmd/config", "cmd/filewatch", "cmd/plural", "cmd/status", "router", "router/lookup", "router/spool", "router/stream", "router/stream/embedded", "rules", "rules/invalidation", "rules/urlvariant", "rules/draft", "rules/rulestest", "rules/strictyaml", "sinks", "sinks/cloudflare", "sinks/cloudfront", "sinks/delivery", "sinks/fastly", "sinks/history", "sinks/valkey", "sinks/varnish", "sinks/webhook",
+		"cdc", "cdc/beat", "cdc/condition", "cdc/postgres", "cdc/replica", "cdc/visible", "cdc/watermark", "cmd/admin", "cmd/config", "cmd/filewatch", "cmd/plural", "cmd/status", "router", "router/lookup", "router/spool", "router/stream", "router/stream/embedded", "rules", "rules/invalidation", "rules/urlvariant", "rules/draft", "rules/rulestest", "rules/strictyaml", "sinks", "sinks/delivery", "sinks/history", "sinks/valkey", "sinks/varnish", "sinks/webhook",
 	}, []string{pgx, nats, prom, errgrp, unix}, false},
 	"cmd/bench":                       {[]string{"cdc", "cmd/app", "cmd/config", "cmd/plural", "router/stream", "rules/invalidation"}, []string{pgx, nats}, false},
 	"cmd/tracing":                     {[]string{"cdc", "cdc/condition"}, []string{"go.opentelemetry.io/otel/", "go.opentelemetry.io/proto/otlp/trace/v1", "google.golang.org/protobuf/proto"}, false},
@@ -110,7 +110,7 @@ var house = map[string]room{
 	"integration/harness":             {nil, []string{pgx, unix}, false},
 	"integration/harness/edge":        {nil, []string{rate}, false},
 	"integration/demo": {[]string{
-		"cmd/app", "cmd/config", "cmd/plural", "deploy/examples/shop", "integration/harness", "integration/harness/edge", "router/stream", "rules/invalidation",
+		"cmd/app", "cmd/config", "cmd/plural", "deploy/examples/shop", "integration/harness", "integration/harness/edge", "router/stream", "rules/invalidation", "sinks/cloudflare",
 	}, []string{pgx, nats, "github.com/valkey-io/valkey-go"}, false},
 }
 

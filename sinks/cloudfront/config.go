@@ -34,6 +34,9 @@ type Config struct {
 	TLS httpsink.TLS `yaml:"tls"`
 	// Headers are refused: an invalidation of a path removes every variant of it.
 	Headers urlvariant.Headers `yaml:"headers"`
+
+	// anyHost is set in an offline check that does not know all hosts.
+	anyHost bool
 }
 
 // DefaultConfig returns the values of keys that the file leaves out. It is not

@@ -114,7 +114,7 @@ func (c Config) Accepts(inv invalidation.Invalidation) error {
 }
 
 func (c Config) checkHost(host string) error {
-	if len(c.Hosts) == 0 || slices.ContainsFunc(c.Hosts, func(h string) bool { return strings.EqualFold(h, host) }) {
+	if c.anyHost || len(c.Hosts) == 0 || slices.ContainsFunc(c.Hosts, func(h string) bool { return strings.EqualFold(h, host) }) {
 		return nil
 	}
 	return errors.New("a URL of a host that is not among `hosts`; add it, or send such URLs to another sink")
