@@ -12,7 +12,6 @@ import (
 	"net/url"
 	"slices"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -93,7 +92,9 @@ func (s *Sink) Purge(ctx context.Context, batch []invalidation.Invalidation) err
 	switch {
 	case len(values) == 0:
 	case kind == invalidation.URL:
-		errs := s.urls(ctx, bounded, values)
+		errs := httpsink.Each(values, atOnce, func(value string) error {
+			return s.purge(ctx, bounded, invalidation.URL, []string{value})
+		})
 		if all := slices.IndexFunc(errs, func(err error) bool { return err == nil }) < 0; all && len(failed) == 0 && len(errs) == 1 {
 			return errs[0]
 		}
@@ -111,32 +112,6 @@ func (s *Sink) Purge(ctx context.Context, batch []invalidation.Invalidation) err
 		return &sinks.BatchError{Failed: failed}
 	}
 	return nil
-}
-
-// urls purges URLs, some at once, and returns their errors by place. Once one is
-// throttled no other is begun: the limit is the account's.
-func (s *Sink) urls(caller, bounded context.Context, values []string) []error {
-	errs := make([]error, len(values))
-	slots := make(chan struct{}, atOnce)
-	var throttled atomic.Pointer[error]
-	var g sync.WaitGroup
-	for n, value := range values {
-		slots <- struct{}{}
-		if first := throttled.Load(); first != nil {
-			errs[n] = *first
-			<-slots
-			continue
-		}
-		g.Go(func() {
-			defer func() { <-slots }()
-			errs[n] = s.purge(caller, bounded, invalidation.URL, []string{value})
-			if class, _ := sinks.ClassOf(errs[n]); class == sinks.Throttled {
-				throttled.CompareAndSwap(nil, &errs[n])
-			}
-		})
-	}
-	g.Wait()
-	return errs
 }
 
 // purge sends one request; values of everything are without meaning.

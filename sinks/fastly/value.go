@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"net/url"
 	"strings"
+
+	"github.com/walpurge/walpurge/sinks/httpsink"
 )
 
 const (
@@ -54,7 +56,7 @@ func purgePath(text string) (string, error) {
 		return "", errors.New("a URL with a user or a fragment, which no cache key has")
 	case strings.Contains(text, "*"):
 		return "", errors.New("a URL with a wildcard, which Fastly does not have; purge a tag")
-	case dotSegments(u.EscapedPath()):
+	case httpsink.HasDotSegments(u.EscapedPath()):
 		return "", errors.New("a URL with a segment of dots, which would lead elsewhere")
 	}
 	rest := text[len(u.Scheme)+len("://"):]
@@ -66,16 +68,4 @@ func purgePath(text string) (string, error) {
 		}
 	}
 	return rest, nil
-}
-
-// dotSegments reports whether a path has a segment that readers of URLs resolve:
-// the request would then be for another URL, or for no purge at all.
-func dotSegments(path string) bool {
-	for segment := range strings.SplitSeq(strings.ToLower(path), "/") {
-		switch strings.ReplaceAll(segment, "%2e", ".") {
-		case ".", "..":
-			return true
-		}
-	}
-	return false
 }

@@ -48,6 +48,18 @@ func ParsePrefix(text string) (host, path string, err error) {
 	return strings.ToLower(host), "/" + path, nil
 }
 
+// HasDotSegments reports whether a path has a segment that readers of URLs resolve:
+// the request would then be for another URL, or for no purge at all.
+func HasDotSegments(path string) bool {
+	for segment := range strings.SplitSeq(strings.ToLower(path), "/") {
+		switch strings.ReplaceAll(segment, "%2e", ".") {
+		case ".", "..":
+			return true
+		}
+	}
+	return false
+}
+
 // Bytes that a browser sends as they stand, although a rule percent-encodes them in a value (WHATWG URL,
 // the path and the special-query percent-encode sets). A * is none of them, since providers take it for
 // a wildcard; nor is what separates the parameters of a query.
