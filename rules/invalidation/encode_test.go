@@ -61,7 +61,7 @@ func genBatch(t *rapid.T) *Batch {
 	return b
 }
 
-// What is appended by hand is what the JSON library writes of the same payload.
+// What Encode appends is what the JSON library writes of the same payload.
 func TestPropertyEncode(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		b := genBatch(t)
