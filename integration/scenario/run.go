@@ -291,8 +291,11 @@ func (r *runner) variant(ctx context.Context, v Variant, stages []Timed) (out re
 // rollouts measures walpurge at the peak, with a part of the values.
 func (r *runner) rollouts(ctx context.Context, stages []Timed) (out []results.Variant, err error) {
 	at := slices.IndexFunc(stages, func(t Timed) bool { return t.Name == r.sc.peak() })
+	variants := Variants(r.sc.Bypass)
+	whole := variants[slices.IndexFunc(variants, func(v Variant) bool { return v.Walpurge })]
 	for _, percent := range r.sc.Rollouts {
-		v := Variant{Name: fmt.Sprintf("3@%d", percent), Title: fmt.Sprintf("walpurge, rollout %d %%", percent), Cache: true, Walpurge: true, Bypass: r.sc.Bypass, Rollout: percent}
+		v := whole
+		v.Name, v.Title, v.Rollout = fmt.Sprintf("3@%d", percent), fmt.Sprintf("%s, rollout %d %%", whole.Title, percent), percent
 		if r.opt.Only != nil && !slices.Contains(r.opt.Only, v.Name) {
 			continue
 		}

@@ -14,6 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/walpurge/walpurge/integration/scenario"
+	"github.com/walpurge/walpurge/integration/scenario/results"
 	"github.com/walpurge/walpurge/rules"
 	"github.com/walpurge/walpurge/rules/invalidation"
 )
@@ -100,4 +101,28 @@ func k6Types(t *testing.T, b scenario.Build, script []byte) (string, error) {
 	cmd.Dir = dir
 	out, err := cmd.CombinedOutput()
 	return string(out), err
+}
+
+// TestGateIsRed removes the rule for listings at the CDN. The gate finds the old listings.
+func TestGateIsRed(t *testing.T) {
+	root, err := filepath.Abs("../../..")
+	require.NoError(t, err)
+	program := filepath.Join(t.TempDir(), "walpurge")
+	cmd := exec.CommandContext(t.Context(), "go", "build", "-o", program, "./cmd/walpurge")
+	cmd.Dir = root
+	out, err := cmd.CombinedOutput()
+	require.NoError(t, err, "%s", out)
+	raw, err := os.ReadFile(filepath.Join(root, "deploy/examples/storefront/bounds.json"))
+	require.NoError(t, err)
+	bounds, err := results.ParseBounds(raw)
+	require.NoError(t, err)
+	const rule = "  - name: product-pages\n    table: public.products\n"
+	measured, err := scenario.Gate(t.Context(), Scenario(), scenario.Options{
+		Root: root, Walpurge: program, Version: "test", Out: t.Output(), Alternations: 1,
+		Edits: []scenario.Edit{{File: "rules/catalog.yaml", Old: rule, New: rule + "    ops: [delete]\n"}},
+	})
+	require.NoError(t, err)
+	verdict := results.Compare(bounds, measured)
+	t.Log(verdict)
+	require.Contains(t, strings.Join(verdict.Failed, "\n"), "older than 1 s, at most 0")
 }
