@@ -153,7 +153,8 @@ func start(ctx context.Context, env *scenario.Env) (scenario.System, error) {
 	if err != nil {
 		return nil, err
 	}
-	env.Group.Add("storefront", s.app.Close)
+	// It holds nothing that it would have to finish.
+	env.Group.Add("storefront", s.app.Kill)
 	return s, nil
 }
 

@@ -21,7 +21,7 @@ class Storefront implements OnApplicationShutdown {
   }
 }
 
-const app = await NestFactory.create(Storefront, { logger: ['error', 'warn'], bodyParser: true })
+const app = await NestFactory.create(Storefront, { logger: ['error', 'warn'], forceCloseConnections: true })
 app.enableShutdownHooks()
 await app.listen(settings.port, '127.0.0.1')
 console.log(`storefront ${process.pid} listens on ${settings.port}`)
