@@ -106,7 +106,7 @@ func (l *Lane) request(intake, work context.Context, invs []invalidation.Invalid
 		began := time.Now()
 		err := l.cfg.Sink.Purge(work, invs)
 		l.metrics.request(time.Since(began), len(invs), err)
-		err = l.answered(intake, work, invs, err)
+		err = l.answered(intake, work, invs, t.job.invs, err)
 		if err == nil {
 			l.succeeded()
 			return true

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/walpurge/walpurge/rules/invalidation"
@@ -24,15 +25,15 @@ type refusals [invalidation.NumKinds]struct {
 	// taken is the newest value that the service took, if there is one.
 	taken invalidation.Invalidation
 	known bool
-	// inARow counts the values that it refused since then.
-	inARow int
+	// inARow counts the values that it refused since then, asked the questions about values that it has not taken yet.
+	inARow, asked int
 }
 
 // take records values that the service took.
 func (r *refusals) take(invs []invalidation.Invalidation) {
 	for _, inv := range invs {
 		of := &r[inv.Kind]
-		of.inARow = 0
+		of.inARow, of.asked = 0, 0
 		if inv.Kind != invalidation.Everything { // a flush is no question
 			of.taken, of.known = inv, true
 		}
@@ -50,14 +51,38 @@ func (r *refusals) refuse(kind invalidation.Kind, n int) (control *invalidation.
 	return nil, !of.known && of.inARow > maxUnproven
 }
 
+// another returns a value that waits in the same turn, for a service that has taken none of the kind: a different one each
+// time, the last ones first. It is nil where all that wait are refused.
+func (r *refusals) another(refused, waiting []invalidation.Invalidation) *invalidation.Invalidation {
+	kind := refused[0].Kind
+	var others []invalidation.Invalidation
+	for _, inv := range waiting {
+		if inv.Kind == kind && kind != invalidation.Everything && !slices.Contains(refused, inv) {
+			others = append(others, inv)
+		}
+	}
+	if len(others) == 0 {
+		return nil
+	}
+	of := &r[kind]
+	of.asked++
+	return &others[len(others)-1-(of.asked-1)%len(others)]
+}
+
 // refusesAll returns an error that says that the service refuses all purges of the kind of these
-// values, which it refused for cause, or why that could not be found out; nil if it takes others.
-func (l *Lane) refusesAll(intake, work context.Context, refused []invalidation.Invalidation, cause error) error {
+// values, which it refused for cause, or why that could not be found out; nil if it takes others. waiting are
+// the values of the turn.
+func (l *Lane) refusesAll(intake, work context.Context, refused, waiting []invalidation.Invalidation, cause error) error {
 	kind := refused[0].Kind
 	control, assumed := l.refusals.refuse(kind, len(refused))
-	if assumed {
+	never := func() error {
 		return sinks.LaneError(fmt.Errorf("%w; it has refused every purge by %s so far, so this is no fault of the values: check the settings of the sink and of the service",
 			cause, kind))
+	}
+	if assumed {
+		if control = l.refusals.another(refused, waiting); control == nil {
+			return never()
+		}
 	}
 	if control == nil {
 		return nil
@@ -74,6 +99,8 @@ func (l *Lane) refusesAll(intake, work context.Context, refused []invalidation.I
 	case err == nil:
 		l.refusals.take(question)
 		return nil
+	case class == sinks.Item && assumed:
+		return never()
 	case class == sinks.Item:
 		return sinks.LaneError(fmt.Errorf("%w; it also refuses a purge by %s that it took before, so this is no fault of the values: check the settings of the sink and of the service",
 			cause, kind))
@@ -113,7 +140,7 @@ func withoutRefusals(invs []invalidation.Invalidation, batch *sinks.BatchError, 
 
 // answered records what a call returned. It returns the same error, but with the lane's fault in the place of
 // refusals where the service refuses everything.
-func (l *Lane) answered(intake, work context.Context, invs []invalidation.Invalidation, err error) error {
+func (l *Lane) answered(intake, work context.Context, invs, waiting []invalidation.Invalidation, err error) error {
 	var batch *sinks.BatchError
 	switch {
 	case err == nil:
@@ -122,12 +149,12 @@ func (l *Lane) answered(intake, work context.Context, invs []invalidation.Invali
 		taken, refused, cause := answers(invs, batch)
 		l.refusals.take(taken)
 		if len(refused) > 0 && len(taken) == 0 {
-			if all := l.refusesAll(intake, work, refused, cause); all != nil {
+			if all := l.refusesAll(intake, work, refused, waiting, cause); all != nil {
 				return withoutRefusals(invs, batch, all)
 			}
 		}
 	case len(invs) == 1 && sinks.IsRefusal(err):
-		if all := l.refusesAll(intake, work, invs, err); all != nil {
+		if all := l.refusesAll(intake, work, invs, waiting, err); all != nil {
 			return all
 		}
 	}

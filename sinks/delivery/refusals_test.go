@@ -122,6 +122,29 @@ func TestManyValuesAtFault(t *testing.T) {
 	}
 }
 
+// A service that has taken nothing yet is asked about what else waits, so that bad values at a start block nothing.
+func TestManyValuesAtFaultAtTheStart(t *testing.T) {
+	bad := func(v string) bool { return strings.HasPrefix(v, "bad") }
+	for name, form := range map[string]func(func(string) bool) func([]invalidation.Invalidation) error{"calls": refusing, "values": oneByOne} {
+		t.Run(name, func(t *testing.T) {
+			inBubble(t, func(t *testing.T, w *world) {
+				var values []string
+				for n := range 50 {
+					values = append(values, fmt.Sprint("bad", n))
+				}
+				w.src.push(batch(1, append(values, "good", "bad last")...))
+				w.sink.answers(form(bad))
+				w.run()
+				defer w.halt()
+				after(time.Minute)
+				require.Equal(t, uint64(1), w.src.newest())
+				require.ElementsMatch(t, append(values, "bad last"), w.parkedValues())
+				require.Equal(t, OK, w.lane.Status().State)
+			})
+		})
+	}
+}
+
 // The sink's own verdict on a value says nothing about the service.
 func TestWhatNoServiceWasAskedIsParked(t *testing.T) {
 	inBubble(t, func(t *testing.T, w *world) {
