@@ -13,7 +13,7 @@ import (
 // pick waits a random time while the system works.
 func pick(from, to time.Duration) { <-time.After(from + rand.N(to-from)) }
 
-// TestKilledDaemonLosesNothing kills the daemon five times (or fifty) at random
+// TestKilledDaemonLosesNothing kills the daemon three times (or fifty) at random
 // moments while four writers write.
 func TestKilledDaemonLosesNothing(t *testing.T) {
 	t.Parallel()
@@ -22,7 +22,7 @@ func TestKilledDaemonLosesNothing(t *testing.T) {
 	o.slow(2 * time.Millisecond)
 	d := r.start()
 	w := startWriters(r, 4)
-	kills := rounds(5, 50)
+	kills := rounds(3, 50)
 	for range kills {
 		pick(200*time.Millisecond, 1500*time.Millisecond)
 		d.kill()
@@ -67,7 +67,7 @@ func TestKilledValkeyLosesNothing(t *testing.T) {
 	o := newOracle(r)
 	d := r.start()
 	w := startWriters(r, 4)
-	for range rounds(3, 15) {
+	for range rounds(2, 15) {
 		pick(300*time.Millisecond, 900*time.Millisecond)
 		require.NoError(t, r.vk.Kill())
 		eventually(t, 20*time.Second, func() bool { return d.sink("cache").State == "blocked" }, "the lane says that the sink fails")

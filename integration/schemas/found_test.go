@@ -52,9 +52,16 @@ func statements(sql ...string) step { return step{sql: sql} }
 
 func TestFoundSchemas(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, newServer(t), "found")
+	pg := newServer(t)
+	worlds := make(chan *world, 3)
+	for i := range cap(worlds) {
+		worlds <- newWorld(t, pg, fmt.Sprintf("found_%d", i))
+	}
 	for i, f := range found {
 		t.Run(fmt.Sprint(i), func(t *testing.T) {
+			t.Parallel()
+			w := <-worlds
+			defer func() { worlds <- w }()
 			s := &script{setup: []string{f.setup}, steps: f.steps, watch: []watch{{
 				name: "r", table: cdc.Table{Schema: "public", Name: f.table}, yaml: "    keys: ['r:{id}']\n", key: "t.id",
 			}}}

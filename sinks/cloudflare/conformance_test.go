@@ -22,7 +22,7 @@ import (
 
 func TestConformance(t *testing.T) {
 	cfg := DefaultConfig()
-	sinktest.Run(t, sinktest.Subject{Kinds: cfg.Kinds(), Limits: cfg.Limits(), Kind: invalidation.Tag, Start: startRig})
+	sinktest.Run(t, sinktest.Subject{Kinds: cfg.Kinds(), Limits: cfg.Limits(), Kind: invalidation.Tag, Start: startRig, Parallel: true})
 }
 
 // The same demands hold for URLs. Prefixes are not exact, and have tests of their
@@ -30,7 +30,7 @@ func TestConformance(t *testing.T) {
 func TestConformanceOfURLs(t *testing.T) {
 	cfg := DefaultConfig()
 	sinktest.Run(t, sinktest.Subject{
-		Kinds: cfg.Kinds(), Limits: cfg.Limits(), Kind: invalidation.URL,
+		Kinds: cfg.Kinds(), Limits: cfg.Limits(), Kind: invalidation.URL, Parallel: true,
 		Value: func(n int) string { return "https://shop.example/conformance/" + strconv.Itoa(n) },
 		Start: func(t *testing.T, env sinktest.Env) sinktest.Rig {
 			rig := startRig(t, env)

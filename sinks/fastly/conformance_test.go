@@ -23,7 +23,7 @@ import (
 
 func TestConformance(t *testing.T) {
 	cfg := DefaultConfig()
-	sinktest.Run(t, sinktest.Subject{Kinds: cfg.Kinds(), Limits: cfg.Limits(), Kind: invalidation.Tag, Start: func(t *testing.T, env sinktest.Env) sinktest.Rig {
+	sinktest.Run(t, sinktest.Subject{Kinds: cfg.Kinds(), Limits: cfg.Limits(), Kind: invalidation.Tag, Parallel: true, Start: func(t *testing.T, env sinktest.Env) sinktest.Rig {
 		rig, s := startRig(t, env, cfg)
 		rig.Faults = append(rig.Faults, tagFaults(s, env.Secret)...)
 		rig.Partial = func(*testing.T) ([]invalidation.Invalidation, map[int]sinks.Class) {
@@ -39,7 +39,7 @@ func TestConformanceOfURLs(t *testing.T) {
 	limits := cfg.Limits()
 	limits.Items = limits.ItemsOf(invalidation.URL)
 	sinktest.Run(t, sinktest.Subject{
-		Kinds: cfg.Kinds(), Limits: limits, Kind: invalidation.URL,
+		Kinds: cfg.Kinds(), Limits: limits, Kind: invalidation.URL, Parallel: true,
 		Value: func(n int) string { return "https://shop.example/conformance/" + strconv.Itoa(n) + "?a=b" },
 		Start: func(t *testing.T, env sinktest.Env) sinktest.Rig {
 			rig, s := startRig(t, env, cfg)
