@@ -21,12 +21,12 @@ type Scenario struct {
 	Who string
 	// Factor compresses time; see results.Results.
 	Factor int
-	// Stages run one after the other, without a pause, with warm caches from the second on.
+	// Stages run one after the other on the same servers.
 	Stages []Stage
 	// Writes is the number of calls of System.Write a second, before Factor.
 	Writes float64
-	// Bypass is the share of writes that avoid the application's main path in all variants except 2
-	// and 2', where it is Variant.Bypass.
+	// Bypass is the share of writes that avoid the application's main path in variants 1, 2+bypass
+	// and 3.
 	Bypass float64
 	// Cacheable are the endpoints whose requests count in hit rates.
 	Cacheable []string

@@ -41,7 +41,7 @@ type running struct {
 
 // start starts the servers of a variant, the application, and walpurge if it has one, and warms
 // the caches. After an error nothing is left running.
-func (r *runner) start(ctx context.Context, v Variant) (run *running, err error) {
+func (r *runner) start(ctx context.Context, v Variant) (_ *running, err error) {
 	dir, err := os.MkdirTemp(r.dir, "v")
 	if err != nil {
 		return nil, err
@@ -49,7 +49,7 @@ func (r *runner) start(ctx context.Context, v Variant) (run *running, err error)
 	if err := os.Chmod(dir, 0o711); err != nil {
 		return nil, err
 	}
-	run = &running{sc: r.sc, random: rand.New(rand.NewPCG(2, 0))}
+	run := &running{sc: r.sc, random: rand.New(rand.NewPCG(2, 0))}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, run.close())
