@@ -22,6 +22,7 @@ var addresses = map[string]string{
 	"sinks.fastly.base_url":     "pipeline: p\nrules: [r.yaml]\npostgres: {url: 'postgres://h/d'}\nsinks: {s: {fastly: {service_id: abc, api_token_file: t, base_url: NAME}, flush: {everything: true}}}\n",
 	"sinks.cloudfront.base_url": "pipeline: p\nrules: [r.yaml]\npostgres: {url: 'postgres://h/d'}\nsinks: {s: {cloudfront: {distribution_id: E2EXAMPLE1234, base_url: NAME}, flush: {everything: true}}}\n",
 	"sinks.varnish.nodes":       "pipeline: p\nrules: [r.yaml]\npostgres: {url: 'postgres://h/d'}\nsinks: {s: {varnish: {nodes: [NAME]}, flush: {everything: true}}}\n",
+	"sinks.bunny.base_url":      "pipeline: p\nrules: [r.yaml]\npostgres: {url: 'postgres://h/d'}\nsinks: {s: {bunny: {pull_zone_id: 1, api_token_file: t, base_url: NAME}, flush: {everything: true}}}\n",
 	"sinks.webhook.url":         "pipeline: p\nrules: [r.yaml]\npostgres: {url: 'postgres://h/d'}\nsinks: {s: {webhook: {url: NAME}, flush: {everything: true}}}\n",
 }
 

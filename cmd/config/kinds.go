@@ -5,6 +5,7 @@ import (
 
 	"github.com/walpurge/walpurge/rules/strictyaml"
 	"github.com/walpurge/walpurge/sinks"
+	"github.com/walpurge/walpurge/sinks/bunny"
 	"github.com/walpurge/walpurge/sinks/cloudflare"
 	"github.com/walpurge/walpurge/sinks/cloudfront"
 	"github.com/walpurge/walpurge/sinks/fastly"
@@ -22,6 +23,7 @@ type kindBlocks struct {
 	CloudFront *block[cloudfront.Config] `yaml:"cloudfront"`
 	Varnish    *block[varnish.Config]    `yaml:"varnish"`
 	Webhook    *webhookBlock             `yaml:"webhook"`
+	Bunny      *block[bunny.Config]      `yaml:"bunny"`
 }
 
 // kindBlock is the block of one kind in a file.

@@ -177,4 +177,5 @@ var required = map[string][]string{
 	"sinks.*.cloudfront":     {"distribution_id"},
 	"sinks.*.varnish":        {"nodes"},
 	"sinks.*.webhook":        {"url"},
+	"sinks.*.bunny":          {"pull_zone_id", "api_token_file"},
 }

@@ -13,7 +13,7 @@ var tagForm = regexp.MustCompile("`yaml:\"([a-z_]+)\"`")
 // Every key that a file may hold is in the document about it.
 func TestEveryKeyIsDocumented(t *testing.T) {
 	for doc, decoders := range map[string][]string{
-		"docs/config.md": {"cmd/config/file.go", "sinks/valkey/config.go", "sinks/valkey/layout.go", "sinks/valkey/tls.go", "sinks/cloudflare/config.go", "sinks/cloudflare/limits.go", "sinks/fastly/config.go",
+		"docs/config.md": {"cmd/config/file.go", "sinks/valkey/config.go", "sinks/valkey/layout.go", "sinks/valkey/tls.go", "sinks/cloudflare/config.go", "sinks/cloudflare/limits.go", "sinks/fastly/config.go", "sinks/bunny/config.go",
 			"cmd/config/kinds.go", "sinks/cloudfront/config.go", "sinks/varnish/config.go", "sinks/webhook/config.go"},
 		"docs/rules.md": {"rules/file.go", "rules/steps.go", "rules/lookupfile.go", "rules/rulestest/file.go", "rules/rulestest/event.go"},
 	} {
