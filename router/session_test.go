@@ -173,3 +173,22 @@ func TestUnprovenClaims(t *testing.T) {
 		})
 	}
 }
+
+// TestUnprovenIsNotClaimed: what may lack changes is published and not claimed, in the middle of a transaction, at its
+// end, and at the end of the session. It is claimed at the Rest that proves it.
+func TestUnprovenIsNotClaimed(t *testing.T) {
+	r, f := started(t, productRules)
+	unproven := cdc.Rest{Unproven: true}
+	open := begin(5, 200)
+	require.NoError(t, r.Change(t.Context(), open, insert(1)))
+	require.NoError(t, r.Rest(t.Context(), unproven))
+	require.NoError(t, r.Commit(t.Context(), end(open)))
+	require.Empty(t, f.calls)
+	require.NoError(t, r.Rest(t.Context(), unproven))
+	require.NoError(t, r.Rest(t.Context(), cdc.Rest{Unproven: true, Last: true}))
+	require.Equal(t, []string{"publish cache", "publish edge"}, f.calls)
+
+	f.reset()
+	require.NoError(t, r.Rest(t.Context(), cdc.Rest{Idle: 500, Urgent: true}))
+	require.Equal(t, []string{"claim 0/1F4"}, f.calls)
+}

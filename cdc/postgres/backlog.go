@@ -32,6 +32,8 @@ type backlog struct {
 	cfg  Config
 	conn *hijacked
 	plan *catchup.Plan
+	// take is Limits.TakeTime.
+	take time.Duration
 	// progress is shown in the status.
 	progress *progress
 }
@@ -43,10 +45,6 @@ type hijacked struct {
 	// cancel asks the server to end the statement that runs.
 	cancel func(ctx context.Context) error
 }
-
-// takeTime is how long the rows of a chunk may take to be read from the connection: until then the
-// server keeps a snapshot, which holds back vacuum.
-const takeTime = 10 * time.Second
 
 const (
 	// statementTime bounds statements other than the chunks. An advance reads the log from restart_lsn.
@@ -199,7 +197,7 @@ func (b *backlog) copy(ctx context.Context, in *inbox, s *session, upTo cdc.LSN)
 		case 'd':
 			if taking == nil {
 				patience.Stop()
-				taking = time.AfterFunc(takeTime, func() {
+				taking = time.AfterFunc(b.take, func() {
 					slow.Store(true)
 					select {
 					case in.rc.drop <- struct{}{}:

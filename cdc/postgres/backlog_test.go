@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/require"
@@ -11,6 +12,7 @@ import (
 	"github.com/walpurge/walpurge/cdc"
 	"github.com/walpurge/walpurge/cdc/postgres/catchup"
 	"github.com/walpurge/walpurge/cdc/watermark"
+	"github.com/walpurge/walpurge/integration/harness"
 )
 
 // small are limits with which a backlog of a few MiB takes several chunks.
@@ -141,4 +143,108 @@ func TestSlotMovedDuringBacklog(t *testing.T) {
 			require.Equal(t, moved, r.starts[1].Start.LSN)
 		})
 	}
+}
+
+// chunkProven runs a reader on a backlog whose first chunk is read, proven and not safe. The slot is not active then.
+func (s *server) chunkProven() *running {
+	s.t.Helper()
+	s.limits = &small
+	s.away()
+	s.fill(0, 4000, 10)
+	before := s.confirmed()
+	r := s.run(&sinkhole{frozen: true}, CatchingUp)
+	eventually(s.t, hang, func() bool { return r.board.Get(watermark.Mark{Stage: watermark.Received}).LSN > before }, "a chunk is proven")
+	eventually(s.t, hang, func() bool { return s.walsender() == 0 }, "and read")
+	return r
+}
+
+// thaw lets what has arrived, and what follows, be safe.
+func (r *running) thaw() {
+	r.freeze(false)
+	r.mu.Lock()
+	at := r.starts[len(r.starts)-1].Start
+	r.mu.Unlock()
+	at.LSN = r.board.Get(watermark.Mark{Stage: watermark.Received}).LSN
+	r.board.Advance(watermark.Mark{Stage: watermark.Synced}, at)
+}
+
+// TestOwnerBetweenChunks: the slot is not active between two chunks, and has an owner all the same: another reader
+// stands by, and the slot is not skipped.
+func TestOwnerBetweenChunks(t *testing.T) {
+	t.Parallel()
+	s := newServer(t)
+	first := s.chunkProven()
+	second := s.run(&sinkhole{}, Standby)
+	require.Contains(t, second.State().Err, `slot "walpurge_test" is active for PostgreSQL process`)
+	_, _, err := s.cfg.SkipUnread(t.Context())
+	require.ErrorContains(t, err, "is being read by PostgreSQL process")
+	first.thaw()
+	first.caughtUp(s)
+	first.once(t, 4000)
+	require.Zero(t, second.sessions())
+	first.end(t)
+	eventually(t, hang, func() bool { return second.State().Phase == Streaming }, "the second takes over")
+}
+
+// TestServerCrashesDuringBacklog: the server crashes after it has advanced the slot, which it may not have written, and
+// the connection is cut in the middle of a chunk. What comes again is read again.
+func TestServerCrashesDuringBacklog(t *testing.T) {
+	t.Parallel()
+	s := newServer(t)
+	s.limits = &small
+	s.away()
+	s.fill(0, 6000, 10)
+	reached, release := make(chan struct{}), make(chan struct{})
+	held := false
+	r := s.run(&sinkhole{hold: func(c *cdc.Change) {
+		if string(c.New[0].Data) == "3000" && !held {
+			held = true
+			close(reached)
+			<-release
+		}
+	}}, CatchingUp)
+	<-reached
+	require.Positive(t, r.Chunks()[chunkDone])
+	ctx, cancel := context.WithTimeout(context.Background(), hang)
+	defer cancel()
+	_, err := s.pg.Stop(ctx, harness.Immediate)
+	require.NoError(t, err)
+	close(release)
+	require.NoError(t, s.pg.Restart(ctx))
+	s.conn, err = pgx.Connect(ctx, s.cfg.URL)
+	require.NoError(t, err)
+	r.caughtUp(s)
+	require.True(t, r.has(6000))
+	require.Greater(t, r.sessions(), 1)
+}
+
+// TestChunkIsNotTaken: a handler that takes nothing for long does not keep the server's snapshot. The chunk is
+// cancelled, and read again in smaller parts.
+func TestChunkIsNotTaken(t *testing.T) {
+	t.Parallel()
+	s := newServer(t)
+	s.limits = &catchup.Limits{Begin: 64 << 10, End: 16 << 10, First: 64 << 20, Largest: 64 << 20, Reread: 64 << 20, Take: 2 * time.Second} // short: it expires on purpose
+	s.away()
+	s.fill(0, 30000, 1000)
+	reached, release := make(chan struct{}), make(chan struct{})
+	held := false
+	r := s.run(&sinkhole{hold: func(c *cdc.Change) {
+		if string(c.New[0].Data) == "500" && !held {
+			held = true
+			close(reached)
+			<-release
+		}
+	}}, CatchingUp)
+	<-reached
+	snapshots := func() (n int) {
+		require.NoError(t, s.conn.QueryRow(t.Context(), "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'walsender' AND backend_xmin IS NOT NULL").Scan(&n))
+		return n
+	}
+	require.Equal(t, 1, snapshots(), "the server keeps a snapshot for the rows that are left")
+	eventually(t, hang, func() bool { return snapshots() == 0 }, "and drops it although the handler takes nothing")
+	close(release)
+	r.caughtUp(s)
+	require.True(t, r.has(30000))
+	require.Equal(t, uint64(1), r.Chunks()[chunkCancelled])
+	require.NotContains(t, r.log.String(), "interrupted")
 }

@@ -142,5 +142,5 @@ func (r *Reader) backlog(ctx context.Context, cfg Config, conn *pgconn.PgConn, h
 	}
 	r.declined = false
 	r.progress.begin(slot)
-	return &backlog{cfg: cfg, conn: &hijacked{Conn: taken.Conn, in: hr, cancel: conn.CancelRequest}, plan: catchup.NewPlan(r.limits, start.Start.LSN), progress: &r.progress}, nil
+	return &backlog{cfg: cfg, conn: &hijacked{Conn: taken.Conn, in: hr, cancel: conn.CancelRequest}, plan: catchup.NewPlan(r.limits, start.Start.LSN), take: r.limits.TakeTime(), progress: &r.progress}, nil
 }

@@ -1,6 +1,7 @@
 package catchup
 
 import (
+	"cmp"
 	"time"
 
 	"github.com/walpurge/walpurge/cdc"
@@ -18,7 +19,13 @@ type Limits struct {
 	// Reread is how much of the log may lie between restart_lsn and confirmed_flush_lsn: each call reads that
 	// again. For a chunk of more than half of it, twice the size of the chunk may.
 	Reread uint64
+	// Take is how long the rows of a chunk may take to be read from the connection; 10 seconds if it is 0. Until
+	// then the server keeps a snapshot, which holds back vacuum.
+	Take time.Duration
 }
+
+// TakeTime returns Take, or its default.
+func (l Limits) TakeTime() time.Duration { return cmp.Or(l.Take, 10*time.Second) }
 
 // Usual are the limits of a daemon.
 var Usual = Limits{Begin: 64 << 20, End: 8 << 20, First: 64 << 20, Largest: 128 << 20, Reread: 128 << 20}
