@@ -245,6 +245,6 @@ func TestChunkIsNotTaken(t *testing.T) {
 	close(release)
 	r.caughtUp(s)
 	require.True(t, r.has(30000))
-	require.Equal(t, uint64(1), r.Chunks()[chunkCancelled])
+	require.Positive(t, r.Chunks()[chunkCancelled])
 	require.NotContains(t, r.log.String(), "interrupted")
 }

@@ -107,6 +107,8 @@ full)
   tests 1 packages -tags failpoints,full $(go list ./... | grep -v '/integration$')
   # TestDrainRate wants both cores to itself, and is a part of its own.
   tests 1 integration -tags failpoints,full -skip '^TestDrainRate$' ./integration
+  # What crashes and the oracle judge, with every backlog read through SQL.
+  WALPURGE_TEST_READER=sql tests 1 integration-sql -run '^Test(Killed|CrashPoints|AckBefore|EdgeBefore|FailingEdge|PowerCut|StreamedAsPeer|Gap|Skip|Reload)' ./integration
   # What is about PostgreSQL itself, on every other major version that is supported.
   for major in 14 16 17 18; do
     WALPURGE_PG_MAJOR=$major tests 1 "postgres-$major" ./cdc/... ./integration/schemas
