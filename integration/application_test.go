@@ -49,7 +49,7 @@ func rulesFor(phase string) string {
 	b.WriteString(catalog)
 	for _, table := range applicationTables {
 		name := phase + "_" + table.name
-		fmt.Fprintf(&b, "  - {name: %[1]s, table: public.%[1]s, keys: [\"%[1]s:{id}\", \"%[1]s:code:{code}\"], unknown: {keys: [\"%[1]s:all\"]}, sinks: [cache]}\n", name)
+		fmt.Fprintf(&b, "  - {name: %[1]s, table: public.%[1]s, keys: [\"%[1]s:{id}\", \"%[1]s:code:{code}\"], unknown: {keys: [\"%[1]s:all\"], covers: true}, sinks: [cache]}\n", name)
 	}
 	return b.String()
 }

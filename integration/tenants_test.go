@@ -16,7 +16,7 @@ const tenantCatalog = catalog + `  - name: order
     table: "tenant_{tenant}.orders"
     keys: ["{tenant}:order:{id}", "{tenant}:code:{code}"]
     tags: ["{tenant}-orders"]
-    unknown: {keys: ["orders:all"]}
+    unknown: {keys: ["orders:all"], covers: true}
     on_truncate: {tags: [orders]}
 `
 

@@ -34,11 +34,11 @@ func (c Config) birthNote(ctx context.Context, conn *pgx.Conn, w Watch) (Step, e
 	if err != nil {
 		return Step{}, err
 	}
-	return Step{SQL: fmt.Sprintf(`DO $$ BEGIN EXECUTE pg_catalog.format('COMMENT ON PUBLICATION %%I IS %%L', '%[1]s', (`+
-		`SELECT '%[3]s' || s.confirmed_flush_lsn || E'\n' || pg_catalog.json_build_object('publication', p.pubname, 'options', p.oid || ' ' || p.xmin, `+
-		`'tables', ARRAY(SELECT pg_catalog.json_build_object('Schema', n.nspname, 'Name', c.relname, 'Relation', c.oid::bigint, 'Entry', r.oid::bigint) `+
-		`FROM pg_catalog.pg_publication_rel r JOIN pg_catalog.pg_class c ON c.oid = r.prrelid JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE r.prpubid = p.oid), `+
-		`'described', '%[4]s') FROM pg_catalog.pg_publication p, pg_catalog.pg_replication_slots s WHERE p.pubname = '%[1]s' AND s.slot_name = '%[2]s')); END $$`,
+	return Step{SQL: fmt.Sprintf(`DO $$ BEGIN EXECUTE format('COMMENT ON PUBLICATION %%I IS %%L', '%[1]s', (`+
+		`SELECT '%[3]s' || s.confirmed_flush_lsn || E'\n' || json_build_object('publication', p.pubname, 'options', p.oid || ' ' || p.xmin, `+
+		`'tables', ARRAY(SELECT json_build_object('Schema', n.nspname, 'Name', c.relname, 'Relation', c.oid::bigint, 'Entry', r.oid::bigint) `+
+		`FROM pg_publication_rel r JOIN pg_class c ON c.oid = r.prrelid JOIN pg_namespace n ON n.oid = c.relnamespace WHERE r.prpubid = p.oid), `+
+		`'described', '%[4]s') FROM pg_publication p, pg_replication_slots s WHERE p.pubname = '%[1]s' AND s.slot_name = '%[2]s')); END $$`,
 		c.Publication, c.Slot, c.birthPrefix(), base64.StdEncoding.EncodeToString(packed))}, nil
 }
 
