@@ -29,8 +29,8 @@ type Config struct {
 	// Reload returns why the old configuration goes on, or nil.
 	Reload func(ctx context.Context) error
 	// Wait blocks until the sink ("" for all) has purged up to lsn, or returns
-	// the context's error, a *NotFoundError, a *ProblemError, a *ParkedError, or a
-	// *ParkedUnknownError.
+	// the context's error or a *BlockedError in its place, a *NotFoundError, a *ProblemError, a
+	// *ParkedError, or a *ParkedUnknownError.
 	// After other errors than the middle three it is called again while the request lasts.
 	Wait func(ctx context.Context, lsn cdc.LSN, sink string) error
 	Hand Hand
@@ -156,6 +156,12 @@ func (s *Server) reload(w http.ResponseWriter, r *http.Request) {
 // database closed the connection over which tables are compared, or the leader of the stream ended.
 const waitRetry = 200 * time.Millisecond
 
+// BlockedError says which sink had not purged up to a position when the time was up, and why.
+type BlockedError struct{ Sink, Why string }
+
+// Error says where and why.
+func (e *BlockedError) Error() string { return "sink " + e.Sink + ": " + e.Why }
+
 // StandbyError says that another process leads the pipeline, so that this one does not know what is purged.
 type StandbyError struct{ Why string }
 
@@ -196,6 +202,7 @@ func (s *Server) wait(w http.ResponseWriter, r *http.Request) {
 	var problem *ProblemError
 	var unknown *ParkedUnknownError
 	var standby *StandbyError
+	var blocked *BlockedError
 	for {
 		err := s.cfg.Wait(here, lsn, q.Get("sink"))
 		switch {
@@ -217,6 +224,8 @@ func (s *Server) wait(w http.ResponseWriter, r *http.Request) {
 				fail(w, http.StatusGatewayTimeout, err)
 			} else if unknown != nil {
 				fail(w, http.StatusGatewayTimeout, fmt.Errorf("purged up to %s, but %w", lsn, unknown))
+			} else if errors.As(err, &blocked) {
+				fail(w, http.StatusGatewayTimeout, fmt.Errorf("not purged up to %s within %s; %w", lsn, timeout, err))
 			} else {
 				fail(w, http.StatusGatewayTimeout, fmt.Errorf("not purged up to %s within %s", lsn, timeout))
 			}

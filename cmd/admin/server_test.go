@@ -127,6 +127,9 @@ func TestWait(t *testing.T) {
 			if calls++; calls < 3 {
 				return &ParkedUnknownError{Err: io.EOF}
 			}
+		case "stuck":
+			<-ctx.Done()
+			return &BlockedError{Sink: s, Why: "purges of tags fail"}
 		}
 		return nil
 	}}
@@ -142,6 +145,9 @@ func TestWait(t *testing.T) {
 	code, body, h := get("lsn=0/1&sink=slow&timeout=10ms")
 	require.Equal(t, 504, code)
 	require.Equal(t, "not purged up to 0/1 within 10ms", isError(t, body, h))
+	code, body, h = get("lsn=0/1&sink=stuck&timeout=10ms")
+	require.Equal(t, 504, code)
+	require.Equal(t, "not purged up to 0/1 within 10ms; sink stuck: purges of tags fail", isError(t, body, h))
 	for _, sink := range []string{"sink=leaderless&timeout=10ms", "sink=leaderless,+then+slow&timeout=250ms"} {
 		code, body, h = get("lsn=0/1&" + sink)
 		require.Equal(t, 504, code)

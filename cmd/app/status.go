@@ -87,6 +87,10 @@ func (a *App) read(ctx context.Context) reading {
 			Parked: refused.counts[l.spec.Name], LagSeconds: seconds(s.refused.lag(mark, own, now)), QueueLag: seconds(own),
 			Coarse: status.CoarseFlags(plans[i]), Work: worked.sinks[l.spec.Name],
 		}
+		for _, k := range st.Stuck {
+			sink.Stuck = append(sink.Stuck, status.Stuck{Kind: k.Kind.String(), Since: k.Since.UTC(), Error: k.Err, Class: k.Class, Values: k.Values})
+		}
+		sink.OthersGo = st.OthersGo
 		if r, some := l.Restoring(); some {
 			sink.Restoring = cmp.Or(r.Reason, status.RestoringUnknown)
 		}

@@ -91,6 +91,9 @@ func (a *App) waitFor(ctx context.Context, p cdc.Position, sink string) error {
 			continue
 		}
 		if err := a.board.Wait(ctx, watermark.Mark{Stage: watermark.Purged, Target: l.spec.Name}, p); err != nil {
+			if st := l.Status(); st.Err != "" {
+				return &admin.BlockedError{Sink: l.spec.Name, Why: st.Err}
+			}
 			return err
 		}
 		if err := l.Restored(ctx); err != nil {

@@ -112,6 +112,11 @@ type Sink struct {
 	PausedUntil time.Time  `json:"paused_until,omitzero"`
 	// PausedFor is how long it has been paused, 0 if it is not.
 	PausedFor time.Duration `json:"-"`
+	// Stuck are kinds of values whose purges fail while other kinds are purged, the one that has
+	// failed for longest first.
+	Stuck []Stuck `json:"stuck,omitempty"`
+	// OthersGo reports that the sink has taken other kinds since then.
+	OthersGo bool `json:"-"`
 	// Gates are those that hold the lane back.
 	Gates      []string `json:"gates,omitempty"`
 	Backlog    uint64   `json:"backlog"`
@@ -132,6 +137,18 @@ type Sink struct {
 	QueueLag *float64 `json:"-"`
 	// Coarse are the flags of a purge that covers everything.
 	Coarse string `json:"-"`
+}
+
+// Stuck is a kind of value that a sink does not take, for example because its plan or its user's
+// permissions lack it.
+type Stuck struct {
+	Kind string `json:"kind"`
+	// Since is when the first purge of the kind failed.
+	Since time.Time `json:"since"`
+	Error string    `json:"error"`
+	Class string    `json:"class"`
+	// Values is how many of the kind wait.
+	Values int `json:"values"`
 }
 
 // RestoringUnknown: the cache has not been asked yet since the start, or does not answer.

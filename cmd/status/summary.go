@@ -243,7 +243,10 @@ func stale(st *Status, s *Sink) (clause, next string) {
 	case s.QueueLag != nil && late(*s.QueueLag), failed, state == delivery.Flushing:
 		lag := time.Duration(*s.QueueLag * float64(time.Second)).Round(time.Second)
 		c := "STALE " + duration(lag) + " at " + s.Name + because(s, ": ")
-		if s.Backlog > 0 {
+		switch waiting := stuckValues(s); {
+		case waiting > 0:
+			c += ", " + count(waiting, "value") + " waiting"
+		case s.Backlog > 0:
 			c += ", " + count(s.Backlog, "message") + " waiting"
 		}
 		return c + howLong(s), command(st, s)
@@ -255,6 +258,17 @@ func stale(st *Status, s *Sink) (clause, next string) {
 		return "STALE at " + s.Name + ": " + count(s.Parked, "message") + " parked and not purged", "walpurge parked list --sink " + s.Name
 	}
 	return "", ""
+}
+
+// stuckValues is how many values of stuck kinds wait; 0 if other kinds wait, too.
+func stuckValues(s *Sink) (n uint64) {
+	if !s.OthersGo {
+		return 0
+	}
+	for i := range s.Stuck {
+		n += uint64(s.Stuck[i].Values)
+	}
+	return n
 }
 
 // pausedOnRequest says since when an operator has paused a sink, who may be gone by now, and for how long.

@@ -158,15 +158,15 @@ func TestJoiningOnlyBeforeTheStart(t *testing.T) {
 }
 
 func TestGroupsAreBounded(t *testing.T) {
-	turn := make(chan ready, 2*maxGroup)
-	for range 2 * maxGroup {
-		turn <- ready{msg: batch(1, "a")}
+	l := newLane(t)
+	for range maxGroup {
+		l.turn <- ready{msg: batch(1, "a")}
 	}
-	require.Len(t, gather(ready{msg: batch(1, "a")}, turn), maxGroup)
-	turn = make(chan ready, 2*maxGroup)
+	require.Len(t, l.gather(ready{msg: batch(1, "a")}), maxGroup)
+	l = newLane(t)
 	large := ready{msg: batch(1, keys(2000)...)}
-	for range 2 * maxGroup {
-		turn <- large
+	for range maxGroup {
+		l.turn <- large
 	}
-	require.Len(t, gather(ready{msg: batch(1)}, turn), maxValues/2000+1)
+	require.Len(t, l.gather(ready{msg: batch(1)}), maxValues/2000+1)
 }

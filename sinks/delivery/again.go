@@ -2,6 +2,7 @@ package delivery
 
 import (
 	"context"
+	"slices"
 	"sync"
 	"time"
 
@@ -34,6 +35,10 @@ type again struct {
 	queue []late
 	// waits has for every value in the queue when its newest purge began.
 	waits map[value]*waiting
+	// stuck counts the entries that are. A message may be among those of several entries, so while
+	// there are some, held keeps what entries behind them are done with.
+	stuck int
+	held  []late
 
 	room, handRoom *room
 }
@@ -44,6 +49,8 @@ type late struct {
 	invs   []invalidation.Invalidation
 	owners []ready
 	hand   *handJob
+	// stuck: its values were due before, and are of a kind that failed.
+	stuck bool
 }
 
 type waiting struct {
@@ -80,12 +87,7 @@ func (a *again) push(at time.Time, invs []invalidation.Invalidation, owners []re
 	if len(invs) == 0 && len(owners) == 0 && hand == nil {
 		return
 	}
-	for _, r := range owners {
-		a.room.add(r.msg.Batch, 1)
-	}
-	if hand != nil {
-		a.handRoom.add(hand.msg.Batch, 1)
-	}
+	a.count(late{owners: owners, hand: hand}, 1)
 	for _, inv := range invs {
 		v := value{inv.Kind, inv.Value}
 		if a.waits[v] == nil {
@@ -151,12 +153,7 @@ func (a *again) drop(entries int) []late {
 				delete(a.waits, v)
 			}
 		}
-		for _, r := range e.owners {
-			a.room.add(r.msg.Batch, -1)
-		}
-		if e.hand != nil {
-			a.handRoom.add(e.hand.msg.Batch, -1)
-		}
+		a.count(e, -1)
 	}
 	return out
 }
@@ -171,7 +168,7 @@ func (l *Lane) repeats(group []ready, j *job) []invalidation.Invalidation {
 	if !l.again.on || !final {
 		return nil
 	}
-	return distinct(append(without(j.twice, j.refused), j.instead...))
+	return without(distinct(append(without(j.twice, j.refused), j.instead...)), j.aside)
 }
 
 // repeat carries out second purges that are due, about as many as go in one
@@ -186,23 +183,72 @@ func (l *Lane) repeat(intake, work context.Context) {
 	for _, e := range l.again.queue[:entries] {
 		t.group = append(t.group, e.owners...)
 	}
-	for _, request := range split(invs, l.cfg.Limits) {
-		if !l.request(intake, work, request, t) {
-			return
-		}
+	if !l.requests(intake, work, invs, t) {
+		return
 	}
-	if len(invs) > 0 {
+	if len(invs) > len(t.job.aside) {
 		l.enter(OK, nil)
 	}
-	l.again.note(invs, began)
+	l.again.note(without(invs, t.job.aside), began)
+	aside := make(map[value]bool, len(t.job.aside))
+	for _, inv := range t.job.aside {
+		aside[value{inv.Kind, inv.Value}] = true
+	}
+	a := l.again
+	dropped := a.drop(entries)
+	for _, e := range dropped {
+		left := slices.DeleteFunc(e.invs, func(inv invalidation.Invalidation) bool { return !aside[value{inv.Kind, inv.Value}] })
+		if e.stuck {
+			a.stuck--
+		}
+		if len(left) > 0 {
+			a.push(time.Now().Add(l.cfg.SecondPurge), left, nil, nil)
+			a.queue[len(a.queue)-1].stuck = true
+			a.stuck++
+		}
+		e.invs = nil
+		a.hold(e)
+	}
+	if a.stuck > 0 {
+		return
+	}
 	var done []ready
-	for _, e := range l.again.drop(entries) {
+	for _, e := range a.release() {
 		done = append(done, e.owners...)
 		if e.hand != nil {
 			l.ackByHand(e.hand)
 		}
 	}
 	l.giveUp(done)
+}
+
+// hold keeps the messages of an entry that is done.
+func (a *again) hold(e late) {
+	if len(e.owners) == 0 && e.hand == nil {
+		return
+	}
+	a.held = append(a.held, e)
+	a.count(e, 1)
+}
+
+// release returns the entries that were held.
+func (a *again) release() []late {
+	held := a.held
+	a.held = nil
+	for _, e := range held {
+		a.count(e, -1)
+	}
+	return held
+}
+
+// count adds the messages of an entry to those that wait for their second purge, or removes them.
+func (a *again) count(e late, n int) {
+	for _, r := range e.owners {
+		a.room.add(r.msg.Batch, n)
+	}
+	if e.hand != nil {
+		a.handRoom.add(e.hand.msg.Batch, n)
+	}
 }
 
 // room counts what waits for its second purge.

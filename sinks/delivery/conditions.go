@@ -14,6 +14,7 @@ var (
 	gateClosed  = condition.Text{Level: slog.LevelWarn, On: "gate still closed, purging without it", Off: "gate open"}
 	purgeFails  = condition.Text{Level: slog.LevelWarn, On: "purge failed, trying again", Off: "the sink takes purges again"}
 	failsAnew   = condition.Text{Level: purgeFails.Level, On: purgeFails.On, Off: "purges no longer fail in this way"}
+	kindFails   = condition.Text{Level: slog.LevelWarn, On: "purges of one kind of value fail, trying them again beside the others", Off: "the sink takes values of this kind again"}
 	manualFails = condition.Text{Level: slog.LevelWarn, On: "a manual purge failed, trying again", Off: "the sink takes manual purges again"}
 	ackFails    = condition.Text{Level: slog.LevelWarn, On: "acknowledgement failed, the purges will be repeated after a restart", Off: "acknowledgements are sent again"}
 	manualAck   = condition.Text{Level: slog.LevelWarn, On: "acknowledgement failed, the manual purge will be repeated after a restart", Off: "acknowledgements of manual purges are sent again"}

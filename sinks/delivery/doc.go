@@ -15,6 +15,10 @@
 // has been purged once more, the delay later. What waits for that is bounded, and
 // past the bound the lane reads no further.
 //
+// When purges of one kind of value fail and another kind can be tried, the failed values are set
+// aside and retried beside the queue (stuckKinds). Their messages stay unacknowledged, and the
+// watermark stays before them. While all kinds fail, the queue waits.
+//
 // A flush is carried out in its turn; or, where flushes are spread over a time or
 // held apart, beside the queue: then it holds back the watermark and nothing else.
 //

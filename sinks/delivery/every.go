@@ -144,13 +144,13 @@ func (p *pacer) hold(w *wait, o *owed) {
 
 // passedOn returns the messages of which all that is left is owed by newer ones, too, and forgets
 // what they hold beside their stamps. With second, each message keeps in the stream what is to be
-// purged a second time, so none is passed on.
-func (p *pacer) passedOn(second bool) []*entry {
+// purged a second time, so none is passed on. Nor is one that lacks values that are set aside.
+func (p *pacer) passedOn(second bool, lacking map[*entry]*incomplete) []*entry {
 	var out []*entry
 	for _, o := range p.passable {
 		switch {
 		case o.acked || o.left == 0 || o.passed < o.left || !o.ready.final:
-		case second:
+		case second, lacking[o.ready.entry] != nil:
 		case slices.ContainsFunc(o.waits, func(w *wait) bool { return w.coarse }):
 		default:
 			o.acked, o.ready.passed = true, true

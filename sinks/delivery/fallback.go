@@ -42,7 +42,7 @@ func (l *Lane) refuse(intake, work context.Context, t *turn, refused []invalidat
 			}
 		}
 		t.job.refused = append(t.job.refused, inv)
-		again := turn{group: t.group, job: t.job, spare: true}
+		again := turn{group: t.group, job: t.job, spare: true, retry: t.retry, rest: t.rest}
 		for _, request := range split(instead, l.cfg.Limits) {
 			if !l.request(intake, work, request, &again) {
 				return false
@@ -69,6 +69,11 @@ type turn struct {
 	second        bool
 	// apart is set where it is a flush beside the queue.
 	apart bool
+	// retry is set where it is what was set aside. rest are the requests to come in this turn.
+	retry bool
+	rest  [][]invalidation.Invalidation
+	// took are the kinds that the sink has taken in this turn.
+	took invalidation.KindSet
 }
 
 // sources are the messages that a turn's values come from.

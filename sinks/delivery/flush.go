@@ -98,11 +98,10 @@ func (l *Lane) flushOn(intake, work context.Context) {
 		l.conditions.At(flushes, "reason", reason).Observe("joined", len(f.run), "steps", len(f.left), "pace", f.pace, "flushes", condition.Sum(1))
 	}
 	t := &turn{group: f.run, job: &job{}, apart: true}
-	for _, request := range split(f.left[0], l.cfg.Limits) {
-		if !l.request(intake, work, request, t) {
-			return
-		}
+	if !l.requests(intake, work, f.left[0], t) {
+		return
 	}
+	l.setAside(f.run, t.job)
 	f.left = f.left[1:]
 	if f.due = now.Add(f.step); f.hurried {
 		f.due = now
@@ -134,7 +133,7 @@ func (l *Lane) owe() {
 func (l *Lane) bound() {
 	messages, values, bytes := l.tracker.behind()
 	room := l.cfg.MaxPutOff > 0 && bytes > l.cfg.MaxPutOff
-	if l.flusher.busy() {
+	if l.flusher.busy() || len(l.stuck.lacking) > 0 {
 		if room || messages > maxHeld {
 			l.flusher.hurry()
 			l.pacer.hurry(time.Now())

@@ -137,6 +137,7 @@ func (l *Lane) byHand(intake, work context.Context, j *handJob) {
 		}
 		l.superseded = &cover{job: j, upTo: upTo, all: l.valuesByHand(j.msg.Batch), full: j.msg.Batch.Flush, group: l.group}
 		l.cfg.Logger.Info("a manual purge replaces what waits in the lane", "seq", upTo)
+		l.releaseStuck(l.coveredBy, false)
 		return
 	}
 	l.doneByHand(j)
@@ -215,9 +216,9 @@ func (l *Lane) uncover(group []ready) {
 	}
 }
 
-// nap waits between two attempts, and serves manual purges
-// meanwhile. It reports whether the context lived through it.
-func (l *Lane) nap(intake, work context.Context, d time.Duration) bool {
+// nap waits between two attempts, and serves manual purges meanwhile. It ends early where a message
+// has come with a kind that does not fail. It reports whether the context lived through it.
+func (l *Lane) nap(intake, work context.Context, d time.Duration, kinds []invalidation.Kind) bool {
 	t := time.NewTimer(d)
 	defer t.Stop()
 	traded := l.traded.Load()
@@ -226,9 +227,17 @@ func (l *Lane) nap(intake, work context.Context, d time.Duration) bool {
 		if l.traded.Load() != traded {
 			return true // it may be spared
 		}
+		var next chan ready
+		if len(kinds) == 1 && l.peeks() {
+			next = l.turn
+		}
 		select {
 		case j := <-l.urgent:
 			l.byHand(intake, work, j)
+		case r := <-next:
+			if l.ahead = append(l.ahead, r); l.othersWait(kinds...) {
+				return true
+			}
 		case <-l.nudge:
 		case <-hastened:
 			return true

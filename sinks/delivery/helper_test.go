@@ -18,6 +18,7 @@ import (
 	"github.com/walpurge/walpurge/cdc"
 	"github.com/walpurge/walpurge/cdc/watermark"
 	"github.com/walpurge/walpurge/rules/invalidation"
+	"github.com/walpurge/walpurge/sinks"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -84,6 +85,8 @@ func (s *source) acked() []uint64 {
 type call struct {
 	at     time.Time
 	values []string
+	// taken are those that the sink took.
+	taken []string
 }
 
 // fakeSink writes down its calls and answers as it is told.
@@ -103,7 +106,7 @@ func (s *fakeSink) Purge(ctx context.Context, invs []invalidation.Invalidation) 
 	}
 	s.mu.Lock()
 	s.calls = append(s.calls, c)
-	answer := s.answer
+	this, answer := len(s.calls)-1, s.answer
 	s.mu.Unlock()
 	if s.takes > 0 {
 		select {
@@ -112,10 +115,23 @@ func (s *fakeSink) Purge(ctx context.Context, invs []invalidation.Invalidation) 
 			return ctx.Err()
 		}
 	}
-	if answer == nil {
-		return nil
+	var err error
+	if answer != nil {
+		err = answer(invs)
 	}
-	return answer(invs)
+	failed := map[int]error{}
+	var batch *sinks.BatchError
+	if errors.As(err, &batch) {
+		failed = batch.Failed
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for i, inv := range invs {
+		if err == nil || batch != nil && failed[i] == nil {
+			s.calls[this].taken = append(s.calls[this].taken, inv.Value)
+		}
+	}
+	return err
 }
 
 func (s *fakeSink) answers(f func(invs []invalidation.Invalidation) error) {

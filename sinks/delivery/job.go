@@ -26,6 +26,8 @@ type job struct {
 	// refused are those of invs that the sink refused for good, instead what was
 	// purged in place of some.
 	refused, instead []invalidation.Invalidation
+	// aside are those that failed and wait beside the queue; see stuckKinds.
+	aside []invalidation.Invalidation
 	// twice is what is purged again later: invs, but for what a manual purge
 	// flushes.
 	twice []invalidation.Invalidation

@@ -22,6 +22,11 @@ type Lane struct {
 	queue   *queue
 	again   *again
 	flusher *flusher
+	// stuck and ahead belong to the lane's goroutine; ahead are messages that were taken from turn
+	// to see what kinds they have.
+	stuck   *stuckKinds
+	ahead   []ready
+	turn    chan ready
 	metrics *laneMetrics
 	// conditions is the lane's log of what repeats, failing the class of the newest failure
 	// until the sink takes a purge.
@@ -85,6 +90,10 @@ type Status struct {
 	Class string
 	// Gates names those that a gated lane waits for.
 	Gates []string
+	// Stuck are kinds of values that wait because their purges fail; with OthersGo other kinds are
+	// purged meanwhile.
+	Stuck    []Stuck
+	OthersGo bool
 }
 
 // State says in one word what a lane is doing.
@@ -107,7 +116,7 @@ var states = []State{OK, Gated, Throttled, Blocked, Flushing, Paused}
 func New(cfg Config) *Lane {
 	l := &Lane{
 		cfg: cfg, pacer: newPacer(), queue: newQueue(), again: newAgain(cfg),
-		flusher: &flusher{pace: cfg.FlushPace, atMost: cfg.FlushAtMost}, metrics: cfg.Metrics.lane(cfg.Name, cfg.Gates), shut: make([]time.Time, len(cfg.Gates)),
+		flusher: &flusher{pace: cfg.FlushPace, atMost: cfg.FlushAtMost}, stuck: newStuckKinds(), turn: make(chan ready, maxGroup), metrics: cfg.Metrics.lane(cfg.Name, cfg.Gates), shut: make([]time.Time, len(cfg.Gates)),
 		conditions: condition.NewLog(cfg.Logger), early: make([]map[uint64]struct{}, len(cfg.Gates)), slow: make([]int, len(cfg.Gates)),
 		urgent: make(chan *handJob, maxJobs), nudge: make(chan struct{}, 1), hastened: make(chan struct{}),
 	}
@@ -171,6 +180,9 @@ func (l *Lane) show() {
 	if (s == OK || s == Gated) && l.unknown != nil {
 		s, l.status.Err = Blocked, l.unknown.Error()
 	}
+	if (s == OK || s == Gated) && len(l.status.Stuck) > 0 {
+		s, l.status.Err, l.status.Class = Blocked, stuckText(l.status.Stuck, l.status.OthersGo), l.status.Stuck[0].Class
+	}
 	if l.status.State != s {
 		if l.status.State == Throttled {
 			l.throttled += time.Since(l.status.Since)
@@ -228,11 +240,10 @@ const (
 // Run works until intake ends: it then finishes the purge in flight, or as much
 // of it as work allows, acknowledges, and returns nil.
 func (l *Lane) Run(intake, work context.Context) error {
-	turn := make(chan ready, maxGroup)
 	keeping, stop := context.WithCancel(intake)
 	defer stop()
 	var g errgroup.Group
-	g.Go(func() error { l.keep(keeping, turn); return nil })
+	g.Go(func() error { l.keep(keeping, l.turn); return nil })
 	if l.cfg.Hand != nil {
 		g.Go(func() error { l.keepHand(keeping); return nil })
 	}
@@ -245,40 +256,45 @@ func (l *Lane) Run(intake, work context.Context) error {
 	defer due.Stop()
 	for intake.Err() == nil {
 		due.Reset(l.wake())
-		next, putOff := turn, due.C
-		if l.kept != nil {
-			next = nil
-		}
-		if l.held() {
-			putOff = nil
-			if l.begun.Load() >= l.traded.Load() {
-				next = nil
-			}
+		hastened := l.untilHastened()
+		if l.begun.Load() < l.traded.Load() {
+			l.releaseStuck(l.skips, true)
 		}
 		if l.kept != nil && l.replaced(l.kept.msg) {
 			l.carryOut(intake, work, []ready{l.release()})
 			continue
 		}
+		held, reads := l.held(), l.kept == nil
+		next, timer := l.turn, due.C
+		if held {
+			timer = nil
+			reads = reads && l.begun.Load() < l.traded.Load()
+		}
+		if reads = reads && l.readsOn(); reads && len(l.ahead) > 0 {
+			first := l.ahead[0]
+			l.ahead = l.ahead[1:]
+			l.take(intake, work, first)
+			continue
+		}
+		if !reads && (held || !l.peeks()) {
+			next = nil
+		}
 		select {
 		case j := <-l.urgent:
 			l.byHand(intake, work, j)
 		case r := <-next:
-			group := gather(r, turn)
-			l.queue.release(group)
-			if last := group[len(group)-1]; last.msg.Unknown != nil && !l.replaced(last.msg) {
-				l.keepUnknown(last)
-				group = group[:len(group)-1]
+			if reads {
+				l.take(intake, work, r)
+			} else {
+				l.ahead = append(l.ahead, r)
 			}
-			l.carryOut(intake, work, group)
-			l.absorb(group, turn)
-			l.flushOn(intake, work)
-			l.repeat(intake, work)
-		case <-putOff:
+		case <-timer:
 			if at, some := l.pacer.next(); some && !time.Now().Before(at) {
 				l.carryOut(intake, work, nil)
 			}
-			l.flushOn(intake, work)
-			l.repeat(intake, work)
+			l.besides(intake, work)
+		case <-hastened:
+			l.stuck.hasten()
 		case <-l.nudge:
 		case <-intake.Done():
 		}
@@ -287,10 +303,36 @@ func (l *Lane) Run(intake, work context.Context) error {
 	return g.Wait()
 }
 
+// take works on a message and those behind it that are ready, and then on what is due.
+func (l *Lane) take(intake, work context.Context, first ready) {
+	group := l.gather(first)
+	l.queue.release(group)
+	if last := group[len(group)-1]; last.msg.Unknown != nil && !l.replaced(last.msg) {
+		l.keepUnknown(last)
+		group = group[:len(group)-1]
+	}
+	l.carryOut(intake, work, group)
+	l.absorb(group)
+	l.besides(intake, work)
+}
+
+// besides carries out what is due beside the queue.
+func (l *Lane) besides(intake, work context.Context) {
+	l.flushOn(intake, work)
+	l.repeat(intake, work)
+	l.retryStuck(intake, work)
+}
+
+// peeks reports whether the lane may take one more message to see what kinds it has.
+func (l *Lane) peeks() bool {
+	n := len(l.ahead)
+	return l.kept == nil && n < maxGroup && (n == 0 || l.ahead[n-1].msg.Unknown == nil)
+}
+
 // wake is how long until something is due that no message brings.
 func (l *Lane) wake() time.Duration {
 	wake := invalidation.MaxEvery
-	for _, next := range []func() (time.Time, bool){l.pacer.next, l.again.next, l.flusher.next} {
+	for _, next := range []func() (time.Time, bool){l.pacer.next, l.again.next, l.flusher.next, l.stuck.next} {
 		if at, some := next(); some {
 			wake = min(wake, time.Until(at))
 		}
@@ -299,17 +341,22 @@ func (l *Lane) wake() time.Duration {
 }
 
 // gather takes what else is ready, so that it goes together. A message that is to be kept ends it.
-func gather(first ready, turn <-chan ready) []ready {
+func (l *Lane) gather(first ready) []ready {
 	group := []ready{first}
 	values := size(first)
 	for len(group) < maxGroup && values < maxValues && group[len(group)-1].msg.Unknown == nil {
-		select {
-		case r := <-turn:
-			group = append(group, r)
-			values += size(r)
-		default:
-			return group
+		var r ready
+		if len(l.ahead) > 0 {
+			r, l.ahead = l.ahead[0], l.ahead[1:]
+		} else {
+			select {
+			case r = <-l.turn:
+			default:
+				return group
+			}
 		}
+		group = append(group, r)
+		values += size(r)
 	}
 	return group
 }
@@ -341,7 +388,8 @@ func (l *Lane) carryOut(intake, work context.Context, group []ready) {
 		l.span(r.msg, "purge", began)
 	}
 	finished = len(group)
-	l.again.note(j.invs, began)
+	l.again.note(without(j.invs, j.aside), began)
+	l.setAside(group, j)
 	l.finish(l.settle(group, j), l.repeats(group, j))
 	l.passOn()
 	l.bound()

@@ -18,6 +18,7 @@ type Metrics struct {
 	requests  *prometheus.CounterVec
 	seconds   *prometheus.HistogramVec
 	state     *prometheus.GaugeVec
+	stuck     *prometheus.GaugeVec
 	flushes   *prometheus.CounterVec
 	parked    *prometheus.CounterVec
 	waits     *prometheus.HistogramVec
@@ -53,8 +54,11 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 		state: prometheus.NewGaugeVec(prometheus.GaugeOpts{
 			Namespace: "walpurge", Name: "sink_state", Help: "1 for the state that the lane is in.",
 		}, []string{"sink", "state"}),
+		stuck: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Namespace: "walpurge", Name: "stuck", Help: "Values that wait because purges of their kind fail, while other kinds are purged.",
+		}, []string{"sink", "kind"}),
 	}
-	reg.MustRegister(m.state)
+	reg.MustRegister(m.state, m.stuck)
 	return m
 }
 
@@ -128,5 +132,12 @@ func (l *laneMetrics) enter(s State) {
 			v = 1
 		}
 		l.m.state.WithLabelValues(l.sink, string(each)).Set(v)
+	}
+}
+
+func (l *laneMetrics) setStuck(all []Stuck) {
+	l.m.stuck.DeletePartialMatch(prometheus.Labels{"sink": l.sink})
+	for _, s := range all {
+		l.m.stuck.WithLabelValues(l.sink, s.Kind.String()).Set(float64(s.Values))
 	}
 }

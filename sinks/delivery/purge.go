@@ -36,20 +36,32 @@ func (l *Lane) purge(intake, work context.Context, group []ready, j *job) bool {
 	if len(all) == 0 {
 		return true
 	}
-	ok := true
-	t := &turn{group: j.sources(group), job: j}
-	for n, request := range split(all, l.cfg.Limits) {
-		if n > 0 {
-			failpoint.Crash("purging")
-		}
-		if ok = l.request(intake, work, request, t); !ok {
-			break
-		}
-	}
-	if ok {
+	ok := l.requests(intake, work, all, &turn{group: j.sources(group), job: j})
+	if ok && len(j.aside) < len(all) {
 		l.enter(OK, nil)
 	}
 	return ok
+}
+
+// requests carries out invalidations in as few calls as the limits allow. What it sets aside of
+// them is in the job then. It returns false when the lane is stopping.
+func (l *Lane) requests(intake, work context.Context, all []invalidation.Invalidation, t *turn) bool {
+	all, failing := l.stuck.partition(all)
+	t.job.aside = append(t.job.aside, failing...)
+	calls := split(all, l.cfg.Limits)
+	for n, call := range calls {
+		if n > 0 {
+			failpoint.Crash("purging")
+			// The kind may have failed in the calls before.
+			call, failing = l.stuck.partition(call)
+			t.job.aside = append(t.job.aside, failing...)
+		}
+		t.rest = calls[n+1:]
+		if len(call) > 0 && !l.request(intake, work, call, t) {
+			return false
+		}
+	}
+	return true
 }
 
 // split cuts the invalidations into calls that keep within the limits.
@@ -87,10 +99,10 @@ const (
 	maxPause = 10 * time.Second
 )
 
-// request calls the sink until it has taken the invalidations or they are
-// parked. It returns false when the lane is stopping.
+// request calls the sink until it has taken the invalidations, or they are parked, or set aside
+// because another kind can be tried in their place. It returns false when the lane is stopping.
 func (l *Lane) request(intake, work context.Context, invs []invalidation.Invalidation, t *turn) bool {
-	pause := minPause
+	pause, since := minPause, time.Time{}
 	for {
 		if !l.awaitResume(intake, work, t) {
 			return false
@@ -105,10 +117,12 @@ func (l *Lane) request(intake, work context.Context, invs []invalidation.Invalid
 		l.speed.request()
 		began := time.Now()
 		err := l.cfg.Sink.Purge(work, invs)
-		l.metrics.request(time.Since(began), len(invs), err)
+		took := time.Since(began)
+		l.metrics.request(took, len(invs), err)
 		err = l.answered(intake, work, invs, t.job.invs, err)
 		if err == nil {
 			l.succeeded()
+			l.took(invs, t)
 			return true
 		}
 		if failpoint.On("ack_on_failure") {
@@ -119,7 +133,9 @@ func (l *Lane) request(intake, work context.Context, invs []invalidation.Invalid
 		switch {
 		case errors.As(err, &batch):
 			var refused []invalidation.Invalidation
+			all := invs
 			invs, refused, class, after = sortOut(invs, batch)
+			l.took(without(without(all, invs), refused), t)
 			if !l.refuse(intake, work, t, refused, err) {
 				return false
 			}
@@ -133,14 +149,42 @@ func (l *Lane) request(intake, work context.Context, invs []invalidation.Invalid
 			half := len(invs) / 2
 			return l.request(intake, work, invs[:half], t) && l.request(intake, work, invs[half:], t)
 		}
+		if since.IsZero() {
+			since = began
+		}
+		kinds := kindsOf(invs)
+		if len(kinds) == 1 && (class != sinks.Throttled || t.retry) && l.setsAside(kinds[0], t) {
+			l.failStuck(kinds[0], class, err, after, took, since, t)
+			t.job.aside = append(t.job.aside, invs...)
+			return true
+		}
 		l.fail(class, err)
 		wait := max(after, pause/2+rand.N(pause/2))
 		l.speed.pause(wait)
-		if !l.nap(intake, work, wait) {
+		if !l.nap(intake, work, wait, kinds) {
 			return false
 		}
 		pause = min(2*pause, maxPause)
+		if len(kinds) > 1 && class != sinks.Throttled {
+			return l.requestByKind(intake, work, invs, kinds, t)
+		}
 	}
+}
+
+// requestByKind calls the sink once for each kind of the invalidations, because a call with all of
+// them failed.
+func (l *Lane) requestByKind(intake, work context.Context, invs []invalidation.Invalidation, kinds []invalidation.Kind, t *turn) bool {
+	rest := t.rest
+	for n, kind := range kinds {
+		t.rest = rest
+		for _, later := range kinds[n+1:] {
+			t.rest = append(t.rest[:len(t.rest):len(t.rest)], ofKind(invs, later))
+		}
+		if !l.request(intake, work, ofKind(invs, kind), t) {
+			return false
+		}
+	}
+	return true
 }
 
 // sortOut divides what failed into what may be tried again and what was

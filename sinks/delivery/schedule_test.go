@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -51,8 +53,12 @@ type schedule struct {
 	trades bool
 	traded map[uint64]map[string]int
 	calm   bool // the sink and the way to it are well
-	board  *watermark.Board
-	purges int
+	// kinds: half of the keys are tags, and the sink refuses a kind at times; oneKind: in calls of
+	// one kind. Once the rest is calm, refused is refused for some more time.
+	kinds, oneKind bool
+	refused        map[invalidation.Kind]bool
+	board          *watermark.Board
+	purges         int
 }
 
 func (s *schedule) tick() int { s.clock++; return s.clock }
@@ -90,6 +96,17 @@ func (s *schedule) push() {
 			}
 		}
 		m := batch(seq, kk...)
+		if s.kinds {
+			values := &m.Batch.Items[0].Values
+			values[invalidation.Key], values[invalidation.Generation] = nil, nil
+			for _, k := range kk {
+				kind := invalidation.Key
+				if k[len(k)-1]%2 == 1 {
+					kind = invalidation.Generation
+				}
+				values[kind] = append(values[kind], k)
+			}
+		}
 		if s.rnd.IntN(2) == 0 {
 			every(m, 2*time.Second)
 		}
@@ -316,6 +333,21 @@ func (s *schedule) Purge(ctx context.Context, invs []invalidation.Invalidation) 
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if failed := s.refuses(invs); len(failed) > 0 {
+		if s.oneKind || fate%2 == 0 || len(failed) == len(invs) {
+			return failed[slices.Min(slices.Collect(maps.Keys(failed)))]
+		}
+		for i, inv := range invs {
+			switch {
+			case failed[i] != nil:
+			case inv.Value == "bad":
+				failed[i] = sinks.ItemError(errDown)
+			default:
+				s.carried(began, at, inv.Value)
+			}
+		}
+		return &sinks.BatchError{Failed: failed}
+	}
 	switch fate {
 	case 0:
 		return errDown
@@ -349,6 +381,17 @@ func (s *schedule) Purge(ctx context.Context, invs []invalidation.Invalidation) 
 	return nil
 }
 
+// refuses returns the errors of the invalidations whose kinds are refused now.
+func (s *schedule) refuses(invs []invalidation.Invalidation) map[int]error {
+	failed := map[int]error{}
+	for i, inv := range invs {
+		if s.refused[inv.Kind] {
+			failed[i] = sinks.LaneError(errDown)
+		}
+	}
+	return failed
+}
+
 func (s *schedule) park(_ context.Context, b *invalidation.Batch, _ error) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -378,7 +421,7 @@ func (s *schedule) session(metrics *Metrics) (halt func()) {
 	}
 	lane := New(Config{
 		Overflow: overflow,
-		Name:     "cache", Sink: s, Source: s, Limits: sinks.Limits{Items: 4}, MaxWait: 3 * time.Second, SecondPurge: s.delay, Board: s.board,
+		Name:     "cache", Sink: s, Source: s, Limits: sinks.Limits{Items: 4, OneKind: s.oneKind}, MaxWait: 3 * time.Second, SecondPurge: s.delay, Board: s.board,
 		Gates: []Gate{{Name: "visible", Wait: s.waitVisible}, {Name: "inner", Wait: s.waitInner, Ordered: true}}, Park: s.park, Metrics: metrics, Logger: slog.New(slog.DiscardHandler),
 		Flush: func() []invalidation.Invalidation {
 			return []invalidation.Invalidation{{Kind: invalidation.Tag, Value: "f1"}, {Kind: invalidation.Tag, Value: "f2"}, {Kind: invalidation.Tag, Value: "f3"}}
@@ -411,6 +454,10 @@ func (s *schedule) run(metrics *Metrics) {
 			if n := len(s.messages); n > 0 {
 				s.open(1+s.steps.Uint64N(uint64(n)), s.steps.IntN(4) > 0)
 			}
+		case p < 15 && s.kinds:
+			s.mu.Lock()
+			s.refused = map[invalidation.Kind]bool{[]invalidation.Kind{invalidation.Key, invalidation.Generation, invalidation.Tag}[s.steps.IntN(3)]: s.steps.IntN(3) > 0}
+			s.mu.Unlock()
 		case p < 19:
 			time.Sleep(time.Duration(s.steps.IntN(2000)) * time.Millisecond)
 		default:
@@ -432,6 +479,23 @@ func (s *schedule) run(metrics *Metrics) {
 	s.messages = append(s.messages, claim(uint64(len(s.messages)+1), 1))
 	s.wake()
 	s.mu.Unlock()
+	if s.kinds {
+		s.mu.Lock()
+		s.refused = map[invalidation.Kind]bool{invalidation.Generation: true}
+		s.mu.Unlock()
+		time.Sleep(5 * time.Minute)
+		synctest.Wait()
+		s.mu.Lock()
+		for seq := range s.lacks {
+			for v := range s.lacks[seq] {
+				if m := s.messages[seq-1]; slices.Contains(m.Batch.Invalidations(nil), invalidation.Invalidation{Kind: invalidation.Key, Value: v, Rule: "r"}) {
+					s.failf("%d lacks the key %s while generations are stuck", seq, v)
+				}
+			}
+		}
+		s.refused = nil
+		s.mu.Unlock()
+	}
 	time.Sleep(10 * time.Minute)
 	synctest.Wait()
 	halt()
@@ -442,7 +506,7 @@ func (s *schedule) run(metrics *Metrics) {
 	}
 }
 
-// Whatever the order of things: every invalidation is purged at least once by a
+// Whatever the order of things, also while the sink refuses one kind of value: every invalidation is purged at least once by a
 // purge begun after its gate opened, or parked, before it is acknowledged, and
 // then a second time where that was asked for, unless a message that is not has
 // yet to be purged for the same value; and nothing is stuck.
@@ -456,7 +520,7 @@ func TestSchedules(t *testing.T) {
 				opened: map[uint64]int{}, visible: map[uint64]bool{}, lacks: map[uint64]map[string]bool{}, board: watermark.NewBoard(),
 				first: map[uint64]map[string]time.Time{}, delay: time.Duration(seed%3) * 700 * time.Millisecond,
 				pace:   time.Duration(seed/3%2) * 3 * time.Second,
-				trades: seed/6%2 == 1, traded: map[uint64]map[string]int{},
+				trades: seed/6%2 == 1, kinds: seed/12%2 == 1, oneKind: seed/24%2 == 1, traded: map[uint64]map[string]int{},
 			}
 			s.run(metrics)
 			purges += s.purges

@@ -8,7 +8,7 @@ import (
 
 // absorb is two seeded bugs: to take what came while an equal purge was in
 // flight, or a flush, as done with it. Without them it does nothing.
-func (l *Lane) absorb(group []ready, turn <-chan ready) {
+func (l *Lane) absorb(group []ready) {
 	joins, flushes := failpoint.On("join_in_flight"), failpoint.On("flush_absorbs_later")
 	if !joins && !flushes {
 		return
@@ -17,8 +17,8 @@ func (l *Lane) absorb(group []ready, turn <-chan ready) {
 		return
 	}
 	select {
-	case r := <-turn:
-		later := gather(r, turn)
+	case r := <-l.turn:
+		later := l.gather(r)
 		l.queue.release(later)
 		l.finish(later, nil)
 	default:

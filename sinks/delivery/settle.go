@@ -13,8 +13,14 @@ import (
 // messages that owe nothing any more.
 func (l *Lane) settle(group []ready, j *job) []ready {
 	now := time.Now()
+	aside := make(map[value]bool, len(j.aside))
+	for _, inv := range j.aside {
+		aside[value{inv.Kind, inv.Value}] = true
+	}
 	for _, v := range j.paced {
-		l.pacer.note(v.value, v.every, now)
+		if !aside[v.value] {
+			l.pacer.note(v.value, v.every, now)
+		}
 	}
 	late := make(map[int]*owed)
 	for _, d := range j.later {
@@ -58,7 +64,7 @@ func (l *Lane) settle(group []ready, j *job) []ready {
 // passOn acknowledges messages of which newer ones owe all that is put off. Their lane's watermark
 // stays before them until that is purged.
 func (l *Lane) passOn() {
-	entries := l.pacer.passedOn(l.again.on)
+	entries := l.pacer.passedOn(l.again.on, l.stuck.lacking)
 	if len(entries) == 0 {
 		return
 	}
@@ -79,9 +85,15 @@ func (l *Lane) ack(floor uint64) {
 }
 
 // finish gives up messages that are done, or keeps them until what they come to
-// was purged a second time.
+// was purged a second time. Messages that lack values which are set aside stay until these are
+// purged.
 func (l *Lane) finish(group []ready, invs []invalidation.Invalidation) {
 	now := time.Now()
+	all := group
+	group, withheld := l.stuck.withhold(group)
+	for _, r := range withheld {
+		l.tracker.putOff(r.entry)
+	}
 	var first []*entry
 	for _, r := range group {
 		if b := r.msg.Batch; b != nil && b.Origin == invalidation.FromWAL && !r.skipped {
@@ -100,7 +112,7 @@ func (l *Lane) finish(group []ready, invs []invalidation.Invalidation) {
 	owners, rest := l.again.owners(group)
 	l.again.push(at, invs, owners, nil)
 	l.giveUp(rest)
-	l.uncover(group)
+	l.uncover(all)
 }
 
 // purged marks messages as purged once, and moves the lane's watermark.
