@@ -4,7 +4,7 @@
 # It also looks for a Go new enough for go.mod. Group test: a C compiler, which
 # the race detector needs, Varnish with its xkey module, and Prometheus with amtool,
 # which test the alerts. Group full: systemd-analyze and fakeroot, which test the Debian
-# package and its unit, and twemproxy. Group scenario: Varnish with xkey, and the
+# package and its unit, Redis 7 and twemproxy. Group scenario: Varnish with xkey, and the
 # extension pg_stat_statements, for the example systems. Group browser: a headless Chromium, for the tests of the status page.
 #
 #   deps.sh [--check] [GROUP...]
@@ -392,7 +392,26 @@ find_twemproxy() {
 
 install_twemproxy() { install nutcracker; }
 
+# Redis 7 lies beside Valkey, with which its package conflicts: it is unpacked and not installed.
+redis7=/var/cache/walpurge/redis
+
+find_redis7() {
+  [[ $("$redis7/usr/bin/redis-server" --version 2>/dev/null) == *v=7.* ]] || return 1
+  say "Redis 7 in $redis7"
+}
+
+install_redis7() {
+  local dir
+  apt_quiet install --no-install-recommends libatomic1 libjemalloc2 liblzf1 || return 1
+  dir=$(mktemp -d) || return 1
+  (cd "$dir" && apt-get download redis-server redis-tools >>"$apt_log" 2>&1) &&
+    "${sudo_cmd[@]}" mkdir -p "$redis7" &&
+    for package in "$dir"/*.deb; do "${sudo_cmd[@]}" dpkg-deb -x "$package" "$redis7" || return 1; done
+  rm -r "$dir"
+}
+
 group_full() {
+  need "Redis 7" find_redis7 install_redis7 "deploy/dev/deps.sh full, as root"
   need "twemproxy" find_twemproxy install_twemproxy "apt-get install nutcracker"
   need "dpkg-deb, systemd-analyze and fakeroot" find_packaging install_packaging "apt-get install dpkg systemd fakeroot"
 }

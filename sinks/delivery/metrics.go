@@ -97,6 +97,7 @@ func (m *Metrics) lane(sink string, gates []Gate) *laneMetrics {
 	for _, g := range gates {
 		l.gates = append(l.gates, gateMetrics{m.waits.WithLabelValues(sink, g.Name), m.timeouts.WithLabelValues(sink, g.Name)})
 	}
+	l.setStuck(nil)
 	// The first of a kind is then an increase.
 	for _, reason := range invalidation.FlushReasons() {
 		m.flushes.WithLabelValues(sink, reason)
@@ -136,8 +137,11 @@ func (l *laneMetrics) enter(s State) {
 }
 
 func (l *laneMetrics) setStuck(all []Stuck) {
-	l.m.stuck.DeletePartialMatch(prometheus.Labels{"sink": l.sink})
+	var values [invalidation.NumKinds]int
 	for _, s := range all {
-		l.m.stuck.WithLabelValues(l.sink, s.Kind.String()).Set(float64(s.Values))
+		values[s.Kind] = s.Values
+	}
+	for kind, n := range values {
+		l.m.stuck.WithLabelValues(l.sink, invalidation.Kind(kind).String()).Set(float64(n))
 	}
 }

@@ -103,13 +103,13 @@ func TestAStuckKindDoesNotHoldTheOthers(t *testing.T) {
 		require.Zero(t, w.purged())
 		oldest, some := w.lane.Oldest()
 		require.True(t, some)
-		require.WithinDuration(t, began, oldest, time.Second)
+		require.WithinDuration(t, began, oldest, time.Second) // short: a fake clock
 
 		st := w.lane.Status()
 		require.Equal(t, Blocked, st.State)
 		require.Len(t, st.Stuck, 1)
 		require.Equal(t, invalidation.Tag, st.Stuck[0].Kind)
-		require.WithinDuration(t, began, st.Stuck[0].Since, time.Second)
+		require.WithinDuration(t, began, st.Stuck[0].Since, time.Second) // short: a fake clock
 		require.Equal(t, 2, st.Stuck[0].Values)
 		require.Equal(t, r.err.Error(), st.Stuck[0].Err)
 		require.True(t, st.OthersGo)
