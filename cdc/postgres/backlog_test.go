@@ -225,7 +225,8 @@ func TestChunkIsNotTaken(t *testing.T) {
 	s := newServer(t)
 	s.limits = &catchup.Limits{Begin: 64 << 10, End: 16 << 10, First: 64 << 20, Largest: 64 << 20, Reread: 64 << 20, Take: 2 * time.Second} // short: it expires on purpose
 	s.away()
-	s.fill(0, 30000, 1000)
+	// More than the buffers of the connection hold.
+	s.exec("INSERT INTO items SELECT n, repeat('x', 1500) FROM generate_series(0, 29999) n")
 	reached, release := make(chan struct{}), make(chan struct{})
 	held := false
 	r := s.run(&sinkhole{hold: func(c *cdc.Change) {

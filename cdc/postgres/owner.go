@@ -22,7 +22,7 @@ import (
 // apart by the epochs in the stream.
 
 // formerPause and formerTime are for the process that served this reader's connection before: it
-// ends soon, and nobody else has the slot then.
+// ends soon, and no other process has the slot then.
 const (
 	formerPause = 20 * time.Millisecond
 	formerTime  = 5 * time.Second
