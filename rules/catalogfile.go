@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/walpurge/walpurge/cdc"
+	"github.com/walpurge/walpurge/cdc/readfile"
 	"github.com/walpurge/walpurge/rules/strictyaml"
 )
 
@@ -46,7 +47,7 @@ type rawCatalogColumn struct {
 // LoadCatalog reads a lock file. Its errors are strictyaml.Errors, or say that the
 // file cannot be read.
 func LoadCatalog(file string) (*Catalog, error) {
-	data, err := strictyaml.ReadFile(file)
+	data, err := readfile.Read(file, strictyaml.MaxBytes)
 	if err != nil {
 		return nil, fmt.Errorf("read the catalog: %w", err)
 	}

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 
+	"github.com/walpurge/walpurge/cdc/readfile"
 	"github.com/walpurge/walpurge/rules/strictyaml"
 )
 
@@ -12,7 +13,7 @@ import (
 func Load(files []string, opts Options) (*Set, error) {
 	l := newLoader(opts)
 	for _, file := range files {
-		data, err := strictyaml.ReadFile(file)
+		data, err := readfile.Read(file, strictyaml.MaxBytes)
 		if err != nil {
 			return nil, fmt.Errorf("read rules: %w", err)
 		}

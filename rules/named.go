@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 
+	"github.com/walpurge/walpurge/cdc/readfile"
 	"github.com/walpurge/walpurge/rules/strictyaml"
 	"github.com/walpurge/walpurge/rules/urlvariant"
 
@@ -25,7 +26,7 @@ func NamedSinks(files []string) ([]SinkSpec, error) {
 		}
 	}
 	for _, file := range files {
-		data, err := strictyaml.ReadFile(file)
+		data, err := readfile.Read(file, strictyaml.MaxBytes)
 		if err != nil {
 			return nil, fmt.Errorf("read rules: %w", err)
 		}

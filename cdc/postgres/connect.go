@@ -6,13 +6,15 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgproto3"
+
+	"github.com/walpurge/walpurge/cdc/display"
+	"github.com/walpurge/walpurge/cdc/readfile"
 )
 
 // pgxParameters are options of pgx itself, which it takes out of a connection string.
@@ -21,12 +23,18 @@ var pgxParameters = []string{"default_query_exec_mode", "description_cache_capac
 // parse reads the connection string, and refuses parameters that libpq does not have. What
 // target_session_attrs asks for is in ValidateConnect.
 func (c Config) parse() (*pgx.ConnConfig, error) {
+	if err := checkFiles(c.URL); err != nil {
+		return nil, err
+	}
 	cfg, err := pgx.ParseConfig(c.URL)
 	if err == nil && cfg.RuntimeParams["hostaddr"] != "" && strings.HasPrefix(cfg.Host, "/") {
 		cfg, err = pgx.ParseConfig(withHost(c.URL, cfg.RuntimeParams["hostaddr"]))
 	}
 	if err != nil {
 		return nil, unparsable(c.URL, err)
+	}
+	if path, _, _ := strings.Cut(c.URL, "?"); strings.Contains(path, "://") && display.Misread(path) || strings.Contains(cfg.Host, "@") {
+		return nil, unparsable(c.URL, nil)
 	}
 	for _, name := range pgxParameters {
 		if strings.Contains(c.URL, name) {
@@ -38,10 +46,10 @@ func (c Config) parse() (*pgx.ConnConfig, error) {
 		if _, query, ok := strings.Cut(c.URL, "?"); ok && strings.Contains(query, "@") {
 			return nil, unparsable(c.URL, err)
 		}
-		return nil, err
+		return nil, display.Redact(err, c.URL)
 	}
 	if c.PasswordFile != "" {
-		b, err := os.ReadFile(c.PasswordFile)
+		b, err := readfile.Read(c.PasswordFile, readfile.MaxSecret)
 		if err != nil {
 			return nil, fmt.Errorf("postgres.password_file: %w", err)
 		}
@@ -70,13 +78,13 @@ func (c Config) primary() (*pgx.ConnConfig, error) {
 }
 
 // unparsable says why a URL cannot be used. A URL that is broken may have a
-// part of its password anywhere, so one with a password is not quoted.
+// part of its password anywhere, so what is said of one with a password is not repeated.
 func unparsable(url string, err error) error {
-	if strings.Contains(url, "@") || strings.Contains(url, "password") {
+	if err == nil || strings.Contains(url, "@") || strings.Contains(url, "password") {
 		return errors.New("postgres.url cannot be parsed (not shown, it may hold a password): write postgres://USER@HOST:PORT/DATABASE, " +
 			"percent-encode special characters of a password or put it into postgres.password_file, and check the options after `?`")
 	}
-	return fmt.Errorf("postgres.url: %w", err)
+	return fmt.Errorf("postgres.url: %w", display.Redact(err, url))
 }
 
 // Address returns host, port and database for messages; never a secret.

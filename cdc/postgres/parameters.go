@@ -7,8 +7,10 @@ import (
 	"fmt"
 	"maps"
 	"net"
+	"net/url"
 	"os"
 	"reflect"
+	"regexp"
 	"runtime"
 	"slices"
 	"strconv"
@@ -18,6 +20,8 @@ import (
 
 	"github.com/jackc/pgx/v5/pgconn"
 	"golang.org/x/sys/unix"
+
+	"github.com/walpurge/walpurge/cdc/readfile"
 )
 
 // What pgconn does not know in a connection string it would send to the server as a setting. So
@@ -34,6 +38,33 @@ var ignored = []string{
 // unsupported are parameters of libpq without which a connection is not as safe as it was meant
 // to be, so that they must not be ignored.
 var unsupported = []string{"requirepeer", "sslcrl", "sslcrldir", "sslkeylogfile", "scram_client_key", "scram_server_key"}
+
+// fileParameter finds the parameters of libpq that name a file which is read, in either form of a connection string.
+var fileParameter = regexp.MustCompile(`(?:^|[?&\s])(sslrootcert|sslcert|sslkey|passfile|servicefile)\s*=\s*('(?:[^'\\]|\\.)*'|[^&\s']*)`)
+
+// checkFiles reports files of a connection string, and of libpq's environment, that the library would read without end. What
+// does not exist is the library's to report: some of the files may be missing.
+func checkFiles(dsn string) error {
+	check := func(setting, name string) error {
+		err := readfile.Check(name, readfile.MaxCertificate)
+		if errors.Is(err, readfile.ErrNotRegular) || errors.Is(err, readfile.ErrTooLarge) {
+			return fmt.Errorf("%s: %w", setting, err)
+		}
+		return nil
+	}
+	var errs []error
+	for _, m := range fileParameter.FindAllStringSubmatch(dsn, -1) {
+		name := strings.Trim(m[2], "'")
+		if plain, err := url.QueryUnescape(name); err == nil && strings.Contains(dsn, "://") {
+			name = plain
+		}
+		errs = append(errs, check("postgres.url: "+m[1], name))
+	}
+	for _, variable := range []string{"PGSSLROOTCERT", "PGSSLCERT", "PGSSLKEY", "PGPASSFILE", "PGSERVICEFILE"} {
+		errs = append(errs, check(variable, os.Getenv(variable)))
+	}
+	return errors.Join(errs...)
+}
 
 // applyParameters honours or ignores the parameters of libpq that pgconn does not know, and
 // takes them out of those that are sent to the server. An error names every other.

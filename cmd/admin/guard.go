@@ -4,13 +4,13 @@ import (
 	"bytes"
 	"crypto/subtle"
 	"errors"
-	"io"
 	"mime"
 	"net"
 	"net/http"
-	"os"
 	"slices"
 	"strings"
+
+	"github.com/walpurge/walpurge/cdc/readfile"
 )
 
 // maxBody bounds the body of a call that changes something.
@@ -82,18 +82,6 @@ func ownHost(r *http.Request) bool {
 	return host == "localhost" || net.ParseIP(strings.Trim(host, "[]")) != nil
 }
 
-// maxToken bounds what is read of the token file.
-const maxToken = 64 << 10
-
-func readToken(name string) ([]byte, error) {
-	f, err := os.Open(name)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	return io.ReadAll(io.LimitReader(f, maxToken))
-}
-
 // sameSite refuses calls that a page of another site makes. It could not read the answers, but could take all seats.
 func sameSite(next http.HandlerFunc) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
@@ -117,7 +105,7 @@ func (s *Server) authorize(r *http.Request) error {
 		}
 		return nil
 	}
-	want, err := readToken(s.cfg.TokenFile)
+	want, err := readfile.Read(s.cfg.TokenFile, readfile.MaxSecret)
 	if err != nil {
 		return errors.New("http.token_file cannot be read")
 	}

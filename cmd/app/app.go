@@ -155,7 +155,7 @@ func (a *App) open(ctx context.Context, reload func(context.Context) error) erro
 
 func (a *App) openStream(ctx context.Context) error {
 	var err error
-	a.natsErrors = newNATSErrors(a.log.With("component", "nats"))
+	a.natsErrors = newNATSErrors(a.cfg.NATS.URL, a.log.With("component", "nats"))
 	if a.server, a.nc, err = connectNATS(a.cfg, a.log.With("component", "nats"), a.natsErrors); err != nil {
 		return err
 	}

@@ -16,6 +16,7 @@ import (
 	"github.com/nats-io/nats.go"
 
 	"github.com/walpurge/walpurge/cdc/condition"
+	"github.com/walpurge/walpurge/cdc/display"
 	"github.com/walpurge/walpurge/cmd/config"
 	"github.com/walpurge/walpurge/router/stream"
 	"github.com/walpurge/walpurge/router/stream/embedded"
@@ -164,6 +165,9 @@ func connectNATS(cfg *config.Config, log *slog.Logger, reported *natsErrors) (*e
 		}
 		return server, nc, nil
 	}
+	if err := natsFiles(cfg.NATS); err != nil {
+		return nil, nil, err
+	}
 	opts := append(reported.options(), nats.Name("walpurge "+cfg.Pipeline), nats.MaxReconnects(-1), nats.Timeout(10*time.Second))
 	if cfg.NATS.Credentials != "" {
 		opts = append(opts, nats.UserCredentials(cfg.NATS.Credentials))
@@ -186,7 +190,7 @@ func connectNATS(cfg *config.Config, log *slog.Logger, reported *natsErrors) (*e
 	}
 	nc, err := nats.Connect(cfg.NATS.URL, opts...)
 	if err != nil {
-		return nil, nil, fmt.Errorf("nats.url: %w; %s", err, natsAdvice(cfg.NATS, err))
+		return nil, nil, fmt.Errorf("nats.url: %w; %s", display.Redact(err, cfg.NATS.URL), natsAdvice(cfg.NATS, err))
 	}
 	return nil, nc, nil
 }

@@ -229,7 +229,7 @@ func (c *checker) unpublished(cfg postgres.Config, set *rules.Set, live *rules.C
 // store makes sure that the stream has a place.
 func (c *checker) store(ctx context.Context, cfg *config.Config) {
 	if !cfg.NATS.Embedded() {
-		reported := newNATSErrors(slog.New(slog.DiscardHandler))
+		reported := newNATSErrors(cfg.NATS.URL, slog.New(slog.DiscardHandler))
 		defer reported.conditions.Close()
 		_, nc, err := connectNATS(cfg, slog.New(slog.DiscardHandler), reported)
 		if err != nil {

@@ -2,6 +2,7 @@ package app
 
 import (
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"io/fs"
 	"net"
@@ -11,6 +12,8 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/nats-io/nats.go"
 
+	"github.com/walpurge/walpurge/cdc/display"
+	"github.com/walpurge/walpurge/cdc/readfile"
 	"github.com/walpurge/walpurge/cmd/config"
 )
 
@@ -31,21 +34,54 @@ func secretFiles(cfg *config.Config) []secretFile {
 	return files
 }
 
-// secrets finds files with secrets that cannot be read, and notes those that every user of the machine may read.
+// certificateFiles lists the settings of the connection to NATS that name files with certificates. Those of sinks are read by the checks of the sinks.
+func certificateFiles(cfg *config.Config) []secretFile {
+	return []secretFile{{"nats.tls.ca_file", cfg.NATS.CAFile}, {"nats.tls.cert_file", cfg.NATS.CertFile}}
+}
+
+// natsFiles reports files of the connection to a NATS server that its client library would read without end.
+func natsFiles(cfg config.NATS) error {
+	for _, f := range []secretFile{
+		{"nats.credentials", cfg.Credentials}, {"nats.nkey_file", cfg.NkeyFile}, {"nats.tls.ca_file", cfg.CAFile}, {"nats.tls.cert_file", cfg.CertFile}, {"nats.tls.key_file", cfg.KeyFile},
+	} {
+		if f.path == "" {
+			continue
+		}
+		if err := readfile.Check(f.path, readfile.MaxCertificate); err != nil {
+			return fmt.Errorf("%s: %w", f.key, err)
+		}
+	}
+	return nil
+}
+
+// secrets finds files with secrets and certificates that cannot be read, and notes those secrets that every user of the machine may read.
 func (c *checker) secrets(cfg *config.Config) {
 	for _, f := range secretFiles(cfg) {
 		if f.path == "" {
 			continue
 		}
+		path := display.Name(f.path)
 		info, err := os.Stat(f.path)
-		switch {
-		case err != nil:
-			c.add(false, fmt.Errorf("%s: %w; create the file, readable for the user of the daemon", f.key, err))
-		case !info.Mode().IsRegular():
-			c.add(false, fmt.Errorf("%s: %s is not a regular file", f.key, f.path))
-		case info.Mode().Perm()&openToOthers != 0:
-			c.note(fmt.Sprintf("%s: every user of this machine may read or write the secret in %s; chmod o-rw %s", f.key, f.path, f.path))
+		if unusable := readfile.Check(f.path, readfile.MaxSecret); unusable != nil {
+			c.missing(f.key, unusable)
+		} else if err == nil && info.Mode().Perm()&openToOthers != 0 {
+			c.note(fmt.Sprintf("%s: every user of this machine may read or write the secret in %s; chmod o-rw %s", f.key, path, path))
 		}
+	}
+	for _, f := range certificateFiles(cfg) {
+		if f.path != "" {
+			c.missing(f.key, readfile.Check(f.path, readfile.MaxCertificate))
+		}
+	}
+}
+
+// missing adds a file that cannot be used.
+func (c *checker) missing(key string, err error) {
+	switch {
+	case errors.Is(err, readfile.ErrNotRegular), errors.Is(err, readfile.ErrTooLarge):
+		c.add(false, fmt.Errorf("%s: %w", key, err))
+	case err != nil:
+		c.add(false, fmt.Errorf("%s: %w; create the file, readable for the user of the daemon", key, err))
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"reflect"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -71,6 +72,9 @@ func TestSecretFiles(t *testing.T) {
 		require.NoError(t, os.Chmod(path, mode))
 		return path
 	}
+	fifo, large := filepath.Join(dir, "fifo"), file("large", 0o600)
+	require.NoError(t, syscall.Mkfifo(fifo, 0o600))
+	require.NoError(t, os.Truncate(large, 1<<40))
 	for name, c := range map[string]struct {
 		path, says string
 		note       bool
@@ -79,8 +83,11 @@ func TestSecretFiles(t *testing.T) {
 		"a group":  {path: file("group", 0o640)},
 		"everyone": {path: file("everyone", 0o644), says: "http.token_file: every user of this machine may read or write the secret in", note: true},
 		"writable": {path: file("writable", 0o602), says: "http.token_file: every user of this machine may read or write", note: true},
-		"missing":  {path: filepath.Join(dir, "missing"), says: "http.token_file: stat " + filepath.Join(dir, "missing") + ": no such file or directory; create the file"},
+		"missing":  {path: filepath.Join(dir, "missing"), says: "http.token_file: open " + filepath.Join(dir, "missing") + ": no such file or directory; create the file"},
 		"a folder": {path: dir, says: "is not a regular file"},
+		"a device": {path: "/dev/zero", says: "http.token_file: /dev/zero is not a regular file"},
+		"a pipe":   {path: fifo, says: "is not a regular file"},
+		"a bundle": {path: large, says: "is too large"},
 		"not set":  {},
 	} {
 		t.Run(name, func(t *testing.T) {

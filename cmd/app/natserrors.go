@@ -9,6 +9,7 @@ import (
 	"github.com/nats-io/nats.go"
 
 	"github.com/walpurge/walpurge/cdc/condition"
+	"github.com/walpurge/walpurge/cdc/display"
 	"github.com/walpurge/walpurge/router/stream"
 )
 
@@ -21,6 +22,8 @@ var (
 
 // natsErrors are the errors that a connection reports by itself, which the client library would print on standard error.
 type natsErrors struct {
+	// url is nats.url, which an error may quote.
+	url        string
 	conditions *condition.Log
 	mu         sync.Mutex
 	// refused is the first subject that the server refused the user since it connected.
@@ -29,8 +32,8 @@ type natsErrors struct {
 	denied chan stream.Denied
 }
 
-func newNATSErrors(log *slog.Logger) *natsErrors {
-	return &natsErrors{conditions: condition.NewLog(log), denied: make(chan stream.Denied, 16)}
+func newNATSErrors(url string, log *slog.Logger) *natsErrors {
+	return &natsErrors{url: url, conditions: condition.NewLog(log), denied: make(chan stream.Denied, 16)}
 }
 
 var violation = regexp.MustCompile(`(?i)permissions violation for (publish|subscription) to "([^"]+)"`)
@@ -40,18 +43,18 @@ func (e *natsErrors) options() []nats.Option {
 		nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) { e.report(err) }),
 		nats.DisconnectErrHandler(func(_ *nats.Conn, err error) {
 			if err != nil {
-				e.conditions.At(natsAway).Observe("err", err)
+				e.conditions.At(natsAway).Observe("err", display.Redact(err, e.url))
 			}
 		}),
 		nats.ReconnectHandler(func(*nats.Conn) { e.connected() }),
-		nats.ReconnectErrHandler(func(_ *nats.Conn, err error) { e.conditions.At(natsAway).Observe("err", err) }),
+		nats.ReconnectErrHandler(func(_ *nats.Conn, err error) { e.conditions.At(natsAway).Observe("err", display.Redact(err, e.url)) }),
 	}
 }
 
 func (e *natsErrors) report(err error) {
 	m := violation.FindStringSubmatch(err.Error())
 	if !errors.Is(err, nats.ErrPermissionViolation) || m == nil {
-		e.conditions.At(natsFails, "err", err.Error()).Observe("times", condition.Sum(1))
+		e.conditions.At(natsFails, "err", display.Redact(err, e.url).Error()).Observe("times", condition.Sum(1))
 		return
 	}
 	d := stream.Denied{Subject: m[2], Subscribe: m[1][0] == 'S' || m[1][0] == 's'}

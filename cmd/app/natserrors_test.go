@@ -169,7 +169,7 @@ func TestNATSDomainNkeyAndHandshake(t *testing.T) {
 func TestDeniedSubjectsAreReported(t *testing.T) {
 	at := fmt.Sprintf("nats://w:p@127.0.0.1:%d", startNATS(t, `authorization: {users: [{user: w, password: p, permissions: {publish: {deny: "$JS.ACK.>"}}}]}`))
 	var log bytes.Buffer
-	reported := newNATSErrors(slog.New(slog.NewJSONHandler(&log, nil)))
+	reported := newNATSErrors("", slog.New(slog.NewJSONHandler(&log, nil)))
 	_, nc, err := connectNATS(&config.Config{Pipeline: "shop", NATS: config.NATS{URL: at}}, slog.New(slog.DiscardHandler), reported)
 	require.NoError(t, err)
 	defer nc.Close()

@@ -14,6 +14,9 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
+
+	"github.com/walpurge/walpurge/cdc/display"
+	"github.com/walpurge/walpurge/cdc/readfile"
 )
 
 // daemonFlags say where the daemon is that a command talks to.
@@ -96,7 +99,7 @@ func (f daemonFlags) client(cmd *cobra.Command) (*client, error) {
 	}
 	c.base = strings.TrimSuffix(c.base, "/")
 	if tokenFile != "" {
-		token, err := os.ReadFile(tokenFile)
+		token, err := readfile.Read(tokenFile, readfile.MaxSecret)
 		if err != nil {
 			return nil, usage(fmt.Errorf("token file: %w", err))
 		}
@@ -137,7 +140,7 @@ func (c *client) open(ctx context.Context, path string, body any) (io.ReadCloser
 	}
 	req, err := http.NewRequestWithContext(ctx, method, c.base+path, payload)
 	if err != nil {
-		return nil, usage(fmt.Errorf("--addr: %w", err))
+		return nil, usage(fmt.Errorf("--addr: %w", display.Redact(err, c.base)))
 	}
 	// The daemon refuses names in Host, against web pages; this is none.
 	req.Host = "localhost"
@@ -147,7 +150,7 @@ func (c *client) open(ctx context.Context, path string, body any) (io.ReadCloser
 	}
 	resp, err := c.http.Do(req)
 	if err != nil {
-		return nil, fmt.Errorf("no daemon answers at %s: %w; is it running? name its address with --addr", c.base, unwrapURL(err))
+		return nil, fmt.Errorf("no daemon answers at %s: %w; is it running? name its address with --addr", display.Address(c.base), unwrapURL(err))
 	}
 	if resp.StatusCode == http.StatusOK {
 		return resp.Body, nil
@@ -183,7 +186,7 @@ func (c *client) call(ctx context.Context, path string, body, out any) error {
 	}
 	defer r.Close()
 	if err := json.NewDecoder(r).Decode(out); err != nil {
-		return fmt.Errorf("the answer of %s is not JSON, is that a walpurge daemon? %w", c.base, err)
+		return fmt.Errorf("the answer of %s is not JSON, is that a walpurge daemon? %w", display.Address(c.base), err)
 	}
 	return nil
 }

@@ -4,11 +4,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"strings"
 
 	"github.com/spf13/cobra"
 
+	"github.com/walpurge/walpurge/cdc/readfile"
 	"github.com/walpurge/walpurge/cmd/app"
 	"github.com/walpurge/walpurge/cmd/plural"
 	"github.com/walpurge/walpurge/rules"
@@ -90,7 +90,7 @@ func readChange(arg string, stdin io.Reader, lock *rules.Catalog) (*rulestest.Ev
 	var err error
 	if file, named := strings.CutPrefix(arg, "@"); named {
 		name = file
-		data, err = os.ReadFile(file)
+		data, err = readfile.Read(file, strictyaml.MaxBytes)
 	} else if arg == "-" {
 		name = "stdin"
 		data, err = io.ReadAll(io.LimitReader(stdin, strictyaml.MaxBytes+1))

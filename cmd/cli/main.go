@@ -9,7 +9,9 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/walpurge/walpurge/cdc/display"
 	"github.com/walpurge/walpurge/cdc/postgres"
+	"github.com/walpurge/walpurge/cdc/readfile"
 	"github.com/walpurge/walpurge/cmd/config"
 	"github.com/walpurge/walpurge/rules/strictyaml"
 )
@@ -37,18 +39,32 @@ func Main(args []string, version string, stdin io.Reader, stdout, stderr io.Writ
 	root := Root(version)
 	root.SetArgs(args)
 	root.SetIn(stdin)
+	stdout, stderr = terminal{display.Writer(stdout), stdout}, display.Writer(stderr)
 	root.SetOut(stdout)
 	root.SetErr(stderr)
 	err := root.Execute()
 	if err == nil {
 		return 0
 	}
-	if text := err.Error(); text != "" {
+	if text := display.Redact(err).Error(); text != "" {
 		for line := range strings.SplitSeq(text, "\n") {
 			fmt.Fprintln(stderr, "walpurge: "+line)
 		}
 	}
 	return exitCode(err)
+}
+
+// clearScreen moves a terminal to its upper left corner and clears it.
+const clearScreen = "\x1b[H\x1b[2J"
+
+// terminal escapes all that a terminal would take for a command, except a write of clearScreen and nothing else.
+type terminal struct{ escaping, raw io.Writer }
+
+func (t terminal) Write(p []byte) (int, error) {
+	if string(p) == clearScreen {
+		return t.raw.Write(p)
+	}
+	return t.escaping.Write(p)
 }
 
 // Root is the tree of commands, for Main and for what makes manual pages of it.
@@ -89,7 +105,7 @@ func exitCode(err error) int {
 	switch {
 	case errors.As(err, &exit):
 		return exit.code
-	case errors.As(err, &findings), errors.As(err, &missing):
+	case errors.As(err, &findings), errors.As(err, &missing), errors.Is(err, readfile.ErrNotRegular), errors.Is(err, readfile.ErrTooLarge):
 		return 2
 	}
 	return 1

@@ -13,6 +13,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/walpurge/walpurge/cdc/display"
 	"github.com/walpurge/walpurge/cmd/app"
 	"github.com/walpurge/walpurge/cmd/config"
 	"github.com/walpurge/walpurge/cmd/kubernetes"
@@ -135,7 +136,14 @@ func reloadOnHangup(ctx context.Context, manager *systemd.Notifier, a *app.Daemo
 func newLogger(w io.Writer, cfg config.Log) (*slog.Logger, *slog.LevelVar) {
 	level := new(slog.LevelVar)
 	level.Set(cfg.Level)
-	opts := &slog.HandlerOptions{Level: level}
+	// Errors are redacted where they are made; this is the last defence.
+	redact := func(_ []string, a slog.Attr) slog.Attr {
+		if err, is := a.Value.Any().(error); is && a.Value.Kind() == slog.KindAny {
+			a.Value = slog.StringValue(display.Redact(err).Error())
+		}
+		return a
+	}
+	opts := &slog.HandlerOptions{Level: level, ReplaceAttr: redact}
 	if cfg.JSON {
 		return slog.New(slog.NewJSONHandler(w, opts)), level
 	}

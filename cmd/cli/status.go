@@ -49,7 +49,7 @@ func statusCommand() *cobra.Command {
 				}
 			} else {
 				if *watch {
-					fmt.Fprintf(out, "\x1b[H\x1b[2J") // home, clear
+					fmt.Fprint(out, clearScreen)
 				}
 				printStatus(out, &s)
 			}

@@ -41,7 +41,7 @@ type rawPostgres struct {
 
 type rawNATS struct {
 	URL         strictyaml.Text         `yaml:"url"`
-	Listen      string                  `yaml:"listen"`
+	Listen      strictyaml.Text         `yaml:"listen"`
 	TokenFile   string                  `yaml:"token_file"`
 	Credentials string                  `yaml:"credentials"`
 	NkeyFile    string                  `yaml:"nkey_file"`

@@ -10,7 +10,9 @@ import (
 	"strings"
 	"time"
 
+	"github.com/walpurge/walpurge/cdc/display"
 	"github.com/walpurge/walpurge/cdc/postgres"
+	"github.com/walpurge/walpurge/cdc/readfile"
 	"github.com/walpurge/walpurge/cdc/watermark"
 	"github.com/walpurge/walpurge/rules"
 	"github.com/walpurge/walpurge/rules/strictyaml"
@@ -29,7 +31,7 @@ type Options struct {
 // Load reads a file. Its errors are of the type strictyaml.Errors, or say that
 // the file cannot be read.
 func Load(path string, opts Options) (*Config, error) {
-	data, err := strictyaml.ReadFile(path)
+	data, err := readfile.Read(path, strictyaml.MaxBytes)
 	if err != nil {
 		return nil, fmt.Errorf("%w; name the file with -c", err)
 	}
@@ -145,6 +147,7 @@ func (l *loader) build(raw *rawFile) *Config {
 	cfg.HTTP = HTTP{Listen: "127.0.0.1:7468", TokenFile: raw.HTTP.TokenFile}
 	if raw.HTTP.Listen.Given() {
 		cfg.HTTP.Listen = raw.HTTP.Listen.Value
+		l.listen("http.listen", raw.HTTP.Listen)
 	}
 	if err := cfg.Log.Level.UnmarshalText([]byte(l.oneOf(raw.Log.Level, "log.level", "info", "debug", "warn", "error"))); err != nil {
 		cfg.Log.Level = slog.LevelInfo
@@ -218,11 +221,7 @@ func (l *loader) each(at strictyaml.Pos, err error, secret string) {
 		all = many.Unwrap()
 	}
 	for _, e := range all {
-		text := e.Error()
-		if secret != "" {
-			text = strings.ReplaceAll(text, secret, "...")
-		}
-		l.failf(at, "%s", text)
+		l.failf(at, "%v", display.Redact(e, secret))
 	}
 }
 
@@ -232,10 +231,11 @@ func (l *loader) nats(cfg *Config, raw *rawNATS) {
 		return
 	}
 	cfg.NATS = NATS{
-		URL: raw.URL.Value, Credentials: raw.Credentials, Replicas: 1, Listen: raw.Listen, TokenFile: raw.TokenFile,
+		URL: raw.URL.Value, Credentials: raw.Credentials, Replicas: 1, Listen: raw.Listen.Value, TokenFile: raw.TokenFile,
 		CAFile: raw.TLS.CAFile, CertFile: raw.TLS.CertFile, KeyFile: raw.TLS.KeyFile,
 		HandshakeFirst: raw.TLS.HandshakeFirst, NkeyFile: raw.NkeyFile, Domain: raw.Domain.Value,
 	}
+	l.listen("nats.listen", raw.Listen)
 	if raw.Domain.Given() && strings.ContainsAny(cfg.NATS.Domain, " .*>\t") {
 		l.failf(raw.Domain.Pos(), "nats.domain: %s; write the domain of the servers with JetStream, one word without dots", raw.Domain)
 	}
@@ -248,7 +248,7 @@ func (l *loader) nats(cfg *Config, raw *rawNATS) {
 		if !strings.Contains(server, "://") {
 			server = "nats://" + server
 		}
-		if u, err := url.Parse(server); !l.unset(server) && raw.URL.Value != "" && (err != nil || u.Host == "") {
+		if u, err := url.Parse(server); !l.unset(server) && raw.URL.Value != "" && (err != nil || u.Host == "" || display.Misread(server)) {
 			l.failf(raw.URL.Pos(), "nats.url is not a valid URL; write nats://HOST:PORT, several with commas, and percent-encode special characters of a password")
 			break
 		}
@@ -265,10 +265,10 @@ func (l *loader) nats(cfg *Config, raw *rawNATS) {
 	if !raw.URL.Given() && (raw.NkeyFile != "" || raw.Domain.Given()) {
 		l.missing("nats.nkey_file and nats.domain are for nats.url, but nats.url is not set")
 	}
-	if raw.Listen != "" && raw.TokenFile == "" && !raw.URL.Given() {
+	if raw.Listen.Value != "" && raw.TokenFile == "" && !raw.URL.Given() {
 		l.missing("nats.listen needs nats.token_file, the token of those who listen for purges")
 	}
-	if raw.URL.Given() && raw.Listen != "" {
+	if raw.URL.Given() && raw.Listen.Value != "" {
 		l.failf(raw.URL.Pos(), "nats: both url and listen; url names a cluster, listen opens the embedded server")
 	}
 	if !raw.URL.Given() {
@@ -283,6 +283,13 @@ func (l *loader) nats(cfg *Config, raw *rawNATS) {
 	}
 	if cfg.NATS.Replicas < 1 || cfg.NATS.Replicas > 5 {
 		l.failf(raw.Replicas.Pos, "nats.replicas: %d; write 1 to 5", cfg.NATS.Replicas)
+	}
+}
+
+// listen refuses an address to listen on that is not one, without a word of it: it may hold a secret by mistake.
+func (l *loader) listen(key string, t strictyaml.Text) {
+	if t.Value != "" && !l.unset(t.Value) && (display.Address(t.Value) != t.Value || strings.Contains(t.Value, "://") || !strings.Contains(t.Value, ":")) {
+		l.failf(t.Pos(), "%s is not HOST:PORT; write it like 127.0.0.1:7468", key)
 	}
 }
 

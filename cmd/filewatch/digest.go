@@ -8,6 +8,8 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+
+	"github.com/walpurge/walpurge/cdc/readfile"
 )
 
 // Digest is a text that changes when a file that one of the patterns matches
@@ -15,7 +17,7 @@ import (
 func Digest(patterns []string) string {
 	h := sha256.New()
 	for _, file := range matching(patterns) {
-		data, err := os.ReadFile(file)
+		data, err := readfile.Read(file, readfile.MaxCertificate)
 		if err != nil {
 			data = []byte("unreadable")
 		}
@@ -30,7 +32,7 @@ func Digest(patterns []string) string {
 func Content(patterns []string) string {
 	var sums []string
 	for _, file := range matching(patterns) {
-		data, err := os.ReadFile(file)
+		data, err := readfile.Read(file, readfile.MaxCertificate)
 		if err != nil {
 			data = []byte("unreadable")
 		}

@@ -12,12 +12,12 @@ import (
 	"net"
 	"net/http"
 	"net/url"
-	"os"
 	"path/filepath"
 	"strings"
 	"time"
 
 	"github.com/walpurge/walpurge/cdc/condition"
+	"github.com/walpurge/walpurge/cdc/readfile"
 )
 
 // Config says which pod is labelled, and where its API server is.
@@ -107,7 +107,7 @@ func Run(ctx context.Context, cfg Config) {
 // patch sets the label, or removes it. Token and certificate are read at each call, since Kubernetes renews them.
 func (c Config) patch(ctx context.Context, leads bool) error {
 	file := func(name string) (string, error) {
-		b, err := os.ReadFile(filepath.Join(c.Dir, name))
+		b, err := readfile.Read(filepath.Join(c.Dir, name), readfile.MaxCertificate)
 		return strings.TrimSpace(string(b)), err
 	}
 	token, err1 := file("token")

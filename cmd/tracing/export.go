@@ -11,7 +11,6 @@ import (
 	"log/slog"
 	"net/http"
 	"net/url"
-	"os"
 	"strconv"
 	"strings"
 	"time"
@@ -20,6 +19,8 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/walpurge/walpurge/cdc/condition"
+	"github.com/walpurge/walpurge/cdc/display"
+	"github.com/walpurge/walpurge/cdc/readfile"
 )
 
 var notSent = condition.Text{Level: slog.LevelWarn, On: "traces were not sent", Off: "traces are sent again"}
@@ -73,7 +74,7 @@ func newClient(lookup func(string) (string, bool), log *slog.Logger) (*client, e
 		c.http.Timeout = time.Duration(n) * time.Millisecond
 	}
 	if file := get("CERTIFICATE"); file != "" {
-		pem, err := os.ReadFile(file)
+		pem, err := readfile.Read(file, readfile.MaxCertificate)
 		roots := x509.NewCertPool()
 		if err != nil || !roots.AppendCertsFromPEM(pem) {
 			fail("the certificate %s cannot be used", file)
@@ -113,7 +114,7 @@ func (c *client) send(ctx context.Context, spans []*tracepb.ResourceSpans) error
 	}
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, c.url, bytes.NewReader(body))
 	if err != nil {
-		return err
+		return display.Redact(err, c.url)
 	}
 	req.Header.Set("Content-Type", "application/x-protobuf")
 	for name, value := range c.headers {
@@ -121,7 +122,7 @@ func (c *client) send(ctx context.Context, spans []*tracepb.ResourceSpans) error
 	}
 	resp, err := c.http.Do(req)
 	if err != nil {
-		return err
+		return display.Redact(err, c.url)
 	}
 	defer resp.Body.Close()
 	_, _ = io.Copy(io.Discard, io.LimitReader(resp.Body, 64<<10))

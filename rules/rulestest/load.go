@@ -9,6 +9,7 @@ import (
 	"slices"
 
 	"github.com/walpurge/walpurge/cdc"
+	"github.com/walpurge/walpurge/cdc/readfile"
 	"github.com/walpurge/walpurge/rules"
 	"github.com/walpurge/walpurge/rules/strictyaml"
 )
@@ -48,7 +49,7 @@ type test struct {
 // strictyaml.Errors with all that is wrong in the file, or in the rules; or say
 // that a file cannot be read.
 func Load(path string, opts Options) (*Suite, error) {
-	data, err := strictyaml.ReadFile(path)
+	data, err := readfile.Read(path, strictyaml.MaxBytes)
 	if err != nil {
 		return nil, fmt.Errorf("read rule tests: %w", err)
 	}

@@ -3,8 +3,6 @@ package strictyaml
 import (
 	"errors"
 	"fmt"
-	"io"
-	"os"
 	"strings"
 	"unicode/utf8"
 
@@ -158,22 +156,4 @@ func (b *builder) syntax(err error, src string) *Error {
 		e.Msg += `; inside [ ] and { } a value with braces must be quoted: ["product:{id}"]`
 	}
 	return e
-}
-
-// ReadFile reads a file for Parse: at most a byte more than Parse takes, and no device or pipe, which may have no
-// end or no writer. A symbolic link is followed.
-func ReadFile(name string) ([]byte, error) {
-	info, err := os.Stat(name)
-	if err != nil {
-		return nil, &os.PathError{Op: "open", Path: name, Err: errors.Unwrap(err)}
-	}
-	if !info.Mode().IsRegular() {
-		return nil, fmt.Errorf("%q is not a regular file", name)
-	}
-	f, err := os.Open(name)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	return io.ReadAll(io.LimitReader(f, MaxBytes+1))
 }

@@ -11,6 +11,7 @@ import (
 	"net/url"
 	"time"
 
+	"github.com/walpurge/walpurge/cdc/display"
 	"github.com/walpurge/walpurge/sinks"
 )
 
@@ -55,7 +56,7 @@ func Unanswered(ctx context.Context, err error, timeout time.Duration) error {
 	if errors.As(err, &ue) {
 		err = ue.Err
 	}
-	return distrusted(fmt.Errorf("no answer: %w", err))
+	return distrusted(fmt.Errorf("no answer: %w", display.Redact(err)))
 }
 
 // distrusted makes a lane error, which says what to set, of a certificate that cannot be verified.

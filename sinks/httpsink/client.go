@@ -11,11 +11,11 @@ import (
 	"net/http"
 	"net/netip"
 	"net/url"
-	"os"
 	"strings"
 	"sync"
 	"time"
 
+	"github.com/walpurge/walpurge/cdc/readfile"
 	"github.com/walpurge/walpurge/sinks"
 )
 
@@ -98,7 +98,7 @@ func (t *transport) RoundTrip(r *http.Request) (*http.Response, error) {
 
 // trust returns the transport for the file as it is now.
 func (t *transport) trust() (*http.Transport, error) {
-	pem, err := os.ReadFile(t.caFile)
+	pem, err := readfile.Read(t.caFile, readfile.MaxCertificate)
 	if err != nil {
 		return nil, sinks.LaneError(fmt.Errorf("tls.ca_file: %w; make it readable for this process", err))
 	}

@@ -3,9 +3,9 @@ package httpsink
 import (
 	"errors"
 	"fmt"
-	"os"
 	"strings"
 
+	"github.com/walpurge/walpurge/cdc/readfile"
 	"github.com/walpurge/walpurge/sinks"
 )
 
@@ -13,7 +13,7 @@ import (
 // secret needs no restart. White space at both ends is dropped. The error says
 // what to do and holds nothing of the content.
 func ReadSecret(path string) (string, error) {
-	b, err := os.ReadFile(path)
+	b, err := readfile.Read(path, readfile.MaxSecret)
 	if err != nil {
 		return "", fmt.Errorf("%w; make it readable for this process", err)
 	}

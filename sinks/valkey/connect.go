@@ -8,12 +8,12 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
-	"os"
 	"time"
 
 	"github.com/valkey-io/valkey-go"
 
 	"github.com/walpurge/walpurge/cdc/condition"
+	"github.com/walpurge/walpurge/cdc/readfile"
 	"github.com/walpurge/walpurge/sinks"
 )
 
@@ -255,7 +255,7 @@ func (s *Sink) sentinelCredentials(valkey.AuthCredentialsContext) (valkey.AuthCr
 
 // readPassword reads the file that a key names, without the white space at its end.
 func readPassword(key, file string) (string, error) {
-	b, err := os.ReadFile(file)
+	b, err := readfile.Read(file, readfile.MaxSecret)
 	if err != nil {
 		return "", sinks.LaneError(fmt.Errorf("valkey: %s: %w; make it readable for this process", key, err))
 	}

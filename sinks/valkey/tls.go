@@ -1,11 +1,12 @@
 package valkey
 
 import (
+	"cmp"
 	"crypto/tls"
 	"crypto/x509"
 	"fmt"
-	"os"
 
+	"github.com/walpurge/walpurge/cdc/readfile"
 	"github.com/walpurge/walpurge/sinks"
 )
 
@@ -43,7 +44,7 @@ func (c TLSConfig) validate(block string) (errs []error) {
 func (c TLSConfig) load(block string) (*tls.Config, error) {
 	out := &tls.Config{MinVersion: tls.VersionTLS12, ServerName: c.ServerName}
 	if c.CAFile != "" {
-		pem, err := os.ReadFile(c.CAFile)
+		pem, err := readfile.Read(c.CAFile, readfile.MaxCertificate)
 		if err != nil {
 			return nil, sinks.LaneError(fmt.Errorf("valkey: %s.ca_file: %w; make it readable for this process", block, err))
 		}
@@ -53,8 +54,10 @@ func (c TLSConfig) load(block string) (*tls.Config, error) {
 		}
 	}
 	if c.CertFile != "" {
-		cert, err := tls.LoadX509KeyPair(c.CertFile, c.KeyFile)
-		if err != nil {
+		pem, err1 := readfile.Read(c.CertFile, readfile.MaxCertificate)
+		key, err2 := readfile.Read(c.KeyFile, readfile.MaxSecret)
+		cert, err := tls.X509KeyPair(pem, key)
+		if err := cmp.Or(err1, err2, err); err != nil {
 			return nil, sinks.LaneError(fmt.Errorf("valkey: %[1]s.cert_file, %[1]s.key_file: %[2]w", block, err))
 		}
 		out.Certificates = []tls.Certificate{cert}

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/walpurge/walpurge/cdc/display"
 	"github.com/walpurge/walpurge/rules/invalidation"
 	"github.com/walpurge/walpurge/sinks"
 	"github.com/walpurge/walpurge/sinks/history"
@@ -115,13 +116,7 @@ func (c Config) checkURL() error {
 }
 
 // Where names the host. The rest of the URL may hold a secret.
-func (c Config) Where() string {
-	u, err := url.Parse(c.URL)
-	if err != nil {
-		return ""
-	}
-	return u.Scheme + "://" + u.Host
-}
+func (c Config) Where() string { return display.Address(c.URL) }
 
 // Target is the service that is called, whatever the path.
 func (c Config) Target() history.Target {

@@ -6,10 +6,8 @@ import (
 	"crypto/subtle"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"net"
-	"os"
 	"strconv"
 	"time"
 
@@ -17,6 +15,7 @@ import (
 	"github.com/nats-io/nats.go"
 
 	"github.com/walpurge/walpurge/cdc/condition"
+	"github.com/walpurge/walpurge/cdc/readfile"
 )
 
 // Limits of the listeners' server. Together they bound what someone who has the listeners' token can make
@@ -183,16 +182,8 @@ func (a *listenerAuth) Check(c server.ClientAuthentication) bool {
 
 func equal(a, b string) bool { return subtle.ConstantTimeCompare([]byte(a), []byte(b)) == 1 }
 
-// maxToken bounds what is read of the token file.
-const maxToken = 64 << 10
-
 func (a *listenerAuth) token() (string, error) {
-	f, err := os.Open(a.tokenFile)
-	if err != nil {
-		return "", fmt.Errorf("nats.token_file: %w", err)
-	}
-	defer f.Close()
-	text, err := io.ReadAll(io.LimitReader(f, maxToken))
+	text, err := readfile.Read(a.tokenFile, readfile.MaxSecret)
 	if err != nil {
 		return "", fmt.Errorf("nats.token_file: %w", err)
 	}
