@@ -38,6 +38,9 @@ type CheckOptions struct {
 	Offline bool
 	// Probe stores, purges and reads entries of its own at the sinks whose answers alone prove nothing.
 	Probe bool
+	// Listener is the address of an external NATS server with the user of listeners, empty if their rights are not checked;
+	// ListenerCredentials is a file with its credentials, empty if there is none.
+	Listener, ListenerCredentials string
 }
 
 // Check finds what can be wrong before it is. Without Probe it creates nothing that it does not remove: a scratch stream
@@ -66,6 +69,9 @@ func Check(ctx context.Context, cfg *config.Config, opts CheckOptions) []Finding
 	c.secrets(cfg)
 	c.database(ctx, cfg, set, lock)
 	c.store(ctx, cfg)
+	if opts.Listener != "" {
+		c.listener(cfg, opts)
+	}
 	for i, s := range cfg.Sinks {
 		c.sink(ctx, used(s, set.Kinds(i), plans[i]))
 	}
@@ -243,6 +249,11 @@ func (c *checker) store(ctx context.Context, cfg *config.Config) {
 			c.add(false, err)
 		}
 		c.add(false, foreign(ctx, cfg, nc))
+		excess, err := stream.Excess(nc, cfg.Pipeline, cfg.NATS.Domain)
+		c.add(false, err)
+		if excess != "" {
+			c.note("nats: " + excess)
+		}
 		return
 	}
 	others, err := foreignStreams(cfg)
@@ -269,6 +280,27 @@ func (c *checker) store(ctx context.Context, cfg *config.Config) {
 			return
 		}
 		dir = parent
+	}
+}
+
+// listener tries what the user of listeners may do on an external server.
+func (c *checker) listener(cfg *config.Config, opts CheckOptions) {
+	if cfg.NATS.Embedded() {
+		c.add(true, errors.New("--listener is for a NATS server of your own (nats.url); listeners of the embedded server can do nothing but listen"))
+		return
+	}
+	own := *cfg
+	own.NATS.URL, own.NATS.Credentials, own.NATS.NkeyFile = opts.Listener, opts.ListenerCredentials, ""
+	reported := newNATSErrors(own.NATS.URL, slog.New(slog.DiscardHandler))
+	defer reported.conditions.Close()
+	_, nc, err := connectNATS(&own, slog.New(slog.DiscardHandler), reported)
+	if err != nil {
+		c.add(false, fmt.Errorf("the listener's user: %w", err))
+		return
+	}
+	defer nc.Close()
+	for _, err := range stream.ListenerFaults(nc, cfg.Pipeline, cfg.NATS.Domain, cfg.SinkNames()) {
+		c.add(false, err)
 	}
 }
 

@@ -52,11 +52,78 @@ func storeFindings(t *testing.T, cfg config.NATS, maxBytes int64) string {
 	t.Helper()
 	var c checker
 	c.store(t.Context(), &config.Config{Pipeline: "shop", NATS: cfg, Stream: config.Stream{MaxBytes: maxBytes}})
+	return texts(c.findings, false)
+}
+
+// texts are the findings, or the notes.
+func texts(findings []Finding, notes bool) string {
 	var all []string
-	for _, f := range c.findings {
-		all = append(all, f.Text)
+	for _, f := range findings {
+		if f.Note == notes {
+			all = append(all, f.Text)
+		}
 	}
 	return strings.Join(all, "\n")
+}
+
+// TestCheckTriesRightsOfNATSUsers: what the daemon's user may do beyond its needs is noted, and what the user of listeners may do
+// but listen is a finding. No try leaves or changes anything in the streams of the pipeline.
+func TestCheckTriesRightsOfNATSUsers(t *testing.T) {
+	publish, subscribe := stream.Permissions("shop")
+	user := func(name string, publish, deny, subscribe []string) string {
+		return fmt.Sprintf("{user: %s, password: p, permissions: {publish: {allow: %s, deny: %s}, subscribe: %s}}", name, quoted(publish), quoted(deny), quoted(subscribe))
+	}
+	all, none, purged := []string{">"}, []string{"none"}, []string{"walpurge.shop.purged.>"}
+	port := startNATS(t, "jetstream: {store_dir: $DIR}\nauthorization: {users: ["+strings.Join([]string{
+		user("needed", publish, none, subscribe), "{user: everything, password: p}", user("pipelines", append([]string{"walpurge.>"}, publish...), none, subscribe),
+		user("streams", append([]string{"$JS.API.>"}, publish...), none, subscribe), user("reader", publish, none, append([]string{"walpurge.>"}, subscribe...)),
+		user("listener", none, all, purged), user("forger", []string{"walpurge.shop.progress"}, none, purged), user("purger", []string{"walpurge.shop.hand.cache"}, none, purged),
+		user("deleter", []string{"$JS.API.STREAM.DELETE.*"}, none, purged), user("acker", []string{"$JS.ACK.>"}, none, purged), user("spy", none, all, []string{"walpurge.shop.>"}),
+		user("deaf", none, all, []string{"walpurge.other.>"}), user("announcer", []string{"walpurge.shop.purged.>"}, none, purged),
+	}, ", ")+"]}")
+	at := func(user string) string { return fmt.Sprintf("nats://%s:p@127.0.0.1:%d", user, port) }
+	nc, err := nats.Connect(at("everything"))
+	require.NoError(t, err)
+	defer nc.Close()
+	_, err = stream.Open(t.Context(), nc, stream.Config{Pipeline: "shop", MaxBytes: 8 << 20, Replicas: 1})
+	require.NoError(t, err)
+	js, err := jetstream.New(nc)
+	require.NoError(t, err)
+	_, err = js.Publish(t.Context(), "walpurge.shop.purge.cache", []byte("kept"))
+	require.NoError(t, err)
+	stored := func() (out []uint64) {
+		for _, name := range []string{"walpurge_shop", "walpurge_shop_parked", "walpurge_shop_hand"} {
+			st, err := js.Stream(t.Context(), name)
+			require.NoError(t, err)
+			out = append(out, st.CachedInfo().State.Msgs, st.CachedInfo().State.LastSeq, uint64(st.CachedInfo().State.Consumers))
+		}
+		return out
+	}
+	before := stored()
+	for user, says := range map[string]string{
+		"needed": "", "everything": "publish to any subject and to subscribe to any subject", "pipelines": "publish to subjects of other pipelines, which",
+		"streams": "publish to $JS.API.STREAM.INFO.* of other streams, $JS.API.STREAM.DELETE.* of other streams, $JS.API.STREAM.NAMES, which", "reader": "subscribe to subjects of other pipelines, which",
+	} {
+		var c checker
+		c.store(t.Context(), &config.Config{Pipeline: "shop", NATS: config.NATS{URL: at(user), Replicas: 1}, Stream: config.Stream{MaxBytes: 8 << 20}})
+		require.Empty(t, texts(c.findings, false), user)
+		notes := texts(c.findings, true)
+		require.Equal(t, says != "", notes != "", "%s: %s", user, notes)
+		require.Contains(t, notes, says, user)
+	}
+	for user, says := range map[string]string{
+		"listener": "", "forger": "may publish to walpurge.shop.progress; allow it", "purger": "may publish to walpurge.shop.hand.cache;", "deleter": "may publish to $JS.API.STREAM.DELETE.walpurge_shop and 3 more subjects",
+		"acker": "may publish to $JS.ACK.walpurge_shop.probe and 2 more", "spy": "may subscribe to walpurge.shop.purge.probe and 3 more", "deaf": "may not subscribe to walpurge.shop.purged.>", "announcer": "may publish to walpurge.shop.purged.probe and 1 more",
+		"everything": "may publish to walpurge.shop.purge.probe and", "unknown": "the listener's user: nats.url: nats: Authorization Violation",
+	} {
+		var c checker
+		c.listener(&config.Config{Pipeline: "shop", NATS: config.NATS{URL: at("needed")}, Sinks: []config.Sink{{Name: "cache"}}}, CheckOptions{Listener: at(user)})
+		found := texts(c.findings, false)
+		require.Equal(t, says != "", found != "", "%s: %s", user, found)
+		require.Contains(t, found, says, user)
+		require.NotContains(t, found, ":p@")
+	}
+	require.Equal(t, before, stored())
 }
 
 // check tries what run needs, and says which right or limit is missing.
@@ -150,7 +217,7 @@ func TestNATSDomainNkeyAndHandshake(t *testing.T) {
 	for says, change := range map[string]func(*config.NATS){
 		"set nats.tls.handshake_first: true":       func(c *config.NATS) { c.HandshakeFirst = false },
 		"check nats.credentials, nats.nkey_file":   func(c *config.NATS) { c.NkeyFile = "" },
-		"nats.nkey_file: nats: open":               func(c *config.NATS) { c.NkeyFile = "/nowhere/seed" },
+		"nats.nkey_file: open":                     func(c *config.NATS) { c.NkeyFile = "/nowhere/seed" },
 		"it must hold the seed of the user's nkey": func(c *config.NATS) { c.NkeyFile = ca },
 		"set nats.tls.ca_file":                     func(c *config.NATS) { c.CAFile = "" },
 		`or nats.domain is not "spoke"`:            func(c *config.NATS) { c.Domain = "spoke" },

@@ -1,10 +1,12 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"os"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -32,6 +34,8 @@ func checkCommand() *cobra.Command {
 	offline := cmd.Flags().Bool("offline", false, "look at the files only")
 	probe := cmd.Flags().Bool("probe", false, "store, purge and read entries of its own at the sinks")
 	cmd.MarkFlagsMutuallyExclusive("offline", "probe")
+	listener := cmd.Flags().String("listener", "", "a URL with the user of those who listen for purges on a NATS server of your own: try what it may do; default: WALPURGE_LISTENER_URL")
+	credentials := cmd.Flags().String("listener-credentials", "", "the file with the credentials of that user")
 	asJSON := cmd.Flags().Bool("json", false, "print findings as JSON")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		cfg, err := load(*path, *offline)
@@ -41,7 +45,9 @@ func checkCommand() *cobra.Command {
 		}
 		findings := app.Findings(err)
 		if err == nil {
-			findings = app.Check(cmd.Context(), cfg, app.CheckOptions{Offline: *offline, Probe: *probe})
+			findings = app.Check(cmd.Context(), cfg, app.CheckOptions{
+				Offline: *offline, Probe: *probe, Listener: cmp.Or(*listener, os.Getenv("WALPURGE_LISTENER_URL")), ListenerCredentials: *credentials,
+			})
 		}
 		if err == nil && !*offline {
 			findings = append(findings, notInService(cmd.Context(), cfg, *path)...)

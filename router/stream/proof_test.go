@@ -2,6 +2,7 @@ package stream
 
 import (
 	"fmt"
+	"slices"
 	"sync/atomic"
 	"testing"
 
@@ -181,4 +182,42 @@ func TestForgedNotesAndMessages(t *testing.T) {
 	require.NoError(t, err)
 	require.False(t, away)
 	require.NoError(t, NewTrimmer(s, p, c.Floor, quiet).trim(t.Context()))
+}
+
+// FuzzClaims: whatever a message on the subject of claims says and wherever it lies, it is proven only if this process has
+// published the same claim, or if the slot had confirmed all of it when this process began.
+func FuzzClaims(f *testing.F) {
+	key := proofKey("0123456789abcdef0123456789abcdef")
+	const firstSeq, firstLSN, epoch = 100, 1000, 4
+	var own []cdc.Claim
+	for counter := range uint64(5) {
+		claim := cdc.Claim{Epoch: epoch, Counter: counter, Position: at(firstLSN + cdc.LSN(counter)), CommitTime: noon, Database: 5}
+		data, err := encodeClaim(claim, key)
+		require.NoError(f, err)
+		f.Add(data, uint64(firstSeq)+counter)
+		own = append(own, claim)
+	}
+	for _, text := range forgedClaims() {
+		f.Add([]byte(text), uint64(firstSeq+1))
+		f.Add([]byte(text), uint64(1))
+	}
+	f.Add([]byte(`{"v":1,"epoch":3,"counter":2,"claim":"0/65","system_id":"s","timeline":1,"committed_at":"2026-11-20T12:00:00Z"}`), uint64(99))
+	f.Fuzz(func(t *testing.T, data []byte, seq uint64) {
+		s := &Stream{key: key}
+		s.epoch.Store(epoch)
+		claim, err := decodeClaim(data, key)
+		if err != nil {
+			return
+		}
+		require.Equal(t, claim.Own, s.judge(claim, seq) == proven, "before this process has begun only its own claims say anything")
+		s.first.Store(&firstEpoch{epoch: epoch, seq: firstSeq, at: at(firstLSN)})
+		if s.judge(claim, seq) != proven {
+			return
+		}
+		published := slices.ContainsFunc(own, func(c cdc.Claim) bool {
+			return c.Epoch == claim.Epoch && c.Counter == claim.Counter && c.Position == claim.Position && c.Database == claim.Database && c.CommitTime.Equal(claim.CommitTime)
+		})
+		confirmed := seq < firstSeq && claim.Epoch < epoch && claim.Position.SystemID == "s" && !at(firstLSN).Before(claim.Position)
+		require.True(t, published || confirmed, "%s at %d", data, seq)
+	})
 }
