@@ -43,10 +43,10 @@ func (c Config) parse() (*pgx.ConnConfig, error) {
 	}
 	if err := applyParameters(&cfg.Config); err != nil {
 		// An @ behind the ? is how a password looks that is not percent-encoded.
-		if _, query, ok := strings.Cut(c.URL, "?"); ok && strings.Contains(query, "@") {
+		if _, query, ok := strings.Cut(c.URL, "?"); ok && strings.Contains(query, "@") || strings.Contains(err.Error(), "://") {
 			return nil, unparsable(c.URL, err)
 		}
-		return nil, display.Redact(err, c.URL)
+		return nil, err
 	}
 	if c.PasswordFile != "" {
 		b, err := readfile.Read(c.PasswordFile, readfile.MaxSecret)
