@@ -169,7 +169,7 @@ func (r *running) thaw() {
 }
 
 // TestOwnerBetweenChunks: the slot is not active between two chunks, and has an owner all the same: another reader
-// stands by, and the slot is not skipped.
+// stands by, and the slot is neither skipped nor dropped.
 func TestOwnerBetweenChunks(t *testing.T) {
 	t.Parallel()
 	s := newServer(t)
@@ -178,6 +178,7 @@ func TestOwnerBetweenChunks(t *testing.T) {
 	require.Contains(t, second.State().Err, `slot "walpurge_test" is active for PostgreSQL process`)
 	_, _, err := s.cfg.SkipUnread(t.Context())
 	require.ErrorContains(t, err, "is being read by PostgreSQL process")
+	require.ErrorContains(t, s.cfg.Drop(t.Context(), s.conn), "is in use by PostgreSQL process")
 	first.thaw()
 	first.caughtUp(s)
 	first.once(t, 4000)

@@ -11,6 +11,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/walpurge/walpurge/cdc"
+	"github.com/walpurge/walpurge/cdc/postgres/catchup"
 	"github.com/walpurge/walpurge/cdc/watermark"
 )
 
@@ -30,28 +31,31 @@ func staysUnpublished(version int) bool {
 	return version < oldest*10000 || some && version%10000 < since
 }
 
-// MinorNote says, for `walpurge check`, that a newer minor version has a fix that matters here; it is
-// empty otherwise.
-func (c Config) MinorNote(ctx context.Context, conn *pgx.Conn) (string, error) {
+// MinorNotes say, for `walpurge check`, which fixes of newer minor versions matter here.
+func (c Config) MinorNotes(ctx context.Context, conn *pgx.Conn) ([]string, error) {
 	version, err := serverVersion(ctx, conn)
 	if err != nil {
-		return "", err
+		return nil, err
 	}
-	return minorNote(version), nil
+	return minorNotes(version), nil
 }
 
-func minorNote(version int) string {
+func minorNotes(version int) (notes []string) {
 	major, minor := version/10000, version%10000
 	since, some := invalidationsDistributed[major]
 	switch {
 	case some && minor < since:
-		return fmt.Sprintf("PostgreSQL %d.%d can go on not sending a table that was published while a transaction wrote to it: after such a table the daemon reconnects once, "+
-			"and purges what rules derive from it again; upgrade to %d.%d or newer", major, minor, major, since+1)
+		notes = append(notes, fmt.Sprintf("PostgreSQL %d.%d can go on not sending a table that was published while a transaction wrote to it: after such a table the daemon reconnects once, "+
+			"and purges what rules derive from it again; upgrade to %d.%d or newer", major, minor, major, since+1))
 	case some && minor == since:
-		return fmt.Sprintf("PostgreSQL %d.%d can run out of memory while it decodes many transactions that change the catalog at once, which stops the stream; "+
-			"upgrade to %d.%d or newer", major, minor, major, since+1)
+		notes = append(notes, fmt.Sprintf("PostgreSQL %d.%d can run out of memory while it decodes many transactions that change the catalog at once, which stops the stream; "+
+			"upgrade to %d.%d or newer", major, minor, major, since+1))
 	}
-	return ""
+	if major >= oldest && !catchup.Fit(version) {
+		notes = append(notes, fmt.Sprintf("PostgreSQL %d.%d has faults in reading a slot through SQL repeatedly, so a backlog is read by the stream alone, which is slower; "+
+			"upgrade to %d.%d or newer", major, minor, major, catchup.FirstMinor(version)))
+	}
+	return notes
 }
 
 // reconnect is why a session must be replaced: tables were published, and the walsender can take them

@@ -26,10 +26,17 @@ func TestMinorVersions(t *testing.T) {
 	} {
 		require.Equal(t, want.unpublished, staysUnpublished(version), version)
 		if want.note == "" {
-			require.Empty(t, minorNote(version), version)
+			require.Empty(t, minorNotes(version), version)
 			continue
 		}
-		require.Contains(t, minorNote(version), want.note, version)
+		require.Contains(t, strings.Join(minorNotes(version), "\n"), want.note, version)
+	}
+	backlog := func(version int) bool {
+		return strings.Contains(strings.Join(minorNotes(version), "\n"), "a backlog is read by the stream alone")
+	}
+	for _, version := range []int{140014, 150009, 160005, 170001} {
+		require.True(t, backlog(version), version)
+		require.False(t, backlog(version+1), version)
 	}
 }
 

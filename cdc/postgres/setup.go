@@ -304,8 +304,14 @@ func (c Config) extra(ctx context.Context, conn *pgx.Conn, tables []cdc.Table, w
 }
 
 // Drop removes slot and publication, slot first so that nothing reads on. It is
-// not an error if one of them is not there.
+// not an error if one of them is not there. A slot that a daemon reads is refused with a *Fault.
 func (c Config) Drop(ctx context.Context, conn *pgx.Conn) error {
+	// Between two parts of a backlog the slot is not active, and has an owner all the same.
+	if pid, err := c.owner(ctx, conn); err != nil {
+		return err
+	} else if pid != 0 {
+		return &Fault{fmt.Errorf("slot %q is in use by PostgreSQL process %d", c.Slot, pid), "stop the daemon first"}
+	}
 	if _, err := conn.Exec(ctx, "SELECT pg_catalog.pg_drop_replication_slot(slot_name) FROM pg_catalog.pg_replication_slots WHERE slot_name = $1", c.Slot); err != nil {
 		if sqlState(err) == codeObjectInUse {
 			return &Fault{fmt.Errorf("slot %q is in use: %w", c.Slot, err), "stop the daemon first"}

@@ -201,9 +201,9 @@ func (c *checker) database(ctx context.Context, cfg *config.Config, set *rules.S
 	if note != "" {
 		c.note(note)
 	}
-	note, err = cfg.Postgres.MinorNote(ctx, conn)
+	minor, err := cfg.Postgres.MinorNotes(ctx, conn)
 	c.add(false, err)
-	if note != "" {
+	for _, note := range minor {
 		c.note(note)
 	}
 	for _, err := range replicaFaults(ctx, cfg) {

@@ -94,4 +94,7 @@ func OwnerStatement(slot string) string {
 var firstMinor = map[int]int{14: 15, 15: 10, 16: 6, 17: 2}
 
 // Fit reports whether slots are read through SQL on a server of a version (server_version_num).
-func Fit(version int) bool { return version/10000 >= 14 && version%10000 >= firstMinor[version/10000] }
+func Fit(version int) bool { return version/10000 >= 14 && version%10000 >= FirstMinor(version) }
+
+// FirstMinor is the first minor version of the same major version that is fit.
+func FirstMinor(version int) int { return firstMinor[version/10000] }
