@@ -77,10 +77,10 @@ func (c Config) primary() (*pgx.ConnConfig, error) {
 	return cfg, nil
 }
 
-// unparsable says why a URL cannot be used. A URL that is broken may have a
-// part of its password anywhere, so what is said of one with a password is not repeated.
+// unparsable says why a URL cannot be used. A URL that is broken may have a part of its password anywhere, so
+// what is said of one with a password is not repeated, and neither is what quotes a URL.
 func unparsable(url string, err error) error {
-	if err == nil || strings.Contains(url, "@") || strings.Contains(url, "password") {
+	if err == nil || strings.Contains(url, "@") || strings.Contains(url, "password") || strings.Contains(err.Error(), "://") {
 		return errors.New("postgres.url cannot be parsed (not shown, it may hold a password): write postgres://USER@HOST:PORT/DATABASE, " +
 			"percent-encode special characters of a password or put it into postgres.password_file, and check the options after `?`")
 	}

@@ -212,16 +212,20 @@ func (l *loader) postgres(cfg *Config, raw *rawPostgres) {
 	}
 }
 
-// each reports joined errors one by one, without what must not be printed: a URL
-// that cannot be read as one may be quoted whole, with its password.
-func (l *loader) each(at strictyaml.Pos, err error, secret string) {
+// each reports joined errors one by one. What they tell of an address shows no secret already, unless they quote all of
+// it; to look for parts of the address would find words of the message.
+func (l *loader) each(at strictyaml.Pos, err error, address string) {
 	all := []error{err}
 	var many interface{ Unwrap() []error }
 	if errors.As(err, &many) {
 		all = many.Unwrap()
 	}
 	for _, e := range all {
-		l.failf(at, "%v", display.Redact(e, secret))
+		text := e.Error()
+		if address != "" {
+			text = strings.ReplaceAll(text, address, display.Address(address))
+		}
+		l.failf(at, "%s", text)
 	}
 }
 
