@@ -97,13 +97,16 @@ func most(g []invalidation.Invalidation, limits sinks.Limits) int {
 const (
 	minPause = 50 * time.Millisecond
 	maxPause = 10 * time.Second
+	// failuresOfAll is after how many transient failures of a call its kinds are tried one by one. Before, the
+	// same call is repeated, which a service can recognize.
+	failuresOfAll = 3
 )
 
 // request calls the sink until it has taken the invalidations, or they are parked, or set aside
 // because another kind can be tried in their place. It returns false when the lane is stopping.
 func (l *Lane) request(intake, work context.Context, invs []invalidation.Invalidation, t *turn) bool {
 	pause, since := minPause, time.Time{}
-	for {
+	for failures := 1; ; failures++ {
 		if !l.awaitResume(intake, work, t) {
 			return false
 		}
@@ -165,7 +168,7 @@ func (l *Lane) request(intake, work context.Context, invs []invalidation.Invalid
 			return false
 		}
 		pause = min(2*pause, maxPause)
-		if len(kinds) > 1 && class != sinks.Throttled {
+		if len(kinds) > 1 && (class == sinks.Lane || class == sinks.Transient && failures >= failuresOfAll) {
 			return l.requestByKind(intake, work, invs, kinds, t)
 		}
 	}
