@@ -166,7 +166,7 @@ type System interface {
 // Nice is the niceness of the application, the database and the caches, so that requests are sent on
 // time also when these have more to do than they can. walpurge runs without it, like the generator:
 // in production it has a tenth of a core of its own.
-const Nice = 5
+const Nice = 15
 
 // The headers that an application sends to the oracle.
 const (
