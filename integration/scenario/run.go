@@ -274,8 +274,12 @@ func (r *runner) variant(ctx context.Context, v Variant, stages []Timed) (out re
 		if t.Name == r.sc.peak() {
 			used = u
 		}
-		r.say("%-9s %-9s %5.0f/s  hit %5.1f%%  queries/request %.2f  stale %6.3f%%  over 1 s %6.3f%%  errors %d  late %d",
-			v.Name, t.Name, t.Rate, 100*s.HitRate, s.QueriesPerReq, 100*s.Stale.Share(), 100*s.Stale.ShareOver1s(), s.Errors, s.Late)
+		hit := "-" // nothing is cached
+		if s.HitRate >= 0 {
+			hit = fmt.Sprintf("%.1f%%", 100*s.HitRate)
+		}
+		r.say("%-9s %-9s %5.0f/s  hit %6s  queries/request %.2f  stale %6.3f%%  over 1 s %6.3f%%  errors %d  late %d",
+			v.Name, t.Name, t.Rate, hit, s.QueriesPerReq, 100*s.Stale.Share(), 100*s.Stale.ShareOver1s(), s.Errors, s.Late)
 	}
 	if v.Walpurge {
 		if out.Facts, err = run.system.Facts(ctx); err != nil {
