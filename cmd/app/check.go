@@ -39,7 +39,7 @@ type CheckOptions struct {
 	// Probe stores, purges and reads entries of its own at the sinks whose answers alone prove nothing.
 	Probe bool
 	// Listener is the address of an external NATS server with the user of listeners, empty if their rights are not checked;
-	// ListenerCredentials is a file with its credentials, empty if there is none.
+	// ListenerCredentials is a file with its credentials, empty for a user without one.
 	Listener, ListenerCredentials string
 }
 

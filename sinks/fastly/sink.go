@@ -10,7 +10,6 @@ import (
 	"log/slog"
 	"net/http"
 	"net/url"
-	"slices"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -95,7 +94,7 @@ func (s *Sink) Purge(ctx context.Context, batch []invalidation.Invalidation) err
 		errs := httpsink.Each(values, atOnce, func(value string) error {
 			return s.purge(ctx, bounded, invalidation.URL, []string{value})
 		})
-		if all := slices.IndexFunc(errs, func(err error) bool { return err == nil }) < 0; all && len(failed) == 0 && len(errs) == 1 {
+		if len(batch) == 1 {
 			return errs[0]
 		}
 		for n, err := range errs {

@@ -130,13 +130,10 @@ func purgesAllKinds(t *testing.T, s *Sink, srv *server) {
 	fill(t, srv.admin, "a", "flush:1", "other")
 	do(t, srv.admin, "HSET", "hash", "f", "1", "g", "1")
 	do(t, srv.admin, "SET", "generation", "7")
-	batch := keysOf("a")
-	for _, inv := range []invalidation.Invalidation{
-		{Kind: invalidation.Field, Value: invalidation.JoinField("hash", "f")}, {Kind: invalidation.Generation, Value: "generation"},
-		{Kind: invalidation.KeyPattern, Value: "flush:*"},
-	} {
-		batch = append(batch, inv)
-	}
+	batch := append(keysOf("a"),
+		invalidation.Invalidation{Kind: invalidation.Field, Value: invalidation.JoinField("hash", "f")},
+		invalidation.Invalidation{Kind: invalidation.Generation, Value: "generation"},
+		invalidation.Invalidation{Kind: invalidation.KeyPattern, Value: "flush:*"})
 	require.NoError(t, s.Purge(t.Context(), batch))
 	require.False(t, held(t, srv.admin, "a"))
 	require.False(t, held(t, srv.admin, "flush:1"))

@@ -25,9 +25,9 @@ func scenarios() []scenario.Scenario {
 }
 
 type flags struct {
-	name, walpurge, version, root, only, out string
-	gate, write                              bool
-	shorten                                  int
+	name, walpurge, version, root, only string
+	gate, write                         bool
+	shorten                             int
 }
 
 func main() {

@@ -71,7 +71,7 @@ func (s *system) untilGone(ctx context.Context, client valkey.Client) error {
 		select {
 		case <-time.After(5 * time.Millisecond):
 		case <-ctx.Done():
-			return fmt.Errorf("Valkey still has connections of the application: %w", ctx.Err())
+			return fmt.Errorf("the application still has connections to Valkey: %w", ctx.Err())
 		}
 	}
 }
