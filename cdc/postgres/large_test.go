@@ -219,7 +219,7 @@ func TestReadsUnderEachName(t *testing.T) {
 	rel := &cdc.Relation{OID: 7, Schema: "public", Name: "child", Columns: make([]cdc.Column, 3)}
 	require.Equal(t, []bool{false, false, false}, s.reads(rel))
 	s.renamed = map[uint32]cdc.Table{7: {Schema: "public", Name: "items"}}
-	s.former = make(map[*cdc.Relation]*cdc.Relation)
+	s.former = make(map[formerly]*cdc.Relation)
 	require.Equal(t, []bool{true, false, false}, s.reads(rel))
 	s.renamed[7] = cdc.Table{Schema: "public", Name: "all"}
 	require.Nil(t, s.reads(rel))

@@ -369,9 +369,9 @@ func (r *Reader) follow(ctx context.Context, conn net.Conn, in io.Reader, start 
 func (r *Reader) newSession(conn net.Conn, start cdc.Session, xids widener, h Handler) *session {
 	return &session{
 		start: start, conn: conn, board: r.opts.Board, handler: h, beat: r.beat,
-		urgent: make(chan struct{}, 1), decoder: pgoutput.NewDecoder(), xids: xids, gap: r.tableGap, publication: r.cfg.Publication, nonce: r.watching.ownNonce, ignored: &r.ignored, questions: &r.questions, described: r.described, foreign: r.watching.hasForeign, text: &r.text, types: newSessionTypes(r.cfg.Connect),
+		urgent: make(chan struct{}, 1), decoder: pgoutput.NewDecoder(), xids: xids, gap: r.tableGap, publication: r.cfg.Publication, nonce: r.watching.ownNonce, ignored: &r.ignored, questions: &r.questions, described: r.described, foreign: r.watching.hasForeign, nameOf: r.watching.nameOf, text: &r.text, types: newSessionTypes(r.cfg.Connect),
 		aliases: aliases{now: r.kin.Load}, notNulls: notNulls{now: r.notNull.Load},
-		streams: make(map[uint64]*streamed), renamed: make(map[uint32]cdc.Table), former: make(map[*cdc.Relation]*cdc.Relation),
+		streams: make(map[uint64]*streamed), renamed: make(map[uint32]cdc.Table), former: make(map[formerly]*cdc.Relation),
 	}
 }
 

@@ -38,8 +38,10 @@ type session struct {
 	latest *cdc.Relation
 	// renamed are tables that are described under another name than the one that rules watch.
 	renamed map[uint32]cdc.Table
-	// former are those tables under the name that rules watch.
-	former map[*cdc.Relation]*cdc.Relation
+	// nameOf is the name that a watched table had at the newest comparison.
+	nameOf func(oid uint32) (cdc.Table, bool)
+	// former are those tables under the names that rules watch.
+	former map[formerly]*cdc.Relation
 	// gap says which tables an announcement concerns.
 	gap func(ctx context.Context, tx *cdc.Txn, a announcement) (cdc.TableGap, error)
 	// publication is the one that is read, nonce returns that of the reader's announcements, empty
@@ -352,31 +354,42 @@ func (s *session) handOverRow(ctx context.Context, c *cdc.Change) error {
 	return nil
 }
 
-// others are the tables as whose rows those of a table are handed over besides.
+// others are the tables as whose rows those of a table are handed over besides: those that it inherits
+// from, and itself under other names that rules watch.
+//
+// The server describes a table under its new name with the next row, but not a partitioned table, where
+// what it describes again depends on the partition (rel_sync_cache_relation_cb in
+// src/backend/replication/pgoutput/pgoutput.c): so the newest comparison is asked for the name of those.
 func (s *session) others(rel *cdc.Relation) []*cdc.Relation {
 	out := s.aliases.get(rel)
-	if as := s.watchedAs(rel); as != nil {
-		out = append(slices.Clip(out), as)
+	name := cdc.Table{Schema: rel.Schema, Name: rel.Name}
+	watched, is := s.renamed[rel.OID]
+	if is && watched != name {
+		out = append(slices.Clip(out), s.under(rel, watched))
+	}
+	if !rel.Partitioned {
+		return out
+	}
+	if now, is := s.nameOf(rel.OID); is && now != name && now != watched {
+		out = append(slices.Clip(out), s.under(rel, now))
 	}
 	return out
 }
 
-// watchedAs returns a table that has another name now under the one that rules watch, nil for
-// others. It may get that name back before it is compared.
-func (s *session) watchedAs(rel *cdc.Relation) *cdc.Relation {
-	if len(s.renamed) == 0 {
-		return nil
-	}
-	watched, is := s.renamed[rel.OID]
-	if !is || watched == (cdc.Table{Schema: rel.Schema, Name: rel.Name}) {
-		return nil
-	}
-	former := s.former[rel]
-	if former == nil || former.Schema != watched.Schema || former.Name != watched.Name {
+// formerly is a table and another name of it.
+type formerly struct {
+	rel  *cdc.Relation
+	name cdc.Table
+}
+
+// under returns a table under another name.
+func (s *session) under(rel *cdc.Relation, name cdc.Table) *cdc.Relation {
+	former := s.former[formerly{rel, name}]
+	if former == nil {
 		one := *rel
-		one.Schema, one.Name = watched.Schema, watched.Name
+		one.Schema, one.Name = name.Schema, name.Name
 		former = &one
-		s.former[rel] = former
+		s.former[formerly{rel, name}] = former
 	}
 	return former
 }

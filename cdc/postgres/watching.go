@@ -9,6 +9,7 @@ import (
 	"maps"
 	"slices"
 	"sync"
+	"sync/atomic"
 
 	"github.com/jackc/pgx/v5"
 
@@ -53,6 +54,9 @@ type watching struct {
 	formerly string
 	// recalled reports that the memory was read.
 	recalled bool
+	// names has the watched tables by OID, as of the newest comparison. It is set before their changes are
+	// announced, so that each row behind an announcement finds it. The map is replaced, and never changed.
+	names atomic.Pointer[map[uint32]cdc.Table]
 	// problems are those that the last comparison found.
 	problems []Problem
 	// infos are the published tables, as of descriptions with these digests.
@@ -92,6 +96,23 @@ func (w *watching) ownNonce() string {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return w.nonce
+}
+
+// name takes over the names of the watched tables.
+func (w *watching) name(tables []listed) {
+	names := make(map[uint32]cdc.Table, len(tables))
+	for i := range tables {
+		names[tables[i].Relation] = tables[i].Table
+	}
+	w.names.Store(&names)
+}
+
+// nameOf returns the name that a watched table had at the newest comparison.
+func (w *watching) nameOf(oid uint32) (name cdc.Table, is bool) {
+	if names := w.names.Load(); names != nil {
+		name, is = (*names)[oid]
+	}
+	return name, is
 }
 
 // errPublicationGone ends a session: the slot that it reads cannot see a
@@ -140,6 +161,7 @@ func (r *Reader) look(ctx context.Context, conn *pgx.Conn) error {
 	found := r.compare(watch, tables, options, different)
 	found.problems = append(found.problems, faults...)
 	found.problems = append(found.problems, unloggedNodes(tables, described)...)
+	r.watching.name(tables)
 	added, failed, err := r.mend(ctx, conn, watch, found)
 	if err != nil {
 		return err

@@ -35,6 +35,12 @@ var found = []struct {
 	{parts, "parts", []step{{kind: kill, sql: []string{"ALTER TABLE parts RENAME TO away", "UPDATE away SET note = 'z'", "ALTER TABLE away RENAME TO parts"}}, {kind: start}}},
 	{parts, "parts", []step{statements(other+"BEGIN; UPDATE parts SET note = 'z'", "CREATE TABLE parts_2 (LIKE parts INCLUDING ALL); INSERT INTO parts_2 VALUES (21, 'c'); ALTER TABLE parts ATTACH PARTITION parts_2 DEFAULT",
 		other+"UPDATE parts SET note = 'y' WHERE id = 21; COMMIT")}},
+	// The server describes a partitioned table again when a partition changes, and not when the table itself gets another name.
+	{parts, "parts", []step{statements("ALTER TABLE parts RENAME TO away"), statements("UPDATE away SET note = 'z'"), statements("ALTER TABLE away RENAME TO parts"), statements("DELETE FROM parts WHERE id = 1")}},
+	{parts + "; CREATE SCHEMA attic", "parts", []step{statements("ALTER TABLE parts SET SCHEMA attic"), statements("UPDATE attic.parts SET note = 'z'"), statements("ALTER TABLE attic.parts SET SCHEMA public"), statements("UPDATE parts SET note = 'y'")}},
+	{parts + "; CREATE TABLE others (LIKE parts INCLUDING ALL) PARTITION BY RANGE (id); CREATE TABLE others_0 PARTITION OF others DEFAULT; INSERT INTO others VALUES (2, 'o')", "parts", []step{
+		statements("UPDATE parts SET note = 'z'", "BEGIN; ALTER TABLE parts RENAME TO away; ALTER TABLE others RENAME TO parts; COMMIT"), statements("UPDATE parts SET note = 'y'", "UPDATE away SET note = 'y'"),
+		statements("BEGIN; ALTER TABLE parts RENAME TO others; ALTER TABLE away RENAME TO parts; COMMIT"), statements("DELETE FROM parts WHERE id = 11")}},
 	{items, "items", []step{statements("ALTER TABLE items ADD COLUMN more int DEFAULT 7")}},
 	{items, "items", []step{statements("ALTER TABLE items ADD COLUMN more int DEFAULT length('ab')")}},
 	{items, "items", []step{statements("ALTER TABLE items ADD COLUMN more int GENERATED ALWAYS AS (id + 1) STORED")}},
