@@ -75,6 +75,20 @@ type Options struct {
 	Log *slog.Logger
 	// Flush is what purges the whole sink.
 	Flush []invalidation.Invalidation
+	// Observer receives what the sink reports beside the results of its purges; nil if nothing does.
+	Observer Observer
+}
+
+// Observer counts what a sink learns while it purges. Open asks it for the functions that the kind
+// needs, once each, so a kind without such results asks for none. The functions may be called from
+// any goroutine.
+type Observer interface {
+	// Hits returns a function that counts how many of the values that a rule had purged existed and
+	// how many did not. values names what is counted, in the plural.
+	Hits(values string) func(rule string, existed, absent int)
+	// Published returns a function that counts a message about purges: ok reports whether the server
+	// has accepted it.
+	Published() func(ok bool)
 }
 
 // Opened is a sink with what a lane does not need to know of it. Sink, Check and Close are always set.

@@ -131,7 +131,7 @@ func (a *App) open(ctx context.Context, reload func(context.Context) error) erro
 	a.use(set, plans)
 	a.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	for _, s := range a.cfg.Sinks {
-		t, err := newTarget(a.hits.counting(s), a.log.With("sink", s.Name))
+		t, err := newTarget(s, sinkObserver{a.hits, s.Name}, a.log.With("sink", s.Name))
 		if err != nil {
 			return err
 		}

@@ -19,7 +19,7 @@ func TestBillsAreExposed(t *testing.T) {
 	cache := valkey.DefaultConfig()
 	cache.URL = "valkey://cache"
 	for _, spec := range []config.Sink{{Name: "cache", Config: &cache}, {Name: "cdn", Config: &cdn}, {Name: "cdn2", Config: &cdn}} {
-		made, err := newTarget(spec, slog.New(slog.DiscardHandler))
+		made, err := newTarget(spec, nil, slog.New(slog.DiscardHandler))
 		require.NoError(t, err)
 		defer made.Close()
 		targets = append(targets, made)

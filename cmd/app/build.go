@@ -41,10 +41,10 @@ type target struct {
 	where string
 }
 
-// newTarget opens a sink.
-func newTarget(spec config.Sink, log *slog.Logger) (target, error) {
+// newTarget opens a sink. observer may be nil.
+func newTarget(spec config.Sink, observer sinks.Observer, log *slog.Logger) (target, error) {
 	t := target{spec: spec}
-	opened, err := spec.Config.Open(sinks.Options{Log: log, Flush: spec.Flush})
+	opened, err := spec.Config.Open(sinks.Options{Log: log, Flush: spec.Flush, Observer: observer})
 	if err != nil {
 		return t, fmt.Errorf("sink %s: %w", spec.Name, err)
 	}

@@ -65,7 +65,7 @@ func TestFlushPlan(t *testing.T) {
 // Every kind of sink that a file can have can be opened, or says what its settings lack.
 func TestEveryKindOfSinkIsMade(t *testing.T) {
 	for _, c := range config.Kinds() {
-		made, err := newTarget(config.Sink{Name: "new", Config: c}, slog.New(slog.DiscardHandler))
+		made, err := newTarget(config.Sink{Name: "new", Config: c}, nil, slog.New(slog.DiscardHandler))
 		require.ErrorContains(t, err, "sink new: "+c.Kind()+": ")
 		require.Nil(t, made.Sink)
 	}
@@ -165,7 +165,7 @@ func TestPrivateAuthorities(t *testing.T) {
 			purge := func(url, caFile string) (string, sinks.Class) {
 				s := sink(url, httpsink.TLS{CAFile: caFile})
 				s.Name = kind
-				target, err := newTarget(s, slog.New(slog.DiscardHandler))
+				target, err := newTarget(s, nil, slog.New(slog.DiscardHandler))
 				require.NoError(t, err)
 				defer target.Close()
 				err = target.Sink.Purge(t.Context(), []invalidation.Invalidation{{Kind: invalidation.URL, Value: "https://shop.example/hidden"}})

@@ -317,7 +317,7 @@ func used(s config.Sink, kinds invalidation.KindSet, plan []invalidation.Invalid
 func (c *checker) sink(ctx context.Context, s config.Sink) {
 	ctx, cancel := context.WithTimeout(ctx, 15*time.Second)
 	defer cancel()
-	t, err := newTarget(s, slog.New(slog.DiscardHandler))
+	t, err := newTarget(s, nil, slog.New(slog.DiscardHandler))
 	if err != nil {
 		c.add(true, err)
 		return

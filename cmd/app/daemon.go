@@ -228,7 +228,7 @@ func (a *App) tryOut(ctx context.Context, next *config.Config) error {
 		return err
 	}
 	for _, s := range next.Sinks {
-		t, err := newTarget(s, a.log)
+		t, err := newTarget(s, nil, a.log)
 		if err != nil {
 			return err
 		}

@@ -7,12 +7,8 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
-	"github.com/walpurge/walpurge/cmd/config"
 	"github.com/walpurge/walpurge/cmd/status"
 	"github.com/walpurge/walpurge/rules"
-	"github.com/walpurge/walpurge/sinks/valkey"
-	"github.com/walpurge/walpurge/sinks/varnish"
-	"github.com/walpurge/walpurge/sinks/webhook"
 )
 
 // hits count what sinks that can tell say about purged keys, tags and values: a template that
@@ -106,36 +102,27 @@ func (h *hits) lastHour(now time.Time) (out []status.RuleHits) {
 	return out
 }
 
-// counting is the sink with its hits counted, if it is of a kind that can tell.
-func (h *hits) counting(s config.Sink) config.Sink {
-	of := func(values string) func(rule string, existed, absent int) {
-		return func(rule string, existed, absent int) {
-			h.count(sinkRule{s.Name, rule, values}, existed, absent, time.Now())
+// sinkObserver counts what one sink reports beside the results of its purges.
+type sinkObserver struct {
+	hits *hits
+	sink string
+}
+
+// Hits implements sinks.Observer.
+func (o sinkObserver) Hits(values string) func(rule string, existed, absent int) {
+	return func(rule string, existed, absent int) {
+		o.hits.count(sinkRule{o.sink, rule, values}, existed, absent, time.Now())
+	}
+}
+
+// Published implements sinks.Observer. Both counters exist from then on.
+func (o sinkObserver) Published() func(ok bool) {
+	accepted, lost := o.hits.published.WithLabelValues(o.sink, "ok"), o.hits.published.WithLabelValues(o.sink, "lost")
+	return func(ok bool) {
+		if ok {
+			accepted.Inc()
+		} else {
+			lost.Inc()
 		}
 	}
-	switch c := s.Config.(type) {
-	case *valkey.Config:
-		v := *c
-		v.Hits = of("keys")
-		if v.Publish.Channel != "" {
-			ok, lost := h.published.WithLabelValues(s.Name, "ok"), h.published.WithLabelValues(s.Name, "lost")
-			v.Published = func(took bool) {
-				if took {
-					ok.Inc()
-				} else {
-					lost.Inc()
-				}
-			}
-		}
-		s.Config = &v
-	case *varnish.Config:
-		v := *c
-		v.Hits = of("tags")
-		s.Config = &v
-	case *webhook.Config:
-		w := *c
-		w.Hits = of("values")
-		s.Config = &w
-	}
-	return s
 }

@@ -8,11 +8,9 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/stretchr/testify/require"
 
-	"github.com/walpurge/walpurge/cmd/config"
 	"github.com/walpurge/walpurge/cmd/status"
 	"github.com/walpurge/walpurge/rules"
 	"github.com/walpurge/walpurge/rules/invalidation"
-	"github.com/walpurge/walpurge/sinks/valkey"
 )
 
 // Hits are judged over an hour that slides, by sink, and for rules in force only.
@@ -29,9 +27,8 @@ func TestHitsOfAnHour(t *testing.T) {
 		}
 		h := newHits(prometheus.NewRegistry())
 		h.use(load("good", "bad"))
-		cfg := valkey.DefaultConfig()
-		cache := h.counting(config.Sink{Name: "cache", Config: &cfg}).Config.(*valkey.Config).Hits
-		other := h.counting(config.Sink{Name: "other", Config: &cfg}).Config.(*valkey.Config).Hits
+		cache := sinkObserver{h, "cache"}.Hits("keys")
+		other := sinkObserver{h, "other"}.Hits("keys")
 		suspects := func() (rules []string) {
 			for _, s := range status.Suspicions(h.lastHour(time.Now())) {
 				rules = append(rules, s.Sink+" "+s.Rule)

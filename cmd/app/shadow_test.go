@@ -19,7 +19,7 @@ import (
 func TestLogOfShadowMode(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var buf bytes.Buffer
-		target, err := newTarget(config.Sink{Name: "edge", Config: &webhook.Config{URL: "http://127.0.0.1:1", Method: "POST", Timeout: time.Second}, Shadow: true}, slog.New(slog.NewTextHandler(&buf, nil)))
+		target, err := newTarget(config.Sink{Name: "edge", Config: &webhook.Config{URL: "http://127.0.0.1:1", Method: "POST", Timeout: time.Second}, Shadow: true}, nil, slog.New(slog.NewTextHandler(&buf, nil)))
 		require.NoError(t, err)
 		for range 3599 {
 			require.NoError(t, target.Sink.Purge(t.Context(), []invalidation.Invalidation{{Value: "secret"}, {Value: "other"}}))

@@ -54,7 +54,11 @@ func (c *Config) Budgets() []sinks.Budget { return nil }
 
 // Open returns a sink that has not connected yet.
 func (c *Config) Open(o sinks.Options) (*sinks.Opened, error) {
-	s, err := New(*c, o.Log)
+	cfg := *c
+	if o.Observer != nil {
+		cfg.Hits = o.Observer.Hits("tags")
+	}
+	s, err := New(cfg, o.Log)
 	if err != nil {
 		return nil, err
 	}
