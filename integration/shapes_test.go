@@ -51,7 +51,12 @@ func TestTablesChangeWithoutRowEvents(t *testing.T) {
 	done("ALTER TABLE goods ADD COLUMN stock int NOT NULL DEFAULT 5", "order:6", "list:1")
 	done("ALTER TYPE mood RENAME VALUE 'sad' TO 'blue'", "order:6", "list:1")
 	done("ALTER TABLE lists ALTER price TYPE bigint USING price * 100", "order:6", "good:1")
-	require.Equal(t, "7", d.metric(`walpurge_gaps_total{reason="table"}`))
+	gaps, version := "7", 0
+	require.NoError(t, r.pg.QueryRow(t.Context(), "app", "SELECT current_setting('server_version_num')::int", &version))
+	if version < 150000 {
+		gaps = "8" // the session begins again after the ATTACH, and announces it once more
+	}
+	require.Equal(t, gaps, d.metric(`walpurge_gaps_total{reason="table"}`))
 	for cause, n := range map[string]string{"leaf_rewritten": "1", "leaf_gone": "2", "leaf_came": "1", "column_filled": "1", "type_changed": "1", "column_type": "1", "column_renamed": "0"} {
 		require.Equal(t, n, d.metric(`walpurge_table_gaps_total{cause="`+cause+`"}`), cause)
 	}
@@ -61,7 +66,7 @@ func TestTablesChangeWithoutRowEvents(t *testing.T) {
 	done("CREATE TABLE o27 PARTITION OF orders FOR VALUES FROM ('2027-01-01') TO ('2028-01-01')", keys...)
 	done("ALTER TABLE goods ADD COLUMN remark text", keys...)
 	done("ALTER TABLE lists ADD COLUMN stock int NOT NULL DEFAULT 5", keys...)
-	require.Equal(t, "7", d.metric(`walpurge_gaps_total{reason="table"}`))
+	require.Equal(t, gaps, d.metric(`walpurge_gaps_total{reason="table"}`))
 
 	r.exec("ALTER TABLE o27 SET UNLOGGED")
 	eventually(t, 30*time.Second, func() bool { return len(d.status().Problems) == 1 }, "an unlogged partition is a problem")

@@ -108,7 +108,7 @@ func (idle) Change(context.Context, *cdc.Txn, *cdc.Change) error { return nil }
 
 // A row costs no memory unless it is handed over as a row of another table too.
 func TestRowsAreHandedOverInPlace(t *testing.T) {
-	s := session{handler: idle{}, aliases: aliases{now: func() *kin { return nil }}, notNulls: notNulls{now: func() *map[uint32][]string { return nil }}}
+	s := session{handler: idle{}, nameOf: new(watching).nameOf, aliases: aliases{now: func() *kin { return nil }}, notNulls: notNulls{now: func() *map[uint32][]string { return nil }}}
 	row := cdc.Tuple{{Kind: cdc.Text, Data: []byte("1")}}
 	for _, partitioned := range []bool{false, true} {
 		rel := &cdc.Relation{OID: 7, Schema: "public", Name: "t", Partitioned: partitioned, Columns: []cdc.Column{{Name: "id"}}}

@@ -64,7 +64,7 @@ func newSession(h Handler) *session {
 		publication: "p", nonce: func() string { return "secret" }, questions: &questions{},
 		ignored: &ignoredMessages{conditions: condition.NewLog(slog.New(slog.DiscardHandler))},
 		beat:    &heartbeat{nonce: "secret", board: board, conditions: condition.NewLog(slog.New(slog.DiscardHandler))}, urgent: make(chan struct{}, 1), decoder: pgoutput.NewDecoder(),
-		streams: make(map[uint64]*streamed), foreign: func(uint32) bool { return false }, notNulls: notNulls{now: func() *map[uint32][]string { return nil }}, described: func(context.Context, *cdc.Relation, *cdc.Relation) (cdc.Table, bool, error) {
+		streams: make(map[uint64]*streamed), foreign: func(uint32) bool { return false }, nameOf: new(watching).nameOf, notNulls: notNulls{now: func() *map[uint32][]string { return nil }}, described: func(context.Context, *cdc.Relation, *cdc.Relation) (cdc.Table, bool, error) {
 			return cdc.Table{}, false, nil
 		}, turn: &turn{rep: &reporter{board: board, names: newSyncNames(nil)}},
 	}

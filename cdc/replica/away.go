@@ -65,7 +65,7 @@ func (g *Gate) overdue(m *member) bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	for w := range g.waiting {
-		if !m.away && !m.has(w.at) && time.Since(w.since) > g.cfg.Leave {
+		if w.needs(m) && time.Since(w.since) > g.cfg.Leave {
 			return true
 		}
 	}

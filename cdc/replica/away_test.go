@@ -144,3 +144,16 @@ func TestPositionsOfOtherLines(t *testing.T) {
 	require.False(t, m.has(cdc.Position{SystemID: "s", Timeline: 2, LSN: 51}))
 	require.True(t, m.has(cdc.Position{SystemID: "old", Timeline: 1, LSN: 99}), "of another cluster: that is a gap, and is flushed")
 }
+
+// Who waits for one replica does not wait for another that is down.
+func TestWaitForOneReplica(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := New(Config{Replicas: []Replica{{Name: "up"}, {Name: "down"}}, Logger: slog.New(slog.DiscardHandler)})
+		g.members[0].replayed = at(10)
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		require.NoError(t, g.WaitFor(ctx, "up", at(10)))
+		require.ErrorIs(t, g.WaitFor(ctx, "down", at(10)), context.DeadlineExceeded)
+		require.ErrorIs(t, g.Wait(ctx, at(10)), context.DeadlineExceeded, "all are waited for")
+	})
+}

@@ -134,7 +134,7 @@ func (g *Gate) look(ctx context.Context, m *member, conn *pgx.Conn) (needed bool
 	}
 	g.settle()
 	for w := range g.waiting {
-		if !m.away && !m.has(w.at) {
+		if w.needs(m) {
 			return true, nil
 		}
 	}

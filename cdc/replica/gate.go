@@ -73,6 +73,7 @@ type Gate struct {
 
 type waiter struct {
 	at    cdc.Position
+	only  string // the replica that is waited for, empty for all
 	since time.Time
 	done  chan struct{}
 }
@@ -97,8 +98,11 @@ func New(cfg Config) *Gate {
 
 // Wait blocks until every replica that is not away has replayed the position, and
 // returns nil; or until the context ends, and returns its cause.
-func (g *Gate) Wait(ctx context.Context, at cdc.Position) error {
-	w := &waiter{at: at, since: time.Now(), done: make(chan struct{})}
+func (g *Gate) Wait(ctx context.Context, at cdc.Position) error { return g.WaitFor(ctx, "", at) }
+
+// WaitFor does the same for one replica.
+func (g *Gate) WaitFor(ctx context.Context, name string, at cdc.Position) error {
+	w := &waiter{at: at, only: name, since: time.Now(), done: make(chan struct{})}
 	g.mu.Lock()
 	if g.open(w) {
 		g.mu.Unlock()
@@ -122,11 +126,16 @@ func (g *Gate) Wait(ctx context.Context, at cdc.Position) error {
 
 func (g *Gate) open(w *waiter) bool {
 	for _, m := range g.members {
-		if !m.away && !m.has(w.at) {
+		if w.needs(m) {
 			return false
 		}
 	}
 	return true
+}
+
+// needs reports whether a replica keeps the waiter waiting.
+func (w *waiter) needs(m *member) bool {
+	return (w.only == "" || w.only == m.Name) && !m.away && !m.has(w.at)
 }
 
 // settle lets go whoever waits for nothing any more; the caller holds the lock.

@@ -224,18 +224,28 @@ func (a *App) gates(s config.Sink, consumers map[string]*stream.Consumer, lanes 
 			return a.gate.Wait(ctx, m.Batch.Stamp)
 		}})
 	}
-	if a.replicas != nil {
-		gates = append(gates, delivery.Gate{Name: "replicas", Wait: func(ctx context.Context, m invalidation.Message) error {
-			return a.replicas.Wait(ctx, m.Batch.Stamp.Position)
-		}})
+	for _, r := range replicasOf(a.cfg) {
+		// A gate for each, so that one which is down does not shorten the patience with the others. Without
+		// patience it waits for all of them side by side, so that they are found to be away side by side.
+		gates = append(gates, delivery.Gate{
+			Name: "replicas", Member: r.Name,
+			Wait: func(ctx context.Context, m invalidation.Message) error {
+				return a.replicas.Wait(ctx, m.Batch.Stamp.Position)
+			},
+			Brief: func(ctx context.Context, m invalidation.Message) error {
+				return a.replicas.WaitFor(ctx, r.Name, m.Batch.Stamp.Position)
+			},
+		})
 	}
 	for _, inner := range s.After {
-		past := func(brief bool) func(ctx context.Context, m invalidation.Message) error {
+		past := func(until delivery.Until) func(ctx context.Context, m invalidation.Message) error {
 			return func(ctx context.Context, m invalidation.Message) error {
-				return lanes[inner].Past(ctx, m, brief, consumers[inner].Past)
+				return lanes[inner].Past(ctx, m, until, consumers[inner].Past)
 			}
 		}
-		gates = append(gates, delivery.Gate{Name: inner, Wait: past(false), Brief: past(true), Ordered: true})
+		gates = append(gates, delivery.Gate{
+			Name: inner, Wait: past(delivery.Purged), Brief: past(delivery.PurgedOrPutOff), Early: past(delivery.PurgedOnce), Ordered: true,
+		})
 	}
 	return gates
 }

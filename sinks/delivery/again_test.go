@@ -242,7 +242,7 @@ func TestPastGoesByTheFirstPurge(t *testing.T) {
 		w.src.push(batch(1, "a"), claim(3, 1))
 		after(0)
 		require.Zero(t, w.src.newest())
-		require.NoError(t, w.lane.Past(t.Context(), invalidation.Message{Seq: 2, Batch: batch(2, "x").Batch}, false, func(ctx context.Context, _ uint64) error { <-ctx.Done(); return context.Cause(ctx) }))
+		require.NoError(t, w.lane.Past(t.Context(), invalidation.Message{Seq: 2, Batch: batch(2, "x").Batch}, Purged, func(ctx context.Context, _ uint64) error { <-ctx.Done(); return context.Cause(ctx) }))
 		require.Zero(t, w.src.newest())
 	})
 }

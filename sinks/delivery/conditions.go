@@ -41,7 +41,7 @@ func (l *Lane) purgedEarly(gate int, m invalidation.Message, waited time.Duratio
 	l.early[gate][m.Seq] = struct{}{}
 	l.show()
 	l.mu.Unlock()
-	l.conditions.At(gateClosed, "gate", l.cfg.Gates[gate].Name).
+	l.gateClosed(gate).
 		Observe("waited", waited.Round(time.Millisecond), "purged_early", condition.Sum(1), "items", condition.Sum(sizeOf(m.Batch)))
 }
 
@@ -54,8 +54,16 @@ func (l *Lane) passed(gate int, m invalidation.Message) {
 	l.show()
 	l.mu.Unlock()
 	if open {
-		l.conditions.At(gateClosed, "gate", l.cfg.Gates[gate].Name).End()
+		l.gateClosed(gate).End()
 	}
+}
+
+func (l *Lane) gateClosed(gate int) condition.Condition {
+	g := &l.cfg.Gates[gate]
+	if g.Member == "" {
+		return l.conditions.At(gateClosed, "gate", g.Name)
+	}
+	return l.conditions.At(gateClosed, "gate", g.Name, "member", g.Member)
 }
 
 // failed logs a failed request. The class tells conditions apart, and not the text of the error: it

@@ -26,6 +26,8 @@ type Source interface {
 type Gate struct {
 	// Name is a metric label.
 	Name string
+	// Member tells gates of one name apart, which stand side by side; empty for the only one.
+	Member string
 	// Wait blocks until the gate is open for the message, which holds a batch, or
 	// the context ends.
 	Wait func(ctx context.Context, m invalidation.Message) error
@@ -33,6 +35,10 @@ type Gate struct {
 	// It returns ErrPutOff where the gate is held shut by nothing but purges that
 	// are put off on purpose, so that patience would be in vain.
 	Brief func(ctx context.Context, m invalidation.Message) error
+	// Early, where it is not nil, is waited for in Brief's place when the message is to be purged early because
+	// of another gate. It returns ErrPurgedEarly, too, where the gate is held shut by nothing but what another lane
+	// has purged early.
+	Early func(ctx context.Context, m invalidation.Message) error
 	// Ordered: when the gate is open for a message, it is for all before it. So what
 	// a flush stands for need not wait: the flush does. Such gates come last.
 	Ordered bool
@@ -50,7 +56,8 @@ type Config struct {
 	// queue. Nil: there are none.
 	Hand  Source
 	Gates []Gate
-	// MaxWait is the patience with each gate, from when it was found closed.
+	// MaxWait is the patience with each gate, from when it was found closed. A message that is purged early
+	// because of one gate has waited for the others.
 	MaxWait time.Duration
 	// MaxPutOff bounds what stays in the stream for values that are put off, in
 	// bytes; past it the oldest is purged before its time. 0: no such bound.

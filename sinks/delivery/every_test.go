@@ -253,9 +253,9 @@ func TestPast(t *testing.T) {
 		w.run()
 		defer w.halt()
 		never := func(ctx context.Context, _ uint64) error { <-ctx.Done(); return context.Cause(ctx) }
-		past := func(m invalidation.Message, brief bool) <-chan error {
+		past := func(m invalidation.Message, until Until) <-chan error {
 			out := make(chan error, 1)
-			go func() { out <- w.lane.Past(t.Context(), m, brief, never) }()
+			go func() { out <- w.lane.Past(t.Context(), m, until, never) }()
 			return out
 		}
 		answer := func(c <-chan error) any {
@@ -267,7 +267,7 @@ func TestPast(t *testing.T) {
 				return "waits"
 			}
 		}
-		unknown := past(batch(3, "x"), true)
+		unknown := past(batch(3, "x"), PurgedOrPutOff)
 		require.Equal(t, "waits", answer(unknown), "what lies before is not known yet")
 		w.src.push(every(batch(1, "hot"), halfMinute))
 		after(0)
@@ -276,20 +276,20 @@ func TestPast(t *testing.T) {
 		require.NoError(t, <-unknown)
 		same := batch(9, "x")
 		same.Batch.Stamp.XIDs = []uint64{7, 2}
-		require.NoError(t, <-past(batch(9, "x"), false), "of another transaction")
-		require.ErrorIs(t, <-past(same, true), ErrPutOff)
-		patient := past(same, false)
+		require.NoError(t, <-past(batch(9, "x"), Purged), "of another transaction")
+		require.ErrorIs(t, <-past(same, PurgedOrPutOff), ErrPutOff)
+		patient := past(same, Purged)
 		require.Equal(t, "waits", answer(patient))
 		after(halfMinute)
 		require.NoError(t, <-patient)
 
 		w.sink.takes = time.Second
 		w.src.push(batch(11, "slow"), claim(12, 1))
-		slow := past(batch(12, "x"), true)
+		slow := past(batch(12, "x"), PurgedOrPutOff)
 		require.Equal(t, "waits", answer(slow), "in flight is not put off")
 		after(time.Second)
 		require.NoError(t, <-slow)
-		require.NoError(t, w.lane.Past(t.Context(), batch(99, "x"), true, func(context.Context, uint64) error { return nil }), "by the floor")
+		require.NoError(t, w.lane.Past(t.Context(), batch(99, "x"), PurgedOrPutOff, func(context.Context, uint64) error { return nil }), "by the floor")
 	})
 }
 

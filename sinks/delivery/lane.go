@@ -3,6 +3,7 @@ package delivery
 import (
 	"context"
 	"errors"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -138,7 +139,7 @@ func (l *Lane) Status() Status {
 	defer l.mu.Unlock()
 	s := l.status
 	for i := range l.cfg.Gates {
-		if s.State == Gated && l.closed(i) {
+		if s.State == Gated && l.closed(i) && !slices.Contains(s.Gates, l.cfg.Gates[i].Name) {
 			s.Gates = append(s.Gates, l.cfg.Gates[i].Name)
 		}
 	}
@@ -460,28 +461,50 @@ var errEarly = errors.New("the gate is still closed")
 
 // gates waits for every gate of a message and returns nil when all have opened, or
 // errStoodFor when a flush stands for the message. It waits for ever unless its
-// patience is bounded.
+// patience is bounded. Then a gate that stays closed does not end the wait for the others: what the
+// message is purged ahead of is that gate alone.
 func (l *Lane) gates(ctx context.Context, m invalidation.Message, bounded bool) error {
 	if m.Batch == nil || m.Batch.Origin == invalidation.FromHand {
 		return nil
 	}
+	var early error
+	var began time.Time
+	timedOut := ""
 	for i := range l.cfg.Gates {
-		if failpoint.On("visible_gate_ignored") && l.cfg.Gates[i].Name == "visible" ||
-			failpoint.On("after_gate_ignored") && l.cfg.Gates[i].Name != "visible" {
+		gate, metrics := &l.cfg.Gates[i], &l.metrics.gates[i]
+		if failpoint.On("visible_gate_ignored") && gate.Name == "visible" ||
+			failpoint.On("after_gate_ignored") && gate.Name != "visible" {
 			continue
+		}
+		if i == 0 || l.cfg.Gates[i-1].Name != gate.Name {
+			began = time.Now()
 		}
 		err := errStoodFor
 		for errors.Is(err, errStoodFor) {
-			if l.cfg.Gates[i].Ordered && l.skips(m) {
+			if gate.Ordered && l.skips(m) {
+				if early != nil {
+					return early // the gates before this one are not open, and the flush does not say so of them
+				}
 				return errStoodFor
 			}
-			err = l.wait(ctx, i, m, bounded)
+			err = l.wait(ctx, i, m, bounded, early != nil)
 		}
-		if err != nil {
+		if errors.Is(err, errEarly) && ctx.Err() == nil && timedOut != gate.Name {
+			timedOut = gate.Name
+			metrics.timeouts.Inc()
+		}
+		if i+1 == len(l.cfg.Gates) || l.cfg.Gates[i+1].Name != gate.Name || ctx.Err() != nil {
+			metrics.waited.Observe(time.Since(began).Seconds())
+		}
+		switch {
+		case err == nil:
+		case ctx.Err() != nil:
 			return err
+		case early == nil || errors.Is(err, ErrPutOff):
+			early = err
 		}
 	}
-	return nil
+	return early
 }
 
 // slowGate is how long a gate may stay closed before the lane counts as gated.
@@ -507,15 +530,14 @@ func (l *Lane) opened(gate int) {
 	l.shut[gate] = time.Time{}
 }
 
-func (l *Lane) wait(ctx context.Context, i int, m invalidation.Message, bounded bool) error {
-	gate, metrics := l.cfg.Gates[i], l.metrics.gates[i]
+func (l *Lane) wait(ctx context.Context, i int, m invalidation.Message, bounded, early bool) error {
+	gate := &l.cfg.Gates[i]
 	began := time.Now()
 	slow := time.AfterFunc(slowGate, func() { l.waits(i, 1) })
 	defer func() {
 		if !slow.Stop() {
 			l.waits(i, -1)
 		}
-		metrics.waited.Observe(time.Since(began).Seconds())
 	}()
 	waiting, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -530,10 +552,17 @@ func (l *Lane) wait(ctx context.Context, i int, m invalidation.Message, bounded 
 		defer context.AfterFunc(trade, cancel)()
 	}
 	open := gate.Wait
-	if bounded && gate.Brief != nil {
+	switch {
+	case bounded && early && gate.Early != nil:
+		open = gate.Early
+	case bounded && gate.Brief != nil:
 		open = gate.Brief
 	}
 	err := open(waiting, m)
+	if errors.Is(err, ErrPurgedEarly) {
+		l.opened(i)
+		return err
+	}
 	if err == nil || errors.Is(err, ErrPutOff) {
 		l.opened(i)
 		l.passed(i, m)
@@ -543,7 +572,6 @@ func (l *Lane) wait(ctx context.Context, i int, m invalidation.Message, bounded 
 		return errStoodFor
 	}
 	if ctx.Err() == nil {
-		metrics.timeouts.Inc()
 		l.purgedEarly(i, m, time.Since(began))
 	}
 	return errEarly

@@ -12,14 +12,30 @@ import (
 // purges that another lane has put off, because of a rule's period.
 var ErrPutOff = errors.New("the purges that the gate waits for are deferred")
 
+// ErrPurgedEarly is what a gate's Early returns where it is held shut by nothing but messages that
+// another lane has purged before its own gates were open, and will purge again.
+var ErrPurgedEarly = errors.New("the purges that the gate waits for were carried out early")
+
+// Until says how much of another lane's work is waited for.
+type Until int
+
+const (
+	// Purged: all of it, purged behind open gates.
+	Purged Until = iota
+	// PurgedOrPutOff: what is put off because of a rule's period is left out.
+	PurgedOrPutOff
+	// PurgedOnce: so is what was purged while the lane's own gates were closed.
+	PurgedOnce
+)
+
 // Past blocks until this lane has purged what the stream holds before a message
 // of a lane that waits for it, and returns nil; or the context's cause. floor
 // does the same by the lane's acknowledgements alone, which stand still while
 // one value is put off, and wait for second purges. So what is put off is waited for only where it comes from
-// a transaction of the message: nothing else of the message depends on it. In
-// that case, if brief is set, Past returns ErrPutOff as soon as nothing but that
-// is left.
-func (l *Lane) Past(ctx context.Context, m invalidation.Message, brief bool, floor func(ctx context.Context, seq uint64) error) error {
+// a transaction of the message: nothing else of the message depends on it. As soon as nothing is left but
+// what until leaves out, Past returns ErrPutOff or ErrPurgedEarly.
+func (l *Lane) Past(ctx context.Context, m invalidation.Message, until Until, floor func(ctx context.Context, seq uint64) error) error {
+	brief := until != Purged
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	passed := make(chan error, 1)
@@ -36,7 +52,7 @@ func (l *Lane) Past(ctx context.Context, m invalidation.Message, brief bool, flo
 				return context.Cause(ctx)
 			}
 		}
-		first, newer := l.tracker.before(m.Seq, depends)
+		first, newer := l.tracker.before(m.Seq, depends, until == PurgedOnce)
 		switch {
 		case first == nil && newer == nil:
 			cancel()
@@ -49,6 +65,10 @@ func (l *Lane) Past(ctx context.Context, m invalidation.Message, brief bool, flo
 			cancel()
 			asking.Wait()
 			return ErrPutOff
+		case first != nil && first.early:
+			cancel()
+			asking.Wait()
+			return ErrPurgedEarly
 		}
 		if first != nil {
 			newer = first.moved
@@ -81,38 +101,45 @@ func (l *Lane) Past(ctx context.Context, m invalidation.Message, brief bool, flo
 	}
 }
 
-// blocker is a message that another lane waits for. off is set where it is put off.
+// blocker is a message that another lane waits for. off is set where it is put off, early where it was
+// purged before its gates were open.
 type blocker struct {
-	off   bool
-	moved <-chan struct{}
+	off, early bool
+	moved      <-chan struct{}
 }
 
 // before finds the first message before seq that is not purged; one that is put
 // off only if it is one to depend on, and only if there is no other. With depends
-// nil all are. If messages before seq are not all known, newer is closed when one
-// more is.
-func (t *tracker) before(seq uint64, depends *dependence) (first *blocker, newer <-chan struct{}) {
+// nil all are. With once, one that was purged early is found only if there is no other. If messages before
+// seq are not all known, newer is closed when one more is.
+func (t *tracker) before(seq uint64, depends *dependence, once bool) (first *blocker, newer <-chan struct{}) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	watch := func(e *entry) *blocker {
 		if e.moved == nil {
 			e.moved = make(chan struct{})
 		}
-		return &blocker{off: e.putOff, moved: e.moved}
+		return &blocker{moved: e.moved}
 	}
-	var off *entry
+	var off, early *entry
 	if depends == nil && t.front < t.acks && t.queue[t.front].seq < seq {
 		off = t.queue[t.front] // passed on, as all are that are acknowledged and not purged
 	} else if depends != nil {
 		off = t.passedFor(seq, depends)
 	}
 	for _, e := range t.queue[t.acks:] {
-		switch {
-		case e.seq >= seq || e.purged || e.batch == nil:
-		case !e.putOff:
+		if e.seq >= seq || e.purged || e.batch == nil {
+			continue
+		}
+		isEarly := once && e.early != notEarly
+		if !e.putOff && !isEarly {
 			return watch(e), nil
-		case off == nil && (depends == nil || depends.on(e.batch)):
+		}
+		if off == nil && (e.putOff || e.early == putOffEarly) && (depends == nil || depends.on(e.batch)) {
 			off = e
+		}
+		if early == nil && !e.putOff {
+			early = e
 		}
 	}
 	if t.read < seq {
@@ -122,7 +149,14 @@ func (t *tracker) before(seq uint64, depends *dependence) (first *blocker, newer
 		return nil, t.newer
 	}
 	if off != nil {
-		return watch(off), nil
+		first = watch(off)
+		first.off = true
+		return first, nil
+	}
+	if early != nil {
+		first = watch(early)
+		first.early = true
+		return first, nil
 	}
 	return nil, nil
 }

@@ -41,9 +41,7 @@ func (l *Lane) settle(group []ready, j *job) []ready {
 		if !r.skipped && l.defers(r.msg) {
 			l.flusher.owed = append(l.flusher.owed, r)
 			l.owe()
-			if r.final {
-				l.tracker.putOff(r.entry)
-			}
+			l.putOff(r)
 			continue
 		}
 		o := late[i]
@@ -54,11 +52,18 @@ func (l *Lane) settle(group []ready, j *job) []ready {
 		// Listeners need not wait for the values put off; they hear of them again.
 		l.announce(l.cfg.Source, r.msg)
 		l.pacer.owed = append(l.pacer.owed, o)
-		if r.final {
-			l.tracker.putOff(r.entry)
-		}
+		l.putOff(r)
 	}
 	return done
+}
+
+// putOff notes that all that a message lacks is put off.
+func (l *Lane) putOff(r ready) {
+	if r.final {
+		l.tracker.putOff(r.entry)
+	} else {
+		l.tracker.workedOnEarly(r.entry, putOffEarly)
+	}
 }
 
 // passOn acknowledges messages of which newer ones owe all that is put off. Their lane's watermark
@@ -102,8 +107,11 @@ func (l *Lane) finish(group []ready, invs []invalidation.Invalidation) {
 		if !r.skipped {
 			l.announce(l.cfg.Source, r.msg)
 		}
-		if r.final {
+		switch {
+		case r.final:
 			first = append(first, r.entry)
+		case !r.skipped:
+			l.tracker.workedOnEarly(r.entry, purgedEarly)
 		}
 	}
 	l.purged(first)

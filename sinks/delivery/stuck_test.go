@@ -453,15 +453,15 @@ func TestOuterLanesWaitOnlyForWhatIsStuck(t *testing.T) {
 		w.src.push(of(batch(1, "a"), invalidation.Tag, "t1"), batch(3, "b"), batch(5, "c"))
 		after(time.Minute)
 		never := func(ctx context.Context, _ uint64) error { <-ctx.Done(); return ctx.Err() }
-		outer := func(seq, xid uint64, brief bool) error {
+		outer := func(seq, xid uint64, until Until) error {
 			m := batch(seq, "page")
 			m.Batch.Stamp.XIDs = []uint64{xid}
-			return w.lane.Past(t.Context(), m, brief, never)
+			return w.lane.Past(t.Context(), m, until, never)
 		}
-		require.NoError(t, outer(4, 3, false), "another transaction")
-		require.ErrorIs(t, outer(2, 1, true), ErrPutOff, "the same one")
+		require.NoError(t, outer(4, 3, Purged), "another transaction")
+		require.ErrorIs(t, outer(2, 1, PurgedOrPutOff), ErrPutOff, "the same one")
 		passed := make(chan error, 1)
-		go func() { passed <- outer(2, 1, false) }()
+		go func() { passed <- outer(2, 1, Purged) }()
 		after(time.Minute)
 		require.Empty(t, passed)
 		r.set()

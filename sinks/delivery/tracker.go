@@ -52,15 +52,26 @@ type entry struct {
 	purged, done bool
 	// putOff: all that it lacks are values that were put off.
 	putOff bool
+	// early says what became of it while its gates were closed.
+	early earliness
 	// passed: a newer message holds in the stream what was put off. acked: it is acknowledged.
 	passed, acked bool
 	// counted: it is among those that are stuck.
 	counted bool
-	// moved is closed when purged or putOff becomes true.
+	// moved is closed when purged, putOff or early changes.
 	moved chan struct{}
 	size  int
 	bytes int64
 }
+
+// earliness is what became of a message while its gates were closed.
+type earliness int
+
+const (
+	notEarly earliness = iota
+	purgedEarly
+	putOffEarly // because of a rule's period
+)
 
 // add registers a message in the order of the stream. One that is registered or
 // done already is told by again: the stream delivered it once more.
@@ -239,6 +250,20 @@ func (t *tracker) putOff(e *entry) {
 	if !e.purged && !e.putOff {
 		t.move(e)
 		e.putOff = true
+	}
+}
+
+// workedOnEarly notes what became of a message while its gates were closed.
+func (t *tracker) workedOnEarly(e *entry, how earliness) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if e.purged || e.early == purgedEarly {
+		return
+	}
+	e.early = how
+	if e.moved != nil {
+		close(e.moved)
+		e.moved = nil
 	}
 }
 

@@ -131,10 +131,10 @@ func TestPastWaitsForWhatWasPassedOn(t *testing.T) {
 			m.Batch.Stamp.XIDs = []uint64{xid}
 			return m
 		}
-		require.ErrorIs(t, w.lane.Past(t.Context(), outer(2), true, floor), ErrPutOff)
-		require.NoError(t, w.lane.Past(t.Context(), outer(50), true, floor), "of another transaction")
+		require.ErrorIs(t, w.lane.Past(t.Context(), outer(2), PurgedOrPutOff, floor), ErrPutOff)
+		require.NoError(t, w.lane.Past(t.Context(), outer(50), PurgedOrPutOff, floor), "of another transaction")
 		passed := make(chan error, 1)
-		go func() { passed <- w.lane.Past(t.Context(), outer(2), false, floor) }()
+		go func() { passed <- w.lane.Past(t.Context(), outer(2), Purged, floor) }()
 		after(10 * time.Second)
 		require.Empty(t, passed)
 		after(time.Minute)
