@@ -244,7 +244,7 @@ func (a *App) gates(s config.Sink, consumers map[string]*stream.Consumer, lanes 
 			}
 		}
 		gates = append(gates, delivery.Gate{
-			Name: inner, Wait: past(delivery.Purged), Brief: past(delivery.PurgedOrPutOff), Early: past(delivery.PurgedOnce), Ordered: true,
+			Name: inner, Wait: past(delivery.Purged), Brief: past(delivery.PurgedOrDeferred), Early: past(delivery.PurgedOnce), Ordered: true,
 		})
 	}
 	return gates

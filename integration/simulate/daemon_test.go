@@ -151,7 +151,7 @@ func (d *daemon) lanes(s *stream.Stream) map[string]*source {
 			past := func(until delivery.Until) func(context.Context, invalidation.Message) error {
 				return func(ctx context.Context, m invalidation.Message) error { return inner.Past(ctx, m, until, before.Past) }
 			}
-			gates = append(gates, delivery.Gate{Name: "cache", Wait: past(delivery.Purged), Brief: past(delivery.PurgedOrPutOff), Early: past(delivery.PurgedOnce), Ordered: true})
+			gates = append(gates, delivery.Gate{Name: "cache", Wait: past(delivery.Purged), Brief: past(delivery.PurgedOrDeferred), Early: past(delivery.PurgedOnce), Ordered: true})
 		}
 		overflow := delivery.Overflow{Backlog: src.Backlog, Owed: owed, Owe: func(ctx context.Context) (uint64, error) {
 			w.mu.Lock()

@@ -54,7 +54,7 @@ func (w *world) inner() Gate {
 	past := func(until Until) func(context.Context, invalidation.Message) error {
 		return func(ctx context.Context, m invalidation.Message) error { return w.lane.Past(ctx, m, until, never) }
 	}
-	return Gate{Name: "cache", Wait: past(Purged), Brief: past(PurgedOrPutOff), Early: past(PurgedOnce), Ordered: true}
+	return Gate{Name: "cache", Wait: past(Purged), Brief: past(PurgedOrDeferred), Early: past(PurgedOnce), Ordered: true}
 }
 
 // While a gate of both stays closed, each change is purged early at the inner lane first, and the outer

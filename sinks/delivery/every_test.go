@@ -267,7 +267,7 @@ func TestPast(t *testing.T) {
 				return "waits"
 			}
 		}
-		unknown := past(batch(3, "x"), PurgedOrPutOff)
+		unknown := past(batch(3, "x"), PurgedOrDeferred)
 		require.Equal(t, "waits", answer(unknown), "what lies before is not known yet")
 		w.src.push(every(batch(1, "hot"), halfMinute))
 		after(0)
@@ -277,7 +277,7 @@ func TestPast(t *testing.T) {
 		same := batch(9, "x")
 		same.Batch.Stamp.XIDs = []uint64{7, 2}
 		require.NoError(t, <-past(batch(9, "x"), Purged), "of another transaction")
-		require.ErrorIs(t, <-past(same, PurgedOrPutOff), ErrPutOff)
+		require.ErrorIs(t, <-past(same, PurgedOrDeferred), ErrPutOff)
 		patient := past(same, Purged)
 		require.Equal(t, "waits", answer(patient))
 		after(halfMinute)
@@ -285,11 +285,11 @@ func TestPast(t *testing.T) {
 
 		w.sink.takes = time.Second
 		w.src.push(batch(11, "slow"), claim(12, 1))
-		slow := past(batch(12, "x"), PurgedOrPutOff)
+		slow := past(batch(12, "x"), PurgedOrDeferred)
 		require.Equal(t, "waits", answer(slow), "in flight is not put off")
 		after(time.Second)
 		require.NoError(t, <-slow)
-		require.NoError(t, w.lane.Past(t.Context(), batch(99, "x"), PurgedOrPutOff, func(context.Context, uint64) error { return nil }), "by the floor")
+		require.NoError(t, w.lane.Past(t.Context(), batch(99, "x"), PurgedOrDeferred, func(context.Context, uint64) error { return nil }), "by the floor")
 	})
 }
 

@@ -157,15 +157,15 @@ func TestAnOuterFlushWaitsForAnOwedOne(t *testing.T) {
 		w.src.push(flush(1, "gap"), claim(9, 1))
 		after(time.Second)
 		never := func(ctx context.Context, _ uint64) error { <-ctx.Done(); return context.Cause(ctx) }
-		require.NoError(t, w.lane.Past(t.Context(), batch(5, "x"), PurgedOrPutOff, never))
-		require.ErrorIs(t, w.lane.Past(t.Context(), flush(5, "gap"), PurgedOrPutOff, never), ErrPutOff)
+		require.NoError(t, w.lane.Past(t.Context(), batch(5, "x"), PurgedOrDeferred, never))
+		require.ErrorIs(t, w.lane.Past(t.Context(), flush(5, "gap"), PurgedOrDeferred, never), ErrPutOff)
 
 		outer := newWorld(t)
 		outer.cfg.Gates = []Gate{{
 			Name: "cache",
 			Wait: func(ctx context.Context, m invalidation.Message) error { return w.lane.Past(ctx, m, Purged, never) },
 			Brief: func(ctx context.Context, m invalidation.Message) error {
-				return w.lane.Past(ctx, m, PurgedOrPutOff, never)
+				return w.lane.Past(ctx, m, PurgedOrDeferred, never)
 			},
 		}}
 		outer.run()

@@ -460,7 +460,7 @@ func (l *Lane) pass(ctx context.Context, turn chan<- ready, r ready) {
 var errEarly = errors.New("the gate is still closed")
 
 // gates waits for every gate of a message and returns nil when all have opened, or
-// errStoodFor when a flush stands for the message. It waits for ever unless its
+// errStoodFor when a flush replaces the message. It waits for ever unless its
 // patience is bounded. Then a gate that stays closed does not end the wait for the others: what the
 // message is purged ahead of is that gate alone.
 func (l *Lane) gates(ctx context.Context, m invalidation.Message, bounded bool) error {

@@ -130,11 +130,11 @@ func TestAnOwedFlushOutlivesARestart(t *testing.T) {
 		never := func(ctx context.Context, _ uint64) error { return nil }
 		waits, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
-		require.Error(t, w.lane.Past(waits, batch(4, "x"), PurgedOrPutOff, never), "what waits for this lane waits for the flush")
+		require.Error(t, w.lane.Past(waits, batch(4, "x"), PurgedOrDeferred, never), "what waits for this lane waits for the flush")
 		g.open(9)
 		after(time.Second)
 		require.Equal(t, cdc.LSN(7), w.purged())
-		require.NoError(t, w.lane.Past(t.Context(), batch(4, "x"), PurgedOrPutOff, never))
+		require.NoError(t, w.lane.Past(t.Context(), batch(4, "x"), PurgedOrDeferred, never))
 		require.InDelta(t, 1, w.metric("flushes_total", "overflow"), 0)
 		require.Empty(t, w.sink.at("old"))
 	})

@@ -22,8 +22,8 @@ type Until int
 const (
 	// Purged: all of it, purged behind open gates.
 	Purged Until = iota
-	// PurgedOrPutOff: what is put off because of a rule's period is left out.
-	PurgedOrPutOff
+	// PurgedOrDeferred: what is deferred because of a rule's period is left out.
+	PurgedOrDeferred
 	// PurgedOnce: so is what was purged while the lane's own gates were closed.
 	PurgedOnce
 )
@@ -31,7 +31,7 @@ const (
 // Past blocks until this lane has purged what the stream holds before a message
 // of a lane that waits for it, and returns nil; or the context's cause. floor
 // does the same by the lane's acknowledgements alone, which stand still while
-// one value is put off, and wait for second purges. So what is put off is waited for only where it comes from
+// one value is deferred, and wait for second purges. So what is deferred is waited for only where it comes from
 // a transaction of the message: nothing else of the message depends on it. As soon as nothing is left but
 // what until leaves out, Past returns ErrPutOff or ErrPurgedEarly.
 func (l *Lane) Past(ctx context.Context, m invalidation.Message, until Until, floor func(ctx context.Context, seq uint64) error) error {
@@ -101,15 +101,15 @@ func (l *Lane) Past(ctx context.Context, m invalidation.Message, until Until, fl
 	}
 }
 
-// blocker is a message that another lane waits for. off is set where it is put off, early where it was
+// blocker is a message that another lane waits for. off is set where it is deferred, early where it was
 // purged before its gates were open.
 type blocker struct {
 	off, early bool
 	moved      <-chan struct{}
 }
 
-// before finds the first message before seq that is not purged; one that is put
-// off only if it is one to depend on, and only if there is no other. With depends
+// before finds the first message before seq that is not purged; one that is
+// deferred only if it is one to depend on, and only if there is no other. With depends
 // nil all are. With once, one that was purged early is found only if there is no other. If messages before
 // seq are not all known, newer is closed when one more is.
 func (t *tracker) before(seq uint64, depends *dependence, once bool) (first *blocker, newer <-chan struct{}) {
@@ -135,7 +135,7 @@ func (t *tracker) before(seq uint64, depends *dependence, once bool) (first *blo
 		if !e.putOff && !isEarly {
 			return watch(e), nil
 		}
-		if off == nil && (e.putOff || e.early == putOffEarly) && (depends == nil || depends.on(e.batch)) {
+		if off == nil && (e.putOff || e.early == deferredEarly) && (depends == nil || depends.on(e.batch)) {
 			off = e
 		}
 		if early == nil && !e.putOff {

@@ -57,12 +57,12 @@ func (l *Lane) settle(group []ready, j *job) []ready {
 	return done
 }
 
-// putOff notes that all that a message lacks is put off.
+// putOff notes that all that a message lacks is deferred.
 func (l *Lane) putOff(r ready) {
 	if r.final {
 		l.tracker.putOff(r.entry)
 	} else {
-		l.tracker.workedOnEarly(r.entry, putOffEarly)
+		l.tracker.workedOnEarly(r.entry, deferredEarly)
 	}
 }
 

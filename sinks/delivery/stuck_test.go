@@ -459,7 +459,7 @@ func TestOuterLanesWaitOnlyForWhatIsStuck(t *testing.T) {
 			return w.lane.Past(t.Context(), m, until, never)
 		}
 		require.NoError(t, outer(4, 3, Purged), "another transaction")
-		require.ErrorIs(t, outer(2, 1, PurgedOrPutOff), ErrPutOff, "the same one")
+		require.ErrorIs(t, outer(2, 1, PurgedOrDeferred), ErrPutOff, "the same one")
 		passed := make(chan error, 1)
 		go func() { passed <- outer(2, 1, Purged) }()
 		after(time.Minute)

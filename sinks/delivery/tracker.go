@@ -70,7 +70,7 @@ type earliness int
 const (
 	notEarly earliness = iota
 	purgedEarly
-	putOffEarly // because of a rule's period
+	deferredEarly // because of a rule's period
 )
 
 // add registers a message in the order of the stream. One that is registered or

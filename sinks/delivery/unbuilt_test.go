@@ -131,8 +131,8 @@ func TestPastWaitsForWhatWasPassedOn(t *testing.T) {
 			m.Batch.Stamp.XIDs = []uint64{xid}
 			return m
 		}
-		require.ErrorIs(t, w.lane.Past(t.Context(), outer(2), PurgedOrPutOff, floor), ErrPutOff)
-		require.NoError(t, w.lane.Past(t.Context(), outer(50), PurgedOrPutOff, floor), "of another transaction")
+		require.ErrorIs(t, w.lane.Past(t.Context(), outer(2), PurgedOrDeferred, floor), ErrPutOff)
+		require.NoError(t, w.lane.Past(t.Context(), outer(50), PurgedOrDeferred, floor), "of another transaction")
 		passed := make(chan error, 1)
 		go func() { passed <- w.lane.Past(t.Context(), outer(2), Purged, floor) }()
 		after(10 * time.Second)
