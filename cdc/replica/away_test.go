@@ -145,7 +145,7 @@ func TestPositionsOfOtherLines(t *testing.T) {
 	require.True(t, m.has(cdc.Position{SystemID: "old", Timeline: 1, LSN: 99}), "of another cluster: that is a gap, and is flushed")
 }
 
-// Who waits for one replica does not wait for another that is down.
+// A wait for one replica is not a wait for another that is down.
 func TestWaitForOneReplica(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := New(Config{Replicas: []Replica{{Name: "up"}, {Name: "down"}}, Logger: slog.New(slog.DiscardHandler)})

@@ -225,8 +225,8 @@ func (a *App) gates(s config.Sink, consumers map[string]*stream.Consumer, lanes 
 		}})
 	}
 	for _, r := range replicasOf(a.cfg) {
-		// A gate for each, so that one which is down does not shorten the patience with the others. Without
-		// patience it waits for all of them side by side, so that they are found to be away side by side.
+		// A gate for each, so that one which is down does not shorten the patience with the others. The wait
+		// without a limit is one for all of them, so that all that are down are found to be away together.
 		gates = append(gates, delivery.Gate{
 			Name: "replicas", Member: r.Name,
 			Wait: func(ctx context.Context, m invalidation.Message) error {

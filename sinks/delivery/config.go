@@ -26,7 +26,8 @@ type Source interface {
 type Gate struct {
 	// Name is a metric label.
 	Name string
-	// Member tells gates of one name apart, which stand side by side; empty for the only one.
+	// Member tells gates of one name apart, such as those of read replicas; empty for the only one. They
+	// follow each other in Config.Gates.
 	Member string
 	// Wait blocks until the gate is open for the message, which holds a batch, or
 	// the context ends.
@@ -36,8 +37,8 @@ type Gate struct {
 	// are put off on purpose, so that patience would be in vain.
 	Brief func(ctx context.Context, m invalidation.Message) error
 	// Early, where it is not nil, is waited for in Brief's place when the message is to be purged early because
-	// of another gate. It returns ErrPurgedEarly, too, where the gate is held shut by nothing but what another lane
-	// has purged early.
+	// of another gate. It also returns ErrPurgedEarly, where the gate is closed only by what another lane has purged
+	// early.
 	Early func(ctx context.Context, m invalidation.Message) error
 	// Ordered: when the gate is open for a message, it is for all before it. So what
 	// a flush stands for need not wait: the flush does. Such gates come last.

@@ -13,7 +13,8 @@ import (
 // A gate that stays closed does not let a message pass the gates behind it.
 func TestAnEarlyPurgeWaitsForTheOtherGates(t *testing.T) {
 	inBubble(t, func(t *testing.T, w *world) {
-		closed, second, third := w.gated(), w.gated(), w.gated()
+		closed, second, third := newGate(), newGate(), newGate()
+		w.cfg.Gates = []Gate{{Name: "visible", Wait: closed.Wait}, {Name: "replicas", Wait: second.Wait}, {Name: "cache", Wait: third.Wait, Ordered: true}}
 		w.run()
 		defer w.halt()
 		w.src.push(batch(1, "a"), claim(2, 1))
@@ -35,8 +36,7 @@ func TestAnEarlyPurgeWaitsForTheOtherGates(t *testing.T) {
 
 func TestEachGateHasItsPatience(t *testing.T) {
 	inBubble(t, func(t *testing.T, w *world) {
-		w.gated()
-		w.gated()
+		w.cfg.Gates = []Gate{{Name: "visible", Wait: newGate().Wait}, {Name: "replicas", Wait: newGate().Wait}}
 		w.run()
 		defer w.halt()
 		w.src.push(batch(1, "a"))
@@ -44,7 +44,40 @@ func TestEachGateHasItsPatience(t *testing.T) {
 		require.Empty(t, w.sink.values())
 		after(time.Second)
 		require.Equal(t, [][]string{{"a"}}, w.sink.values(), "both stay closed")
-		require.InDelta(t, 1, w.metric("gate_timeouts_total", "visible"), 0, "they have one name, and this is one purge")
+		require.InDelta(t, 1, w.metric("gate_timeouts_total", "visible"), 0)
+		require.InDelta(t, 1, w.metric("gate_timeouts_total", "replicas"), 0)
+	})
+}
+
+// Two replicas that are down, beside one that lives, cost the patience with one.
+func TestMembersThatAreDownShareThePatience(t *testing.T) {
+	inBubble(t, func(t *testing.T, w *world) {
+		for _, member := range []string{"one", "two"} {
+			w.cfg.Gates = append(w.cfg.Gates, Gate{Name: "replicas", Member: member, Wait: newGate().Wait})
+		}
+		w.cfg.Gates = append(w.cfg.Gates, Gate{Name: "replicas", Member: "three", Wait: func(context.Context, invalidation.Message) error { return nil }})
+		w.run()
+		defer w.halt()
+		w.src.push(batch(1, "a"))
+		after(30*time.Second - 1)
+		require.Empty(t, w.sink.values())
+		after(shortWait + 1)
+		require.Equal(t, [][]string{{"a"}}, w.sink.values())
+		require.InDelta(t, 1, w.metric("gate_timeouts_total", "replicas"), 0, "they have one name, and this is one purge")
+	})
+}
+
+// A shutdown ends the wait for a gate behind one that stays closed.
+func TestStopDuringTheWaitForAnotherGate(t *testing.T) {
+	inBubble(t, func(t *testing.T, w *world) {
+		w.gated()
+		w.gated()
+		w.run()
+		w.src.push(batch(1, "a"), batch(2, "b"))
+		after(30*time.Second + time.Millisecond)
+		w.halt()
+		require.Empty(t, w.sink.values())
+		require.Empty(t, w.src.acked())
 	})
 }
 

@@ -478,10 +478,14 @@ func (l *Lane) gates(ctx context.Context, m invalidation.Message, bounded bool) 
 		}
 		if i == 0 || l.cfg.Gates[i-1].Name != gate.Name {
 			began = time.Now()
+			if bounded {
+				l.closing(i)
+			}
 		}
 		err := errStoodFor
 		for errors.Is(err, errStoodFor) {
 			if gate.Ordered && l.skips(m) {
+				metrics.waited.Observe(time.Since(began).Seconds())
 				if early != nil {
 					return early // the gates before this one are not open, and the flush does not say so of them
 				}
@@ -518,10 +522,18 @@ const shortWait = 100 * time.Millisecond
 func (l *Lane) patience(gate int) time.Duration {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.shut[gate].IsZero() {
-		l.shut[gate] = time.Now()
-	}
 	return max(min(shortWait, l.cfg.MaxWait), l.cfg.MaxWait-time.Since(l.shut[gate]))
+}
+
+// closing begins the patience with all gates of one name, which are asked one after the other, at once.
+func (l *Lane) closing(first int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for i := first; i < len(l.cfg.Gates) && l.cfg.Gates[i].Name == l.cfg.Gates[first].Name; i++ {
+		if l.shut[i].IsZero() {
+			l.shut[i] = time.Now()
+		}
+	}
 }
 
 func (l *Lane) opened(gate int) {

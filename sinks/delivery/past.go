@@ -12,8 +12,8 @@ import (
 // purges that another lane has put off, because of a rule's period.
 var ErrPutOff = errors.New("the purges that the gate waits for are deferred")
 
-// ErrPurgedEarly is what a gate's Early returns where it is held shut by nothing but messages that
-// another lane has purged before its own gates were open, and will purge again.
+// ErrPurgedEarly is what a gate's Early returns where it is closed only by messages that another lane has
+// purged before its own gates were open, and will purge again.
 var ErrPurgedEarly = errors.New("the purges that the gate waits for were carried out early")
 
 // Until says how much of another lane's work is waited for.

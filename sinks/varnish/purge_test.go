@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"maps"
 	"net"
 	"net/http"
 	"net/netip"
@@ -101,9 +102,12 @@ func purges(t *testing.T, v *instance) {
 		}
 		require.NoError(t, s.Purge(ctx, []invalidation.Invalidation{tag("a", "there"), tag("a", "away"), tag("a", "away2"), tag("a", "too"), tag("b", "x"), {Kind: invalidation.URL, Value: "https://shop.example/p", Rule: "c"}, tag("", "manual")}))
 		require.Equal(t, map[string][2]int{"a": {2, 2}, "b": {1, 0}}, hits, "b is credited with what may have been its own")
-		clear(hits)
-		require.NoError(t, s.Purge(ctx, []invalidation.Invalidation{tag("a", "there"), tag("b", "x")}))
-		require.Equal(t, map[string][2]int{"a": {0, 1}, "b": {0, 1}}, hits)
+		// Until a thread of Varnish has removed what was purged, xkey counts it again.
+		require.Eventually(t, func() bool {
+			clear(hits)
+			err := s.Purge(ctx, []invalidation.Invalidation{tag("a", "there"), tag("b", "x")})
+			return err == nil && maps.Equal(hits, map[string][2]int{"a": {0, 1}, "b": {0, 1}})
+		}, 30*time.Second, 10*time.Millisecond)
 		clear(hits)
 		require.NoError(t, s.Purge(ctx, []invalidation.Invalidation{tag("a", "there"), {Kind: invalidation.Everything}}))
 		require.Empty(t, hits)
