@@ -63,6 +63,7 @@ func TestForwardedCalls(t *testing.T) {
 	for _, name := range []string{
 		"Forwarded", "Via", "X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto", "X-Forwarded-Server", "X-Forwarded", "X-Real-IP", "X-Original-Forwarded-For",
 		"X-Client-IP", "X-Cluster-Client-IP", "True-Client-IP", "CF-Connecting-IP", "Fastly-Client-IP", "Fly-Client-IP", "CDN-Loop", "X-Envoy-External-Address", "x-forwarded-for",
+		"X_Forwarded_For", "x_real_ip", "Proxy-Client-IP", "WL-Proxy-Client-IP", "Front-End-Https", "Incap-Client-IP", "X-Vercel-Forwarded-For", "X-Sucuri-ClientIP", "X-Scheme", "Remote-Addr",
 	} {
 		for _, value := range []string{"203.0.113.7", "127.0.0.1", ""} {
 			d := &daemon{}
@@ -80,6 +81,20 @@ func TestForwardedCalls(t *testing.T) {
 			require.Equal(t, http.StatusOK, code, name)
 		}
 	}
+}
+
+// What browsers and clients send of themselves is not taken for a proxy's.
+func TestDirectCalls(t *testing.T) {
+	d := &daemon{}
+	r := reload()
+	for _, name := range []string{
+		"Accept", "Accept-Encoding", "Accept-Language", "Cache-Control", "Connection", "Content-Length", "Cookie", "Dnt", "Pragma", "Priority", "Te", "User-Agent", "Traceparent",
+		"Sec-Ch-Ua", "Sec-Fetch-Dest", "Sec-Gpc", "Idempotency-Key",
+	} {
+		r.Header.Set(name, "1")
+	}
+	code, body, _ := do(t, d, r)
+	require.Equal(t, http.StatusOK, code, body)
 }
 
 func TestTailsHaveSoManySeats(t *testing.T) {
