@@ -391,8 +391,11 @@ func (g *generator) watch(t *table) {
 			}
 		case 3:
 			if status.typ == "text" || status.typ == "mood" || status.typ == "code" || status.typ == "varchar(20)" || strings.HasPrefix(status.typ, "char") && !g.without["char"] {
-				value := strings.Trim(status.values[0], "'")
-				add(watch{yaml: fmt.Sprintf("    when: row.status == \"%s\"\n    keys: ['RULE:{id}']\n", value), key: "t.id", cond: fmt.Sprintf("t.status = '%s'", value)}, "id")
+				value, compared := strings.Trim(status.values[0], "'"), "t.status"
+				if status.typ == "mood" {
+					compared += "::text" // a label that was renamed is no error in a rule, and equal to nothing
+				}
+				add(watch{yaml: fmt.Sprintf("    when: row.status == \"%s\"\n    keys: ['RULE:{id}']\n", value), key: "t.id", cond: fmt.Sprintf("%s = '%s'", compared, value)}, "id")
 			}
 		case 4:
 			if t.column("note") != nil {
