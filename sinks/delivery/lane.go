@@ -522,6 +522,9 @@ const shortWait = 100 * time.Millisecond
 func (l *Lane) patience(gate int) time.Duration {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if l.shut[gate].IsZero() { // an earlier message has passed it since
+		l.shut[gate] = time.Now()
+	}
 	return max(min(shortWait, l.cfg.MaxWait), l.cfg.MaxWait-time.Since(l.shut[gate]))
 }
 
