@@ -478,9 +478,6 @@ func (l *Lane) gates(ctx context.Context, m invalidation.Message, bounded bool) 
 		}
 		if i == 0 || l.cfg.Gates[i-1].Name != gate.Name {
 			began = time.Now()
-			if bounded {
-				l.closing(i)
-			}
 		}
 		err := errStoodFor
 		for errors.Is(err, errStoodFor) {
@@ -519,24 +516,16 @@ const shortWait = 100 * time.Millisecond
 
 // patience is how long to wait for a gate. It is counted from when the gate was
 // first found closed: a backlog behind it must not wait once for each message.
+// Gates of one name are asked one after the other, and the patience with all that follow begins with the first.
 func (l *Lane) patience(gate int) time.Duration {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.shut[gate].IsZero() { // an earlier message has passed it since
-		l.shut[gate] = time.Now()
-	}
-	return max(min(shortWait, l.cfg.MaxWait), l.cfg.MaxWait-time.Since(l.shut[gate]))
-}
-
-// closing begins the patience with all gates of one name, which are asked one after the other, at once.
-func (l *Lane) closing(first int) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	for i := first; i < len(l.cfg.Gates) && l.cfg.Gates[i].Name == l.cfg.Gates[first].Name; i++ {
+	for i := gate; i < len(l.cfg.Gates) && l.cfg.Gates[i].Name == l.cfg.Gates[gate].Name; i++ {
 		if l.shut[i].IsZero() {
 			l.shut[i] = time.Now()
 		}
 	}
+	return max(min(shortWait, l.cfg.MaxWait), l.cfg.MaxWait-time.Since(l.shut[gate]))
 }
 
 func (l *Lane) opened(gate int) {
