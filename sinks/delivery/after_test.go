@@ -42,3 +42,68 @@ func TestAnOuterLaneWaitsForTheInner(t *testing.T) {
 		require.Equal(t, uint64(2), w.src.newest())
 	})
 }
+
+// A flush that replaces an outer lane's backlog stands for changes of transactions that it does not name,
+// so it depends on all that the inner lane has not purged: values that are deferred, and those that
+// the sink refuses. It goes early beside them, and again behind them.
+func TestAFlushInPlaceOfABacklogWaitsForTheInner(t *testing.T) {
+	for name, test := range map[string]struct {
+		inner func(w *world) (messages []invalidation.Message, purge func())
+		early int // the flushes before the inner lane has purged
+	}{
+		"deferred": {func(w *world) ([]invalidation.Message, func()) {
+			return []invalidation.Message{every(batch(1, "hot"), time.Hour), every(batch(2, "hot"), time.Hour)}, func() { after(time.Hour) }
+		}, 1},
+		"passed on": {func(w *world) ([]invalidation.Message, func()) {
+			return []invalidation.Message{every(batch(1, "hot"), time.Hour), every(batch(2, "hot"), time.Hour), every(batch(3, "hot"), time.Hour)}, func() { after(time.Hour) }
+		}, 1},
+		"refused": {func(w *world) ([]invalidation.Message, func()) {
+			r := &refusal{err: errPlan}
+			r.set(invalidation.Tag)
+			w.sink.answers(r.answer)
+			return []invalidation.Message{of(batch(1, "a"), invalidation.Tag, "t1"), batch(2, "b")}, func() { r.set(); after(maxPause) }
+		}, 1},
+		"a flush of a refused kind": {func(w *world) ([]invalidation.Message, func()) {
+			r := &refusal{err: errPlan}
+			r.set(invalidation.Tag)
+			w.sink.answers(r.answer)
+			w.cfg.Flush = func() []invalidation.Invalidation {
+				return []invalidation.Invalidation{{Kind: invalidation.Tag, Value: "all"}, {Kind: invalidation.KeyPattern, Value: "*"}}
+			}
+			w.cfg.Limits.OneKind = true
+			return []invalidation.Message{flush(1, string(invalidation.FlushHole)), batch(2, "b")}, func() { r.set(); after(maxPause) }
+		}, 1},
+		"an owed flush": {func(w *world) ([]invalidation.Message, func()) {
+			w.cfg.FlushPace = time.Hour
+			w.plan("f0", "f1")
+			return []invalidation.Message{every(batch(1, "hot"), 2*time.Minute), every(batch(2, "hot"), 2*time.Minute), flush(3, string(invalidation.FlushHole))}, func() { after(time.Hour) }
+		}, 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inBubble(t, func(t *testing.T, w *world) {
+				messages, purge := test.inner(w)
+				outer := newWorld(t)
+				outer.cfg.Name, outer.cfg.Gates = "edge", []Gate{w.inner()}
+				outer.cfg.Overflow.Owed = 21
+				w.run()
+				defer w.halt()
+				outer.run()
+				defer outer.halt()
+				for _, m := range messages {
+					w.src.push(m)
+					after(time.Second)
+				}
+				w.src.push(claim(30, 1))
+				outer.src.push(batch(11, "page"), batch(12, "page"), flush(21, string(invalidation.FlushOverflow)), claim(30, 1))
+				after(time.Minute)
+				early := len(outer.sink.at("*"))
+				require.Equal(t, test.early, early)
+				require.Less(t, outer.src.newest(), uint64(21), "the inner lane lacks purges that what was replaced depends on")
+				purge()
+				after(time.Second)
+				require.Equal(t, uint64(30), outer.src.newest())
+				require.Len(t, outer.sink.at("*"), early+1, "behind the inner lane")
+			})
+		})
+	}
+}

@@ -427,7 +427,7 @@ func (l *Lane) keep(ctx context.Context, turn chan<- ready) {
 		}
 		early <- struct{}{}
 		// A flush that another lane owes on purpose is not run ahead of.
-		if !m.Batch.Flush || !errors.Is(err, ErrPutOff) {
+		if !errors.Is(err, ErrFlushOwed) {
 			l.pass(ctx, turn, ready{entry: e, msg: m})
 		}
 		waiting.Go(func() {
@@ -501,7 +501,7 @@ func (l *Lane) gates(ctx context.Context, m invalidation.Message, bounded bool) 
 		case err == nil:
 		case ctx.Err() != nil:
 			return err
-		case early == nil || errors.Is(err, ErrPutOff):
+		case early == nil || errors.Is(err, ErrPutOff) && !errors.Is(early, ErrFlushOwed):
 			early = err
 		}
 	}

@@ -125,6 +125,12 @@ func (t *trades) next() {
 	}
 }
 
+// replacesBacklog reports whether a batch is a flush that stands for all that its lane had in the stream
+// before it.
+func replacesBacklog(b *invalidation.Batch) bool {
+	return b.Flush && b.Reason == invalidation.FlushOverflow
+}
+
 // skips reports whether a flush that has not begun stands for the message.
 func (l *Lane) skips(m invalidation.Message) bool {
 	return m.Seq < l.traded.Load() && l.begun.Load() < l.traded.Load()

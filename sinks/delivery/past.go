@@ -3,14 +3,19 @@ package delivery
 import (
 	"context"
 	"errors"
+	"fmt"
 	"sync"
 
 	"github.com/walpurge/walpurge/rules/invalidation"
 )
 
 // ErrPutOff is what a gate's Brief returns where it is held shut by nothing but
-// purges that another lane has put off, because of a rule's period.
-var ErrPutOff = errors.New("the purges that the gate waits for are deferred")
+// purges that another lane has put off, because of a rule's period or because the sink refuses
+// their kind. ErrFlushOwed is the one where a flush is among them that is spread over a time or held apart.
+var (
+	ErrPutOff    = errors.New("the purges that the gate waits for are deferred")
+	ErrFlushOwed = fmt.Errorf("%w, a flush among them", ErrPutOff)
+)
 
 // ErrPurgedEarly is what a gate's Early returns where it is closed only by messages that another lane has
 // purged before its own gates were open, and will purge again.
@@ -31,9 +36,9 @@ const (
 // Past blocks until this lane has purged what the stream holds before a message
 // of a lane that waits for it, and returns nil; or the context's cause. floor
 // does the same by the lane's acknowledgements alone, which stand still while
-// one value is deferred, and wait for second purges. So what is deferred is waited for only where it comes from
-// a transaction of the message: nothing else of the message depends on it. As soon as nothing is left but
-// what until leaves out, Past returns ErrPutOff or ErrPurgedEarly.
+// one value is deferred, and wait for second purges. So what is deferred is waited for only where the message
+// depends on it; see dependence. As soon as nothing is left but
+// what until leaves out, Past returns ErrPutOff, ErrFlushOwed or ErrPurgedEarly.
 func (l *Lane) Past(ctx context.Context, m invalidation.Message, until Until, floor func(ctx context.Context, seq uint64) error) error {
 	brief := until != Purged
 	ctx, cancel := context.WithCancel(ctx)
@@ -64,6 +69,9 @@ func (l *Lane) Past(ctx context.Context, m invalidation.Message, until Until, fl
 		case first != nil && first.off && brief:
 			cancel()
 			asking.Wait()
+			if first.flush && depends.flush {
+				return ErrFlushOwed
+			}
 			return ErrPutOff
 		case first != nil && first.early:
 			cancel()
@@ -101,15 +109,15 @@ func (l *Lane) Past(ctx context.Context, m invalidation.Message, until Until, fl
 	}
 }
 
-// blocker is a message that another lane waits for. off is set where it is deferred, early where it was
-// purged before its gates were open.
+// blocker is a message that another lane waits for. off is set where it is deferred, flush where it is
+// a flush that is owed on purpose, early where it was purged before its gates were open.
 type blocker struct {
-	off, early bool
-	moved      <-chan struct{}
+	off, flush, early bool
+	moved             <-chan struct{}
 }
 
 // before finds the first message before seq that is not purged; one that is
-// deferred only if it is one to depend on, and only if there is no other. With depends
+// deferred only if it is one to depend on, and only if there is no other, a flush that is owed before all else. With depends
 // nil all are. With once, one that was purged early is found only if there is no other. If messages before
 // seq are not all known, newer is closed when one more is.
 func (t *tracker) before(seq uint64, depends *dependence, once bool) (first *blocker, newer <-chan struct{}) {
@@ -121,12 +129,8 @@ func (t *tracker) before(seq uint64, depends *dependence, once bool) (first *blo
 		}
 		return &blocker{moved: e.moved}
 	}
-	var off, early *entry
-	if depends == nil && t.front < t.acks && t.queue[t.front].seq < seq {
-		off = t.queue[t.front] // passed on, as all are that are acknowledged and not purged
-	} else if depends != nil {
-		off = t.passedFor(seq, depends)
-	}
+	var early *entry
+	off := t.passedFor(seq, depends)
 	for _, e := range t.queue[t.acks:] {
 		if e.seq >= seq || e.purged || e.batch == nil {
 			continue
@@ -135,7 +139,7 @@ func (t *tracker) before(seq uint64, depends *dependence, once bool) (first *blo
 		if !e.putOff && !isEarly {
 			return watch(e), nil
 		}
-		if off == nil && (e.putOff || e.early == deferredEarly) && (depends == nil || depends.on(e.batch)) {
+		if (e.putOff || e.early == deferredEarly) && (depends == nil || depends.on(e.batch)) && (off == nil || e.flushOwed()) {
 			off = e
 		}
 		if early == nil && !e.putOff {
@@ -150,7 +154,7 @@ func (t *tracker) before(seq uint64, depends *dependence, once bool) (first *blo
 	}
 	if off != nil {
 		first = watch(off)
-		first.off = true
+		first.off, first.flush = true, off.flushOwed()
 		return first, nil
 	}
 	if early != nil {
@@ -161,8 +165,15 @@ func (t *tracker) before(seq uint64, depends *dependence, once bool) (first *blo
 	return nil, nil
 }
 
-// passedFor finds a message before seq to depend on that is passed on and not purged.
+// passedFor finds a message before seq to depend on that is passed on and not purged. With depends nil all are.
 func (t *tracker) passedFor(seq uint64, depends *dependence) *entry {
+	if depends == nil || depends.all {
+		// All that are acknowledged and not purged are passed on.
+		if t.front < t.acks && t.queue[t.front].seq < seq {
+			return t.queue[t.front]
+		}
+		return nil
+	}
 	for x := range depends.xids {
 		if e := t.byXID[x]; e != nil && e.seq < seq {
 			return e
@@ -187,14 +198,15 @@ func (t *tracker) passedBefore(seq uint64, depends *dependence) (moved <-chan st
 }
 
 // dependence tells which batches that are put off a batch of another lane must wait for: those of
-// its transactions, and for a flush, flushes.
+// its transactions; for a flush, flushes; and for a flush that replaces a backlog all of them, since what it
+// replaces may depend on any.
 type dependence struct {
-	xids  map[uint64]struct{}
-	flush bool
+	xids       map[uint64]struct{}
+	flush, all bool
 }
 
 func dependsOn(of *invalidation.Batch) *dependence {
-	d := &dependence{xids: make(map[uint64]struct{}, len(of.Stamp.XIDs)), flush: of.Flush}
+	d := &dependence{xids: make(map[uint64]struct{}, len(of.Stamp.XIDs)), flush: of.Flush, all: replacesBacklog(of)}
 	for _, x := range of.Stamp.XIDs {
 		d.xids[x] = struct{}{}
 	}
@@ -202,7 +214,7 @@ func dependsOn(of *invalidation.Batch) *dependence {
 }
 
 func (d *dependence) on(b *invalidation.Batch) bool {
-	if d.flush && b.Flush {
+	if d.all || d.flush && b.Flush {
 		return true
 	}
 	for _, x := range b.Stamp.XIDs {

@@ -60,7 +60,7 @@ func (l *Lane) settle(group []ready, j *job) []ready {
 // putOff notes that all that a message lacks is deferred.
 func (l *Lane) putOff(r ready) {
 	if r.final {
-		l.tracker.putOff(r.entry)
+		l.tracker.putOff(r.entry, false)
 	} else {
 		l.tracker.workedOnEarly(r.entry, deferredEarly)
 	}
@@ -97,7 +97,7 @@ func (l *Lane) finish(group []ready, invs []invalidation.Invalidation) {
 	all := group
 	group, withheld := l.stuck.withhold(group)
 	for _, r := range withheld {
-		l.tracker.putOff(r.entry)
+		l.tracker.putOff(r.entry, true)
 	}
 	var first []*entry
 	for _, r := range group {

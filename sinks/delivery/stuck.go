@@ -416,7 +416,7 @@ func (l *Lane) othersWait(failing ...invalidation.Kind) bool {
 			continue
 		}
 		// A flush in place of the backlog is read once the lane knows that it is one.
-		if b.Flush && (b.Reason != invalidation.FlushOverflow || r.msg.Seq <= l.traded.Load()) {
+		if b.Flush && (!replacesBacklog(b) || r.msg.Seq <= l.traded.Load()) {
 			if slices.ContainsFunc(l.cfg.Flush(), func(inv invalidation.Invalidation) bool { return !fails(inv.Kind) }) {
 				return true
 			}

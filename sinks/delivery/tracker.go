@@ -50,8 +50,8 @@ type entry struct {
 	batch *invalidation.Batch
 	// purged: once, behind open gates. done: the second time too, where there is one.
 	purged, done bool
-	// putOff: all that it lacks are values that were put off.
-	putOff bool
+	// putOff: all that it lacks are values that were put off; refused: because the sink refuses their kind.
+	putOff, refused bool
 	// early says what became of it while its gates were closed.
 	early earliness
 	// passed: a newer message holds in the stream what was put off. acked: it is acknowledged.
@@ -243,13 +243,17 @@ func (t *tracker) move(e *entry) {
 	}
 }
 
-// putOff notes that all a message lacks are values that were put off.
-func (t *tracker) putOff(e *entry) {
+// flushOwed reports that it is a flush which the lane owes on purpose, because it spreads flushes or holds
+// them apart.
+func (e *entry) flushOwed() bool { return e.batch.Flush && !e.refused }
+
+// putOff notes that all a message lacks are values that were put off, or with refused, whose purges fail.
+func (t *tracker) putOff(e *entry, refused bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if !e.purged && !e.putOff {
+	if !e.purged && (!e.putOff || e.refused != refused) {
 		t.move(e)
-		e.putOff = true
+		e.putOff, e.refused = true, refused
 	}
 }
 
