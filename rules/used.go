@@ -1,6 +1,15 @@
 package rules
 
-import "github.com/walpurge/walpurge/rules/invalidation"
+import (
+	"slices"
+
+	"github.com/walpurge/walpurge/rules/invalidation"
+)
+
+// Defers reports whether a rule of a sink has a period, so that values of it may be deferred.
+func (s *Set) Defers(sink int) bool {
+	return slices.ContainsFunc(s.rules, func(r *Rule) bool { return r.Every > 0 && slices.Contains(r.Sinks, sink) })
+}
 
 // Kinds is what the rules can send to a sink: by their values, by the steps of
 // collapse, by what unknown and on_truncate name, and by messages, which may name

@@ -291,6 +291,10 @@ func (a *App) newLanes(ctx context.Context) error {
 		}
 		consumers[t.spec.Name] = c
 	}
+	newest, err := a.stream.Last(ctx)
+	if err != nil {
+		return err
+	}
 	a.caches = newCaches(a)
 	buckets := delivery.NewBuckets()
 	lanes := make(map[string]*delivery.Lane, len(a.targets))
@@ -309,11 +313,15 @@ func (a *App) newLanes(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
+		var inherited delivery.Inherited
+		if a.set.Load().Defers(i) {
+			inherited = delivery.Inherited{Acked: consumer.Floor(), Newest: newest}
+		}
 		lanes[t.spec.Name] = delivery.New(delivery.Config{
 			Name: t.spec.Name, Sink: t.Sink, Limits: t.limits, Pace: pace, Source: consumer, Hand: manual,
 			Gates: a.gates(t.spec, consumers, lanes), MaxWait: t.spec.MaxWait, SecondPurge: t.spec.SecondPurge,
 			FlushPace: t.spec.FlushPace, FlushAtMost: t.spec.FlushAtMost,
-			MaxPutOff: maxPutOff(a.stream.MaxBytes(), t.spec.MaxBacklog), Overflow: overflow,
+			MaxPutOff: maxPutOff(a.stream.MaxBytes(), t.spec.MaxBacklog), Overflow: overflow, Inherited: inherited,
 			Flush:      func() []invalidation.Invalidation { return (*a.plans.Load())[i] },
 			Distrusted: recorded && !t.spec.Shadow,
 			Park:       a.parks(t.spec, log), Board: a.board, Metrics: metrics, Logger: log, Tracer: a.opts.Tracer,

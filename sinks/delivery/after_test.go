@@ -1,12 +1,15 @@
 package delivery
 
 import (
+	"context"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
 
 	"github.com/walpurge/walpurge/rules/invalidation"
+	"github.com/walpurge/walpurge/sinks"
 )
 
 // What came while a flush ran may be of a row that the cache was filled with
@@ -106,4 +109,46 @@ func TestAFlushInPlaceOfABacklogWaitsForTheInner(t *testing.T) {
 			})
 		})
 	}
+}
+
+// Before a restart a value of transaction 2 was deferred, and its message acknowledged because that of
+// transaction 3 holds the value, too. The outer message of transaction 2 depends on it all the same.
+func TestAnOuterLaneWaitsForWhatAnEarlierRunDeferred(t *testing.T) {
+	inBubble(t, func(t *testing.T, w *world) {
+		var up atomic.Bool
+		w.sink.answers(func([]invalidation.Invalidation) error {
+			if !up.Load() {
+				return sinks.LaneError(errDown)
+			}
+			return nil
+		})
+		w.cfg.Inherited = Inherited{Acked: 4, Newest: 6}
+		floor := newGate()
+		floor.open(4)
+		past := func(until Until) func(context.Context, invalidation.Message) error {
+			return func(ctx context.Context, m invalidation.Message) error {
+				return w.lane.Past(ctx, m, until, func(ctx context.Context, seq uint64) error {
+					return floor.Wait(ctx, invalidation.Message{Seq: seq})
+				})
+			}
+		}
+		outer := newWorld(t)
+		outer.cfg.Name = "edge"
+		outer.cfg.Gates = []Gate{{Name: "cache", Wait: past(Purged), Brief: past(PurgedOrDeferred), Early: past(PurgedOnce), Ordered: true}}
+		w.run()
+		defer w.halt()
+		outer.run()
+		defer outer.halt()
+		w.src.push(every(batch(5, "hot"), time.Minute), claim(7, 1))
+		outer.src.push(batch(4, "page"), batch(6, "other"), claim(7, 1))
+		after(time.Minute)
+		require.Empty(t, outer.src.acked())
+		up.Store(true)
+		after(time.Minute)
+		require.Equal(t, uint64(7), outer.src.newest())
+		floor.open(7)
+
+		// Nothing is left of it, so another message below does not wait for the stream's end.
+		require.NoError(t, w.lane.Past(t.Context(), batch(3, "x"), Purged, func(ctx context.Context, _ uint64) error { <-ctx.Done(); return context.Cause(ctx) }))
+	})
 }

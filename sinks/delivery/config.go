@@ -73,6 +73,8 @@ type Config struct {
 	// other purges go on beside a flush. 0: at once.
 	FlushPace, FlushAtMost time.Duration
 	Overflow               Overflow
+	// Inherited is zero where no rule defers a value of the sink.
+	Inherited Inherited
 	// Distrusted: the sink may hold again what was purged, until Trust or Restore is called.
 	Distrusted bool
 	// Collapsed is told how many values of a rule coarser ones were purged instead

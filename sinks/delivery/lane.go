@@ -23,6 +23,8 @@ type Lane struct {
 	queue   *queue
 	again   *again
 	flusher *flusher
+	// inherited is for the lanes that wait for this one.
+	inherited inherited
 	// stuck and ahead belong to the lane's goroutine; ahead are messages that were taken from turn
 	// to see what kinds they have.
 	stuck   *stuckKinds
@@ -121,6 +123,7 @@ func New(cfg Config) *Lane {
 		conditions: condition.NewLog(cfg.Logger), early: make([]map[uint64]struct{}, len(cfg.Gates)), slow: make([]int, len(cfg.Gates)),
 		urgent: make(chan *handJob, maxJobs), nudge: make(chan struct{}, 1), hastened: make(chan struct{}),
 	}
+	l.inherited.Inherited = cfg.Inherited
 	if seq := cfg.Overflow.Owed; seq > 0 {
 		l.trade(seq)
 	}

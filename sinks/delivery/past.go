@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 
 	"github.com/walpurge/walpurge/rules/invalidation"
 )
@@ -39,13 +40,19 @@ const (
 // one value is deferred, and wait for second purges. So what is deferred is waited for only where the message
 // depends on it; see dependence. As soon as nothing is left but
 // what until leaves out, Past returns ErrPutOff, ErrFlushOwed or ErrPurgedEarly.
-func (l *Lane) Past(ctx context.Context, m invalidation.Message, until Until, floor func(ctx context.Context, seq uint64) error) error {
+func (l *Lane) Past(ctx context.Context, m invalidation.Message, until Until, floor func(ctx context.Context, seq uint64) error) (err error) {
 	brief := until != Purged
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
+	seq, dependsOn, done := l.inherited.of(m)
+	defer func() {
+		if err == nil {
+			done()
+		}
+	}()
 	passed := make(chan error, 1)
 	var asking sync.WaitGroup
-	asking.Go(func() { passed <- floor(ctx, m.Seq) })
+	asking.Go(func() { passed <- floor(ctx, seq) })
 	var depends *dependence
 	for {
 		if lifted := l.tracker.holding(); lifted != nil {
@@ -57,14 +64,14 @@ func (l *Lane) Past(ctx context.Context, m invalidation.Message, until Until, fl
 				return context.Cause(ctx)
 			}
 		}
-		first, newer := l.tracker.before(m.Seq, depends, until == PurgedOnce)
+		first, newer := l.tracker.before(seq, depends, until == PurgedOnce)
 		switch {
 		case first == nil && newer == nil:
 			cancel()
 			asking.Wait()
 			return nil
 		case first != nil && first.off && depends == nil:
-			depends = dependsOn(m.Batch)
+			depends = dependsOn()
 			continue
 		case first != nil && first.off && brief:
 			cancel()
@@ -91,7 +98,7 @@ func (l *Lane) Past(ctx context.Context, m invalidation.Message, until Until, fl
 			if err != nil {
 				return err
 			}
-			moved := l.tracker.passedBefore(m.Seq, dependsOn(m.Batch))
+			moved := l.tracker.passedBefore(seq, dependsOn())
 			switch {
 			case moved == nil:
 				return nil
@@ -107,6 +114,33 @@ func (l *Lane) Past(ctx context.Context, m invalidation.Message, until Until, fl
 			}
 		}
 	}
+}
+
+// Inherited says what an earlier run may have left to a lane: values that a rule's period deferred, of messages
+// that are acknowledged because newer ones hold those values. Which messages those are is not known any more.
+type Inherited struct {
+	// Acked is the sequence up to which everything was acknowledged when this run began, Newest that of the
+	// stream's newest message.
+	Acked, Newest uint64
+}
+
+// inherited is what a lane has left of it.
+type inherited struct {
+	Inherited
+	purged atomic.Bool
+}
+
+// of returns up to where a message of another lane waits for this one, and for what. One that may depend on an
+// acknowledged message waits for all that the stream held; done says that it is purged.
+func (i *inherited) of(m invalidation.Message) (seq uint64, depends func() *dependence, done func()) {
+	if m.Seq > i.Acked || i.purged.Load() {
+		return m.Seq, func() *dependence { return dependsOn(m.Batch) }, func() {}
+	}
+	return max(m.Seq, i.Newest+1), func() *dependence {
+		d := dependsOn(m.Batch)
+		d.all = true
+		return d
+	}, func() { i.purged.Store(true) }
 }
 
 // blocker is a message that another lane waits for. off is set where it is deferred, flush where it is
