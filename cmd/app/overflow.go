@@ -11,10 +11,10 @@ import (
 // overflow is what bounds a sink's backlog. A flush of an earlier run that stands
 // for one holds whether or not there still is a bound.
 func (a *App) overflow(ctx context.Context, s config.Sink, c *stream.Consumer) (delivery.Overflow, error) {
-	owed, err := a.stream.Overflowed(ctx, c, s.Formerly)
+	pending, err := a.stream.Overflowed(ctx, c, s.Formerly)
 	o := delivery.Overflow{
-		MaxBacklog: s.MaxBacklog, Stop: s.StopOnOverflow, Backlog: c.BacklogBytes, Owed: owed,
-		Owe: func(ctx context.Context) (uint64, error) { return a.stream.Overflow(ctx, s.Name) },
+		MaxBacklog: s.MaxBacklog, Stop: s.StopOnOverflow, Backlog: c.BacklogBytes, PendingFlush: pending,
+		StoreFlush: func(ctx context.Context) (uint64, error) { return a.stream.Overflow(ctx, s.Name) },
 	}
 	if !s.StopOnOverflow {
 		o.Pressing = func(ctx context.Context) (uint64, bool, error) {

@@ -142,7 +142,7 @@ func (d *daemon) lanes(s *stream.Stream) map[string]*source {
 		w.mu.Lock()
 		src.floor = w.disk.floors[name]
 		src.read = src.floor
-		owed := src.owed()
+		pending := src.pendingFlush()
 		w.mu.Unlock()
 		sources[name] = src
 		gates := []delivery.Gate{{Name: "visible", Wait: w.visibleGate}}
@@ -153,7 +153,7 @@ func (d *daemon) lanes(s *stream.Stream) map[string]*source {
 			}
 			gates = append(gates, delivery.Gate{Name: "cache", Wait: past(delivery.Purged), Brief: past(delivery.PurgedOrDeferred), Early: past(delivery.PurgedOnce), Ordered: true})
 		}
-		overflow := delivery.Overflow{Backlog: src.Backlog, Owed: owed, Owe: func(ctx context.Context) (uint64, error) {
+		overflow := delivery.Overflow{Backlog: src.Backlog, PendingFlush: pending, StoreFlush: func(ctx context.Context) (uint64, error) {
 			w.mu.Lock()
 			w.tally.trades++
 			w.mu.Unlock()

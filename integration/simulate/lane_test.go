@@ -130,7 +130,7 @@ func (s *source) Past(ctx context.Context, seq uint64) error {
 
 // owed is the newest flush that stands for a backlog and is not acknowledged; it judges
 // the note of it as stream.Overflowed does. mu is held.
-func (s *source) owed() uint64 {
+func (s *source) pendingFlush() uint64 {
 	w := s.d.w
 	note, found := w.disk.files["walpurge_sim_hand"].newest("walpurge.sim.note.overflow." + s.sink)
 	if !found {

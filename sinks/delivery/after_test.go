@@ -46,7 +46,7 @@ func TestAnOuterLaneWaitsForTheInner(t *testing.T) {
 	})
 }
 
-// A flush that replaces an outer lane's backlog stands for changes of transactions that it does not name,
+// A flush that replaces an outer lane's backlog replaces changes of transactions that it does not name,
 // so it depends on all that the inner lane has not purged: values that are deferred, and those that
 // the sink refuses. It goes early beside them, and again behind them.
 func TestAFlushInPlaceOfABacklogWaitsForTheInner(t *testing.T) {
@@ -76,7 +76,7 @@ func TestAFlushInPlaceOfABacklogWaitsForTheInner(t *testing.T) {
 			w.cfg.Limits.OneKind = true
 			return []invalidation.Message{flush(1, string(invalidation.FlushHole)), batch(2, "b")}, func() { r.set(); after(maxPause) }
 		}, 1},
-		"an owed flush": {func(w *world) ([]invalidation.Message, func()) {
+		"a flush that is held back": {func(w *world) ([]invalidation.Message, func()) {
 			w.cfg.FlushPace = time.Hour
 			w.plan("f0", "f1")
 			return []invalidation.Message{every(batch(1, "hot"), 2*time.Minute), every(batch(2, "hot"), 2*time.Minute), flush(3, string(invalidation.FlushHole))}, func() { after(time.Hour) }
@@ -87,7 +87,7 @@ func TestAFlushInPlaceOfABacklogWaitsForTheInner(t *testing.T) {
 				messages, purge := test.inner(w)
 				outer := newWorld(t)
 				outer.cfg.Name, outer.cfg.Gates = "edge", []Gate{w.inner()}
-				outer.cfg.Overflow.Owed = 21
+				outer.cfg.Overflow.PendingFlush = 21
 				w.run()
 				defer w.halt()
 				outer.run()

@@ -27,7 +27,7 @@ const (
 //
 // What is purged is pushed in the order of its first purges, and taken in the
 // same order. So a message that was purged in several turns, because a value was
-// put off, is done with the entry of the last.
+// deferred, is done with the entry of the last.
 type again struct {
 	on    bool
 	slack time.Duration

@@ -40,8 +40,8 @@ func TestEverythingIsPurgedTwice(t *testing.T) {
 		require.Equal(t, cdc.LSN(4), w.purged(), "the first purge counts")
 		require.Zero(t, w.settled())
 		require.Empty(t, w.src.acked(), "a crash must bring both back")
-		_, owes := w.lane.Oldest()
-		require.False(t, owes, "nothing is unpurged")
+		_, some := w.lane.Oldest()
+		require.False(t, some, "nothing is unpurged")
 		after(300 * time.Millisecond)
 		require.Equal(t, [][]string{{"a", "b"}, {"a"}, {"a", "b"}}, w.sink.values())
 		require.Equal(t, uint64(2), w.src.newest())
@@ -97,8 +97,8 @@ func TestAStopDoesNotWaitForSecondPurges(t *testing.T) {
 	})
 }
 
-// What was purged is what is purged again: a value that was put off when its
-// period was over, coarser values in place of those they stand for.
+// What was purged is what is purged again: a value that was deferred when its
+// period was over, coarser values in place of those they replace.
 func TestSecondPurgesOfWhatWasPurged(t *testing.T) {
 	inBubble(t, func(t *testing.T, w *world) {
 		w.twice()
@@ -108,7 +108,7 @@ func TestSecondPurgesOfWhatWasPurged(t *testing.T) {
 		after(10 * time.Second)
 		w.src.push(every(batch(2, "hot", "cold"), halfMinute), covered(batch(3, "x", "y", "z"), 2), claim(4, 1))
 		after(10 * time.Second)
-		require.Equal(t, uint64(1), w.src.newest(), "the value that is put off holds its message")
+		require.Equal(t, uint64(1), w.src.newest(), "the value that is deferred holds its message")
 		after(time.Hour)
 		require.Equal(t, []int{0, 2, 30, 32}, w.sink.at("hot"))
 		require.Equal(t, []int{10, 12}, w.sink.at("cold"))
@@ -175,7 +175,7 @@ func TestAPurgeByHandIsRepeated(t *testing.T) {
 		require.Equal(t, []uint64{7, 8}, hand.acked())
 		require.Equal(t, uint64(2), w.src.newest())
 		all := w.sink.at("all")
-		require.Subset(t, []int{1, 3}, all, "by hand, behind the gates of what it stands for, and again")
+		require.Subset(t, []int{1, 3}, all, "by hand, behind the gates of what it replaces, and again")
 		require.Equal(t, []int{1, 1, 3}, append(all[:2:2], all[len(all)-1]), "%v", all)
 	})
 }

@@ -34,14 +34,14 @@ type Gate struct {
 	Wait func(ctx context.Context, m invalidation.Message) error
 	// Brief, where it is not nil, is waited for in its place while patience lasts.
 	// It returns ErrPutOff where the gate is held shut by nothing but purges that
-	// are put off on purpose, so that patience would be in vain.
+	// are deferred on purpose, so that patience would be in vain.
 	Brief func(ctx context.Context, m invalidation.Message) error
 	// Early, where it is not nil, is waited for in Brief's place when the message is to be purged early because
 	// of another gate. It also returns ErrPurgedEarly, where the gate is closed only by what another lane has purged
 	// early.
 	Early func(ctx context.Context, m invalidation.Message) error
 	// Ordered: when the gate is open for a message, it is for all before it. So what
-	// a flush stands for need not wait: the flush does. Such gates come last.
+	// a flush replaces need not wait: the flush does. Such gates come last.
 	Ordered bool
 }
 
@@ -60,7 +60,7 @@ type Config struct {
 	// MaxWait is the patience with each gate, from when it was found closed. A message that is purged early
 	// because of one gate has waited for the others.
 	MaxWait time.Duration
-	// MaxPutOff bounds what stays in the stream for values that are put off, in
+	// MaxPutOff bounds what stays in the stream for values that are deferred, in
 	// bytes; past it the oldest is purged before its time. 0: no such bound.
 	MaxPutOff int64
 	// SecondPurge is how long after its first purge was acknowledged everything is
@@ -69,7 +69,7 @@ type Config struct {
 	// Flush tells what purges everything that the sink may hold.
 	Flush func() []invalidation.Invalidation
 	// FlushPace is over what time a flush is spread, FlushAtMost how long after one
-	// began the next may begin; those that are owed by then are one. With either,
+	// began the next may begin; those that wait by then are one. With either,
 	// other purges go on beside a flush. 0: at once.
 	FlushPace, FlushAtMost time.Duration
 	Overflow               Overflow

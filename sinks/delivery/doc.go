@@ -7,8 +7,8 @@
 //
 // What waits is counted by rule: past the over of a step, the coarser values that
 // the messages carry are purged in place of their own. A value of a rule with a
-// period that was purged a moment ago is put off, its message with it; messages
-// behind it are purged, and acknowledged once it has been. What is put off is
+// period that was purged a moment ago is deferred, its message with it; messages
+// behind it are purged, and acknowledged once it has been. What is deferred is
 // bounded, and past the bound is purged before its time.
 //
 // With a second purge, a message is acknowledged only when what was purged for it
@@ -23,7 +23,7 @@
 // held apart, beside the queue: then it holds back the watermark and nothing else.
 //
 // A lane past its share of the stream trades what it has there for one flush that
-// is owed behind it. What lies before that is acknowledged without a purge, and no
+// is due behind it. What lies before that is acknowledged without a purge, and no
 // watermark moves until the flush is done.
 //
 // An invalidation joins a purge only before that has started, and only with its

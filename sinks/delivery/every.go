@@ -10,13 +10,13 @@ import (
 
 const (
 	// maxPutOff and maxPutOffValues bound the messages, and the values in them,
-	// that are not acknowledged because a value is put off: its own and those
+	// that are not acknowledged because a value is deferred: its own and those
 	// behind it that are done. Past them the oldest value is purged before its
 	// time. It is a quarter of what the stream hands out unacknowledged.
 	maxPutOff       = 4096
 	maxPutOffValues = 100_000
 	// maxPassed and maxPassedXIDs bound the messages, and the transactions in them, that are
-	// acknowledged because newer ones hold what they put off. They are in memory only.
+	// acknowledged because newer ones hold what they deferred. They are in memory only.
 	maxPassed     = 1 << 17
 	maxPassedXIDs = 1 << 18
 	// maxPaced bounds the values whose last purge is remembered. One that is
@@ -30,7 +30,7 @@ type value struct {
 	text string
 }
 
-// pacer knows which values were purged lately, and which are put off until
+// pacer knows which values were purged lately, and which are deferred until
 // their period is over. It belongs to the lane's goroutine.
 type pacer struct {
 	last map[value]time.Time
@@ -38,10 +38,10 @@ type pacer struct {
 	order []noted
 	waits map[value]*wait
 	due   waitHeap
-	// owed are the messages with values put off, oldest first.
-	owed []*owed
-	// passable are messages that may have passed on all that they owe.
-	passable []*owed
+	// deferrals are the messages with deferred values, oldest first.
+	deferrals []*deferral
+	// passable are messages that may have passed on all that they lack.
+	passable []*deferral
 }
 
 type noted struct {
@@ -49,30 +49,30 @@ type noted struct {
 	until time.Time
 }
 
-// wait is a value that is put off. What asks for it meanwhile shares its purge.
+// wait is a value that is deferred. What asks for it meanwhile shares its purge.
 type wait struct {
 	value
-	rule  string
-	every time.Duration
-	due   time.Time
-	place int // in the heap
-	owed  []*owed
-	// holder is the newest message that owes the value. As long as the stream holds that, it need
+	rule      string
+	every     time.Duration
+	due       time.Time
+	place     int // in the heap
+	deferrals []*deferral
+	// holder is the newest message with the value. As long as the stream holds that, it need
 	// not hold the others for it.
-	holder *owed
-	// items are those that asked, for what stands for the value in its rule. Those without
+	holder *deferral
+	// items are those that asked, for what replaces the value in its rule. Those without
 	// coarser values say the same, so there is one of them at most.
 	items []*invalidation.Item
 	// coarse is set where an item has coarser values. Then each message keeps its own.
 	coarse bool
 }
 
-// owed is a message that is done but for values put off.
-type owed struct {
+// deferral is a message that is done but for deferred values.
+type deferral struct {
 	ready ready
 	left  int
 	waits []*wait
-	// passed is how many of what is left a newer message owes, too; acked that all are and the
+	// passed is how many of what is left a newer message has, too; acked that all are and the
 	// stream was told.
 	passed int
 	acked  bool
@@ -107,7 +107,7 @@ func (p *pacer) note(v value, every time.Duration, now time.Time) {
 
 // putOff makes a message wait for a value's next purge. shared reports that the
 // value waited already.
-func (p *pacer) putOff(o *owed, v value, item *invalidation.Item, due time.Time) (shared bool) {
+func (p *pacer) putOff(o *deferral, v value, item *invalidation.Item, due time.Time) (shared bool) {
 	w, shared := p.waits[v]
 	if !shared {
 		w = &wait{value: v, rule: item.Rule, every: item.Every, due: due}
@@ -119,8 +119,8 @@ func (p *pacer) putOff(o *owed, v value, item *invalidation.Item, due time.Time)
 		w.items = append(w.items, item)
 	}
 	w.coarse = w.coarse || coarse
-	if n := len(w.owed); n == 0 || w.owed[n-1] != o {
-		w.owed = append(w.owed, o)
+	if n := len(w.deferrals); n == 0 || w.deferrals[n-1] != o {
+		w.deferrals = append(w.deferrals, o)
 		o.waits = append(o.waits, w)
 		o.left++
 		p.hold(w, o)
@@ -129,7 +129,7 @@ func (p *pacer) putOff(o *owed, v value, item *invalidation.Item, due time.Time)
 }
 
 // hold makes the newer of two messages the one that keeps a value in the stream.
-func (p *pacer) hold(w *wait, o *owed) {
+func (p *pacer) hold(w *wait, o *deferral) {
 	older := w.holder
 	if older == nil || o.ready.msg.Seq >= older.ready.msg.Seq {
 		w.holder = o
@@ -142,7 +142,7 @@ func (p *pacer) hold(w *wait, o *owed) {
 	}
 }
 
-// passedOn returns the messages of which all that is left is owed by newer ones, too, and forgets
+// passedOn returns the messages of which newer ones have all that is left, too, and forgets
 // what they hold beside their stamps. With second, each message keeps in the stream what is to be
 // purged a second time, so none is passed on. Nor is one that lacks values that are set aside.
 func (p *pacer) passedOn(second bool, lacking map[*entry]*incomplete) []*entry {
@@ -186,12 +186,12 @@ func (p *pacer) remove(w *wait) *wait {
 	return w
 }
 
-// done notes that values put off were purged, and returns the messages that owe
+// done notes that deferred values were purged, and returns the messages that have
 // nothing any more.
 func (p *pacer) done(met []*wait) []ready {
 	var out []ready
 	for _, w := range met {
-		for _, o := range w.owed {
+		for _, o := range w.deferrals {
 			if o != w.holder {
 				o.passed--
 			}
@@ -203,20 +203,20 @@ func (p *pacer) done(met []*wait) []ready {
 		}
 	}
 	n := 0
-	for n < len(p.owed) && p.owed[n].left == 0 {
-		p.owed[n] = nil
+	for n < len(p.deferrals) && p.deferrals[n].left == 0 {
+		p.deferrals[n] = nil
 		n++
 	}
-	p.owed = p.owed[n:]
+	p.deferrals = p.deferrals[n:]
 	return out
 }
 
 // hurry makes the values of the oldest message due.
 func (p *pacer) hurry(now time.Time) {
-	if len(p.owed) == 0 {
+	if len(p.deferrals) == 0 {
 		return
 	}
-	for _, w := range p.owed[0].waits {
+	for _, w := range p.deferrals[0].waits {
 		if p.waits[w.value] == w && now.Before(w.due) {
 			w.due = now
 			heap.Fix(&p.due, w.place)

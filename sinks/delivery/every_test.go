@@ -73,7 +73,7 @@ func TestAMessageWithAValuePutOffStaysUnacknowledged(t *testing.T) {
 		after(time.Second)
 		w.src.push(every(batch(3, "hot", "cold"), halfMinute), claim(4, 1), batch(5, "other"))
 		after(time.Second)
-		require.Equal(t, []int{1}, w.sink.at("cold"), "what is not put off is purged at once")
+		require.Equal(t, []int{1}, w.sink.at("cold"), "what is not deferred is purged at once")
 		require.Equal(t, []int{1}, w.sink.at("other"), "and so is what comes behind")
 		require.Equal(t, uint64(2), w.src.acked()[len(w.src.acked())-1], "a crash must bring the value back")
 		require.Equal(t, cdc.LSN(2), w.purged(), "the lag that is shown is real")
@@ -158,7 +158,7 @@ func TestThePeriodHoldsForEarlyPurgesToo(t *testing.T) {
 		after(time.Second)
 		w.src.push(every(batch(2, "hot"), time.Minute))
 		after(time.Hour)
-		require.Equal(t, []int{0, 60}, w.sink.at("hot"), "put off as the gate's patience ended, then purged")
+		require.Equal(t, []int{0, 60}, w.sink.at("hot"), "deferred as the gate's patience ended, then purged")
 		require.Equal(t, []uint64{1}, w.src.acked())
 		g.open(2)
 		after(time.Minute)
@@ -245,7 +245,7 @@ func TestValuesPutOffAreCollapsed(t *testing.T) {
 	})
 }
 
-// A lane that waits for another one is held up by what that has put off only for
+// A lane that waits for another one is held up by what that has deferred only for
 // the same transactions, and goes on meanwhile.
 func TestPast(t *testing.T) {
 	inBubble(t, func(t *testing.T, w *world) {
@@ -286,7 +286,7 @@ func TestPast(t *testing.T) {
 		w.sink.takes = time.Second
 		w.src.push(batch(11, "slow"), claim(12, 1))
 		slow := past(batch(12, "x"), PurgedOrDeferred)
-		require.Equal(t, "waits", answer(slow), "in flight is not put off")
+		require.Equal(t, "waits", answer(slow), "in flight is not deferred")
 		after(time.Second)
 		require.NoError(t, <-slow)
 		require.NoError(t, w.lane.Past(t.Context(), batch(99, "x"), PurgedOrDeferred, func(context.Context, uint64) error { return nil }), "by the floor")
@@ -313,7 +313,7 @@ func TestAGateThatIsPutOffPurgesAtOnceAndAgain(t *testing.T) {
 
 // Whatever comes when and whatever the sink answers: every message is
 // acknowledged only when each of its values was purged after it came, or
-// something that stands for it; and between two purges of one value lies its
+// something that replaces it; and between two purges of one value lies its
 // period, unless the bound ends it.
 func TestPropertyPeriodsLoseNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -80,7 +80,7 @@ type turn struct {
 func (j *job) sources(group []ready) []ready {
 	out := slices.Clone(group)
 	for _, w := range j.met {
-		for _, o := range w.owed {
+		for _, o := range w.deferrals {
 			out = append(out, o.ready)
 		}
 	}

@@ -12,19 +12,19 @@ const (
 	// maxSteps is in how many steps a flush is spread at most.
 	maxSteps = 60
 	// maxHeld bounds the messages that are purged and not acknowledged behind a
-	// flush that is owed. Past it, or past MaxPutOff, what is left of the flush goes
+	// flush that waits or runs. Past it, or past MaxPutOff, what is left of the flush goes
 	// at once.
 	maxHeld = 32768
 )
 
-// flusher knows the flushes that a lane owes, where they are spread over a time
+// flusher knows the flushes that a lane has to carry out, where they are spread over a time
 // or held apart. It belongs to the lane's goroutine.
 type flusher struct {
 	pace, atMost time.Duration
-	// owed are messages that wait for a flush which has not begun, run for the one
+	// waiting are messages that wait for a flush which has not begun, run for the one
 	// that has.
-	owed []ready
-	run  []ready
+	waiting []ready
+	run     []ready
 	// left are the steps to come, the next one at due.
 	left [][]invalidation.Invalidation
 	due  time.Time
@@ -34,17 +34,17 @@ type flusher struct {
 	hurried bool
 }
 
-// on reports whether flushes are owed beside the queue, or carried out in turn.
+// on reports whether flushes wait beside the queue, or carried out in turn.
 func (f *flusher) on() bool { return f.pace > 0 || f.atMost > 0 }
 
-func (f *flusher) busy() bool { return len(f.owed)+len(f.run) > 0 }
+func (f *flusher) busy() bool { return len(f.waiting)+len(f.run) > 0 }
 
 // next returns when something is to be done.
 func (f *flusher) next() (time.Time, bool) {
 	switch {
 	case len(f.run) > 0:
 		return f.due, true
-	case len(f.owed) == 0:
+	case len(f.waiting) == 0:
 		return time.Time{}, false
 	case f.last.IsZero() || f.hurried:
 		return time.Time{}, true
@@ -52,9 +52,9 @@ func (f *flusher) next() (time.Time, bool) {
 	return f.last.Add(f.atMost), true
 }
 
-// begin starts a flush for all that is owed.
+// begin starts a flush for all that wait.
 func (f *flusher) begin(plan []invalidation.Invalidation, now time.Time) {
-	f.run, f.owed = f.owed, nil
+	f.run, f.waiting = f.waiting, nil
 	f.last, f.due, f.step = now, now, 0
 	f.left = [][]invalidation.Invalidation{plan}
 	if f.pace == 0 || len(plan) == 0 {
@@ -68,7 +68,7 @@ func (f *flusher) begin(plan []invalidation.Invalidation, now time.Time) {
 	}
 }
 
-// hurry ends all pauses of the flushes that are owed now.
+// hurry ends all pauses of the flushes that wait now.
 func (f *flusher) hurry() {
 	f.hurried, f.due = true, time.Time{}
 }
@@ -111,7 +111,7 @@ func (l *Lane) flushOn(intake, work context.Context) {
 		return
 	}
 	done := f.end()
-	l.owe()
+	l.showFlushing()
 	l.enter(OK, nil)
 	l.finish(done, nil)
 }
@@ -121,8 +121,8 @@ func (l *Lane) defers(m invalidation.Message) bool {
 	return l.flusher.on() && m.Batch != nil && m.Batch.Flush && !l.coveredBy(m)
 }
 
-// owe shows whether a flush is owed.
-func (l *Lane) owe() {
+// showFlushing shows whether a flush waits or runs.
+func (l *Lane) showFlushing() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.flushing = l.flusher.busy()

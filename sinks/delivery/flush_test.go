@@ -46,7 +46,7 @@ func TestAPacedFlushHoldsOnlyTheWatermark(t *testing.T) {
 		require.Empty(t, w.sink.at("f2"))
 		require.Equal(t, []int{0}, w.sink.at("b"))
 		require.Equal(t, []int{10}, w.sink.at("c"), "beside the flush")
-		require.Equal(t, cdc.LSN(2), w.purged(), "the flush is owed")
+		require.Equal(t, cdc.LSN(2), w.purged(), "the flush waits")
 		require.Equal(t, uint64(2), w.src.newest(), "a crash must bring it back")
 		require.Equal(t, Flushing, w.lane.Status().State)
 		after(time.Minute)
@@ -99,7 +99,7 @@ func TestFlushesAreHeldApartAndJoined(t *testing.T) {
 	})
 }
 
-// What is owed while a flush runs needs one that begins later.
+// What comes while a flush runs needs one that begins later.
 func TestAFlushThatRunsIsNotJoined(t *testing.T) {
 	inBubble(t, func(t *testing.T, w *world) {
 		w.cfg.FlushPace = time.Minute
@@ -146,7 +146,7 @@ func TestAFlushThatFailsIsTriedAgain(t *testing.T) {
 	})
 }
 
-// An outer sink's flush waits for an inner one that is owed, its other purges do
+// An outer sink's flush waits for an inner one that is held back, its other purges do
 // not.
 func TestAnOuterFlushWaitsForAnOwedOne(t *testing.T) {
 	inBubble(t, func(t *testing.T, w *world) {

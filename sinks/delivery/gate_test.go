@@ -53,7 +53,7 @@ func TestAGateThatStaysClosedPurgesEarlyAndAgain(t *testing.T) {
 		require.InDelta(t, 1, w.metric("gate_timeouts_total", "visible"), 0)
 		after(time.Hour)
 		require.Len(t, w.sink.values(), 1)
-		require.Empty(t, w.src.acked(), "the repeat is owed: a crash must bring it back")
+		require.Empty(t, w.src.acked(), "the repeat is due: a crash must bring it back")
 		require.Zero(t, w.purged())
 		g.open(1)
 		after(0)

@@ -22,7 +22,7 @@ type handJob struct {
 	refused []invalidation.Invalidation
 }
 
-// cover is a manual purge that stands for everything before it in the lane.
+// cover is a manual purge that replaces everything before it in the lane.
 type cover struct {
 	job  *handJob
 	upTo uint64 // in the lane
@@ -132,7 +132,7 @@ func (l *Lane) byHand(intake, work context.Context, j *handJob) {
 	l.announce(l.cfg.Hand, j.msg)
 	if upTo := j.msg.Batch.Supersedes; upTo > 0 {
 		if l.superseded != nil {
-			// The newer one stands for whatever the older one did.
+			// The newer one replaces whatever the older one did.
 			l.doneByHand(l.superseded.job)
 		}
 		l.superseded = &cover{job: j, upTo: upTo, all: l.valuesByHand(j.msg.Batch), full: j.msg.Batch.Flush, group: l.group}
@@ -181,14 +181,14 @@ func (l *Lane) ackByHand(j *handJob) {
 	}
 }
 
-// coveredBy reports whether a manual purge stands for the message.
+// coveredBy reports whether a manual purge replaces the message.
 func (l *Lane) coveredBy(m invalidation.Message) bool {
 	c := l.superseded
 	return c != nil && m.Seq <= c.upTo && (m.Batch == nil || !m.Batch.Flush || c.full)
 }
 
 // covered reports whether a manual purge that was carried out between the
-// requests of this group, and so after its gates opened, stands for all of it.
+// requests of this group, and so after its gates opened, replaces all of it.
 func (l *Lane) covered(t *turn) bool {
 	if t.second || t.apart || l.superseded == nil || l.superseded.group != l.group || len(t.group) == 0 || len(t.job.met) > 0 {
 		return false

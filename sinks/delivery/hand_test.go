@@ -112,7 +112,7 @@ func TestAPurgeByHandThatIsRefusedIsParked(t *testing.T) {
 	}
 }
 
-// A purge that supersedes stands for what lay before it in the lane: purged
+// A purge that supersedes replaces what lay before it in the lane: purged
 // once more for what had not been read, since only then its gates are open.
 func TestSupersedingDropsTheBacklog(t *testing.T) {
 	inBubble(t, func(t *testing.T, w *world) {

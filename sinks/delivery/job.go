@@ -12,10 +12,10 @@ import (
 type job struct {
 	invs  []invalidation.Invalidation
 	flush bool
-	// met are the values put off that this purge carries out.
+	// met are the deferred values that this purge carries out.
 	met []*wait
 	// paced are the values of rules with a period that are purged, or that coarser
-	// ones stand for.
+	// ones replace.
 	paced []paced
 	// later are the values that this turn puts off.
 	later []putOff
@@ -48,13 +48,13 @@ type putOff struct {
 // want is an item with those of its values that are to be purged now.
 type want struct {
 	item   *invalidation.Item
-	ready  int // place in the group; -1: a value that was put off and is due
+	ready  int // place in the group; -1: a value that was deferred and is due
 	values []value
 	later  []putOff
 }
 
 // plan decides what a group's turn comes to: what is purged now, what is put
-// off because of its period, and what coarser values stand for.
+// off because of its period, and what coarser values replace.
 func (l *Lane) plan(group []ready, now time.Time) *job {
 	j := &job{collapsed: map[string]int{}}
 	covered := false
@@ -94,7 +94,7 @@ func (l *Lane) plan(group []ready, now time.Time) *job {
 		}
 	}
 	if j.flush {
-		now = now.Add(invalidation.MaxEvery) // a flush carries out all that was put off
+		now = now.Add(invalidation.MaxEvery) // a flush carries out all that was deferred
 	}
 	j.met = l.pacer.take(now)
 	for _, w := range j.met {
@@ -197,7 +197,7 @@ func (j *job) decide(wants []want) {
 			}
 		}
 		if step >= 0 {
-			// They stand for what would have been put off, too.
+			// They replace what would have been deferred, too.
 			for k, texts := range w.item.Coarser[step].Values {
 				for _, text := range texts {
 					add(w.item.Rule, value{invalidation.Kind(k), text})
@@ -221,7 +221,7 @@ func (j *job) decide(wants []want) {
 	}
 }
 
-// join lets values that were put off, and are not due, or were to be, go with
+// join lets values that were deferred, and are not due, or were to be, go with
 // equal ones that are purged now.
 func (j *job) join(p *pacer) {
 	if len(p.waits) == 0 && len(j.later) == 0 {

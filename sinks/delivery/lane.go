@@ -58,7 +58,7 @@ type Lane struct {
 	// unknown says which kind of value this version does not know, while a message that names
 	// one is kept.
 	unknown error
-	// flushing: a flush is owed.
+	// flushing: a flush waits or runs.
 	flushing bool
 	// restoring is what is purged again, nil for nothing.
 	restoring *restoration
@@ -68,7 +68,7 @@ type Lane struct {
 	urgent     chan *handJob
 	retries    sync.WaitGroup
 	superseded *cover
-	// traded is the newest flush that stands for a backlog, begun the newest whose
+	// traded is the newest flush that replaces a backlog, begun the newest whose
 	// purge has begun behind open gates; newest the last message that was worked on.
 	traded atomic.Uint64
 	trades trades
@@ -124,7 +124,7 @@ func New(cfg Config) *Lane {
 		urgent: make(chan *handJob, maxJobs), nudge: make(chan struct{}, 1), hastened: make(chan struct{}),
 	}
 	l.inherited.Inherited = cfg.Inherited
-	if seq := cfg.Overflow.Owed; seq > 0 {
+	if seq := cfg.Overflow.PendingFlush; seq > 0 {
 		l.trade(seq)
 	}
 	if cfg.Distrusted {
@@ -221,9 +221,9 @@ type ready struct {
 	// final: with this purge the message is done. Otherwise its gates are still
 	// closed and it comes again.
 	final bool
-	// skipped: a flush further back stands for it.
+	// skipped: a flush further back replaces it.
 	skipped bool
-	// passed: it is acknowledged, because a newer one holds what was put off, and its batch has no
+	// passed: it is acknowledged, because a newer one holds what was deferred, and its batch has no
 	// values any more.
 	passed bool
 }
@@ -367,7 +367,7 @@ func (l *Lane) gather(first ready) []ready {
 
 func size(r ready) int { return sizeOf(r.msg.Batch) }
 
-// carryOut purges a group, and what was put off and is due, and gives up what is
+// carryOut purges a group, and what was deferred and is due, and gives up what is
 // done with it.
 func (l *Lane) carryOut(intake, work context.Context, group []ready) {
 	l.group++
@@ -421,7 +421,7 @@ func (l *Lane) keep(ctx context.Context, turn chan<- ready) {
 		asked := time.Now()
 		err = l.gates(ctx, m, m.Unknown == nil)
 		l.span(m, "gates", asked)
-		if err == nil || errors.Is(err, errStoodFor) {
+		if err == nil || errors.Is(err, errReplaced) {
 			l.pass(ctx, turn, r)
 			continue
 		}
@@ -429,8 +429,8 @@ func (l *Lane) keep(ctx context.Context, turn chan<- ready) {
 			return
 		}
 		early <- struct{}{}
-		// A flush that another lane owes on purpose is not run ahead of.
-		if !errors.Is(err, ErrFlushOwed) {
+		// A flush that another lane spreads or holds back is not run ahead of.
+		if !errors.Is(err, ErrFlushHeldBack) {
 			l.pass(ctx, turn, ready{entry: e, msg: m})
 		}
 		waiting.Go(func() {
@@ -442,7 +442,7 @@ func (l *Lane) keep(ctx context.Context, turn chan<- ready) {
 					}
 				}
 			}()
-			if err := l.gates(ctx, m, false); err == nil || errors.Is(err, errStoodFor) {
+			if err := l.gates(ctx, m, false); err == nil || errors.Is(err, errReplaced) {
 				l.pass(ctx, turn, r)
 			}
 		})
@@ -463,7 +463,7 @@ func (l *Lane) pass(ctx context.Context, turn chan<- ready, r ready) {
 var errEarly = errors.New("the gate is still closed")
 
 // gates waits for every gate of a message and returns nil when all have opened, or
-// errStoodFor when a flush replaces the message. It waits for ever unless its
+// errReplaced when a flush replaces the message. It waits for ever unless its
 // patience is bounded. Then a gate that stays closed does not end the wait for the others: what the
 // message is purged ahead of is that gate alone.
 func (l *Lane) gates(ctx context.Context, m invalidation.Message, bounded bool) error {
@@ -482,14 +482,14 @@ func (l *Lane) gates(ctx context.Context, m invalidation.Message, bounded bool) 
 		if i == 0 || l.cfg.Gates[i-1].Name != gate.Name {
 			began = time.Now()
 		}
-		err := errStoodFor
-		for errors.Is(err, errStoodFor) {
+		err := errReplaced
+		for errors.Is(err, errReplaced) {
 			if gate.Ordered && l.skips(m) {
 				metrics.waited.Observe(time.Since(began).Seconds())
 				if early != nil {
 					return early // the gates before this one are not open, and the flush does not say so of them
 				}
-				return errStoodFor
+				return errReplaced
 			}
 			err = l.wait(ctx, i, m, bounded, early != nil)
 		}
@@ -504,7 +504,7 @@ func (l *Lane) gates(ctx context.Context, m invalidation.Message, bounded bool) 
 		case err == nil:
 		case ctx.Err() != nil:
 			return err
-		case early == nil || errors.Is(err, ErrPutOff) && !errors.Is(early, ErrFlushOwed):
+		case early == nil || errors.Is(err, ErrPutOff) && !errors.Is(early, ErrFlushHeldBack):
 			early = err
 		}
 	}
@@ -576,7 +576,7 @@ func (l *Lane) wait(ctx context.Context, i int, m invalidation.Message, bounded,
 		return err
 	}
 	if ctx.Err() == nil && trade.Err() != nil {
-		return errStoodFor
+		return errReplaced
 	}
 	if ctx.Err() == nil {
 		l.purgedEarly(i, m, time.Since(began))

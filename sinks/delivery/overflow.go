@@ -25,11 +25,11 @@ type Overflow struct {
 	Pressing func(ctx context.Context) (floor uint64, pressing bool, err error)
 	// Backlog is about how many bytes the lane has not acknowledged.
 	Backlog func(ctx context.Context) (int64, error)
-	// Owe puts a flush behind all that the lane has in the stream, durably, and
-	// writes down that it stands for all of that. It returns its sequence.
-	Owe func(ctx context.Context) (uint64, error)
-	// Owed is the newest such flush of an earlier run, 0 if it is done.
-	Owed uint64
+	// StoreFlush puts a flush behind all that the lane has in the stream, durably, and
+	// writes down that it replaces all of that. It returns its sequence.
+	StoreFlush func(ctx context.Context) (uint64, error)
+	// PendingFlush is the newest such flush of an earlier run, 0 if it is done.
+	PendingFlush uint64
 }
 
 // lookEvery is the time between two looks at the backlog.
@@ -73,7 +73,7 @@ func (l *Lane) watch(ctx context.Context) {
 			known = backlog
 			continue
 		}
-		seq, err := o.Owe(ctx)
+		seq, err := o.StoreFlush(ctx)
 		if err != nil {
 			l.conditions.At(overShare).Observe("err", err, "attempts", condition.Sum(1))
 			answered = 0
@@ -86,7 +86,7 @@ func (l *Lane) watch(ctx context.Context) {
 	}
 }
 
-// trade makes a flush stand for every message before it. No watermark moves
+// trade makes a flush replace every message before it. No watermark moves
 // until that is done.
 func (l *Lane) trade(seq uint64) {
 	l.tracker.hold(seq)
@@ -95,9 +95,9 @@ func (l *Lane) trade(seq uint64) {
 	l.poke()
 }
 
-// errStoodFor says that a flush may stand for a message now, so that it need not
+// errReplaced says that a flush may replace a message now, so that it need not
 // wait for its gates.
-var errStoodFor = errors.New("a flush replaces the backlog")
+var errReplaced = errors.New("a flush replaces the backlog")
 
 // trades tells those who wait for a gate of the next trade.
 type trades struct {
@@ -125,18 +125,18 @@ func (t *trades) next() {
 	}
 }
 
-// replacesBacklog reports whether a batch is a flush that stands for all that its lane had in the stream
+// replacesBacklog reports whether a batch is a flush that replaces all that its lane had in the stream
 // before it.
 func replacesBacklog(b *invalidation.Batch) bool {
 	return b.Flush && b.Reason == invalidation.FlushOverflow
 }
 
-// skips reports whether a flush that has not begun stands for the message.
+// skips reports whether a flush that has not begun replaces the message.
 func (l *Lane) skips(m invalidation.Message) bool {
 	return m.Seq < l.traded.Load() && l.begun.Load() < l.traded.Load()
 }
 
-// spare gives up the messages of a group that a flush stands for, before that
+// spare gives up the messages of a group that a flush replaces, before that
 // may keep the others waiting, and returns those.
 func (l *Lane) spare(group []ready) []ready {
 	var rest, skipped []ready
@@ -153,7 +153,7 @@ func (l *Lane) spare(group []ready) []ready {
 	return rest
 }
 
-// overflown reports whether a flush that has not begun stands for all of a turn,
+// overflown reports whether a flush that has not begun replaces all of a turn,
 // so that it need not be carried out.
 func (l *Lane) overflown(t *turn) bool {
 	if l.begun.Load() >= l.traded.Load() {
@@ -171,7 +171,7 @@ func (l *Lane) overflown(t *turn) bool {
 }
 
 // beginning notes that the flush of a message begins. One that runs early is followed by
-// another behind open gates, which stands for the backlog as before.
+// another behind open gates, which replaces the backlog as before.
 func (l *Lane) beginning(r ready) {
 	if b := r.msg.Batch; b != nil && b.Flush && r.final {
 		l.begun.Store(max(l.begun.Load(), r.msg.Seq))

@@ -17,10 +17,10 @@ import (
 // share bounds a world's backlog to some messages. What is unacknowledged is what
 // was pushed and is above the newest acknowledgement.
 type share struct {
-	mu   sync.Mutex
-	w    *world
-	full bool
-	owes []uint64
+	mu     sync.Mutex
+	w      *world
+	full   bool
+	stored []uint64
 }
 
 func (w *world) share(messages int64) *share {
@@ -41,7 +41,7 @@ func (w *world) share(messages int64) *share {
 			}
 			return n, nil
 		},
-		Owe: func(context.Context) (uint64, error) {
+		StoreFlush: func(context.Context) (uint64, error) {
 			s.mu.Lock()
 			defer s.mu.Unlock()
 			if s.full {
@@ -51,17 +51,17 @@ func (w *world) share(messages int64) *share {
 			seq := w.src.messages[len(w.src.messages)-1].Seq + 1
 			w.src.mu.Unlock()
 			w.src.push(flush(seq, "overflow"))
-			s.owes = append(s.owes, seq)
+			s.stored = append(s.stored, seq)
 			return seq, nil
 		},
 	}
 	return s
 }
 
-func (s *share) owed() []uint64 {
+func (s *share) flushes() []uint64 {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.owes
+	return s.stored
 }
 
 // fill pushes batches and a claim behind each.
@@ -85,22 +85,22 @@ func TestABacklogPastItsShareIsTradedForAFlush(t *testing.T) {
 			defer w.halt()
 			next := w.fill(1, 40)
 			after(time.Minute)
-			require.Empty(t, s.owed(), "within its share")
+			require.Empty(t, s.flushes(), "within its share")
 			next = w.fill(next, 40)
 			after(time.Minute)
-			require.Equal(t, []uint64{next}, s.owed())
-			require.Equal(t, next-1, w.src.newest(), "what the flush stands for is given up")
+			require.Equal(t, []uint64{next}, s.flushes())
+			require.Equal(t, next-1, w.src.newest(), "what the flush replaces is given up")
 			require.Zero(t, w.purged(), "but no claim is believed")
 			require.Zero(t, w.settled())
-			for seq := next + 1; len(s.owed()) < 3; {
+			for seq := next + 1; len(s.flushes()) < 3; {
 				w.fill(seq, 10)
 				after(30 * time.Second)
 				w.src.mu.Lock()
 				seq = w.src.messages[len(w.src.messages)-1].Seq + 1
 				w.src.mu.Unlock()
 			}
-			last := s.owed()[2]
-			require.GreaterOrEqual(t, w.src.newest(), last-1, "a newer one stands for those before")
+			last := s.flushes()[2]
+			require.GreaterOrEqual(t, w.src.newest(), last-1, "a newer one replaces those before")
 			require.Zero(t, w.purged())
 			w.src.push(batch(last+50, "new"), claim(last+51, 1))
 			before := len(w.sink.at("*"))
@@ -116,7 +116,7 @@ func TestABacklogPastItsShareIsTradedForAFlush(t *testing.T) {
 
 func TestAnOwedFlushOutlivesARestart(t *testing.T) {
 	inBubble(t, func(t *testing.T, w *world) {
-		w.cfg.Overflow.Owed = 5
+		w.cfg.Overflow.PendingFlush = 5
 		w.src.push(batch(3, "old"), claim(4, 1), flush(5, "overflow"), batch(6, "new"), claim(7, 1))
 		w.src.read = 0
 		g := w.gated()
@@ -147,9 +147,9 @@ func TestAFlushThatRanEarlyStandsForTheBacklog(t *testing.T) {
 		s := w.share(100)
 		g := w.gated()
 		w.cfg.Gates[0].Ordered = true
-		owe := w.cfg.Overflow.Owe
-		w.cfg.Overflow.Owe = func(ctx context.Context) (uint64, error) {
-			seq, err := owe(ctx)
+		store := w.cfg.Overflow.StoreFlush
+		w.cfg.Overflow.StoreFlush = func(ctx context.Context) (uint64, error) {
+			seq, err := store(ctx)
 			for len(w.sink.at("*")) == 0 {
 				time.Sleep(time.Second)
 			}
@@ -159,7 +159,7 @@ func TestAFlushThatRanEarlyStandsForTheBacklog(t *testing.T) {
 		defer w.halt()
 		next := w.fill(1, 60)
 		after(2 * time.Minute)
-		require.Equal(t, []uint64{next}, s.owed())
+		require.Equal(t, []uint64{next}, s.flushes())
 		require.Equal(t, next-1, w.src.newest(), "the gate is closed, and what waits for it is given up")
 		require.Len(t, w.sink.at("*"), 1, "early")
 		require.Zero(t, w.purged())
@@ -179,7 +179,7 @@ func TestAPausedLaneIsTraded(t *testing.T) {
 		after(time.Second)
 		next := w.fill(1, 60)
 		after(time.Minute)
-		require.Equal(t, []uint64{next}, s.owed())
+		require.Equal(t, []uint64{next}, s.flushes())
 		require.Equal(t, next-1, w.src.newest())
 		require.Empty(t, w.sink.values())
 		w.lane.Resume()
@@ -225,7 +225,7 @@ func TestAFlushThatCannotBeStoredIsTriedAgain(t *testing.T) {
 		s.full = false
 		s.mu.Unlock()
 		after(time.Minute)
-		require.Len(t, s.owed(), 1)
+		require.Len(t, s.flushes(), 1)
 		require.NotZero(t, w.src.newest())
 	})
 }

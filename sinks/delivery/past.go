@@ -11,11 +11,11 @@ import (
 )
 
 // ErrPutOff is what a gate's Brief returns where it is held shut by nothing but
-// purges that another lane has put off, because of a rule's period or because the sink refuses
-// their kind. ErrFlushOwed is the one where a flush is among them that is spread over a time or held apart.
+// purges that another lane has deferred, because of a rule's period or because the sink refuses
+// their kind. ErrFlushHeldBack is the one where a flush is among them that is spread over a time or held apart.
 var (
-	ErrPutOff    = errors.New("the purges that the gate waits for are deferred")
-	ErrFlushOwed = fmt.Errorf("%w, a flush among them", ErrPutOff)
+	ErrPutOff        = errors.New("the purges that the gate waits for are deferred")
+	ErrFlushHeldBack = fmt.Errorf("%w, a flush among them", ErrPutOff)
 )
 
 // ErrPurgedEarly is what a gate's Early returns where it is closed only by messages that another lane has
@@ -39,7 +39,7 @@ const (
 // does the same by the lane's acknowledgements alone, which stand still while
 // one value is deferred, and wait for second purges. So what is deferred is waited for only where the message
 // depends on it; see dependence. As soon as nothing is left but
-// what until leaves out, Past returns ErrPutOff, ErrFlushOwed or ErrPurgedEarly.
+// what until leaves out, Past returns ErrPutOff, ErrFlushHeldBack or ErrPurgedEarly.
 func (l *Lane) Past(ctx context.Context, m invalidation.Message, until Until, floor func(ctx context.Context, seq uint64) error) (err error) {
 	brief := until != Purged
 	ctx, cancel := context.WithCancel(ctx)
@@ -56,7 +56,7 @@ func (l *Lane) Past(ctx context.Context, m invalidation.Message, until Until, fl
 	var depends *dependence
 	for {
 		if lifted := l.tracker.holding(); lifted != nil {
-			// A flush stands for what this lane has skipped.
+			// A flush replaces what this lane has skipped.
 			select {
 			case <-lifted:
 				continue
@@ -77,7 +77,7 @@ func (l *Lane) Past(ctx context.Context, m invalidation.Message, until Until, fl
 			cancel()
 			asking.Wait()
 			if first.flush && depends.flush {
-				return ErrFlushOwed
+				return ErrFlushHeldBack
 			}
 			return ErrPutOff
 		case first != nil && first.early:
@@ -144,14 +144,14 @@ func (i *inherited) of(m invalidation.Message) (seq uint64, depends func() *depe
 }
 
 // blocker is a message that another lane waits for. off is set where it is deferred, flush where it is
-// a flush that is owed on purpose, early where it was purged before its gates were open.
+// a flush that is held back on purpose, early where it was purged before its gates were open.
 type blocker struct {
 	off, flush, early bool
 	moved             <-chan struct{}
 }
 
 // before finds the first message before seq that is not purged; one that is
-// deferred only if it is one to depend on, and only if there is no other, a flush that is owed before all else. With depends
+// deferred only if it is one to depend on, and only if there is no other, a flush that is held back before all else. With depends
 // nil all are. With once, one that was purged early is found only if there is no other. If messages before
 // seq are not all known, newer is closed when one more is.
 func (t *tracker) before(seq uint64, depends *dependence, once bool) (first *blocker, newer <-chan struct{}) {
@@ -173,7 +173,7 @@ func (t *tracker) before(seq uint64, depends *dependence, once bool) (first *blo
 		if !e.putOff && !isEarly {
 			return watch(e), nil
 		}
-		if (e.putOff || e.early == deferredEarly) && (depends == nil || depends.on(e.batch)) && (off == nil || e.flushOwed()) {
+		if (e.putOff || e.early == deferredEarly) && (depends == nil || depends.on(e.batch)) && (off == nil || e.heldBack()) {
 			off = e
 		}
 		if early == nil && !e.putOff {
@@ -188,7 +188,7 @@ func (t *tracker) before(seq uint64, depends *dependence, once bool) (first *blo
 	}
 	if off != nil {
 		first = watch(off)
-		first.off, first.flush = true, off.flushOwed()
+		first.off, first.flush = true, off.heldBack()
 		return first, nil
 	}
 	if early != nil {
@@ -231,7 +231,7 @@ func (t *tracker) passedBefore(seq uint64, depends *dependence) (moved <-chan st
 	return e.moved
 }
 
-// dependence tells which batches that are put off a batch of another lane must wait for: those of
+// dependence tells which batches that are deferred a batch of another lane must wait for: those of
 // its transactions; for a flush, flushes; and for a flush that replaces a backlog all of them, since what it
 // replaces may depend on any.
 type dependence struct {

@@ -211,7 +211,7 @@ func (s *schedule) held(seq uint64) {
 	}
 }
 
-// debt is the newest flush that stands for a backlog and is not acknowledged.
+// debt is the newest flush that replaces a backlog and is not acknowledged.
 func (s *schedule) debt() (newest uint64) {
 	for seq := range s.traded {
 		if seq > s.floor {
@@ -230,7 +230,7 @@ func (s *schedule) backlog(context.Context) (int64, error) {
 	return 2, nil
 }
 
-func (s *schedule) owe(context.Context) (uint64, error) {
+func (s *schedule) storeFlush(context.Context) (uint64, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	seq := uint64(len(s.messages) + 1)
@@ -241,7 +241,7 @@ func (s *schedule) owe(context.Context) (uint64, error) {
 	return seq, nil
 }
 
-// stood lets flushes that are done stand for what was open when they began.
+// stood lets flushes that are done replace what was open when they began.
 func (s *schedule) stood() {
 	for f, at := range s.traded {
 		began := min(at["f1"], at["f2"], at["f3"])
@@ -417,7 +417,7 @@ func (s *schedule) session(metrics *Metrics) (halt func()) {
 	s.mu.Unlock()
 	var overflow Overflow
 	if s.trades {
-		overflow = Overflow{MaxBacklog: 1, Backlog: s.backlog, Owe: s.owe, Owed: s.debt()}
+		overflow = Overflow{MaxBacklog: 1, Backlog: s.backlog, StoreFlush: s.storeFlush, PendingFlush: s.debt()}
 	}
 	lane := New(Config{
 		Overflow: overflow,

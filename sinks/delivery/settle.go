@@ -9,8 +9,8 @@ import (
 	"github.com/walpurge/walpurge/rules/invalidation"
 )
 
-// settle notes what a turn has purged and what it has put off, and returns the
-// messages that owe nothing any more.
+// settle notes what a turn has purged and what it has deferred, and returns the
+// messages that have nothing left.
 func (l *Lane) settle(group []ready, j *job) []ready {
 	now := time.Now()
 	aside := make(map[value]bool, len(j.aside))
@@ -22,11 +22,11 @@ func (l *Lane) settle(group []ready, j *job) []ready {
 			l.pacer.note(v.value, v.every, now)
 		}
 	}
-	late := make(map[int]*owed)
+	late := make(map[int]*deferral)
 	for _, d := range j.later {
 		o := late[d.ready]
 		if o == nil {
-			o = &owed{ready: group[d.ready], values: size(group[d.ready])}
+			o = &deferral{ready: group[d.ready], values: size(group[d.ready])}
 			late[d.ready] = o
 		}
 		if l.pacer.putOff(o, d.value, d.item, d.due) {
@@ -39,8 +39,8 @@ func (l *Lane) settle(group []ready, j *job) []ready {
 			l.newest = max(l.newest, r.msg.Seq)
 		}
 		if !r.skipped && l.defers(r.msg) {
-			l.flusher.owed = append(l.flusher.owed, r)
-			l.owe()
+			l.flusher.waiting = append(l.flusher.waiting, r)
+			l.showFlushing()
 			l.putOff(r)
 			continue
 		}
@@ -49,9 +49,9 @@ func (l *Lane) settle(group []ready, j *job) []ready {
 			done = append(done, r)
 			continue
 		}
-		// Listeners need not wait for the values put off; they hear of them again.
+		// Listeners need not wait for the deferred values; they hear of them again.
 		l.announce(l.cfg.Source, r.msg)
-		l.pacer.owed = append(l.pacer.owed, o)
+		l.pacer.deferrals = append(l.pacer.deferrals, o)
 		l.putOff(r)
 	}
 	return done
@@ -66,7 +66,7 @@ func (l *Lane) putOff(r ready) {
 	}
 }
 
-// passOn acknowledges messages of which newer ones owe all that is put off. Their lane's watermark
+// passOn acknowledges messages of which newer ones hold all that is deferred. Their lane's watermark
 // stays before them until that is purged.
 func (l *Lane) passOn() {
 	entries := l.pacer.passedOn(l.again.on, l.stuck.lacking)

@@ -359,7 +359,7 @@ func (l *Lane) setAside(group []ready, j *job) {
 		if !lacking {
 			continue
 		}
-		for _, o := range w.owed {
+		for _, o := range w.deferrals {
 			for v := range aside {
 				l.stuck.lack(o.ready, v)
 			}

@@ -19,7 +19,7 @@ type tracker struct {
 	// for their second purge; frontEpoch is for them what epoch is below the floor.
 	front      int
 	frontEpoch uint64
-	// acks counts the messages at the head of the queue that are acknowledged: done, or owed by
+	// acks counts the messages at the head of the queue that are acknowledged: done, or held by
 	// newer ones. newestClaim is the sequence of the newest claim.
 	acks        int
 	newestClaim uint64
@@ -38,7 +38,7 @@ type tracker struct {
 	frontClaim, claim *cdc.Claim
 	// distrusted: the sink may hold again what was purged, so claims are held back.
 	distrusted bool
-	// stuck are the messages that were purged, or put off, behind one that was not; stuckValues is the number of their values, stuckBytes about
+	// stuck are the messages that were purged, or deferred, behind one that was not; stuckValues is the number of their values, stuckBytes about
 	// what they take in the stream.
 	stuck, stuckValues int
 	stuckBytes         int64
@@ -50,11 +50,11 @@ type entry struct {
 	batch *invalidation.Batch
 	// purged: once, behind open gates. done: the second time too, where there is one.
 	purged, done bool
-	// putOff: all that it lacks are values that were put off; refused: because the sink refuses their kind.
+	// putOff: all that it lacks are values that were deferred; refused: because the sink refuses their kind.
 	putOff, refused bool
 	// early says what became of it while its gates were closed.
 	early earliness
-	// passed: a newer message holds in the stream what was put off. acked: it is acknowledged.
+	// passed: a newer message holds in the stream what was deferred. acked: it is acknowledged.
 	passed, acked bool
 	// counted: it is among those that are stuck.
 	counted bool
@@ -160,7 +160,7 @@ func (t *tracker) finish(entries ...*entry) (floor uint64, claim *cdc.Claim) {
 	return floor, claim
 }
 
-// passOn notes that newer messages hold what was put off, and returns the sequence up to which all
+// passOn notes that newer messages hold what was deferred, and returns the sequence up to which all
 // may be acknowledged, 0 if that did not move.
 func (t *tracker) passOn(entries ...*entry) (floor uint64) {
 	t.mu.Lock()
@@ -243,11 +243,11 @@ func (t *tracker) move(e *entry) {
 	}
 }
 
-// flushOwed reports that it is a flush which the lane owes on purpose, because it spreads flushes or holds
+// heldBack reports that it is a flush which the lane holds back on purpose, because it spreads flushes or holds
 // them apart.
-func (e *entry) flushOwed() bool { return e.batch.Flush && !e.refused }
+func (e *entry) heldBack() bool { return e.batch.Flush && !e.refused }
 
-// putOff notes that all a message lacks are values that were put off, or with refused, whose purges fail.
+// putOff notes that all a message lacks are values that were deferred, or with refused, whose purges fail.
 func (t *tracker) putOff(e *entry, refused bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()

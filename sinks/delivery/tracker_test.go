@@ -9,7 +9,7 @@ import (
 	"github.com/walpurge/walpurge/rules/invalidation"
 )
 
-// A flush that stands for a backlog may be purged before the one who owed it has said
+// A flush that replaces a backlog may be purged before the lane that stored it has said
 // that claims wait for it. Nothing would lift that, on a line that is idle.
 func TestHoldAfterThePurge(t *testing.T) {
 	for _, late := range []bool{false, true} {

@@ -42,10 +42,10 @@ func TestAStormOfValuesThatCannotBeBuilt(t *testing.T) {
 			w.src.push(mm...)
 			after(time.Second)
 			acks := w.src.acked()
-			require.Greater(t, acks[len(acks)-1]+8, seq, "the newest holds what the others put off")
+			require.Greater(t, acks[len(acks)-1]+8, seq, "the newest holds what the others deferred")
 		}
 		require.Equal(t, []int{0}, w.sink.at("p:*"), "the first at once, the others a minute later")
-		require.Greater(t, cdc.LSN(2*perSecond), w.purged(), "what is put off is not purged")
+		require.Greater(t, cdc.LSN(2*perSecond), w.purged(), "what is deferred is not purged")
 		oldest, some := w.lane.Oldest()
 		require.True(t, some)
 		require.GreaterOrEqual(t, time.Since(oldest), (seconds-1)*time.Second)
