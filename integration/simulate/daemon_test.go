@@ -143,6 +143,7 @@ func (d *daemon) lanes(s *stream.Stream) map[string]*source {
 		src.floor = w.disk.floors[name]
 		src.read = src.floor
 		pending := src.pendingFlush()
+		inherited := delivery.Inherited{Acked: src.floor, Newest: w.disk.files["walpurge_sim"].last()}
 		w.mu.Unlock()
 		sources[name] = src
 		gates := []delivery.Gate{{Name: "visible", Wait: w.visibleGate}}
@@ -179,7 +180,7 @@ func (d *daemon) lanes(s *stream.Stream) map[string]*source {
 			Flush: func() []invalidation.Invalidation {
 				return []invalidation.Invalidation{{Kind: invalidation.KeyPattern, Value: everything, Rule: "flush"}}
 			},
-			Overflow: overflow, Park: s.Park, Board: d.board, Metrics: metrics, Logger: quiet,
+			Overflow: overflow, Inherited: inherited, Park: s.Park, Board: d.board, Metrics: metrics, Logger: quiet,
 		})
 	}
 	d.running, d.sources = lanes, sources

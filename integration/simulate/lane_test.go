@@ -83,6 +83,7 @@ func (s *source) Ack(seq uint64) error {
 	if err := s.d.step(); err != nil {
 		return err
 	}
+	w.note("%s acknowledges up to %d", s.sink, seq)
 	s.floor = max(s.floor, seq)
 	if !w.one(10) {
 		w.disk.floors[s.sink] = max(w.disk.floors[s.sink], seq)
@@ -223,11 +224,14 @@ func (s simSink) Purge(ctx context.Context, invs []invalidation.Invalidation) er
 			failed[i] = errDown
 		}
 	}
+	var taken []string
 	for i, inv := range invs {
 		if failed[i] == nil {
+			taken = append(taken, inv.Value)
 			w.carried(s.name, inv.Value, began)
 		}
 	}
+	w.note("%s has purged %s", s.name, strings.Join(taken, " "))
 	if len(failed) > 0 {
 		return &sinks.BatchError{Failed: failed}
 	}

@@ -73,7 +73,7 @@ func newWorld(t testing.TB, seed uint64) *world {
 
 // failf reports a broken promise, once, with what replays it.
 func (w *world) failf(format string, args ...any) {
-	w.t.Logf("seed %d, what came before:\n%s", w.seed, strings.Join(w.events[max(0, len(w.events)-60):], "\n"))
+	w.t.Logf("seed %d, what came before:\n%s", w.seed, strings.Join(w.events[max(0, len(w.events)-100):], "\n"))
 	w.t.Errorf("seed %d: "+format+"\nreplay: WALPURGE_SEED=%d go test -tags failpoints -count 20 -failfast -run '^%s$' ./integration/simulate",
 		append(append([]any{w.seed}, args...), w.seed, "TestSimulation")...)
 }
@@ -109,6 +109,8 @@ const rulesYAML = `rules:
   - {name: category, table: public.categories, keys: ["category:{id}"], tags: ["category-{id}"], sinks: [cache, edge]}
   - {name: category-hook, table: public.categories, keys: ["category:{id}"], sinks: [hook]}
   - {name: price, table: public.prices, keys: ["price:{id}"], sinks: [hook]}
+  - {name: all-prices, table: public.prices, keys: [prices], sinks: [cache], every: 1s}
+  - {name: price-page, table: public.prices, tags: ["price-{id}"], sinks: [edge]}
 `
 
 func wanted(table, id int) map[string]string {
@@ -119,5 +121,5 @@ func wanted(table, id int) map[string]string {
 		key := fmt.Sprintf("category:%d", id)
 		return map[string]string{"cache": key, "edge": fmt.Sprintf("category-%d", id), "hook": key}
 	}
-	return map[string]string{"hook": fmt.Sprintf("price:%d", id)}
+	return map[string]string{"cache": "prices", "edge": fmt.Sprintf("price-%d", id), "hook": fmt.Sprintf("price:%d", id)}
 }

@@ -8,6 +8,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/walpurge/walpurge/cdc"
 	"github.com/walpurge/walpurge/rules/invalidation"
 	"github.com/walpurge/walpurge/sinks"
 )
@@ -150,5 +151,41 @@ func TestAnOuterLaneWaitsForWhatAnEarlierRunDeferred(t *testing.T) {
 
 		// Nothing is left of it, so another message below does not wait for the stream's end.
 		require.NoError(t, w.lane.Past(t.Context(), batch(3, "x"), Purged, func(ctx context.Context, _ uint64) error { <-ctx.Done(); return context.Cause(ctx) }))
+	})
+}
+
+// A transaction that was published again is in the stream twice, and both messages may be acknowledged because a
+// third holds the value that is deferred.
+func TestAnOuterLaneWaitsForATransactionThatWasPublishedTwice(t *testing.T) {
+	inBubble(t, func(t *testing.T, w *world) {
+		w.run()
+		defer w.halt()
+		for _, seq := range []uint64{1, 2, 4, 6} {
+			m := every(batch(seq, "hot"), time.Minute)
+			m.Batch.Stamp.XIDs = []uint64{max(2, seq/4*2)}
+			w.src.push(m)
+			after(time.Second)
+		}
+		require.Equal(t, uint64(4), w.src.newest(), "the last message holds the value")
+		never := func(ctx context.Context, _ uint64) error { <-ctx.Done(); return context.Cause(ctx) }
+		outer := batch(3, "page")
+		outer.Batch.Stamp.XIDs = []uint64{2}
+		require.ErrorIs(t, w.lane.Past(t.Context(), outer, PurgedOrDeferred, never), ErrPutOff)
+	})
+}
+
+// What an earlier run deferred for a message that is acknowledged is not purged when the first claim is read again.
+func TestClaimsWaitForWhatAnEarlierRunDeferred(t *testing.T) {
+	inBubble(t, func(t *testing.T, w *world) {
+		visible := w.gated()
+		w.cfg.Inherited = Inherited{Acked: 4, Newest: 8}
+		w.run()
+		defer w.halt()
+		w.src.push(claim(5, 1), every(batch(7, "hot"), time.Minute), claim(9, 2))
+		after(time.Minute)
+		require.Zero(t, w.purged())
+		visible.open(7)
+		after(2 * time.Minute)
+		require.Equal(t, cdc.LSN(9), w.purged())
 	})
 }

@@ -123,7 +123,11 @@ func New(cfg Config) *Lane {
 		conditions: condition.NewLog(cfg.Logger), early: make([]map[uint64]struct{}, len(cfg.Gates)), slow: make([]int, len(cfg.Gates)),
 		urgent: make(chan *handJob, maxJobs), nudge: make(chan struct{}, 1), hastened: make(chan struct{}),
 	}
-	l.inherited.Inherited = cfg.Inherited
+	if cfg.Inherited.Newest > cfg.Inherited.Acked {
+		l.inherited.Inherited, l.tracker.inherited = cfg.Inherited, cfg.Inherited.Newest
+	} else {
+		l.inherited.purged.Store(true)
+	}
 	if seq := cfg.Overflow.PendingFlush; seq > 0 {
 		l.trade(seq)
 	}

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
+	"slices"
 	"sync"
 	"sync/atomic"
 
@@ -44,12 +46,16 @@ func (l *Lane) Past(ctx context.Context, m invalidation.Message, until Until, fl
 	brief := until != Purged
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	seq, dependsOn, done := l.inherited.of(m)
-	defer func() {
-		if err == nil {
-			done()
-		}
-	}()
+	seq, inherited := m.Seq, uint64(0)
+	if !l.inherited.purged.Load() {
+		inherited = l.inherited.Newest
+		seq = max(seq, inherited+1)
+		defer func() {
+			if err == nil {
+				l.inherited.purged.Store(true)
+			}
+		}()
+	}
 	passed := make(chan error, 1)
 	var asking sync.WaitGroup
 	asking.Go(func() { passed <- floor(ctx, seq) })
@@ -71,7 +77,7 @@ func (l *Lane) Past(ctx context.Context, m invalidation.Message, until Until, fl
 			asking.Wait()
 			return nil
 		case first != nil && first.off && depends == nil:
-			depends = dependsOn()
+			depends = dependsOn(m.Batch, inherited)
 			continue
 		case first != nil && first.off && brief:
 			cancel()
@@ -98,7 +104,7 @@ func (l *Lane) Past(ctx context.Context, m invalidation.Message, until Until, fl
 			if err != nil {
 				return err
 			}
-			moved := l.tracker.passedBefore(seq, dependsOn())
+			moved := l.tracker.passedBefore(seq, dependsOn(m.Batch, inherited))
 			switch {
 			case moved == nil:
 				return nil
@@ -124,23 +130,11 @@ type Inherited struct {
 	Acked, Newest uint64
 }
 
-// inherited is what a lane has left of it.
+// inherited is what a lane has of it until all that the stream held is purged. Whether a message of another lane
+// depends on it is not known, so each of them waits for it.
 type inherited struct {
 	Inherited
 	purged atomic.Bool
-}
-
-// of returns up to where a message of another lane waits for this one, and for what. One that may depend on an
-// acknowledged message waits for all that the stream held; done says that it is purged.
-func (i *inherited) of(m invalidation.Message) (seq uint64, depends func() *dependence, done func()) {
-	if m.Seq > i.Acked || i.purged.Load() {
-		return m.Seq, func() *dependence { return dependsOn(m.Batch) }, func() {}
-	}
-	return max(m.Seq, i.Newest+1), func() *dependence {
-		d := dependsOn(m.Batch)
-		d.all = true
-		return d
-	}, func() { i.purged.Store(true) }
 }
 
 // blocker is a message that another lane waits for. off is set where it is deferred, flush where it is
@@ -173,7 +167,7 @@ func (t *tracker) before(seq uint64, depends *dependence, once bool) (first *blo
 		if !e.putOff && !isEarly {
 			return watch(e), nil
 		}
-		if (e.putOff || e.early == deferredEarly) && (depends == nil || depends.on(e.batch)) && (off == nil || e.heldBack()) {
+		if (e.putOff || e.early == deferredEarly) && (depends == nil || depends.on(e)) && (off == nil || e.heldBack()) {
 			off = e
 		}
 		if early == nil && !e.putOff {
@@ -201,16 +195,16 @@ func (t *tracker) before(seq uint64, depends *dependence, once bool) (first *blo
 
 // passedFor finds a message before seq to depend on that is passed on and not purged. With depends nil all are.
 func (t *tracker) passedFor(seq uint64, depends *dependence) *entry {
-	if depends == nil || depends.all {
-		// All that are acknowledged and not purged are passed on.
-		if t.front < t.acks && t.queue[t.front].seq < seq {
-			return t.queue[t.front]
-		}
+	if t.front < t.acks && t.queue[t.front].seq < seq && (depends == nil || t.queue[t.front].seq <= depends.upTo) {
+		return t.queue[t.front] // all that are acknowledged and not purged are passed on
+	}
+	if depends == nil {
 		return nil
 	}
 	for x := range depends.xids {
-		if e := t.byXID[x]; e != nil && e.seq < seq {
-			return e
+		// The stream holds a transaction more than once where it was published again.
+		if i := slices.IndexFunc(t.byXID[x], func(e *entry) bool { return e.seq < seq }); i >= 0 {
+			return t.byXID[x][i]
 		}
 	}
 	return nil
@@ -231,27 +225,31 @@ func (t *tracker) passedBefore(seq uint64, depends *dependence) (moved <-chan st
 	return e.moved
 }
 
-// dependence tells which batches that are deferred a batch of another lane must wait for: those of
-// its transactions; for a flush, flushes; and for a flush that replaces a backlog all of them, since what it
-// replaces may depend on any.
+// dependence tells which messages that are deferred a batch of another lane must wait for: those of
+// its transactions; for a flush, flushes; and all up to upTo. For a flush that replaces a backlog that is all of
+// them, since what it replaces may depend on any.
 type dependence struct {
-	xids       map[uint64]struct{}
-	flush, all bool
+	xids  map[uint64]struct{}
+	flush bool
+	upTo  uint64
 }
 
-func dependsOn(of *invalidation.Batch) *dependence {
-	d := &dependence{xids: make(map[uint64]struct{}, len(of.Stamp.XIDs)), flush: of.Flush, all: replacesBacklog(of)}
+func dependsOn(of *invalidation.Batch, upTo uint64) *dependence {
+	d := &dependence{xids: make(map[uint64]struct{}, len(of.Stamp.XIDs)), flush: of.Flush, upTo: upTo}
+	if replacesBacklog(of) {
+		d.upTo = math.MaxUint64
+	}
 	for _, x := range of.Stamp.XIDs {
 		d.xids[x] = struct{}{}
 	}
 	return d
 }
 
-func (d *dependence) on(b *invalidation.Batch) bool {
-	if d.all || d.flush && b.Flush {
+func (d *dependence) on(e *entry) bool {
+	if e.seq <= d.upTo || d.flush && e.batch.Flush {
 		return true
 	}
-	for _, x := range b.Stamp.XIDs {
+	for _, x := range e.batch.Stamp.XIDs {
 		if _, in := d.xids[x]; in {
 			return true
 		}

@@ -120,7 +120,7 @@ func (t *tracker) distrust() {
 func (t *tracker) trust() (purged, settled *cdc.Claim) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.distrusted = false; t.held == 0 {
+	if t.distrusted = false; t.saysClaims() {
 		purged, settled = t.frontClaim, t.claim
 		t.frontClaim, t.claim = nil, nil
 	}

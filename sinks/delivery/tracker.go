@@ -1,6 +1,7 @@
 package delivery
 
 import (
+	"slices"
 	"sync"
 
 	"github.com/walpurge/walpurge/cdc"
@@ -26,7 +27,7 @@ type tracker struct {
 	// passedOn counts the messages that newer ones hold and that are not purged; byXID has them by
 	// their transactions.
 	passedOn int
-	byXID    map[uint64]*entry
+	byXID    map[uint64][]*entry
 	// passed is the newest message before which all, and which itself, was purged.
 	passed uint64
 	// newer is closed when a message is added.
@@ -38,6 +39,9 @@ type tracker struct {
 	frontClaim, claim *cdc.Claim
 	// distrusted: the sink may hold again what was purged, so claims are held back.
 	distrusted bool
+	// inherited is the newest message that may hold a value which an earlier run has deferred for a message
+	// that is acknowledged. Claims are held back until everything up to it is purged; then it is 0.
+	inherited uint64
 	// stuck are the messages that were purged, or deferred, behind one that was not; stuckValues is the number of their values, stuckBytes about
 	// what they take in the stream.
 	stuck, stuckValues int
@@ -122,15 +126,21 @@ func (t *tracker) purge(entries ...*entry) (claim *cdc.Claim) {
 			close(t.lifted)
 			t.lifted = nil
 		}
+		if e.seq >= t.inherited {
+			t.inherited = 0
+		}
 		t.release(e)
 		t.passed = e.seq
 		t.front++
 	}
-	if t.held == 0 && !t.distrusted {
+	if t.saysClaims() {
 		claim, t.frontClaim = t.frontClaim, nil
 	}
 	return claim
 }
+
+// saysClaims reports that nothing holds claims back.
+func (t *tracker) saysClaims() bool { return t.held == 0 && !t.distrusted && t.inherited == 0 }
 
 // finish marks messages that were purged as done and returns the sequence up to
 // which all are, 0 if that did not move, with the newest claim among those that
@@ -154,7 +164,7 @@ func (t *tracker) finish(entries ...*entry) (floor uint64, claim *cdc.Claim) {
 	t.queue = t.queue[n:]
 	t.front -= n
 	t.acks -= n
-	if t.held == 0 && !t.distrusted {
+	if t.saysClaims() {
 		claim, t.claim = t.claim, nil
 	}
 	return floor, claim
@@ -174,9 +184,9 @@ func (t *tracker) passOn(entries ...*entry) (floor uint64) {
 		t.passedOn++
 		for _, x := range e.batch.Stamp.XIDs {
 			if t.byXID == nil {
-				t.byXID = make(map[uint64]*entry)
+				t.byXID = make(map[uint64][]*entry)
 			}
-			t.byXID[x] = e
+			t.byXID[x] = append(t.byXID[x], e)
 		}
 	}
 	return t.acknowledge()
@@ -189,7 +199,7 @@ func (t *tracker) unpass(e *entry) {
 	}
 	t.passedOn--
 	for _, x := range e.batch.Stamp.XIDs {
-		if t.byXID[x] == e {
+		if t.byXID[x] = slices.DeleteFunc(t.byXID[x], func(o *entry) bool { return o == e }); len(t.byXID[x]) == 0 {
 			delete(t.byXID, x)
 		}
 	}
