@@ -2,6 +2,7 @@ package cdc
 
 import (
 	"strconv"
+	"strings"
 	"time"
 )
 
@@ -38,9 +39,27 @@ type Claim struct {
 	// CommitTime is the commit time of the newest transaction claimed, or the
 	// time the server told its log position while idle.
 	CommitTime time.Time
+	// Leader is the process that published the claim; claims of older versions have none.
+	Leader Leader
 	// Own reports that this very process published the claim. It is not stored but proven;
 	// what else the stream says may have been written by anyone who can publish to it.
 	Own bool
+}
+
+// Leader says where the process is that leads a pipeline. It comes out of the stream, so it may say anything.
+type Leader struct {
+	// Address is HOST:PORT or a URL by which other machines reach its listener.
+	Address string `json:"address,omitempty"`
+	// Host is the name of the machine or pod that it runs on.
+	Host string `json:"host,omitempty"`
+}
+
+// String names the leader: its address, and the host where the address does not name it.
+func (l Leader) String() string {
+	if l.Host == "" || strings.HasPrefix(l.Address, l.Host+":") || strings.HasPrefix(l.Address, l.Host+".") {
+		return l.Address
+	}
+	return l.Address + " on host " + l.Host
 }
 
 // Owner is the database that the claim is of.

@@ -120,6 +120,8 @@ func TestStandbyTakesOver(t *testing.T) {
 	require.Equal(t, http.StatusServiceUnavailable, code)
 	require.Equal(t, "0", second.metric("walpurge_leader"))
 	require.Equal(t, "1", first.metric("walpurge_leader"))
+	standbyAnswers(t, second, false, `slot "walpurge_app" is active for PostgreSQL process`)
+	require.Contains(t, second.status().Reader.Error, "which serves a client at 127.0.0.1")
 	first.term()
 	second.untilStreaming()
 	second.logged("gap in the line, flushing every sink") // it cannot know what the first had purged

@@ -177,7 +177,7 @@ func TestOwnerBetweenChunks(t *testing.T) {
 	second := s.run(&sinkhole{}, Standby)
 	require.Contains(t, second.State().Err, `slot "walpurge_test" is active for PostgreSQL process`)
 	_, _, err := s.cfg.SkipUnread(t.Context())
-	require.ErrorContains(t, err, "is being read by PostgreSQL process")
+	require.ErrorContains(t, err, "is active for PostgreSQL process")
 	require.ErrorContains(t, s.cfg.Drop(t.Context(), s.conn), "is in use by PostgreSQL process")
 	first.thaw()
 	first.caughtUp(s)

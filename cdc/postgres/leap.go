@@ -168,7 +168,7 @@ func (c Config) SkipUnread(ctx context.Context) (from, to cdc.LSN, err error) {
 	case slot == nil:
 		return 0, 0, &Fault{fmt.Errorf("there is no slot %q, so nothing is held back", c.Slot), "start the daemon, it makes one"}
 	case slot.Active:
-		return 0, 0, &Fault{fmt.Errorf("slot %q is being read by PostgreSQL process %d", c.Slot, slot.ActivePID), "name the address of that daemon with --addr, or stop it"}
+		return 0, 0, &Fault{c.busy(ctx, conn, slot.ActivePID), "name the address of that daemon with --addr, or stop it"}
 	case slot.Status == slotLost:
 		return 0, 0, c.lostSlot()
 	}
@@ -176,7 +176,7 @@ func (c Config) SkipUnread(ctx context.Context) (from, to cdc.LSN, err error) {
 	case err != nil:
 		return 0, 0, err
 	case pid != 0:
-		return 0, 0, &Fault{fmt.Errorf("slot %q is being read by PostgreSQL process %d", c.Slot, pid), "name the address of that daemon with --addr, or stop it"}
+		return 0, 0, &Fault{c.busy(ctx, conn, pid), "name the address of that daemon with --addr, or stop it"}
 	}
 	to, err = c.leap(ctx, conn, 0)
 	return slot.Confirmed, to, err

@@ -2,6 +2,7 @@ package postgres
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 
@@ -33,12 +34,12 @@ func (r *Reader) prepare(ctx context.Context, streamed bool) (cdc.Session, uint6
 	}
 	if slot != nil && slot.Active {
 		// Only the slot's owner may touch the publication.
-		return cdc.Session{}, 0, &busyError{slot: r.cfg.Slot, pid: slot.ActivePID}
+		return cdc.Session{}, 0, r.cfg.busy(ctx, conn, slot.ActivePID)
 	}
 	if pid, err := r.cfg.owner(ctx, conn); err != nil {
 		return cdc.Session{}, 0, err
 	} else if pid != 0 && uint32(pid) != r.backend {
-		return cdc.Session{}, 0, &busyError{slot: r.cfg.Slot, pid: pid}
+		return cdc.Session{}, 0, r.cfg.busy(ctx, conn, pid)
 	}
 	if slot != nil && slot.Status == slotLost {
 		if err := r.renew(ctx, conn); err != nil {
@@ -194,10 +195,35 @@ func (r *Reader) publishable(ctx context.Context, conn *pgx.Conn, tables []cdc.T
 type busyError struct {
 	slot string
 	pid  int
+	// client is the address of the other process, empty if that is not known.
+	client string
 }
 
 func (e *busyError) Error() string {
-	return fmt.Sprintf("slot %q is active for PostgreSQL process %d", e.slot, e.pid)
+	text := fmt.Sprintf("slot %q is active for PostgreSQL process %d", e.slot, e.pid)
+	if e.pid == 0 {
+		text = fmt.Sprintf("slot %q is active for another PostgreSQL process", e.slot)
+	}
+	if e.client != "" {
+		text += ", which serves " + e.client
+	}
+	return text
+}
+
+// Busy reports whether the error says that another process streams from the slot.
+func Busy(err error) bool {
+	var busy *busyError
+	return errors.As(err, &busy)
+}
+
+// busy says that the slot is active for a PostgreSQL process. It names the client where the role may see it: those of
+// its own, or all with pg_read_all_stats.
+func (c Config) busy(ctx context.Context, conn *pgx.Conn, pid int) *busyError {
+	e := &busyError{slot: c.Slot, pid: pid}
+	// Without an answer, the client is not named.
+	_ = conn.QueryRow(ctx, `SELECT CASE WHEN client_addr IS NOT NULL THEN 'a client at ' || pg_catalog.host(client_addr)
+		WHEN client_port = -1 THEN 'a client on the machine of the database' ELSE '' END FROM pg_catalog.pg_stat_activity WHERE pid = $1`, pid).Scan(&e.client)
+	return e
 }
 
 func (r *Reader) explainStart(err error) error {

@@ -263,9 +263,8 @@ func isFault(err error) bool {
 func (r *Reader) waitForSlot(err error) {
 	r.conditions.At(interruptedStandby).End()
 	r.conditions.At(standby).Observe("slot", r.cfg.Slot, "err", err)
-	if r.State().Phase != Standby {
-		r.enter(Standby, err)
-	}
+	// Another process may have the slot than before.
+	r.enter(Standby, err)
 }
 
 // session prepares the database, streams, and returns why it stopped.

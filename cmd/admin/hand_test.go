@@ -2,7 +2,10 @@ package admin
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
+	"fmt"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -129,5 +132,35 @@ func TestCallsAreGuarded(t *testing.T) {
 		remote.RemoteAddr = "10.0.0.9:1"
 		code, _, _ = do(t, &daemon{}, remote)
 		require.Equal(t, http.StatusUnauthorized, code, path)
+	}
+}
+
+// A process that stands by says who leads, whatever it was asked to do.
+func TestAStandbySaysWhoLeads(t *testing.T) {
+	for _, c := range []struct{ leader, want string }{
+		{`{"address": "https://walpurge.example", "host": "a"}`, "this process stands by: https://walpurge.example on host a leads; call that one, with --addr https://walpurge.example"},
+		{`{"host": "a"}`, "this process stands by: a process on host a leads; call that one"},
+		{`{}`, "this process stands by: slot \"s\" is active for PostgreSQL process 7; call the process that has the slot"},
+	} {
+		standby := StandbyError{Why: `slot "s" is active for PostgreSQL process 7`}
+		require.NoError(t, json.Unmarshal([]byte(c.leader), &standby.Leader))
+		d := &daemon{hand: hand{err: fmt.Errorf("not here: %w", &standby)}}
+		for _, path := range []string{"/api/v1/purge", "/api/v1/replay", "/api/v1/pause", "/api/v1/resume", "/api/v1/parked", "/api/v1/skip"} {
+			r := reload()
+			r.URL.Path, r.Body = path, io.NopCloser(strings.NewReader("{}"))
+			code, body, _ := do(t, d, r)
+			require.Equal(t, 503, code, path)
+			var answer struct {
+				Error  string
+				Leader json.RawMessage
+			}
+			require.NoError(t, json.Unmarshal([]byte(body), &answer))
+			require.Equal(t, "not here: "+c.want, answer.Error)
+			if c.leader == "{}" {
+				require.Empty(t, answer.Leader)
+			} else {
+				require.JSONEq(t, c.leader, string(answer.Leader))
+			}
+		}
 	}
 }

@@ -162,11 +162,24 @@ type BlockedError struct{ Sink, Why string }
 // Error says where and why.
 func (e *BlockedError) Error() string { return "sink " + e.Sink + ": " + e.Why }
 
-// StandbyError says that another process leads the pipeline, so that this one does not know what is purged.
-type StandbyError struct{ Why string }
+// StandbyError says that another process leads the pipeline, so that this one cannot answer.
+type StandbyError struct {
+	// Leader is that process as far as it is known.
+	Leader cdc.Leader
+	// Why is how this process knows that another one leads.
+	Why string
+}
 
+// Error names the leader, or says how to find it.
 func (e *StandbyError) Error() string {
-	return "this process stands by and does not know what is purged: " + e.Why + "; ask the process that has the slot"
+	text := "this process stands by: "
+	switch l := e.Leader; {
+	case l.Address != "":
+		return text + l.String() + " leads; call that one, with --addr " + l.Address
+	case l.Host != "":
+		return text + "a process on host " + l.Host + " leads; call that one"
+	}
+	return text + e.Why + "; call the process that has the slot"
 }
 
 // wait answers 200 when the purge has passed, 409 when a problem or parked items leave
@@ -221,7 +234,7 @@ func (s *Server) wait(w http.ResponseWriter, r *http.Request) {
 		select {
 		case <-ctx.Done():
 			if errors.As(err, &standby) {
-				fail(w, http.StatusGatewayTimeout, err)
+				fail(w, http.StatusGatewayTimeout, fmt.Errorf("what is purged up to %s is not known here: %w", lsn, err))
 			} else if unknown != nil {
 				fail(w, http.StatusGatewayTimeout, fmt.Errorf("purged up to %s, but %w", lsn, unknown))
 			} else if errors.As(err, &blocked) {
@@ -248,6 +261,15 @@ func reply(w http.ResponseWriter, code int, v any) {
 	_ = enc.Encode(v)
 }
 
+// fail answers with an error, and with who leads where that is the reason.
 func fail(w http.ResponseWriter, code int, err error) {
-	reply(w, code, map[string]string{"error": err.Error()})
+	answer := struct {
+		Error  string      `json:"error"`
+		Leader *cdc.Leader `json:"leader,omitempty"`
+	}{Error: err.Error()}
+	var standby *StandbyError
+	if errors.As(err, &standby) && standby.Leader != (cdc.Leader{}) {
+		answer.Leader = &standby.Leader
+	}
+	reply(w, code, answer)
 }

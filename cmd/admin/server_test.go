@@ -127,6 +127,9 @@ func TestWait(t *testing.T) {
 			if calls++; calls < 3 {
 				return &ParkedUnknownError{Err: io.EOF}
 			}
+		case "led":
+			<-ctx.Done()
+			return &StandbyError{Leader: cdc.Leader{Address: "10.0.0.7:7468", Host: "node-a"}}
 		case "stuck":
 			<-ctx.Done()
 			return &BlockedError{Sink: s, Why: "purges of tags fail"}
@@ -145,6 +148,10 @@ func TestWait(t *testing.T) {
 	code, body, h := get("lsn=0/1&sink=slow&timeout=10ms")
 	require.Equal(t, 504, code)
 	require.Equal(t, "not purged up to 0/1 within 10ms", isError(t, body, h))
+	code, body, _ = get("lsn=0/1&sink=led&timeout=10ms")
+	require.Equal(t, 504, code)
+	require.JSONEq(t, `{"error": "what is purged up to 0/1 is not known here: this process stands by: 10.0.0.7:7468 on host node-a leads; call that one, with --addr 10.0.0.7:7468",
+		"leader": {"address": "10.0.0.7:7468", "host": "node-a"}}`, body)
 	code, body, h = get("lsn=0/1&sink=stuck&timeout=10ms")
 	require.Equal(t, 504, code)
 	require.Equal(t, "not purged up to 0/1 within 10ms; sink stuck: purges of tags fail", isError(t, body, h))

@@ -41,6 +41,8 @@ type Options struct {
 	Reload func() (*config.Config, error)
 	// WatchFiles reloads when the file or a rules file changes.
 	WatchFiles bool
+	// Leader is where other machines reach this process; NewDaemon sets it.
+	Leader cdc.Leader
 	// Tracer makes traces of transactions. Nil: there are none.
 	Tracer Tracer
 }
@@ -171,7 +173,7 @@ func (a *App) openStream(ctx context.Context) error {
 	}
 	a.stream, err = stream.Open(ctx, a.nc, stream.Config{
 		Pipeline: a.cfg.Pipeline, Domain: a.cfg.NATS.Domain, MaxAge: a.cfg.Stream.MaxAge, MaxBytes: a.cfg.Stream.MaxBytes,
-		Replicas: a.cfg.NATS.Replicas, Sync: sync, Shared: !a.cfg.NATS.Embedded(), Tracer: a.opts.Tracer,
+		Replicas: a.cfg.NATS.Replicas, Sync: sync, Shared: !a.cfg.NATS.Embedded(), Leader: a.opts.Leader, Tracer: a.opts.Tracer,
 		Broken: func(g cdc.Gap) { a.routing.Gap(g.Reason); a.broken(g) },
 	})
 	if err != nil {

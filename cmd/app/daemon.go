@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"os"
 	"sync"
 	"sync/atomic"
 
@@ -54,7 +55,9 @@ func NewDaemon(ctx context.Context, opts Options) (*Daemon, error) {
 	if d.listener, err = net.Listen("tcp", opts.Config.HTTP.Listen); err != nil {
 		return nil, fmt.Errorf("http.listen: %w; stop what uses the address, or choose another", err)
 	}
-	first, err := New(ctx, opts, d.Reload)
+	hostname, _ := os.Hostname() // without one, it is not named
+	d.opts.Leader = reachedAt(opts.Config.HTTP, d.Addr(), hostname)
+	first, err := New(ctx, d.opts, d.Reload)
 	if err != nil {
 		d.listener.Close()
 		return nil, err

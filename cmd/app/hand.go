@@ -44,6 +44,9 @@ const maxManual = 10000
 
 // Purge implements admin.Hand.
 func (a *App) Purge(ctx context.Context, r admin.PurgeRequest) (admin.PurgeReport, error) {
+	if err := a.ownStreamOnly(ctx); err != nil {
+		return admin.PurgeReport{}, err
+	}
 	l, err := a.lane(r.Sink)
 	if err != nil {
 		return admin.PurgeReport{}, err
@@ -201,6 +204,9 @@ func (l *lane) dropped(ctx context.Context, flushes bool) (*admin.PurgeWaiting, 
 // manual purges.
 func (a *App) Replay(ctx context.Context, r admin.ReplayRequest) (admin.ReplayReport, error) {
 	var report admin.ReplayReport
+	if err := a.ownStreamOnly(ctx); err != nil {
+		return report, err
+	}
 	var from cdc.LSN
 	switch {
 	case r.From == "" && r.Since.IsZero(), r.From != "" && !r.Since.IsZero():
@@ -250,6 +256,9 @@ func (a *App) publishPatiently(ctx context.Context, b *invalidation.Batch) error
 
 // Parked implements admin.Hand.
 func (a *App) Parked(ctx context.Context, sink string, limit int) ([]admin.Parked, error) {
+	if err := a.ownStreamOnly(ctx); err != nil {
+		return nil, err
+	}
 	if _, err := a.lanesOf(sink); err != nil {
 		return nil, err
 	}
@@ -285,6 +294,9 @@ func (a *App) Unpark(ctx context.Context, r admin.UnparkRequest) (int, error) {
 	do, known := map[string]func(context.Context, uint64) error{"retry": a.stream.RetryParked, "drop": a.stream.DropParked}[r.Action]
 	if !known {
 		return 0, &admin.BadRequestError{Err: fmt.Errorf("action %q; write retry or drop", r.Action)}
+	}
+	if err := a.ownStreamOnly(ctx); err != nil {
+		return 0, err
 	}
 	ids := r.IDs
 	if len(ids) == 0 {
@@ -323,6 +335,9 @@ func (a *App) Unpark(ctx context.Context, r admin.UnparkRequest) (int, error) {
 // listens. A reader that is too slow misses batches, as every listener of core
 // NATS does.
 func (a *App) Tail(ctx context.Context, sink string, each func([]byte) error) error {
+	if err := a.ownStreamOnly(ctx); err != nil {
+		return err
+	}
 	if _, err := a.lanesOf(sink); err != nil {
 		return err
 	}

@@ -17,6 +17,9 @@ var pausesUnread = condition.Text{
 // Pause implements admin.Hand. The request is stored in the stream, so it holds also after a restart, and at the process
 // that leads, whichever was asked.
 func (a *App) Pause(ctx context.Context, sink string, paused bool, until time.Time) error {
+	if err := a.ownStreamOnly(ctx); err != nil {
+		return err
+	}
 	l, err := a.lane(sink)
 	if err != nil {
 		return err

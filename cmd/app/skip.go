@@ -2,7 +2,6 @@ package app
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"time"
 
@@ -26,8 +25,8 @@ func (a *App) Skip(ctx context.Context, r admin.SkipRequest) (admin.SkipReport, 
 	ctx, cancel := context.WithTimeout(ctx, skipTimeout)
 	defer cancel()
 	from, to, err := a.reader.Skip(ctx)
-	if errors.Is(err, postgres.ErrNotOurs) {
-		return admin.SkipReport{}, &admin.BadRequestError{Err: err}
+	if standby := a.standby(ctx); err != nil && standby != nil {
+		return admin.SkipReport{}, standby
 	}
 	if err != nil {
 		return admin.SkipReport{}, fmt.Errorf("the slot was not moved, and will not be: %w; the reader says: %s", err, a.reader.State().Err)
@@ -39,6 +38,11 @@ func (a *App) Skip(ctx context.Context, r admin.SkipRequest) (admin.SkipReport, 
 // with its next start.
 func SkipUnread(ctx context.Context, cfg *config.Config) (admin.SkipReport, error) {
 	from, to, err := cfg.Postgres.SkipUnread(ctx)
+	if postgres.Busy(err) {
+		if l := newestLeader(ctx, cfg); l.Address != "" {
+			err = fmt.Errorf("%w; %s leads, call that one with --addr %s", err, l, l.Address)
+		}
+	}
 	if err != nil {
 		return admin.SkipReport{}, err
 	}

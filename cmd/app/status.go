@@ -37,7 +37,7 @@ func (a *App) read(ctx context.Context) reading {
 	found, compared := a.reader.Problems()
 	set := a.set.Load()
 	s := reading{Status: status.Status{
-		Pipeline: a.cfg.Pipeline, Version: a.opts.Version, Started: a.started,
+		Pipeline: a.cfg.Pipeline, Version: a.opts.Version, Started: a.started, Leader: a.leader(ctx),
 		Reader: status.Reader{State: string(state.Phase), Since: state.Since, Error: state.Err, Blocked: a.publisher.Blocked(), Stuck: a.stall.why(), Compared: compared,
 			SynchronousStandbyNames: a.reader.SyncNames()},
 		Problems: status.Problems(set, a.cfg.SinkNames(), found),
@@ -193,6 +193,9 @@ func (a *App) ready() error {
 func (a *App) streaming() error {
 	if c, now := a.reader.CatchUp(); now {
 		return fmt.Errorf("the reader is catching up, %d bytes of the log are left", c.Left)
+	}
+	if err := a.standby(context.Background()); err != nil {
+		return err
 	}
 	if s := a.reader.State(); s.Phase != postgres.Streaming {
 		return fmt.Errorf("reader is %s: %s", s.Phase, s.Err)

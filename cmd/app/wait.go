@@ -5,7 +5,6 @@ import (
 	"slices"
 
 	"github.com/walpurge/walpurge/cdc"
-	"github.com/walpurge/walpurge/cdc/postgres"
 	"github.com/walpurge/walpurge/cdc/watermark"
 	"github.com/walpurge/walpurge/cmd/admin"
 	"github.com/walpurge/walpurge/cmd/status"
@@ -25,7 +24,7 @@ func (a *App) wait(ctx context.Context, lsn cdc.LSN, sink string) error {
 	received := watermark.Mark{Stage: watermark.Received}
 	// Until the reader has begun, the timeline that lsn is meant on is unknown.
 	if err := a.board.Wait(ctx, received, cdc.Position{Timeline: 1}); err != nil {
-		return a.standingBy(err)
+		return a.standingBy(ctx, err)
 	}
 	for {
 		p := a.board.Get(received)
@@ -35,7 +34,7 @@ func (a *App) wait(ctx context.Context, lsn cdc.LSN, sink string) error {
 			a.reader.Beat()
 		}
 		if err := a.waitFor(ctx, p, sink); err != nil {
-			return a.standingBy(err)
+			return a.standingBy(ctx, err)
 		}
 		// Every mark of a timeline lies after all of the one before, so a promotion
 		// ends the wait without a purge: wait on the new one.
@@ -58,9 +57,9 @@ func (a *App) wait(ctx context.Context, lsn cdc.LSN, sink string) error {
 }
 
 // standingBy replaces the error of a wait that ended while another process leads.
-func (a *App) standingBy(err error) error {
-	if s := a.reader.State(); s.Phase == postgres.Standby {
-		return &admin.StandbyError{Why: s.Err}
+func (a *App) standingBy(ctx context.Context, err error) error {
+	if standby := a.standby(ctx); standby != nil {
+		return standby
 	}
 	return err
 }

@@ -119,7 +119,9 @@ func (s Sink) Kind() string { return s.Config.Kind() }
 
 // HTTP is the admin listener.
 type HTTP struct {
-	Listen    string
+	Listen string
+	// Advertise is HOST:PORT or a URL by which other machines reach the listener; empty: what Listen says.
+	Advertise string
 	TokenFile string
 }
 

@@ -8,6 +8,7 @@ var descriptions = map[string]string{
 	"data_dir":                     "The embedded stream, and the spool of large transactions. Default: /var/lib/walpurge.",
 	"drain_timeout":                "How long a stop may take. Default: 20s.",
 	"http":                         "The listener for health, status, metrics and commands.",
+	"http.advertise":               "The HOST:PORT or URL by which other machines reach the listener. A process that stands by names it while this one leads. Default: http.listen, with the name of the machine where that is an address of any interface.",
 	"http.listen":                  "Health, metrics, status, wait, reload. Default: 127.0.0.1:7468.",
 	"http.token_file":              "The token for calls that change something; without one, such calls are taken from loopback only.",
 	"log":                          "How the log is written.",

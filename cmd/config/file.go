@@ -92,6 +92,7 @@ type rawFlush struct {
 
 type rawHTTP struct {
 	Listen    strictyaml.Text `yaml:"listen"`
+	Advertise strictyaml.Text `yaml:"advertise"`
 	TokenFile string          `yaml:"token_file"`
 }
 

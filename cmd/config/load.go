@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/netip"
 	"net/url"
 	"regexp"
 	"slices"
@@ -148,6 +149,9 @@ func (l *loader) build(raw *rawFile) *Config {
 	if raw.HTTP.Listen.Given() {
 		cfg.HTTP.Listen = raw.HTTP.Listen.Value
 		l.listen("http.listen", raw.HTTP.Listen)
+	}
+	if raw.HTTP.Advertise.Given() {
+		cfg.HTTP.Advertise = l.advertise(raw.HTTP.Advertise)
 	}
 	if err := cfg.Log.Level.UnmarshalText([]byte(l.oneOf(raw.Log.Level, "log.level", "info", "debug", "warn", "error"))); err != nil {
 		cfg.Log.Level = slog.LevelInfo
@@ -295,6 +299,44 @@ func (l *loader) listen(key string, t strictyaml.Text) {
 	if t.Value != "" && !l.unset(t.Value) && (display.Address(t.Value) != t.Value || strings.Contains(t.Value, "://") || !strings.Contains(t.Value, ":")) {
 		l.failf(t.Pos(), "%s is not HOST:PORT; write it like 127.0.0.1:7468", key)
 	}
+}
+
+// advertise reads the address of the listener for other machines. It refuses one that no command could call, without a
+// word of it. The brackets of [10.0.0.7]:7468, which a file has that serves IPv4 and IPv6, are removed.
+func (l *loader) advertise(t strictyaml.Text) string {
+	if l.unset(t.Value) {
+		return t.Value
+	}
+	address := t.Value
+	if host, port, ok := strings.Cut(address, "]:"); ok && strings.HasPrefix(host, "[") && !strings.Contains(host, ":") {
+		address = host[1:] + ":" + port
+	}
+	if !Callable(address) {
+		l.failf(t.Pos(), "http.advertise: write the HOST:PORT by which other machines reach the listener, such as 10.0.0.7:7468, or the URL of a proxy before it, such as https://walpurge.example")
+	}
+	return address
+}
+
+// maxAddress is the longest address of a listener: a DNS name has at most 253 characters.
+const maxAddress = 300
+
+// Callable reports whether a command can call a listener at the address: HOST:PORT, or a URL with http or https and
+// nothing behind the host and port. The host must name a machine.
+func Callable(address string) bool {
+	if len(address) > maxAddress || strings.Contains(address, ",") || display.Address(address) != address {
+		return false
+	}
+	isURL := strings.Contains(address, "://")
+	if !isURL {
+		address = "http://" + address
+	}
+	u, err := url.Parse(address)
+	switch {
+	case err != nil, u.Hostname() == "", u.Scheme != "http" && u.Scheme != "https", u.Port() == "0", !isURL && u.Port() == "":
+		return false
+	}
+	ip, err := netip.ParseAddr(u.Hostname())
+	return err != nil || !ip.IsUnspecified()
 }
 
 // confirm chooses the mark up to which PostgreSQL may forget: what is on our own

@@ -150,6 +150,39 @@ sinks:
 	}
 }
 
+func TestAdvertise(t *testing.T) {
+	read := func(value string, opts Options) (*Config, error) {
+		return parse("testdata/good/small.yaml", []byte(`
+pipeline: shop
+rules: [small.yaml]
+postgres: {url: "postgres://db/shop"}
+sinks: {cache: {valkey: {url: "valkey://c"}}}
+http: {advertise: "`+value+`"}
+`), opts)
+	}
+	for value, want := range map[string]string{
+		"10.0.0.7:7468": "10.0.0.7:7468", "walpurge-0.walpurge.shop.svc:7468": "walpurge-0.walpurge.shop.svc:7468", "[fd00::7]:7468": "[fd00::7]:7468",
+		"[10.0.0.7]:7468": "10.0.0.7:7468", "https://walpurge.example": "https://walpurge.example", "http://[fd00::7]:80": "http://[fd00::7]:80",
+		"127.0.0.1:7468": "127.0.0.1:7468",
+	} {
+		cfg, err := read(value, Options{Env: env})
+		require.NoError(t, err, value)
+		require.Equal(t, want, cfg.HTTP.Advertise)
+	}
+	for _, value := range []string{
+		"", "walpurge", ":7468", "10.0.0.7", "10.0.0.7:", "10.0.0.7:0", "0.0.0.0:7468", "[::]:7468", "fd00::7:7468", "[fe80::1%eth0]:7468", "10.0.0.7:http",
+		"ftp://walpurge.example", "https://", "https://:443", "https://user:hunter2@walpurge.example", "https://walpurge.example/path", "http://0.0.0.0:7468",
+		"a:1,b:2", "a b:1", "hunter2@walpurge:7468", strings.Repeat("a", 300) + ":7468",
+	} {
+		_, err := read(value, Options{Env: env})
+		require.ErrorContains(t, err, "http.advertise: write the HOST:PORT", value)
+		require.NotContains(t, err.Error(), "hunter2")
+	}
+	cfg, err := read("[${POD_IP}]:7468", Options{Env: func(string) (string, bool) { return "", false }, Offline: true})
+	require.NoError(t, err)
+	require.Equal(t, "[${POD_IP}]:7468", cfg.HTTP.Advertise)
+}
+
 // Only an offline check may overlook what looks like a variable.
 func TestALiteralDollarIsNoVariable(t *testing.T) {
 	cfg, err := parse("testdata/good/small.yaml", []byte(`
@@ -180,12 +213,12 @@ func TestSecretsAreNeverInErrors(t *testing.T) {
 	const secret = "hunter2hunter2"
 	withSecret := func(string) (string, bool) { return secret, true }
 	places := []string{"pipeline", "rules", "data_dir", "postgres.url", "postgres.url_in_url", "slot", "on_gap", "nats", "confirm", "max_bytes", "heartbeat",
-		"valkey.url", "valkey.url_in_url", "valkey.mode", "valkey.key", "after", "takes", "mode", "zone_id", "base_url", "plan", "listen", "level"}
+		"valkey.url", "valkey.url_in_url", "valkey.mode", "valkey.key", "after", "takes", "mode", "zone_id", "base_url", "plan", "listen", "advertise", "level"}
 	rapid.Check(t, func(t *rapid.T) {
 		v := map[string]string{
 			"pipeline": "shop", "rules": "small.yaml", "data_dir": "/d", "postgres.url": "postgres://db", "slot": "s", "on_gap": "flush", "nats": "nats://a",
 			"confirm": "synced", "max_bytes": "1GiB", "heartbeat": "1s", "valkey.url": "valkey://c", "valkey.mode": "auto", "valkey.key": "t:{tag}", "after": "cache", "takes": "tags", "mode": "purge",
-			"zone_id": strings.Repeat("0", 32), "base_url": "https://b", "plan": "pro", "listen": "127.0.0.1:1", "level": "info", "extra": "",
+			"zone_id": strings.Repeat("0", 32), "base_url": "https://b", "plan": "pro", "listen": "127.0.0.1:1", "advertise": "a:1", "level": "info", "extra": "",
 		}
 		for _, p := range rapid.SliceOfNDistinct(rapid.SampledFrom(places), 1, 4, rapid.ID[string]).Draw(t, "places") {
 			v[p] = "${SECRET}"
@@ -211,7 +244,7 @@ sinks:
     after: ["<after>"]
     takes: ["<takes>"]
     mode: "<mode>"
-http: {listen: "<listen>"}
+http: {listen: "<listen>", advertise: "<advertise>"}
 log: {level: "<level>"}
 <extra>
 `)

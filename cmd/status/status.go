@@ -16,6 +16,9 @@ type Status struct {
 	Version  string    `json:"version"`
 	Started  time.Time `json:"started"`
 	Reader   Reader    `json:"reader"`
+	// Leader is the process that leads the pipeline as far as that is known: this one while it reads, the one that
+	// published the newest claim while this one stands by.
+	Leader cdc.Leader `json:"leader,omitzero"`
 	// Problems are what keeps changes from being seen or rules from reading them, until a
 	// person acts; those that `unknown` covers last.
 	Problems   []Problem   `json:"problems"`

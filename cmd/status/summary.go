@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/walpurge/walpurge/cdc"
 	"github.com/walpurge/walpurge/cdc/postgres"
 	"github.com/walpurge/walpurge/rules/invalidation"
 	"github.com/walpurge/walpurge/sinks"
@@ -26,7 +27,7 @@ func Summarize(s *Status) (fresh bool, sentence string) {
 	clauses := openProblems(s.Problems)
 	switch {
 	case !s.Reader.Streams():
-		clauses = append(clauses, notStreaming(&s.Reader))
+		clauses = append(clauses, notStreaming(&s.Reader, s.Leader))
 	case s.Reader.CatchUp != nil:
 		clauses = append(clauses, catchingUp(s.Reader.CatchUp))
 	case !s.Reader.Compared:
@@ -35,7 +36,9 @@ func Summarize(s *Status) (fresh bool, sentence string) {
 	if s.Stream.Denied != "" {
 		clauses = append(clauses, try("STALE: the NATS server refuses what the daemon needs: "+s.Stream.Denied, "walpurge check"))
 	}
-	clauses = append(clauses, causes(s)...)
+	if s.Reader.State != string(postgres.Standby) { // else the sinks are the leader's, and what is known of them here says nothing
+		clauses = append(clauses, causes(s)...)
+	}
 	for i := range s.Replicas {
 		if r := &s.Replicas[i]; r.Away {
 			clauses = append(clauses, replicaIsAway(r))
@@ -104,15 +107,23 @@ func openProblems(all []Problem) []string {
 	return clauses
 }
 
-func notStreaming(r *Reader) string {
+func notStreaming(r *Reader, leader cdc.Leader) string {
 	c := "NOT STREAMING since " + r.Since.Format(time.RFC3339) + ", " + r.State
-	if r.Error != "" {
+	if r.State != string(postgres.Standby) {
+		if r.Error != "" {
+			c += ": " + r.Error
+		}
+		return try(c, "walpurge check")
+	}
+	switch {
+	case leader.Address != "":
+		return try(c+": "+leader.String()+" leads", "walpurge status --addr "+leader.Address)
+	case leader.Host != "":
+		c += ": a process on host " + leader.Host + " leads"
+	case r.Error != "":
 		c += ": " + r.Error
 	}
-	if r.State == string(postgres.Standby) {
-		return try(c, "walpurge status --addr HOST:PORT, of the process that has the slot")
-	}
-	return try(c, "walpurge check")
+	return try(c, "walpurge status --addr HOST:PORT, of the process that has the slot")
 }
 
 // catchingUp says how far the reader is behind.

@@ -7,6 +7,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/walpurge/walpurge/cdc"
 	"github.com/walpurge/walpurge/rules/invalidation"
 )
 
@@ -46,6 +47,11 @@ func TestSummarize(t *testing.T) {
 		s := streaming(sinks...)
 		s.Reader = r
 		s.Reader.Compared = true
+		return s
+	}
+	led := func(leader cdc.Leader) Status {
+		s := reader(Reader{State: "standby", Since: since, Error: `slot "shop" is in use`})
+		s.Leader = leader
 		return s
 	}
 	with := func(s Status, change func(*Status)) Status { change(&s); return s }
@@ -142,6 +148,16 @@ func TestSummarize(t *testing.T) {
 			"NOT STREAMING since 2026-11-20T12:00:00Z, connecting. Try: walpurge check; STALE 57 s at edge: catching up. Try: walpurge status --watch"},
 		{"standing by", reader(Reader{State: "standby", Since: since, Error: `slot "shop" is in use`}), false,
 			`NOT STREAMING since 2026-11-20T12:00:00Z, standby: slot "shop" is in use. Try: walpurge status --addr HOST:PORT, of the process that has the slot`},
+		{"standing by, with sinks of which only the leader knows", with(led(cdc.Leader{}), func(s *Status) {
+			s.Sinks = []Sink{sink("cache", 0, neverPurged), sink("edge", 99, blocked("x")), sink("inner", 0, func(s *Sink) { s.Restoring = RestoringUnknown })}
+		}), false,
+			`NOT STREAMING since 2026-11-20T12:00:00Z, standby: slot "shop" is in use. Try: walpurge status --addr HOST:PORT, of the process that has the slot`},
+		{"standing by, with a leader", led(cdc.Leader{Address: "10.0.0.7:7468", Host: "node-a"}), false,
+			`NOT STREAMING since 2026-11-20T12:00:00Z, standby: 10.0.0.7:7468 on host node-a leads. Try: walpurge status --addr 10.0.0.7:7468`},
+		{"standing by, with a leader whose address has the host", led(cdc.Leader{Address: "node-a:7468", Host: "node-a"}), false,
+			`NOT STREAMING since 2026-11-20T12:00:00Z, standby: node-a:7468 leads. Try: walpurge status --addr node-a:7468`},
+		{"standing by, with a leader without an address", led(cdc.Leader{Host: "node-a"}), false,
+			`NOT STREAMING since 2026-11-20T12:00:00Z, standby: a process on host node-a leads. Try: walpurge status --addr HOST:PORT, of the process that has the slot`},
 		{"stream full", reader(Reader{State: "streaming", Blocked: "stream_full"}, sink("cache", 600), sink("edge", 600, state("paused"), waiting(90000))), false,
 			"STALE 10m0s at edge: paused on request, 90,000 messages waiting; nothing is read, because the stream is full (2,048 MiB) of what waits for edge. Try: walpurge resume --sink edge"},
 		{"stream full of what waits for a gate", reader(Reader{State: "streaming", Blocked: "stream_full"}, sink("cache", 600, blocked("x"), waiting(7)), sink("edge", 600, gated("cache"), waiting(9))), false,

@@ -19,14 +19,16 @@ type progress struct {
 	Database uint32    `json:"database,omitempty"`
 	Timeline uint32    `json:"timeline"`
 	Time     time.Time `json:"committed_at"`
-	Proof    []byte    `json:"proof,omitempty"`
+	// Leader is who published the claim.
+	Leader cdc.Leader `json:"leader,omitzero"`
+	Proof  []byte     `json:"proof,omitempty"`
 }
 
 // encodeClaim writes a claim, and proves with the key who published it.
 func encodeClaim(c cdc.Claim, key proofKey) ([]byte, error) {
 	p := progress{
 		V: 1, Epoch: c.Epoch, Counter: c.Counter, Claim: c.Position.LSN,
-		SystemID: c.Position.SystemID, Database: c.Database, Timeline: c.Position.Timeline, Time: c.CommitTime.UTC(),
+		SystemID: c.Position.SystemID, Database: c.Database, Timeline: c.Position.Timeline, Time: c.CommitTime.UTC(), Leader: c.Leader,
 	}
 	p.Proof = key.claim(&p)
 	return json.Marshal(p)
@@ -44,7 +46,7 @@ func decodeClaim(data []byte, key proofKey) (cdc.Claim, error) {
 		return cdc.Claim{}, fmt.Errorf("progress version %d, this program knows version 1", p.V)
 	}
 	return cdc.Claim{
-		Epoch: p.Epoch, Counter: p.Counter, CommitTime: p.Time, Database: p.Database, Own: hmac.Equal(p.Proof, key.claim(&p)),
+		Epoch: p.Epoch, Counter: p.Counter, CommitTime: p.Time, Database: p.Database, Leader: p.Leader, Own: hmac.Equal(p.Proof, key.claim(&p)),
 		Position: cdc.Position{SystemID: p.SystemID, Timeline: p.Timeline, LSN: p.Claim},
 	}, nil
 }

@@ -2,6 +2,7 @@ package stream
 
 import (
 	"regexp"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -22,6 +23,7 @@ func TestClaimsSurviveTheStream(t *testing.T) {
 		want := cdc.Claim{
 			Epoch: rapid.Uint64Max(maxEpoch-1).Draw(t, "epoch"), Own: true, Counter: rapid.Uint64().Draw(t, "counter"), CommitTime: noon,
 			Position: cdc.Position{SystemID: "7571", Timeline: rapid.Uint32().Draw(t, "timeline"), LSN: cdc.LSN(rapid.Uint64().Draw(t, "lsn"))},
+			Leader:   cdc.Leader{Address: rapid.SampledFrom([]string{"", "10.0.0.7:7468"}).Draw(t, "address"), Host: rapid.SampledFrom([]string{"", "node-a"}).Draw(t, "host")},
 		}
 		data, err := encodeClaim(want, key)
 		require.NoError(t, err)
@@ -33,6 +35,20 @@ func TestClaimsSurviveTheStream(t *testing.T) {
 		want.Own = false
 		require.Equal(t, want, got, "another process does not know whose it is")
 	})
+}
+
+// A claim is no proof once it names another leader.
+func TestTheProofCoversTheLeader(t *testing.T) {
+	key := newProofKey()
+	data, err := encodeClaim(cdc.Claim{Epoch: 1, CommitTime: noon, Leader: cdc.Leader{Address: "10.0.0.7:7468", Host: "a"}}, key)
+	require.NoError(t, err)
+	for _, change := range [][2]string{{"10.0.0.7", "10.0.0.8"}, {`"host":"a"`, `"host":"b"`}, {`7468","host":"a"`, `74","host":"68a"`}} {
+		forged := strings.Replace(string(data), change[0], change[1], 1)
+		require.NotEqual(t, string(data), forged)
+		got, err := decodeClaim([]byte(forged), key)
+		require.NoError(t, err)
+		require.False(t, got.Own, forged)
+	}
 }
 
 func TestUnreadableClaims(t *testing.T) {

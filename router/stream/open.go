@@ -36,6 +36,8 @@ type Config struct {
 	// Tracer is told how long batches of traced transactions took to be stored. Nil:
 	// there are no traces.
 	Tracer Tracer
+	// Leader is where this process is reached. Its claims name it, so that processes that stand by can tell who leads.
+	Leader cdc.Leader
 	// Broken is told of a gap that a lane finds. Nil: it is not reported.
 	Broken func(cdc.Gap)
 }

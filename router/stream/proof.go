@@ -32,7 +32,10 @@ func (k proofKey) claim(p *progress) []byte {
 	for _, n := range []uint64{p.Epoch, p.Counter, uint64(p.Claim), uint64(p.Database), uint64(p.Timeline), uint64(p.Time.UnixNano())} {
 		b = binary.BigEndian.AppendUint64(b, n)
 	}
-	h.Write(append(b, p.SystemID...))
+	for _, text := range []string{p.SystemID, p.Leader.Address, p.Leader.Host} {
+		b = append(binary.BigEndian.AppendUint64(b, uint64(len(text))), text...)
+	}
+	h.Write(b)
 	return h.Sum(nil)[:16]
 }
 

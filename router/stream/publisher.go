@@ -198,7 +198,7 @@ func (p *Publisher) Begin(ctx context.Context, first cdc.Claim, after uint64) er
 		return err
 	}
 	p.s.epoch.Store(first.Epoch)
-	first.Counter, first.CommitTime = 1, time.Now()
+	first.Counter, first.CommitTime, first.Leader = 1, time.Now(), p.s.cfg.Leader
 	data, err := encodeClaim(first, p.s.key)
 	if err != nil {
 		return err

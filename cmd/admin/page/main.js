@@ -56,7 +56,7 @@ function backlogOf(c) {
 function condition(s) {
   const now = new Date(s.at);
   facts(byId("reader"), [["state", el("span", { class: "badge", "data-tone": s.reader.state === "streaming" ? "fresh" : s.reader.state === "standby" || s.reader.state === "catching_up" ? "" : "down" }, s.reader.state)],
-    ["since", clock(s.reader.since)], ["waits for", s.reader.blocked || "nothing"], ...(s.reader.error ? [["error", s.reader.error]] : []), ...backlogOf(s.reader.catch_up)]);
+    ["since", clock(s.reader.since)], ...(s.reader.state === "standby" && s.leader ? [["leader", [s.leader.address, s.leader.host].filter(Boolean).join(" on ")]] : []), ["waits for", s.reader.blocked || "nothing"], ...(s.reader.error ? [["error", s.reader.error]] : []), ...backlogOf(s.reader.catch_up)]);
   // What the database says is as old as the connection to it.
   const inSight = s.reader.state === "streaming" || s.reader.state === "catching_up";
   const safe = s.slot.safe_bytes;

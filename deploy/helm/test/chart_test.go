@@ -331,6 +331,30 @@ func TestSpoolLiesOnTheVolume(t *testing.T) {
 	}
 }
 
+// A pod that stands by names the one that leads, so each pod publishes where it is reached.
+func TestPodsAdvertiseTheirAddress(t *testing.T) {
+	for values, want := range map[string]string{
+		"setup: {enabled: true}": "advertise: '[${WALPURGE_POD_IP}]:7468'\n",
+		"setup: {enabled: true}\nconfig: {http: {token_file: /run/secrets/walpurge/http}}": "advertise: '[${WALPURGE_POD_IP}]:7468'\n",
+		"setup: {enabled: true}\nconfig: {http: {advertise: 'https://walpurge.example'}}":  "advertise: https://walpurge.example\n",
+	} {
+		objects, err := render(t, values)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, kind := range []string{"StatefulSet shop-walpurge", "Job shop-walpurge-setup"} {
+			if env := fmt.Sprint(at(objects[kind], "spec", "template", "spec", "containers", "env")); !strings.Contains(env, "fieldPath:status.podIP") {
+				t.Errorf("%s: the file names a variable that its pod does not have: %s", kind, env)
+			}
+		}
+		for _, kind := range []string{"ConfigMap shop-walpurge", "ConfigMap shop-walpurge-setup"} {
+			if text := at(objects[kind], "data", "walpurge.yaml").(string); !strings.Contains(text, want) || !strings.Contains(text, "listen: :7468\n") {
+				t.Errorf("%s: want %s, got\n%s", kind, want, text)
+			}
+		}
+	}
+}
+
 // An address of one family would not be reached on clusters that have the other one only.
 func TestListensOnBothFamilies(t *testing.T) {
 	objects, err := render(t, good["IPv6 only"].values)

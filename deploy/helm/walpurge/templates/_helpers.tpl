@@ -45,8 +45,9 @@ walpurge.io/leader: "true"
 {{- end }}
 
 {{- define "walpurge.config" -}}
+{{- $defaults := dict "http" (dict "advertise" "[${WALPURGE_POD_IP}]:7468") -}}
 {{- $fixed := dict "rules" (list "rules/*.yaml") "data_dir" "/var/lib/walpurge" "http" (dict "listen" ":7468") -}}
-{{ toYaml (mergeOverwrite (deepCopy .Values.config) $fixed) }}
+{{ toYaml (mergeOverwrite $defaults (deepCopy .Values.config) $fixed) }}
 {{- end }}
 
 {{- define "walpurge.rules" -}}
@@ -108,6 +109,9 @@ ipFamilies: {{- toYaml . | nindent 2 }}
 {{- end }}
 
 {{- define "walpurge.env" -}}
+- name: WALPURGE_POD_IP
+  valueFrom:
+    fieldRef: {fieldPath: status.podIP}
 - name: DATABASE_URL
   valueFrom:
     secretKeyRef: {name: {{ .from.secret | quote }}, key: {{ .from.key | quote }}}
