@@ -67,8 +67,8 @@ var (
 
 var ruleSet = sync.OnceValues(func() (*rules.Set, error) {
 	return rules.Parse("rules.yaml", []byte(rulesYAML), rules.Options{Sinks: []rules.SinkSpec{
-		{Name: "cache", Takes: invalidation.Kinds(invalidation.Key)},
-		{Name: "edge", Takes: invalidation.Kinds(invalidation.Tag, invalidation.Everything)},
+		{Name: "cache", Takes: invalidation.Kinds(invalidation.Key, invalidation.Generation)},
+		{Name: "edge", Takes: invalidation.Kinds(invalidation.Tag, invalidation.Generation, invalidation.Everything)},
 		{Name: "hook", Takes: invalidation.Kinds(invalidation.Key)},
 	}})
 })

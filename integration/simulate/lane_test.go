@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -189,8 +190,8 @@ func (s simSink) Purge(ctx context.Context, invs []invalidation.Invalidation) er
 	switch {
 	case w.calm:
 		fate = 13
-	case time.Now().Before(w.down[s.name]):
-		fate = 0
+	case time.Now().Before(w.down[s.name]) && slices.ContainsFunc(invs, func(inv invalidation.Invalidation) bool { return w.refuses[s.name].Has(inv.Kind) }):
+		fate = 2 * w.rnd.IntN(2)
 	}
 	err := s.d.step()
 	w.mu.Unlock()

@@ -13,6 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/walpurge/walpurge/cdc/watermark"
+	"github.com/walpurge/walpurge/rules/invalidation"
 )
 
 // judge holds the watermarks against what the oracle knows.
@@ -66,10 +67,11 @@ func (w *world) grow() {
 	w.wake()
 }
 
-// fell lets a sink be dead for a while.
+// fell lets a sink be dead for a while, or refuse one kind of value.
 func (w *world) fell(sink string) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	w.refuses[sink] = []invalidation.KindSet{^invalidation.KindSet(0), invalidation.Kinds(invalidation.Generation), invalidation.Kinds(invalidation.Key, invalidation.Tag)}[w.steps.IntN(3)]
 	w.down[sink] = time.Now().Add(time.Duration(5+w.steps.IntN(60)) * time.Second)
 }
 

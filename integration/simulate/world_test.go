@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/walpurge/walpurge/cdc"
+	"github.com/walpurge/walpurge/rules/invalidation"
 )
 
 // world is all that is not the daemon, and survives it: the database, the disk, the
@@ -29,8 +30,9 @@ type world struct {
 	db      database
 	disk    disk
 	proof   proof
-	// down is since when on the clock of the bubble each sink answers again.
+	// down is since when on the clock of the bubble each sink takes again the kinds in refuses.
 	down    map[string]time.Time
+	refuses map[string]invalidation.KindSet
 	maxByte int64
 	began   time.Time
 	tally   tally
@@ -61,7 +63,7 @@ func newWorld(t testing.TB, seed uint64) *world {
 	}
 	w.maxByte = []int64{1 << 20, 64 << 10, 16 << 10}[seed%3]
 	w.began = time.Now()
-	w.down = map[string]time.Time{}
+	w.down, w.refuses = map[string]time.Time{}, map[string]invalidation.KindSet{}
 	w.db = database{lsn: firstLSN, xid: 700, slot: slot{born: firstLSN, confirmed: firstLSN, sent: firstLSN}, byXID: map[uint64]*txn{}}
 	w.disk = disk{files: map[string]*file{}, floors: map[string]uint64{}}
 	w.proof = proof{lacks: map[string]map[string][]*need{}}
@@ -109,8 +111,8 @@ const rulesYAML = `rules:
   - {name: category, table: public.categories, keys: ["category:{id}"], tags: ["category-{id}"], sinks: [cache, edge]}
   - {name: category-hook, table: public.categories, keys: ["category:{id}"], sinks: [hook]}
   - {name: price, table: public.prices, keys: ["price:{id}"], sinks: [hook]}
-  - {name: all-prices, table: public.prices, keys: [prices], sinks: [cache], every: 1s}
-  - {name: price-page, table: public.prices, tags: ["price-{id}"], sinks: [edge]}
+  - {name: all-prices, table: public.prices, generations: [prices], sinks: [cache], every: 1s}
+  - {name: price-page, table: public.prices, generations: ["price-{id}"], sinks: [edge]}
 `
 
 func wanted(table, id int) map[string]string {
