@@ -29,6 +29,8 @@ type natsNode struct {
 	Listen string
 	Routes []string // of all, the first is its own
 	Dir    string
+	// Accounts is part of a configuration: the daemon's account with its limits; empty: the server has none.
+	Accounts string
 
 	cmd *exec.Cmd
 }
@@ -44,15 +46,18 @@ func serveNATS(spec string) int {
 	}
 	host, port := hostPort(n.Listen)
 	clusterHost, clusterPort := hostPort(n.Routes[0])
-	opts := &server.Options{
-		ServerName: n.Name, Host: host, Port: port, JetStream: true, StoreDir: n.Dir, NoSigs: true,
-		Cluster: server.ClusterOpts{Name: "walpurge", Host: clusterHost, Port: clusterPort},
+	var opts server.Options
+	if err := opts.ProcessConfigString(n.Accounts); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 2
 	}
+	opts.ServerName, opts.Host, opts.Port, opts.JetStream, opts.StoreDir, opts.NoSigs = n.Name, host, port, true, n.Dir, true
+	opts.Cluster = server.ClusterOpts{Name: "walpurge", Host: clusterHost, Port: clusterPort}
 	for _, r := range n.Routes[1:] {
 		opts.Routes = append(opts.Routes, &url.URL{Scheme: "nats", Host: r})
 	}
 	opts.LogFile = n.log()
-	s, err := server.NewServer(opts)
+	s, err := server.NewServer(&opts)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
@@ -73,14 +78,27 @@ func hostPort(addr string) (string, int) {
 type natsCluster struct {
 	t     *testing.T
 	nodes []*natsNode
+	// user is the daemon's user and password as in a URL.
+	user string
 }
 
-func startCluster(t *testing.T, dir string) *natsCluster {
+// shopAccount is an account with just what a pipeline with nats.replicas: 3 and stream.max_bytes: 64MiB needs, beside one in
+// which a user may do everything.
+const shopAccount = `accounts: {
+	SHOP: {jetstream: {max_streams: 4, max_file: 320M}, users: [{user: walpurge, password: "` + edgeToken + `"}]}
+	OTHER: {jetstream: {}, users: [{user: other, password: p}]}
+}`
+
+// startCluster starts three servers, with accounts if it is given some.
+func startCluster(t *testing.T, dir, accounts string) *natsCluster {
 	t.Helper()
 	c := &natsCluster{t: t}
+	if accounts != "" {
+		c.user = "walpurge:" + edgeToken + "@"
+	}
 	routes := []string{freeAddr(t), freeAddr(t), freeAddr(t)}
 	for i := range 3 {
-		n := &natsNode{Name: fmt.Sprintf("n%d", i), Listen: freeAddr(t), Dir: filepath.Join(dir, fmt.Sprintf("nats%d", i))}
+		n := &natsNode{Name: fmt.Sprintf("n%d", i), Listen: freeAddr(t), Dir: filepath.Join(dir, fmt.Sprintf("nats%d", i)), Accounts: accounts}
 		n.Routes = append([]string{routes[i]}, append(append([]string{}, routes[:i]...), routes[i+1:]...)...)
 		c.nodes = append(c.nodes, n)
 		c.start(i)
@@ -132,7 +150,7 @@ func (c *natsCluster) kill(i int) {
 func (c *natsCluster) url() string {
 	var all []string
 	for _, n := range c.nodes {
-		all = append(all, "nats://"+n.Listen)
+		all = append(all, "nats://"+c.user+n.Listen)
 	}
 	return strings.Join(all, ",")
 }

@@ -71,7 +71,7 @@ func TestHighAvailability(t *testing.T) {
 		t.Run(tc.name, func(t *testing.T) {
 			t.Parallel()
 			r := newRig(t, rigOptions{})
-			c := startCluster(t, r.dir)
+			c := startCluster(t, r.dir, "")
 			o := newOracle(r)
 			line := newCable(t, fmt.Sprintf("127.0.0.1:%d", r.pg.Port()))
 			first, second := r.pair(c, line)
@@ -123,15 +123,15 @@ func TestHighAvailability(t *testing.T) {
 	}
 }
 
-// TestClusterNodesDie kills one of three servers of the stream, which nothing waits for;
+// TestClusterNodesDie kills one of three servers of the stream, whose account is limited to what it needs, and nothing waits for it;
 // the full suite then kills all and starts them again: the reader waits meanwhile and
 // keeps its connection, the lag shows it, and everything goes on by itself.
 func TestClusterNodesDie(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, rigOptions{})
-	c := startCluster(t, r.dir)
+	c := startCluster(t, r.dir, shopAccount)
 	o := newOracle(r)
-	r.extra = fmt.Sprintf("nats: {url: '%s', replicas: 3}", c.url())
+	r.extra = fmt.Sprintf("nats: {url: '%s', replicas: 3}\nstream: {max_bytes: 64MiB}", c.url())
 	d := r.start()
 	w := startWriters(r, 2)
 	eventually(t, 20*time.Second, func() bool { return w.count() > 100 }, "rows are written")

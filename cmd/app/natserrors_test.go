@@ -2,15 +2,8 @@ package app
 
 import (
 	"bytes"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
-	"crypto/x509"
-	"crypto/x509/pkix"
-	"encoding/pem"
 	"fmt"
 	"log/slog"
-	"math/big"
 	"net"
 	"os"
 	"path/filepath"
@@ -190,27 +183,12 @@ func TestCheckOfARunningPipelineNeedsNoRoom(t *testing.T) {
 func TestNATSDomainNkeyAndHandshake(t *testing.T) {
 	// The example of NATS's own documentation.
 	const seed, public = "SUACSSL3UAHUDXKFSNVUZRF5UHPMWZ6BFDTJ7M6USDXIEDNPPQYYYCU3VY", "UDXU4RCSJNZOIQHZNWXHXORDPRTGNJAHAHFRGZNEEJCPQTT2M7NLCNF4"
-	dir := t.TempDir()
-	write := func(name, text string) string {
-		require.NoError(t, os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600))
-		return filepath.Join(dir, name)
-	}
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	require.NoError(t, err)
-	der, err := x509.CreateCertificate(rand.Reader, &x509.Certificate{
-		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "nats"}, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
-		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, IsCA: true, BasicConstraintsValid: true,
-	}, &x509.Certificate{Subject: pkix.Name{CommonName: "nats"}}, key.Public(), key)
-	require.NoError(t, err)
-	private, err := x509.MarshalECPrivateKey(key)
-	require.NoError(t, err)
-	ca := write("cert.pem", string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})))
-	keyFile := write("key.pem", string(pem.EncodeToMemory(&pem.Block{Type: "EC PRIVATE KEY", Bytes: private})))
+	ca, keyFile := tlsFiles(t)
 	tls := fmt.Sprintf("tls: {cert_file: %q, key_file: %q, handshake_first: ", ca, keyFile)
 
 	first := startNATS(t, "jetstream: {store_dir: $DIR, domain: hub}\nauthorization: {users: [{nkey: "+public+"}]}\n"+tls+"true}")
 	at := fmt.Sprintf("nats://127.0.0.1:%d", first)
-	nkey := write("nkey", seed+"\n")
+	nkey := writeFile(t, "nkey", seed+"\n")
 	full := config.NATS{URL: at, Replicas: 1, NkeyFile: nkey, CAFile: ca, HandshakeFirst: true, Domain: "hub"}
 	require.Empty(t, storeFindings(t, full, 8<<20))
 

@@ -82,12 +82,12 @@ func at(v any, keys ...string) any {
 	return v
 }
 
-// Each set of values that should work, and the objects that it makes.
+// Each set of values that should work, by its name in the table of docs/install.md, and the objects that it makes.
 var good = map[string]struct {
 	values string
 	want   []string
 }{
-	"as it comes": {"", []string{"ConfigMap shop-walpurge", "Service shop-walpurge", "ServiceAccount shop-walpurge", "StatefulSet shop-walpurge"}},
+	"plain": {"", []string{"ConfigMap shop-walpurge", "Service shop-walpurge", "ServiceAccount shop-walpurge", "StatefulSet shop-walpurge"}},
 	"everything": {`
 replicas: 2
 config:
@@ -106,14 +106,15 @@ podAnnotations: {a: b}
 nodeSelector: {disk: ssd}
 persistence: {storageClass: fast}
 `, []string{"ConfigMap shop-walpurge", "ConfigMap shop-walpurge-setup", "Job shop-walpurge-setup", "Service shop-walpurge", "ServiceAccount shop-walpurge", "ServiceMonitor shop-walpurge", "StatefulSet shop-walpurge"}},
-	"a service for the leader": {"replicas: 2\nconfig: {nats: {url: 'nats://nats:4222'}}\nleaderService: {enabled: true}\nserviceMonitor: {enabled: true}",
+	"OpenShift": {"podSecurityContext: {runAsUser: null, runAsGroup: null, fsGroup: null}", []string{"ConfigMap shop-walpurge", "Service shop-walpurge", "ServiceAccount shop-walpurge", "StatefulSet shop-walpurge"}},
+	"leader Service": {"replicas: 2\nconfig: {nats: {url: 'nats://nats:4222'}}\nleaderService: {enabled: true}\nserviceMonitor: {enabled: true}",
 		[]string{"ConfigMap shop-walpurge", "Role shop-walpurge", "RoleBinding shop-walpurge", "Service shop-walpurge", "Service shop-walpurge-leader",
 			"ServiceAccount shop-walpurge", "ServiceMonitor shop-walpurge", "StatefulSet shop-walpurge"}},
 	"IPv6 only": {"service: {ipFamilyPolicy: SingleStack, ipFamilies: [IPv6]}\nconfig: {sinks: {cache: {valkey: {url: 'valkey://[fd00::7]:6379/0'}}}}",
 		[]string{"ConfigMap shop-walpurge", "Service shop-walpurge", "ServiceAccount shop-walpurge", "StatefulSet shop-walpurge"}},
-	"as a dependency of another chart": {"global: {a: b}\nenabled: true\ntags: {backend: true}",
+	"dependency of another chart": {"global: {a: b}\nenabled: true\ntags: {backend: true}",
 		[]string{"ConfigMap shop-walpurge", "Service shop-walpurge", "ServiceAccount shop-walpurge", "StatefulSet shop-walpurge"}},
-	"no volume, and only what is purged is confirmed": {"persistence: {enabled: false}\nconfig: {stream: {confirm: purged}}",
+	"no volume": {"persistence: {enabled: false}\nconfig: {stream: {confirm: purged}}",
 		[]string{"ConfigMap shop-walpurge", "Service shop-walpurge", "ServiceAccount shop-walpurge", "StatefulSet shop-walpurge"}},
 }
 
@@ -285,7 +286,7 @@ func TestSchemaKnowsTheFieldsOfKubernetes(t *testing.T) {
 }
 
 func TestLeaderService(t *testing.T) {
-	objects, err := render(t, good["a service for the leader"].values)
+	objects, err := render(t, good["leader Service"].values)
 	if err != nil {
 		t.Fatal(err)
 	}
