@@ -4,8 +4,8 @@
 # It also looks for a Go new enough for go.mod. Group test: a C compiler, which
 # the race detector needs, Varnish with its xkey module, and Prometheus with amtool,
 # which test the alerts. Group full: systemd-analyze and fakeroot, which test the Debian
-# package and its unit, Redis 7 and twemproxy. Group scenario: Varnish with xkey, and the
-# extension pg_stat_statements, for the example systems. Group browser: a headless Chromium, for the tests of the status page.
+# package and its unit, Redis 7 and twemproxy. Group scenario: Varnish with xkey, the extension
+# pg_stat_statements, Python with Flask and redis-py, and Prometheus, for the example systems. Group browser: a headless Chromium, for the tests of the status page.
 #
 #   deps.sh [--check] [GROUP...]
 #
@@ -373,9 +373,27 @@ find_statements() {
 
 install_statements() { install postgresql-contrib; }
 
+python_packages=(python3 python3-flask python3-waitress python3-redis python3-psycopg2 python3-prometheus-client)
+
+# A python3 in PATH that is not the system's does not see the packages of the distribution.
+find_python() {
+  local path
+  for path in "$(command -v python3)" /usr/bin/python3; do
+    if [[ -x $path ]] && "$path" -c 'import flask, waitress, redis, psycopg2, prometheus_client' 2>/dev/null; then
+      say "Python with Flask, redis-py and psycopg2 at $path"
+      return 0
+    fi
+  done
+  return 1
+}
+
+install_python() { install "${python_packages[@]}"; }
+
 group_scenario() {
   need "Varnish with xkey" find_varnish install_varnish "apt-get install varnish varnish-modules"
   need "pg_stat_statements" find_statements install_statements "apt-get install postgresql-contrib"
+  need "Python with Flask, redis-py and psycopg2" find_python install_python "apt-get install ${python_packages[*]}"
+  need "Prometheus" find_prometheus install_prometheus "deploy/dev/deps.sh scenario   (or put promtool and prometheus, from 2.42, and amtool, from 0.25, into PATH)"
 }
 
 find_packaging() {

@@ -80,7 +80,7 @@ func (run *running) count(ctx context.Context) (c counters, err error) {
 	if c.walpurgeMemory, err = residentPeak(run.walpurge.PID()); err != nil {
 		return c, err
 	}
-	raw, err := fetch(ctx, "http://"+run.addr+"/metrics")
+	raw, err := fetch(ctx, "http://"+run.env.WalpurgeAddr+"/metrics")
 	if err != nil {
 		return c, err
 	}

@@ -22,7 +22,7 @@ func Gate(ctx context.Context, sc Scenario, opt Options) (out results.Measured, 
 	}
 	begun := time.Now()
 	byName := map[string]Variant{}
-	for _, v := range Variants(sc.Bypass) {
+	for _, v := range sc.variants() {
 		byName[v.Name] = v
 	}
 	stages := []Timed{{Name: "gate", Rate: sc.Gate.Rate, Lasting: sc.Gate.Lasting}}

@@ -1,6 +1,7 @@
 package scenario
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -73,7 +74,7 @@ func Run(ctx context.Context, sc Scenario, opt Options) (out results.Results, er
 		Schema: results.Schema, Scenario: sc.Name, Who: sc.Who, Version: opt.Version, Started: begun.UTC().Truncate(time.Second),
 		Cores: runtime.NumCPU(), Factor: sc.Factor, Peak: sc.peak(),
 	}
-	variants := Variants(sc.Bypass)
+	variants := sc.variants()
 	if out.Capacity, err = r.calibrate(ctx, variants[0]); err != nil {
 		return out, err
 	}
@@ -108,12 +109,25 @@ func Run(ctx context.Context, sc Scenario, opt Options) (out results.Results, er
 		}
 		out.Cost = &cost
 	}
+	r.judge(&out)
 	out.Seconds = time.Since(begun).Round(time.Second).Seconds()
 	out.Void = results.Void(out)
 	if opt.Shorten > 1 {
 		out.Void = append(out.Void, fmt.Sprintf("stages were shortened to a part in %d", opt.Shorten))
 	}
 	return out, nil
+}
+
+// judge adds the facts that follow from the figures of all variants to those of walpurge.
+func (r *runner) judge(out *results.Results) {
+	at := slices.IndexFunc(out.Variants, func(v results.Variant) bool { return v.Name == "3" })
+	if r.sc.Judge == nil || at < 0 {
+		return
+	}
+	for _, f := range r.sc.Judge(*out) {
+		out.Variants[at].Facts = append(out.Variants[at].Facts, f)
+		r.say("%-9s %s: %s", "3", f.Claim, f)
+	}
 }
 
 // Timed is a stage with its rate.
@@ -165,7 +179,7 @@ func copyExample(from, to string, edits []Edit) error {
 			return err
 		}
 		switch {
-		case d.IsDir() && d.Name() == "node_modules":
+		case d.IsDir() && (d.Name() == "node_modules" || d.Name() == "__pycache__"):
 			return filepath.SkipDir
 		case d.IsDir():
 			return os.MkdirAll(filepath.Join(to, rel), 0o755)
@@ -295,7 +309,7 @@ func (r *runner) variant(ctx context.Context, v Variant, stages []Timed) (out re
 // rollouts measures walpurge at the peak, with a part of the values.
 func (r *runner) rollouts(ctx context.Context, stages []Timed) (out []results.Variant, err error) {
 	at := slices.IndexFunc(stages, func(t Timed) bool { return t.Name == r.sc.peak() })
-	variants := Variants(r.sc.Bypass)
+	variants := r.sc.variants()
 	whole := variants[slices.IndexFunc(variants, func(v Variant) bool { return v.Walpurge })]
 	for _, percent := range r.sc.Rollouts {
 		v := whole
@@ -312,10 +326,10 @@ func (r *runner) rollouts(ctx context.Context, stages []Timed) (out []results.Va
 	return out, nil
 }
 
-// peak is the stage that charts and tables show: the one with the event, else the one at 60 %.
+// peak is the stage that charts and tables show: PeakStage, else the one with the event, else the one at 60 %.
 func (sc Scenario) peak() string {
-	if sc.EventStage != "" {
-		return sc.EventStage
+	if stage := cmp.Or(sc.PeakStage, sc.EventStage); stage != "" {
+		return stage
 	}
 	at := slices.IndexFunc(sc.Stages, func(s Stage) bool { return s.Share == 0.6 })
 	return sc.Stages[max(0, at)].Name

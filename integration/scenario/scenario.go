@@ -34,8 +34,17 @@ type Scenario struct {
 	EdgeHeader string
 	// EventStage names the stage in the middle of which System.Event is called; empty: none.
 	EventStage string
+	// PeakStage names the stage that charts and tables show; empty: EventStage, or else that at 60 %.
+	PeakStage string
+	// KeepTTL: with walpurge entries live as long as without it. Otherwise they live for an hour.
+	KeepTTL bool
+	// Judge makes facts of all figures, after all variants have run; nil: none. They are added to
+	// those of variant 3.
+	Judge func(results.Results) []results.Fact
 	// Postgres are settings of the database server.
 	Postgres map[string]string
+	// Valkey are arguments of the Valkey server.
+	Valkey []string
 	// TTLs are those of the points in the chart, as the system has them (before Factor).
 	TTLs []time.Duration
 	// Cost is an update that the cost table measures.
@@ -125,8 +134,9 @@ type Env struct {
 	Valkey *harness.Valkey
 	// Group closes what was started, last first.
 	Group *harness.Group
-	// WalpurgeBin is the program.
-	WalpurgeBin string
+	// WalpurgeBin is the program. WalpurgeAddr is where it listens once the application has started, empty
+	// in variants without it.
+	WalpurgeBin, WalpurgeAddr string
 	// Version is that of walpurge.
 	Version string
 

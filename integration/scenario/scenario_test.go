@@ -89,5 +89,10 @@ func TestVariants(t *testing.T) {
 	}
 	require.Equal(t, []string{"0", "1", "2", "2+bypass", "2'", "3"}, names)
 	require.Equal(t, "noon", Scenario{EventStage: "noon"}.peak())
+	require.Equal(t, "rush", Scenario{EventStage: "noon", PeakStage: "rush"}.peak())
+	for _, v := range (Scenario{KeepTTL: true}).variants() {
+		require.Zero(t, v.TTL, v.Name)
+		require.NotContains(t, v.Title, "1 h", v.Name)
+	}
 	require.Equal(t, "b", Scenario{Stages: []Stage{{Name: "a", Share: 0.2}, {Name: "b", Share: 0.6}}}.peak())
 }

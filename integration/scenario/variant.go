@@ -32,9 +32,7 @@ type running struct {
 	system System
 	// walpurge is nil where the variant has none.
 	walpurge *harness.Program
-	// addr is where walpurge listens.
-	addr   string
-	oracle oracle.Oracle
+	oracle   oracle.Oracle
 	// random decides what is written, the same in each variant.
 	random *rand.Rand
 }
@@ -66,10 +64,17 @@ func (r *runner) start(ctx context.Context, v Variant) (_ *running, err error) {
 		DatabaseURL: pg.URL(r.sc.Name, "app"), WalpurgeURL: pg.URL(r.sc.Name, "walpurge"), WalpurgeBin: r.opt.Walpurge, Version: r.opt.Version, database: r.sc.Name,
 	}
 	if v.Cache {
-		if run.env.Valkey, err = harness.StartValkey(ctx, harness.ValkeyConfig{Dir: filepath.Join(dir, "valkey"), Nice: Nice}); err != nil {
+		if run.env.Valkey, err = harness.StartValkey(ctx, harness.ValkeyConfig{Dir: filepath.Join(dir, "valkey"), Nice: Nice, Args: r.sc.Valkey}); err != nil {
 			return nil, err
 		}
 		run.group.Add("Valkey", run.env.Valkey.Close)
+	}
+	if v.Walpurge {
+		port, err := harness.FreePort()
+		if err != nil {
+			return nil, err
+		}
+		run.env.WalpurgeAddr = "127.0.0.1:" + strconv.Itoa(port)
 	}
 	if run.system, err = r.sc.Start(ctx, run.env); err != nil {
 		return nil, fmt.Errorf("start the application: %w", err)
@@ -91,13 +96,8 @@ func (run *running) close() error { return run.group.Close() }
 
 // startWalpurge sets up the slot as a superuser and starts the daemon as its own role.
 func (run *running) startWalpurge(ctx context.Context) error {
-	port, err := harness.FreePort()
-	if err != nil {
-		return err
-	}
-	run.addr = "127.0.0.1:" + strconv.Itoa(port)
 	env := append([]string{
-		"VALKEY_URL=" + run.env.Valkey.URL(), "DATA_DIR=" + filepath.Join(run.env.Dir, "walpurge"), "LISTEN=" + run.addr,
+		"VALKEY_URL=" + run.env.Valkey.URL(), "DATA_DIR=" + filepath.Join(run.env.Dir, "walpurge"), "LISTEN=" + run.env.WalpurgeAddr,
 		"SECOND_PURGE=" + run.env.Scaled(2*time.Second).String(),
 	}, run.system.WalpurgeEnv()...)
 	file := filepath.Join(run.env.Files, "walpurge.yaml")
@@ -106,6 +106,7 @@ func (run *running) startWalpurge(ctx context.Context) error {
 	if out, err := setup.CombinedOutput(); err != nil {
 		return fmt.Errorf("walpurge setup: %w: %s", err, out)
 	}
+	var err error
 	run.walpurge, err = harness.StartProgram(ctx, harness.ProgramConfig{
 		Name: "walpurge", Path: run.env.WalpurgeBin, Args: []string{"run", "-c", file}, Dir: run.env.Files, LogDir: run.env.Dir,
 		Env: append(env, "DATABASE_URL="+run.env.WalpurgeURL), Ready: run.streaming,
@@ -122,7 +123,7 @@ func (run *running) streaming(ctx context.Context) error {
 	var s struct {
 		Reader struct{ State string }
 	}
-	raw, err := fetch(ctx, "http://"+run.addr+"/api/v1/status")
+	raw, err := fetch(ctx, "http://"+run.env.WalpurgeAddr+"/api/v1/status")
 	if err != nil {
 		return err
 	}

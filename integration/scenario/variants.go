@@ -19,6 +19,19 @@ func Variants(bypass float64) []Variant {
 	}
 }
 
+// variants are those of this scenario.
+func (sc Scenario) variants() []Variant {
+	all := Variants(sc.Bypass)
+	if sc.KeepTTL {
+		for i := range all {
+			if all[i].Walpurge {
+				all[i].Title, all[i].TTL = "walpurge, the same TTL", 0
+			}
+		}
+	}
+	return all
+}
+
 // parseNanos reads a time in nanoseconds since 1970.
 func parseNanos(s string) (time.Time, error) {
 	n, err := strconv.ParseInt(s, 10, 64)

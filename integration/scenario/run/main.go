@@ -14,6 +14,7 @@ import (
 	"syscall"
 
 	"github.com/walpurge/walpurge/integration/scenario"
+	"github.com/walpurge/walpurge/integration/scenario/dashboard"
 	"github.com/walpurge/walpurge/integration/scenario/restaurant"
 	"github.com/walpurge/walpurge/integration/scenario/results"
 	"github.com/walpurge/walpurge/integration/scenario/storefront"
@@ -21,7 +22,7 @@ import (
 
 // scenarios are what -name knows, in the order in which all of them run.
 func scenarios() []scenario.Scenario {
-	return []scenario.Scenario{restaurant.Scenario(), storefront.Scenario()}
+	return []scenario.Scenario{restaurant.Scenario(), storefront.Scenario(), dashboard.Scenario()}
 }
 
 type flags struct {
