@@ -174,7 +174,7 @@ func (d *daemon) lanes(s *stream.Stream) map[string]*source {
 			return floor, pressing, err
 		}
 		lanes[name] = delivery.New(delivery.Config{
-			Name: name, Sink: simSink{d: d, name: name}, Limits: sinks.Limits{Items: 5}, Source: src, Gates: gates, MaxWait: 3 * time.Second,
+			Name: name, Sink: simSink{d: d, name: name}, Limits: sinks.Limits{Items: 5}, Source: src, Hand: &manualSource{d: d, sink: name}, Gates: gates, MaxWait: 3 * time.Second,
 			SecondPurge: time.Duration(w.seed/2%2) * 500 * time.Millisecond,
 			FlushPace:   time.Duration(w.seed/4%2) * 2 * time.Second,
 			Flush: func() []invalidation.Invalidation {

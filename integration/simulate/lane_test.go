@@ -93,6 +93,50 @@ func (s *source) Ack(seq uint64) error {
 	return nil
 }
 
+// manualSource is where one daemon reads the manual purges of a sink.
+type manualSource struct {
+	d    *daemon
+	sink string
+	read int
+}
+
+// Next returns the next manual purge, from the first that is not acknowledged.
+func (s *manualSource) Next(ctx context.Context) (invalidation.Message, error) {
+	w := s.d.w
+	for {
+		w.mu.Lock()
+		var next *invalidation.Batch
+		s.read = max(s.read, w.manualDone[s.sink])
+		if s.read < len(w.manual[s.sink]) {
+			next = w.manual[s.sink][s.read]
+			s.read++
+		}
+		changed := w.changed
+		w.mu.Unlock()
+		if next != nil {
+			return invalidation.Message{Seq: uint64(s.read), Batch: next}, nil
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return invalidation.Message{}, ctx.Err()
+		}
+	}
+}
+
+func (s *manualSource) Announce(uint64) error { return nil }
+
+func (s *manualSource) Ack(seq uint64) error {
+	w := s.d.w
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if err := s.d.step(); err != nil {
+		return err
+	}
+	w.manualDone[s.sink] = max(w.manualDone[s.sink], int(seq))
+	return nil
+}
+
 // backlog are the messages that the lane has not acknowledged. mu is held.
 func (s *source) backlog() (n int, bytes int64) {
 	f := s.d.w.disk.files["walpurge_sim"]

@@ -36,6 +36,10 @@ func (w *world) turn(d *daemon) *daemon {
 		w.commit(rows)
 	case p < 55:
 		w.show(2)
+	case p < 58:
+		w.manually(sinkNames[w.steps.IntN(len(sinkNames))])
+	case p < 62:
+		w.pause(d, sinkNames[w.steps.IntN(len(sinkNames))])
 	case p < 80:
 		time.Sleep(time.Duration(w.steps.IntN(1500)) * time.Millisecond)
 	case p < 82:
@@ -65,6 +69,28 @@ func (w *world) grow() {
 	defer w.mu.Unlock()
 	w.db.lsn += 64
 	w.wake()
+}
+
+// manually purges everything at a sink on an operator's request, mostly in place of its backlog.
+func (w *world) manually(sink string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	b := &invalidation.Batch{Sink: sink, Origin: invalidation.FromHand, Flush: true, Reason: invalidation.FlushManual}
+	if w.steps.IntN(3) > 0 {
+		b.Supersedes = w.disk.files["walpurge_sim"].last()
+	}
+	w.manual[sink] = append(w.manual[sink], b)
+	w.note("a manual purge of %s, in place of all up to %d", sink, b.Supersedes)
+	w.wake()
+}
+
+// pause holds a lane, or lets it go on.
+func (w *world) pause(d *daemon, sink string) {
+	if w.steps.IntN(2) == 0 {
+		d.running[sink].Pause()
+	} else {
+		d.running[sink].Resume()
+	}
 }
 
 // fell lets a sink be dead for a while, or refuse one kind of value.
@@ -109,6 +135,9 @@ func (w *world) run() {
 	w.calm, w.last = true, w.db.lsn
 	w.wake()
 	w.mu.Unlock()
+	for _, l := range d.running {
+		l.Resume()
+	}
 	for n := range 300 {
 		if w.t.Failed() || w.done(d) {
 			break

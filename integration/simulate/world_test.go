@@ -33,10 +33,13 @@ type world struct {
 	// down is since when on the clock of the bubble each sink takes again the kinds in refuses.
 	down    map[string]time.Time
 	refuses map[string]invalidation.KindSet
-	maxByte int64
-	began   time.Time
-	tally   tally
-	events  []string
+	// manual has the manual purges of each sink, the first manualDone of them acknowledged.
+	manual     map[string][]*invalidation.Batch
+	manualDone map[string]int
+	maxByte    int64
+	began      time.Time
+	tally      tally
+	events     []string
 }
 
 // note keeps what happened for the report of a failure. mu is held.
@@ -63,6 +66,7 @@ func newWorld(t testing.TB, seed uint64) *world {
 	}
 	w.maxByte = []int64{1 << 20, 64 << 10, 16 << 10}[seed%3]
 	w.began = time.Now()
+	w.manual, w.manualDone = map[string][]*invalidation.Batch{}, map[string]int{}
 	w.down, w.refuses = map[string]time.Time{}, map[string]invalidation.KindSet{}
 	w.db = database{lsn: firstLSN, xid: 700, slot: slot{born: firstLSN, confirmed: firstLSN, sent: firstLSN}, byXID: map[uint64]*txn{}}
 	w.disk = disk{files: map[string]*file{}, floors: map[string]uint64{}}

@@ -20,6 +20,8 @@ type handJob struct {
 	pause time.Duration
 	// refused are those that were parked.
 	refused []invalidation.Invalidation
+	// group is the newest that was being purged, or had been, when the first attempt began.
+	group uint64
 }
 
 // cover is a manual purge that replaces everything before it in the lane.
@@ -28,8 +30,6 @@ type cover struct {
 	upTo uint64 // in the lane
 	all  []invalidation.Invalidation
 	full bool // a flush: covers even those
-	// group is the one that was being purged when the cover was laid.
-	group uint64
 }
 
 // keepHand reads manual purges. They have no gates: an operator means what is visible now.
@@ -88,6 +88,9 @@ func (l *Lane) serve(intake, work context.Context) {
 // pause, without holding the queue; what it refuses, for whatever reason, is
 // parked: a human is at hand.
 func (l *Lane) byHand(intake, work context.Context, j *handJob) {
+	if j.pause == minPause {
+		j.group = l.group
+	}
 	if b := j.msg.Batch; b.Flush && j.pause == minPause {
 		l.flusher.last = time.Now()
 		l.noteFlush(b.Reason)
@@ -130,14 +133,18 @@ func (l *Lane) byHand(intake, work context.Context, j *handJob) {
 	}
 	l.conditions.At(manualFails).End()
 	l.announce(l.cfg.Hand, j.msg)
-	if upTo := j.msg.Batch.Supersedes; upTo > 0 {
+	upTo := j.msg.Batch.Supersedes
+	switch {
+	case upTo > 0 && len(j.refused) > 0:
+		l.cfg.Logger.Warn("the sink refuses a manual purge, so what waits in the lane is kept", "seq", upTo)
+	case upTo > 0:
 		if l.superseded != nil {
 			// The newer one replaces whatever the older one did.
 			l.doneByHand(l.superseded.job)
 		}
-		l.superseded = &cover{job: j, upTo: upTo, all: l.valuesByHand(j.msg.Batch), full: j.msg.Batch.Flush, group: l.group}
+		l.superseded = &cover{job: j, upTo: upTo, all: l.valuesByHand(j.msg.Batch), full: j.msg.Batch.Flush}
 		l.cfg.Logger.Info("a manual purge replaces what waits in the lane", "seq", upTo)
-		l.releaseStuck(l.coveredBy, false)
+		l.releaseStuck(func(m *incomplete) bool { return l.coveredBy(m.ready.msg) && m.group <= j.group }, false)
 		return
 	}
 	l.doneByHand(j)
@@ -187,10 +194,10 @@ func (l *Lane) coveredBy(m invalidation.Message) bool {
 	return c != nil && m.Seq <= c.upTo && (m.Batch == nil || !m.Batch.Flush || c.full)
 }
 
-// covered reports whether a manual purge that was carried out between the
+// covered reports whether a manual purge that was begun and carried out between the
 // requests of this group, and so after its gates opened, replaces all of it.
 func (l *Lane) covered(t *turn) bool {
-	if t.second || t.apart || l.superseded == nil || l.superseded.group != l.group || len(t.group) == 0 || len(t.job.met) > 0 {
+	if t.second || t.apart || l.superseded == nil || l.superseded.job.group != l.group || len(t.group) == 0 || len(t.job.met) > 0 {
 		return false
 	}
 	for _, r := range t.group {

@@ -149,6 +149,79 @@ func TestSupersedingDropsTheBacklog(t *testing.T) {
 	})
 }
 
+// A purge that the sink refuses replaces nothing, whether it comes between two requests or while the lane waits.
+func TestSupersedingIsRefused(t *testing.T) {
+	for name, class := range map[string]func(error) error{"lane": sinks.LaneError, "item": sinks.ItemError} {
+		t.Run(name, func(t *testing.T) {
+			inBubble(t, func(t *testing.T, w *world) {
+				hand := withHand(w)
+				w.cfg.Limits.Items = 1
+				w.sink.takes = time.Second
+				w.sink.answers(func(invs []invalidation.Invalidation) error {
+					if invs[0].Value == "all" {
+						return class(errPlan)
+					}
+					return nil
+				})
+				for n := range 20 {
+					w.src.push(batch(uint64(n+1), fmt.Sprintf("k%d", n)))
+				}
+				w.src.push(claim(21, 1))
+				w.run()
+				after(5500 * time.Millisecond)
+				hand.push(byHand(7, 21, "all"))
+				after(time.Minute)
+				require.Equal(t, []string{"all"}, w.parkedValues())
+				require.Len(t, w.sink.values(), 21, "the refused one and each of the backlog")
+				require.Equal(t, []uint64{7}, hand.acked())
+				require.Equal(t, uint64(21), w.src.newest())
+				w.halt()
+			})
+		})
+	}
+}
+
+// A purge of which the sink took one value before the gates of a message opened, and the other after that, does not
+// replace the message.
+func TestSupersedingThatIsTriedAgain(t *testing.T) {
+	inBubble(t, func(t *testing.T, w *world) {
+		hand := withHand(w)
+		gate := newGate()
+		w.cfg.Gates = []Gate{{Name: "visible", Wait: gate.Wait}}
+		w.cfg.Limits.Items = 1
+		w.sink.takes = time.Second
+		failed := 0
+		w.sink.answers(func(invs []invalidation.Invalidation) error {
+			if invs[0].Value == "second" && failed < 2 {
+				failed++
+				return errDown
+			}
+			return nil
+		})
+		for n := range 9 {
+			w.src.push(batch(uint64(n+1), fmt.Sprintf("k%d", n)))
+		}
+		w.src.push(claim(10, 1))
+		w.run()
+		hand.push(byHand(7, 10, "first", "second"))
+		after(1500 * time.Millisecond)
+		opened := time.Now().Add(-1)
+		gate.open(10)
+		after(time.Minute)
+		require.Equal(t, uint64(10), w.src.newest())
+		w.halt()
+		w.sink.mu.Lock()
+		defer w.sink.mu.Unlock()
+		last := map[string]time.Time{}
+		for _, c := range w.sink.calls {
+			last[c.values[0]] = c.at
+		}
+		for n := range 9 {
+			require.True(t, last[fmt.Sprintf("k%d", n)].After(opened) || last["first"].After(opened), "k%d is dropped, and the first value was purged before readers saw the commit", n)
+		}
+	})
+}
+
 func TestSupersedingKeepsAnOwedFlush(t *testing.T) {
 	inBubble(t, func(t *testing.T, w *world) {
 		hand := withHand(w)

@@ -266,7 +266,7 @@ func (l *Lane) Run(intake, work context.Context) error {
 		due.Reset(l.wake())
 		hastened := l.untilHastened()
 		if l.begun.Load() < l.traded.Load() {
-			l.releaseStuck(l.skips, true)
+			l.releaseStuck(func(m *incomplete) bool { return l.skips(m.ready.msg) }, true)
 		}
 		if l.kept != nil && l.replaced(l.kept.msg) {
 			l.carryOut(intake, work, []ready{l.release()})

@@ -63,6 +63,8 @@ type incomplete struct {
 	lacks map[value]struct{}
 	// finished: it lacks nothing else.
 	finished bool
+	// group is the one in which it first lacked something, so after its gates opened.
+	group uint64
 }
 
 func newStuckKinds() *stuckKinds {
@@ -126,7 +128,7 @@ func (s *stuckKinds) values() (n int) {
 }
 
 // setAside keeps values for a retry, and notes which of the messages lack them.
-func (s *stuckKinds) setAside(invs []invalidation.Invalidation, every map[value]time.Duration, group []ready, lacks func(ready) []value, now time.Time) {
+func (s *stuckKinds) setAside(invs []invalidation.Invalidation, every map[value]time.Duration, group []ready, number uint64, lacks func(ready) []value, now time.Time) {
 	if len(invs) == 0 {
 		return
 	}
@@ -143,15 +145,15 @@ func (s *stuckKinds) setAside(invs []invalidation.Invalidation, every map[value]
 			continue // it comes again, or a flush replaces it
 		}
 		for _, v := range lacks(r) {
-			s.lack(r, v)
+			s.lack(r, v, number)
 		}
 	}
 }
 
-func (s *stuckKinds) lack(r ready, v value) {
+func (s *stuckKinds) lack(r ready, v value, group uint64) {
 	m := s.lacking[r.entry]
 	if m == nil {
-		m = &incomplete{ready: r, lacks: make(map[value]struct{})}
+		m = &incomplete{ready: r, lacks: make(map[value]struct{}), group: group}
 		s.lacking[r.entry] = m
 	}
 	m.lacks[v] = struct{}{}
@@ -210,11 +212,11 @@ func (s *stuckKinds) remove(invs []invalidation.Invalidation) (done []ready) {
 
 // replace drops the messages that another purge covers, and the values that no other message
 // lacks. It returns the messages.
-func (s *stuckKinds) replace(covers func(invalidation.Message) bool) (done []ready) {
+func (s *stuckKinds) replace(covers func(*incomplete) bool) (done []ready) {
 	dropped := false
 	left := make(map[value]struct{})
 	for e, m := range s.lacking {
-		if covers(m.ready.msg) {
+		if covers(m) {
 			delete(s.lacking, e)
 			dropped = true
 			if m.finished {
@@ -340,7 +342,7 @@ func (l *Lane) setAside(group []ready, j *job) {
 		every[p.value] = p.every
 	}
 	lacks := l.lacksOf(j.aside)
-	l.stuck.setAside(j.aside, every, group, lacks, time.Now())
+	l.stuck.setAside(j.aside, every, group, l.group, lacks, time.Now())
 	aside := make(map[value]bool, len(j.aside))
 	for _, inv := range j.aside {
 		aside[value{inv.Kind, inv.Value}] = true
@@ -361,7 +363,7 @@ func (l *Lane) setAside(group []ready, j *job) {
 		}
 		for _, o := range w.deferrals {
 			for v := range aside {
-				l.stuck.lack(o.ready, v)
+				l.stuck.lack(o.ready, v, l.group)
 			}
 		}
 	}
@@ -528,7 +530,7 @@ func (s *stuckKinds) lackingAny(invs []invalidation.Invalidation) (out []ready) 
 }
 
 // releaseStuck gives up messages whose values another purge covers.
-func (l *Lane) releaseStuck(covers func(invalidation.Message) bool, skipped bool) {
+func (l *Lane) releaseStuck(covers func(*incomplete) bool, skipped bool) {
 	if len(l.stuck.lacking) == 0 {
 		return
 	}
