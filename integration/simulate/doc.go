@@ -6,8 +6,8 @@
 // rules, the publisher, the sync loop, the trimmer, the board and the lanes. Simulated are
 // a slot that resends what was not confirmed and refuses to go backwards, a stream whose
 // unsynced end a power cut takes, acknowledgements that get lost, sinks that fail in every
-// class, and readers who see a commit late. The daemon is killed between any two of its
-// calls. What servers really do is not tried here, but in package integration.
+// class, or refuse one kind of value, operators who pause lanes and purge everything, and readers who see a
+// commit late. The daemon is killed between any two of its calls. What servers really do is not tried here, but in package integration.
 //
 // A seed fixes what happens and when on the fake clock, and how the world answers. It does
 // not fix in which order goroutines run that are ready at the same instant; a failing
