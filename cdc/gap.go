@@ -67,6 +67,9 @@ const (
 	TablePublished TableCause = "published"
 	// TableReadable: rules can read columns of the table again that they could not read.
 	TableReadable TableCause = "readable"
+	// TableRewritten: a table that the publication does not name, because it is one of all tables or of
+	// schemas, was rewritten or truncated. The catalog does not tell that from SET UNLOGGED and SET LOGGED.
+	TableRewritten TableCause = "table_rewritten"
 	// LeafCame: a partition or a child came with rows.
 	LeafCame TableCause = "leaf_came"
 	// LeafGone: a partition or a child was dropped or detached.
@@ -94,7 +97,7 @@ const (
 
 // TableCauses lists the causes, for metrics.
 func TableCauses() []TableCause {
-	return []TableCause{TablePublished, TableReadable, LeafCame, LeafGone, LeafReattached, LeafRewritten, LeafPersistence,
+	return []TableCause{TablePublished, TableReadable, TableRewritten, LeafCame, LeafGone, LeafReattached, LeafRewritten, LeafPersistence,
 		ColumnFilled, ColumnGenerated, ColumnType, ColumnDropped, ColumnRenamed, TypeChanged}
 }
 

@@ -27,6 +27,13 @@ func (c *cursor) fail(format string, args ...any) {
 	}
 }
 
+// stale is fail with a reason that a new walsender removes.
+func (c *cursor) stale(format string, args ...any) {
+	if c.err == nil {
+		c.err = &FormatError{Type: c.typ, Offset: c.off, Reason: fmt.Sprintf(format, args...), Stale: true}
+	}
+}
+
 func (c *cursor) take(n int) []byte {
 	if c.err != nil {
 		return nil

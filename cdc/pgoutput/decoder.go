@@ -127,7 +127,7 @@ func (d *Decoder) relation(c *cursor) {
 func (d *Decoder) known(c *cursor, oid uint32) (*cdc.Relation, *tree) {
 	rel, tree := d.relations.get(oid)
 	if rel == nil && c.err == nil {
-		c.fail("relation %d, which no Relation message described", oid)
+		c.stale("relation %d, which no Relation message described", oid)
 	}
 	return rel, tree
 }
@@ -175,7 +175,7 @@ func (d *Decoder) change(c *cursor) {
 func (d *Decoder) tuple(c *cursor, into cdc.Tuple, rel *cdc.Relation) cdc.Tuple {
 	n := c.u16()
 	if n != len(rel.Columns) && c.err == nil {
-		c.fail("row of %s has %d columns, its Relation message has %d", rel, n, len(rel.Columns))
+		c.stale("row of %s has %d columns, its Relation message has %d", rel, n, len(rel.Columns))
 	}
 	if c.err != nil {
 		return nil

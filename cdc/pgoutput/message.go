@@ -137,6 +137,9 @@ type FormatError struct {
 	Type   Type
 	Offset int
 	Reason string
+	// Stale reports that the server has not described a table as it is. What it sends in another session
+	// can be decoded.
+	Stale bool
 }
 
 // Error names the message, the place in it, and what is wrong there.

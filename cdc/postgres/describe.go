@@ -155,7 +155,7 @@ func (c Config) describe(ctx context.Context, conn *pgx.Conn, tables []uint32, k
 		}
 		out[l.Relation] = is
 		one := l
-		one.Lacking, one.Digest = is.lacking, is.digest
+		one.Lacking, one.Digest, one.Unnamed = is.lacking, is.digest, l.Member && l.Entry == 0
 		list = append(list, one)
 		return nil
 	})

@@ -61,9 +61,10 @@ func (w Watch) named(t cdc.Table) bool {
 type listed struct {
 	cdc.Table
 	published
-	// Member reports that the publication holds the table.
-	Member bool
-	Owned  bool
+	// Member reports that the publication holds the table, and Unnamed that it does so because it is one
+	// of all tables or of the table's schema.
+	Member, Unnamed bool
+	Owned           bool
 	// Inherited reports that other tables inherit, or inherited, from it.
 	Inherited bool
 	// Lacking names the table itself or the partition whose rows cannot be
@@ -76,13 +77,43 @@ type listed struct {
 // published identifies one stay of a table in the publication. Taking the
 // table out and putting it back, or creating it again, changes it.
 type published struct {
-	// Relation is the table's OID, Entry that of its row in pg_publication_rel: 0
-	// where the publication holds whole schemas, or everything.
+	// Relation is the table's OID, Entry that of its row in pg_publication_rel, or of its schema's in
+	// pg_publication_namespace: 0 where the publication holds all tables.
 	Relation, Entry uint32
 }
 
 // notPublished is the Entry of a table that the publication does not hold.
 const notPublished = math.MaxUint32
+
+// enterSchemas fills in the Entry of tables that the publication holds with their schema.
+func (c Config) enterSchemas(ctx context.Context, conn *pgx.Conn, tables []listed) error {
+	if !slices.ContainsFunc(tables, func(l listed) bool { return l.Unnamed }) {
+		return nil
+	}
+	if version, err := serverVersion(ctx, conn); err != nil || version < schemasSince*10000 {
+		return err
+	}
+	entries := make(map[string]uint32)
+	rows, err := conn.Query(ctx, `SELECT n.nspname, e.oid FROM pg_catalog.pg_publication_namespace e JOIN pg_catalog.pg_namespace n ON n.oid = e.pnnspid
+		JOIN pg_catalog.pg_publication p ON p.oid = e.pnpubid WHERE p.pubname = $1`, c.Publication)
+	if err != nil {
+		return fmt.Errorf("read the schemas of publication %q: %w", c.Publication, err)
+	}
+	var schema string
+	var entry uint32
+	if _, err := pgx.ForEachRow(rows, []any{&schema, &entry}, func() error { entries[schema] = entry; return nil }); err != nil {
+		return fmt.Errorf("read the schemas of publication %q: %w", c.Publication, err)
+	}
+	for i := range tables {
+		if t := &tables[i]; t.Unnamed {
+			t.Entry = entries[t.Schema]
+		}
+	}
+	return nil
+}
+
+// schemasSince is the first major version whose publications can hold schemas.
+const schemasSince = 15
 
 // namesQuery has every table that could be published, in one pass over pg_class; exactQuery looks up those with
 // the names in its parameters.

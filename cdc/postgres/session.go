@@ -197,17 +197,22 @@ func (s *session) message(ctx context.Context, typ byte, body []byte) error {
 	case 'd':
 		return s.copyData(ctx, body)
 	case 'E':
-		failed := &streamError{err: serverError(body)}
-		if s.open && !s.tx.Streamed {
-			failed.commit = s.tx.Commit
-		}
-		return failed
+		return s.failed(serverError(body))
 	case 'c', 'C', 'Z':
 		return errShutdown
 	case 'N', 'S':
 		return nil
 	}
 	return fmt.Errorf("unexpected protocol message %q while streaming", typ)
+}
+
+// failed is an error of the server in the transaction at hand.
+func (s *session) failed(err error) error {
+	failed := &streamError{err: err}
+	if s.open && !s.tx.Streamed {
+		failed.commit = s.tx.Commit
+	}
+	return failed
 }
 
 func serverError(body []byte) error {
@@ -241,6 +246,9 @@ func (s *session) copyData(ctx context.Context, b []byte) error {
 
 func (s *session) wal(ctx context.Context, data []byte) error {
 	typ, err := s.decoder.Decode(data)
+	if undescribed(err) {
+		return s.failed(err)
+	}
 	if err != nil {
 		return &cdc.Halt{Err: fmt.Errorf("after %s: %w", s.tx.Commit, err)}
 	}
@@ -357,18 +365,16 @@ func (s *session) handOverRow(ctx context.Context, c *cdc.Change) error {
 // others are the tables as whose rows those of a table are handed over besides: those that it inherits
 // from, and itself under other names that rules watch.
 //
-// The server describes a table under its new name with the next row, but not a partitioned table, where
-// what it describes again depends on the partition (rel_sync_cache_relation_cb in
-// src/backend/replication/pgoutput/pgoutput.c): so the newest comparison is asked for the name of those.
+// The server describes a table under its new name with the next row, with two exceptions
+// (rel_sync_cache_relation_cb in src/backend/replication/pgoutput/pgoutput.c): a partitioned table, where
+// what it describes again depends on the partition, and before PostgreSQL 16 a table whose schema was
+// renamed. So the newest comparison is asked for the name.
 func (s *session) others(rel *cdc.Relation) []*cdc.Relation {
 	out := s.aliases.get(rel)
 	name := cdc.Table{Schema: rel.Schema, Name: rel.Name}
 	watched, is := s.renamed[rel.OID]
 	if is && watched != name {
 		out = append(slices.Clip(out), s.under(rel, watched))
-	}
-	if !rel.Partitioned {
-		return out
 	}
 	if now, is := s.nameOf(rel.OID); is && now != name && now != watched {
 		out = append(slices.Clip(out), s.under(rel, now))

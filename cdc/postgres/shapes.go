@@ -88,7 +88,7 @@ func (r *Reader) differences(ctx context.Context, conn *pgx.Conn, watch Watch, t
 	}
 	out := make(map[uint32][]shape.Difference, len(altered))
 	for _, t := range altered {
-		facts.Sees = nil
+		facts.Sees, facts.Unnamed = nil, t.Unnamed
 		if watch.Sees != nil {
 			facts.Sees = func(column string) bool { return watch.Sees(t.Table, column) }
 		}

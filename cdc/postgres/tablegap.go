@@ -29,8 +29,7 @@ func (r *Reader) tableGapOf(ctx context.Context, conn *pgx.Conn, tx *cdc.Txn, a 
 	if err := visible(ctx, conn, tx.XID); err != nil {
 		return gap, err
 	}
-	var oids []uint32
-	rows, err := conn.Query(ctx, `SELECT n.nspname, c.relname, c.oid FROM pg_catalog.pg_publication p
+	rows, err := conn.Query(ctx, `SELECT n.nspname, c.relname FROM pg_catalog.pg_publication p
 		JOIN pg_catalog.pg_publication_rel r ON r.prpubid = p.oid JOIN pg_catalog.pg_class c ON c.oid = r.prrelid JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
 		WHERE p.pubname = $1 AND (r.xmin::pg_catalog.text = $2 OR $3 AND (n.nspname, c.relname) IN (SELECT * FROM ROWS FROM (pg_catalog.unnest($4::pg_catalog.text[]), pg_catalog.unnest($5::pg_catalog.text[]))))`,
 		r.cfg.Publication, strconv.FormatUint(uint64(uint32(tx.XID)), 10), r.watching.wrote(a.Nonce), schemasOf(a), namesOf(a))
@@ -38,9 +37,8 @@ func (r *Reader) tableGapOf(ctx context.Context, conn *pgx.Conn, tx *cdc.Txn, a 
 		return gap, fmt.Errorf("read which tables were published: %w", err)
 	}
 	var t cdc.Table
-	var oid uint32
-	if _, err := pgx.ForEachRow(rows, []any{&t.Schema, &t.Name, &oid}, func() error {
-		gap.Tables, oids = append(gap.Tables, t), append(oids, oid)
+	if _, err := pgx.ForEachRow(rows, []any{&t.Schema, &t.Name}, func() error {
+		gap.Tables = append(gap.Tables, t)
 		return nil
 	}); err != nil {
 		return gap, fmt.Errorf("read which tables were published: %w", err)
@@ -57,7 +55,7 @@ func (r *Reader) tableGapOf(ctx context.Context, conn *pgx.Conn, tx *cdc.Txn, a 
 		return gap, err
 	}
 	gap.Tables = kin.with(gap.Tables...)
-	if gap.Open, err = writers(ctx, conn, oids, tx.XID); err != nil {
+	if gap.Open, err = writers(ctx, conn, gap.Tables, tx.XID); err != nil {
 		return gap, err
 	}
 	version, err := serverVersion(ctx, conn)
@@ -104,17 +102,19 @@ func namesOf(a announcement) []string   { _, n := split(a.Tables); return n }
 // writers are the transactions that have written to the tables and not ended: a
 // writer keeps its lock to its end, and a lock of its own id. What they wrote
 // before the tables were published is decoded with the catalog of that moment,
-// so it is not sent even if they commit later.
-func writers(ctx context.Context, conn *pgx.Conn, tables []uint32, near uint64) ([]uint64, error) {
-	if len(tables) == 0 {
-		return nil, nil
-	}
-	rows, err := conn.Query(ctx, `SELECT DISTINCT t.transactionid::pg_catalog.text::bigint FROM pg_catalog.pg_locks t
+// so it is not sent even if they commit later. The publication need not name the tables: it may be one
+// of all tables or of whole schemas.
+func writers(ctx context.Context, conn *pgx.Conn, tables []cdc.Table, near uint64) ([]uint64, error) {
+	schemas, names := split(tables)
+	rows, err := conn.Query(ctx, `WITH watched AS MATERIALIZED (
+		SELECT c.oid FROM ROWS FROM (pg_catalog.unnest($1::pg_catalog.name[]), pg_catalog.unnest($2::pg_catalog.name[])) w (schema, name)
+		JOIN pg_catalog.pg_namespace n ON n.nspname = w.schema JOIN pg_catalog.pg_class c ON c.relnamespace = n.oid AND c.relname = w.name)
+		SELECT DISTINCT t.transactionid::pg_catalog.text::bigint FROM pg_catalog.pg_locks t
 		WHERE t.locktype = 'transactionid' AND t.mode = 'ExclusiveLock' AND t.granted AND t.virtualtransaction IN (
 			SELECT l.virtualtransaction FROM pg_catalog.pg_locks l
 			WHERE l.locktype = 'relation' AND l.granted AND l.mode NOT IN ('AccessShareLock', 'RowShareLock', 'ShareUpdateExclusiveLock')
 			AND l.database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database())
-			AND l.relation IN (SELECT pg_catalog.unnest($1::pg_catalog.oid[]) UNION ALL SELECT p.relid FROM pg_catalog.unnest($1::pg_catalog.oid[]) o, pg_catalog.pg_partition_tree(o) p))`, tables)
+			AND l.relation IN (SELECT w.oid FROM watched w UNION ALL SELECT p.relid FROM watched w, pg_catalog.pg_partition_tree(w.oid) p))`, schemas, names)
 	if err != nil {
 		return nil, fmt.Errorf("read who writes to the tables: %w", err)
 	}

@@ -7,6 +7,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/walpurge/walpurge/cdc"
+	"github.com/walpurge/walpurge/cdc/pgoutput"
 )
 
 // Some transactions fail the server each time that it decodes them. A bytea of 512 MiB and more has
@@ -40,6 +41,9 @@ const (
 // publication that does not exist at a position. Two of them do while a transaction is being sent:
 // memory that does not suffice, and a library that is missing.
 func patienceWith(err error) int {
+	if undescribed(err) {
+		return patience
+	}
 	var pg *pgconn.PgError
 	if !errors.As(err, &pg) || len(pg.Code) != 5 {
 		return 0
@@ -57,6 +61,14 @@ func patienceWith(err error) int {
 		return 0
 	}
 	return patience
+}
+
+// undescribed reports a row of a table that the server has not described as it is. PostgreSQL 14 can leave
+// out the description of a partitioned table after publish_via_partition_root was changed, until the
+// walsender ends (get_rel_sync_entry in src/backend/replication/pgoutput/pgoutput.c).
+func undescribed(err error) bool {
+	var format *pgoutput.FormatError
+	return errors.As(err, &format) && format.Stale
 }
 
 // failures counts sessions that failed at the same place.

@@ -152,6 +152,9 @@ func (r *Reader) look(ctx context.Context, conn *pgx.Conn) error {
 	if err != nil {
 		return err
 	}
+	if err := r.cfg.enterSchemas(ctx, conn, tables); err != nil {
+		return err
+	}
 	r.nearMisses(near)
 	different, err := r.differences(ctx, conn, watch, tables, described)
 	if err != nil {

@@ -10,6 +10,9 @@ import (
 type Facts struct {
 	// Sees reports whether a rule of the table can see that values of the column changed. Nil: all do.
 	Sees func(column string) bool
+	// Unnamed reports that the publication holds the table without naming it: the server refuses SET
+	// UNLOGGED only for tables that a publication names.
+	Unnamed bool
 	// Born has the nodes that were created as partitions of their parent, and never attached to it:
 	// rows that they got since came through the stream as rows of the root.
 	Born map[uint32]bool
@@ -43,6 +46,10 @@ func Arrived(before, after *Table) []uint32 {
 func Compare(before, after *Table, facts Facts) []Difference {
 	tree, rewritten := compareNodes(before, after, facts)
 	out := append(compareTables(before, after), tree...)
+	if facts.Unnamed && before.File != after.File {
+		// SET UNLOGGED and SET LOGGED, with changes in between that are not in the log, leave no other trace.
+		out = append(out, Difference{Cause: cdc.TableRewritten})
+	}
 	return append(out, compareColumns(before, after, facts, rewritten || before.File != after.File)...)
 }
 

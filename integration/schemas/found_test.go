@@ -2,6 +2,7 @@ package schemas
 
 import (
 	"fmt"
+	"slices"
 	"testing"
 
 	"github.com/walpurge/walpurge/cdc"
@@ -63,18 +64,27 @@ func TestFoundSchemas(t *testing.T) {
 	for i := range cap(worlds) {
 		worlds <- newWorld(t, pg, fmt.Sprintf("found_%d", i))
 	}
-	for i, f := range found {
-		t.Run(fmt.Sprint(i), func(t *testing.T) {
+	try := func(name, setup, table string, steps []step, since int) {
+		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			w := <-worlds
 			defer func() { worlds <- w }()
-			s := &script{setup: []string{f.setup}, steps: f.steps, watch: []watch{{
-				name: "r", table: cdc.Table{Schema: "public", Name: f.table}, yaml: "    keys: ['r:{id}']\n", key: "t.id",
+			if w.major < since {
+				return // the server does not have it
+			}
+			s := &script{setup: []string{setup}, steps: steps, watch: []watch{{
+				name: "r", table: cdc.Table{Schema: "public", Name: table}, yaml: "    keys: ['r:{id}']\n", key: "t.id",
 			}}}
 			v := w.run(s)
-			if v.refused != nil || v.failure != "" || v.changed == 0 {
-				t.Errorf("%d answers changed; refused: %v\n%s\n%s\n%s", v.changed, v.refused, v.failure, s, v.log)
+			if v.refused != nil || v.failure != "" || v.changed == 0 || v.failed > 0 {
+				t.Errorf("%d answers changed, %d statements failed; refused: %v\n%s\n%s\n%s", v.changed, v.failed, v.refused, v.failure, s, v.log)
 			}
 		})
+	}
+	for i, f := range found {
+		try(fmt.Sprint(i), f.setup, f.table, f.steps, 0)
+	}
+	for _, p := range slices.Concat(publications, morePublications) {
+		try(p.name, p.setup, "items", p.steps, p.since)
 	}
 }

@@ -1,6 +1,7 @@
 package schemas
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"io"
@@ -186,8 +187,12 @@ type pipeline struct {
 	watch atomic.Pointer[postgres.Watch]
 	line  *line
 	stop  context.CancelFunc
-	done  chan error
+	// ended is cancelled, with the error of the reader as its cause, once the reader has ended.
+	ended context.Context
 }
+
+// errStopped ends a reader that was stopped without a fault.
+var errStopped = errors.New("the reader was stopped")
 
 // newPipeline starts reader and router, and returns once they stream, or with the reason why they
 // do not start.
@@ -197,21 +202,20 @@ func newPipeline(cfg postgres.Config, set *rules.Set, s *stream, log io.Writer) 
 	l := &line{stream: s, ends: make(map[string]cdc.LSN), Router: router.New(router.Config{
 		Rules: set, Sinks: []string{sink}, Publisher: s, Ledger: s, Metrics: router.NewMetrics(prometheus.NewRegistry()), Logger: logger, Spool: spool.NewPool(os.TempDir(), 1<<30),
 	})}
-	p := &pipeline{line: l, done: make(chan error, 1)}
+	ended, end := context.WithCancelCause(context.Background())
+	p := &pipeline{line: l, ended: ended}
 	p.watch.Store(watchOf(set))
 	r := postgres.NewReader(cfg, postgres.Options{
 		Board: s.board, Confirm: watermark.ConfirmSynced, Watch: func() postgres.Watch { return *p.watch.Load() }, Memory: s, BridgeGaps: true, StopGrace: time.Second, Logger: logger,
 	})
 	ctx, stop := context.WithCancel(context.Background())
 	p.Reader, p.stop = r, stop
-	go func() { p.done <- r.Run(ctx, l) }()
+	go func() { end(cmp.Or(r.Run(ctx, l), errStopped)) }()
 	for began := time.Now(); time.Since(began) < hang; time.Sleep(time.Millisecond) {
-		select {
-		case err := <-p.done:
+		if ended.Err() != nil {
 			stop()
 			l.Close()
-			return nil, err
-		default:
+			return nil, context.Cause(ended)
 		}
 		if r.State().Phase == postgres.Streaming {
 			return p, nil
@@ -244,9 +248,12 @@ func (p *pipeline) reload(ctx context.Context, set *rules.Set) error {
 
 func (p *pipeline) end() error {
 	p.stop()
-	err := <-p.done
+	<-p.ended.Done()
 	p.line.Close()
-	return err
+	if err := context.Cause(p.ended); !errors.Is(err, errStopped) {
+		return err
+	}
+	return nil
 }
 
 // covers reports whether a batch purges the key of a rule.

@@ -10,3 +10,5 @@ const (
 	cases  = 20
 	budget = 40 * time.Second
 )
+
+var morePublications []published

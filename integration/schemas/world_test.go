@@ -24,8 +24,11 @@ import (
 )
 
 const (
-	// sink is the name of the only one.
-	sink = "cache"
+	// sink is the name of the only one, and publication that of the publication in each database, which
+	// a script may create itself.
+	sink, publication = "cache", "published"
+	// gid in a statement is the name of a prepared transaction, which is unique among all databases.
+	gid = "GID"
 	// hang ends what would wait for ever.
 	hang = 2 * time.Minute
 )
@@ -47,7 +50,7 @@ func newServer(t *testing.T) *harness.Postgres {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), hang)
 	defer cancel()
-	pg, err := harness.StartPostgres(ctx, harness.PostgresConfig{})
+	pg, err := harness.StartPostgres(ctx, harness.PostgresConfig{Settings: map[string]string{"max_prepared_transactions": "20"}})
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, pg.Close()) })
 	return pg
@@ -56,7 +59,7 @@ func newServer(t *testing.T) *harness.Postgres {
 func newWorld(t *testing.T, pg *harness.Postgres, name string) *world {
 	t.Helper()
 	w := &world{t: t, cfg: postgres.DefaultConfig(name)}
-	w.cfg.Heartbeat = time.Hour
+	w.cfg.Heartbeat, w.cfg.Publication = time.Hour, publication
 	connect := func(db string) *pgx.Conn {
 		conn, err := pgx.Connect(t.Context(), pg.URL(db))
 		require.NoError(t, err)
@@ -95,7 +98,10 @@ func (w *world) clear(ctx context.Context) error {
 		}
 	}
 	for _, conn := range []*pgx.Conn{w.app, w.control} {
-		_, err := conn.Exec(ctx, `DO $$ DECLARE s name; BEGIN
+		if err := rollbackPrepared(ctx, conn); err != nil {
+			return err
+		}
+		_, err := conn.Exec(ctx, `DROP PUBLICATION IF EXISTS `+publication+`; DO $$ DECLARE s name; BEGIN
 			FOR s IN SELECT nspname FROM pg_namespace WHERE nspname !~ '^pg_' AND nspname NOT IN ('ext', 'information_schema')
 			LOOP EXECUTE format('DROP SCHEMA %I CASCADE', s); END LOOP; END $$; CREATE SCHEMA public`)
 		if err != nil {
@@ -103,6 +109,18 @@ func (w *world) clear(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// rollbackPrepared rolls back the prepared transactions of the database.
+func rollbackPrepared(ctx context.Context, conn *pgx.Conn) error {
+	rows, _ := conn.Query(ctx, "SELECT gid FROM pg_prepared_xacts WHERE database = current_database()")
+	names, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	for _, name := range names {
+		if err == nil {
+			_, err = conn.Exec(ctx, "ROLLBACK PREPARED '"+name+"'")
+		}
+	}
+	return err
 }
 
 // verdict is what came of a script.
@@ -138,13 +156,14 @@ func (l *lines) String() string {
 }
 
 // debt is a key whose answer has changed and that is not purged yet. A purge of a position after
-// due.at covers it.
+// due.at covers it, and so does one that waits for the end of a transaction in due.open.
 type debt struct {
 	place, rule, key string
 }
 
 type due struct {
 	at      cdc.LSN
+	open    []uint64
 	was, is *answer
 	change  string
 }
@@ -170,6 +189,9 @@ func (w *world) run(s *script) (v verdict) {
 			if err := r.pipeline.end(); err != nil && v.failure == "" {
 				v.failure = "the daemon ended: " + err.Error()
 			}
+		}
+		if err := errors.Join(rollbackPrepared(ctx, w.app), rollbackPrepared(ctx, w.control)); err != nil && v.failure == "" {
+			v.failure = "the end of prepared transactions: " + err.Error()
 		}
 		v.changed, v.stale, v.failed, v.excused, v.log = r.changed, r.stale, r.failed, r.excused, r.log.String()
 	}()
@@ -341,7 +363,7 @@ func (r *trial) kill(ctx context.Context, sql []string) (failure string) {
 // execute runs a statement in both databases, and asks what it changed. A failure, or a limit that the
 // status names, ends the step.
 func (r *trial) execute(ctx context.Context, sql string, problems bool) (failure string, over bool) {
-	at := end(ctx, r.app)
+	at, open := end(ctx, r.app)
 	out := r.both(ctx, sql)
 	switch {
 	case out.app == out.control && strings.HasPrefix(out.app, "ERROR"):
@@ -352,24 +374,24 @@ func (r *trial) execute(ctx context.Context, sql string, problems bool) (failure
 	default:
 		return fmt.Sprintf("%s\nwith walpurge: %s\nwithout: %s", sql, out.app, out.control), true
 	}
-	if err := r.look(ctx, sql, at); err != nil {
+	if err := r.look(ctx, sql, at, open); err != nil {
 		return err.Error(), true
 	}
 	return "", false
 }
 
-// end is where the log ends.
-func end(ctx context.Context, conn *pgx.Conn) cdc.LSN {
+// end is where the log ends, and which transactions are open there.
+func end(ctx context.Context, conn *pgx.Conn) (at cdc.LSN, open []uint64) {
 	var text string
-	if err := conn.QueryRow(ctx, "SELECT pg_current_wal_insert_lsn()::text").Scan(&text); err != nil {
-		return 0
+	if err := conn.QueryRow(ctx, "SELECT pg_current_wal_insert_lsn()::text, ARRAY(SELECT x::text::bigint FROM pg_snapshot_xip(pg_current_snapshot()) x)").Scan(&text, &open); err != nil {
+		return 0, nil
 	}
-	l, _ := cdc.ParseLSN(text)
-	return l
+	at, _ = cdc.ParseLSN(text)
+	return at, open
 }
 
 // look asks the queries behind the keys, after a statement that began when the log ended at a position.
-func (r *trial) look(ctx context.Context, sql string, at cdc.LSN) error {
+func (r *trial) look(ctx context.Context, sql string, at cdc.LSN, open []uint64) error {
 	for _, x := range r.script.watch {
 		if !r.serves(x) {
 			continue
@@ -388,7 +410,7 @@ func (r *trial) look(ctx context.Context, sql string, at cdc.LSN) error {
 				continue
 			}
 			r.changed++
-			r.debts[debt{x.place(), x.name, key}] = due{at, r.answers[x.place()], now, fmt.Sprintf("%s, by %s", change, sql)}
+			r.debts[debt{x.place(), x.name, key}] = due{at, open, r.answers[x.place()], now, fmt.Sprintf("%s, by %s", change, sql)}
 		}
 		r.answers[x.place()] = now
 	}
@@ -401,12 +423,9 @@ func (r *trial) settle(ctx context.Context, n int) string {
 	if r.pipeline == nil {
 		return ""
 	}
-	select {
-	case err := <-r.pipeline.done:
-		r.pipeline.done <- err
-		return fmt.Sprintf("the daemon ended: %v", err)
-	default:
-	}
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	defer context.AfterFunc(r.pipeline.ended, func() { cancel(fmt.Errorf("the daemon ended: %w", context.Cause(r.pipeline.ended))) })()
 	if _, err := r.pipeline.Compare(ctx); err != nil {
 		return "the comparison does not end: " + err.Error()
 	}
@@ -418,9 +437,10 @@ func (r *trial) settle(ctx context.Context, n int) string {
 	if err := r.pipeline.line.reach(ctx, mark); err != nil {
 		return "the stream stands still: " + err.Error()
 	}
-	for _, b := range r.stream.since(n) {
+	for i, b := range r.stream.since(0) {
 		for d, due := range r.debts {
-			if b.Stamp.Position.LSN > due.at && covers(b, d.rule, d.key) {
+			waits := slices.ContainsFunc(b.Stamp.XIDs, func(xid uint64) bool { return slices.Contains(due.open, xid) })
+			if (i >= n && b.Stamp.Position.LSN > due.at || waits) && covers(b, d.rule, d.key) {
 				delete(r.debts, d)
 			}
 		}
@@ -466,10 +486,13 @@ func texts(problems []postgres.Problem) (out []string) {
 type outcomes struct{ app, control string }
 
 func (w *world) both(ctx context.Context, sql string) outcomes {
-	if text, is := strings.CutPrefix(sql, other); is {
-		return outcomes{outcome(ctx, w.other.PgConn(), text, true), outcome(ctx, w.otherControl.PgConn(), text, true)}
+	text, open := strings.CutPrefix(sql, other)
+	app, control := w.app, w.control
+	if open {
+		app, control = w.other, w.otherControl
 	}
-	return outcomes{outcome(ctx, w.app.PgConn(), sql, false), outcome(ctx, w.control.PgConn(), sql, false)}
+	named := func(database string) string { return strings.ReplaceAll(text, gid, "'"+database+"'") }
+	return outcomes{outcome(ctx, app.PgConn(), named(w.cfg.Slot), open), outcome(ctx, control.PgConn(), named(w.cfg.Slot+"_control"), open)}
 }
 
 // outcome runs statements, and ends a transaction that they leave open, unless it is to stay open and has
