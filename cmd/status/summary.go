@@ -250,7 +250,11 @@ func stale(st *Status, s *Sink) (clause, next string) {
 	failed := state == delivery.Blocked || state == delivery.Throttled && s.Backlog > 0
 	switch {
 	case s.QueueLag == nil && (s.Restoring == "" || failed || state == delivery.Flushing):
-		return "UNKNOWN at " + s.Name + ": nothing has been purged since the start" + because(s, ", "), command(st, s)
+		purged := "nothing has been purged"
+		if s.OthersGo && len(s.Stuck) > 0 {
+			purged = "not everything has been purged"
+		}
+		return "UNKNOWN at " + s.Name + ": " + purged + " since the start" + because(s, ", "), command(st, s)
 	case s.QueueLag != nil && late(*s.QueueLag), failed, state == delivery.Flushing:
 		lag := time.Duration(*s.QueueLag * float64(time.Second)).Round(time.Second)
 		c := "STALE " + duration(lag) + " at " + s.Name + because(s, ": ")

@@ -115,6 +115,10 @@ func TestSummarize(t *testing.T) {
 			s.Class, s.OthersGo, s.Stuck = "lane", true, []Stuck{{Kind: "tag", Since: since, Values: 182}}
 		}, waiting(7000))), false,
 			"STALE 16m10s at edge: purges of tags fail since 2026-11-20T12:00:00Z, while other kinds are purged: HTTP 403, and no retry helps until that is corrected, 182 values waiting. Try: walpurge check"},
+		{"one kind is stuck since before the start", streaming(sink("edge", 0, neverPurged, blocked("purges of tags fail since 2026-11-20T12:00:00Z, while other kinds are purged: HTTP 403"), func(s *Sink) {
+			s.OthersGo, s.Stuck = true, []Stuck{{Kind: "tag", Since: since, Values: 182}}
+		})), false,
+			"UNKNOWN at edge: not everything has been purged since the start, purges of tags fail since 2026-11-20T12:00:00Z, while other kinds are purged: HTTP 403. Try: walpurge check"},
 		{"blocked without a word", streaming(sink("edge", 20, state("blocked"))), false, "STALE 20 s at edge: blocked. Try: walpurge check"},
 		{"gated by a sink that works", streaming(cache, sink("edge", 20, gated("cache"), waiting(7))), false,
 			"STALE 20 s at edge: gated by cache, 7 messages waiting. Try: walpurge status --watch"},

@@ -23,7 +23,7 @@ import (
 func TestConformance(t *testing.T) {
 	cfg := DefaultConfig()
 	sinktest.Run(t, sinktest.Subject{Kinds: cfg.Kinds(), Limits: cfg.Limits(), Kind: invalidation.Tag, Parallel: true, Start: func(t *testing.T, env sinktest.Env) sinktest.Rig {
-		rig, _ := startRig(t, env, cfg)
+		rig, _ := startRig(t, env, cfg, invalidation.Tag)
 		rig.Partial = func(*testing.T) ([]invalidation.Invalidation, map[int]sinks.Class) {
 			return batchOf(invalidation.Tag, "product-1", "product 2", "product*", "", "product\u00fc5", "product,6"),
 				map[int]sinks.Class{1: sinks.Item, 2: sinks.Item, 3: sinks.Item, 4: sinks.Item, 5: sinks.Item}
@@ -38,7 +38,7 @@ func TestConformanceOfURLs(t *testing.T) {
 		Kinds: cfg.Kinds(), Limits: cfg.Limits(), Kind: invalidation.URL, Parallel: true,
 		Value: func(n int) string { return "https://shop.example/conformance/" + strconv.Itoa(n) + "?a=b" },
 		Start: func(t *testing.T, env sinktest.Env) sinktest.Rig {
-			rig, _ := startRig(t, env, cfg)
+			rig, _ := startRig(t, env, cfg, invalidation.URL)
 			rig.Partial = func(*testing.T) ([]invalidation.Invalidation, map[int]sinks.Class) {
 				return batchOf(invalidation.URL, "https://shop.example/1", "shop.example/2", "https://shop.example/a/../3", "https://shop.example/*", "https://shop.example/folder/"),
 					map[int]sinks.Class{1: sinks.Item, 2: sinks.Item, 3: sinks.Item, 4: sinks.Item}
@@ -74,7 +74,7 @@ func throttled(s *service, name string, after time.Duration, header ...string) s
 	return f
 }
 
-func startRig(t *testing.T, env sinktest.Env, cfg Config) (sinktest.Rig, *service) {
+func startRig(t *testing.T, env sinktest.Env, cfg Config, kind invalidation.Kind) (sinktest.Rig, *service) {
 	s := startService(t, env.Secret)
 	file := filepath.Join(t.TempDir(), "token")
 	require.NoError(t, os.WriteFile(file, []byte(env.Secret+"\n"), 0o600))
@@ -126,6 +126,20 @@ func startRig(t *testing.T, env sinktest.Env, cfg Config) (sinktest.Rig, *servic
 				hang(w, r)
 			})
 			return arrived
+		},
+		RefuseKind: func(*testing.T) (invalidation.Invalidation, sinks.Class) {
+			refused, path := invalidation.Invalidation{Kind: invalidation.URL, Value: "https://shop.example/refused"}, "/purge"
+			if kind == invalidation.URL {
+				refused, path = invalidation.Invalidation{Kind: invalidation.Tag, Value: "refused"}, "/pullzone/"+zoneID+"/purgeCache"
+			}
+			s.set(func(w http.ResponseWriter, r *http.Request) {
+				if r.URL.Path == path {
+					refuse(w, 403, "forbidden", "no right")
+					return
+				}
+				s.answer(w, r)
+			})
+			return refused, sinks.Lane
 		},
 		Rotate: func(t *testing.T, secret string) {
 			s.mu.Lock()

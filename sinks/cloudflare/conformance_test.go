@@ -22,7 +22,9 @@ import (
 
 func TestConformance(t *testing.T) {
 	cfg := DefaultConfig()
-	sinktest.Run(t, sinktest.Subject{Kinds: cfg.Kinds(), Limits: cfg.Limits(), Kind: invalidation.Tag, Start: startRig, Parallel: true})
+	sinktest.Run(t, sinktest.Subject{Kinds: cfg.Kinds(), Limits: cfg.Limits(), Kind: invalidation.Tag, Parallel: true, Start: func(t *testing.T, env sinktest.Env) sinktest.Rig {
+		return startRig(t, env, invalidation.Tag)
+	}})
 }
 
 // The same demands hold for URLs. Prefixes are not exact, and have tests of their
@@ -33,7 +35,7 @@ func TestConformanceOfURLs(t *testing.T) {
 		Kinds: cfg.Kinds(), Limits: cfg.Limits(), Kind: invalidation.URL, Parallel: true,
 		Value: func(n int) string { return "https://shop.example/conformance/" + strconv.Itoa(n) },
 		Start: func(t *testing.T, env sinktest.Env) sinktest.Rig {
-			rig := startRig(t, env)
+			rig := startRig(t, env, invalidation.URL)
 			// What an answer means does not depend on the kind, and one silence is enough to
 			// wait for.
 			rig.Faults = rig.Faults[:2]
@@ -49,7 +51,7 @@ func TestConformanceOfURLs(t *testing.T) {
 	})
 }
 
-func startRig(t *testing.T, env sinktest.Env) sinktest.Rig {
+func startRig(t *testing.T, env sinktest.Env, kind invalidation.Kind) sinktest.Rig {
 	e := startEdge(t, env.Secret)
 	file := filepath.Join(t.TempDir(), "token")
 	require.NoError(t, os.WriteFile(file, []byte(env.Secret+"\n"), 0o600))
@@ -166,6 +168,22 @@ func startRig(t *testing.T, env sinktest.Env) sinktest.Rig {
 				batch = append(batch, invalidation.Invalidation{Kind: invalidation.Tag, Value: v})
 			}
 			return batch, map[int]sinks.Class{1: sinks.Item, 3: sinks.Item, 4: sinks.Item}
+		},
+		RefuseKind: func(*testing.T) (invalidation.Invalidation, sinks.Class) {
+			refused, key := invalidation.Invalidation{Kind: invalidation.URLPrefix, Value: "shop.example/refused/"}, `"prefixes"`
+			if kind == invalidation.URL {
+				refused, key = invalidation.Invalidation{Kind: invalidation.Tag, Value: "refused"}, `"tags"`
+			}
+			e.set(func(w http.ResponseWriter, r *http.Request) {
+				body, _ := io.ReadAll(r.Body)
+				if bytes.Contains(body, []byte(key)) {
+					refuse(w, 400, 1107, "Only enterprise zones can purge by "+key)
+					return
+				}
+				r.Body = io.NopCloser(bytes.NewReader(body))
+				e.purge(w, r)
+			})
+			return refused, sinks.Lane
 		},
 		Rotate: func(t *testing.T, secret string) {
 			e.mu.Lock()

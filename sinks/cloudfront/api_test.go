@@ -74,7 +74,8 @@ func (a *api) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	fault := a.fault
 	a.mu.Unlock()
 	if fault != nil {
-		_, _ = io.Copy(io.Discard, r.Body)
+		body, _ := io.ReadAll(r.Body)
+		r.Body = io.NopCloser(bytes.NewReader(body))
 		fault(w, r)
 		return
 	}

@@ -112,7 +112,7 @@ func startRig(t *testing.T, env sinktest.Env, kind invalidation.Kind) sinktest.R
 	}
 	return sinktest.Rig{
 		Open: func(t *testing.T) (sinks.Sink, func()) {
-			s := open(t, cfg, time.Second, env.Logger)
+			s := open(t, cfg, 3*time.Second, env.Logger) // short: a silent API is a fault that the suite provokes
 			return s, s.Close
 		},
 		Fill: func(_ *testing.T, values []string) {
@@ -183,6 +183,22 @@ func startRig(t *testing.T, env sinktest.Env, kind invalidation.Kind) sinktest.R
 				batch = append(batch, invalidation.Invalidation{Kind: kind, Value: v})
 			}
 			return batch, map[int]sinks.Class{1: sinks.Item, 3: sinks.Item, 4: sinks.Item}
+		},
+		RefuseKind: func(*testing.T) (invalidation.Invalidation, sinks.Class) {
+			refused, path := invalidation.Invalidation{Kind: invalidation.URL, Value: "https://shop.example/refused"}, "<Path>/"
+			if kind == invalidation.URL {
+				refused, path = invalidation.Invalidation{Kind: invalidation.Tag, Value: "refused"}, "<Path>#"
+			}
+			a.set(func(w http.ResponseWriter, r *http.Request) {
+				body, _ := io.ReadAll(r.Body)
+				if strings.Contains(string(body), path) {
+					refuse(w, 403, "AccessDenied", "x")
+					return
+				}
+				r.Body = io.NopCloser(strings.NewReader(string(body)))
+				a.invalidate(w, r)
+			})
+			return refused, sinks.Lane
 		},
 		Rotate: func(t *testing.T, secret string) {
 			a.mu.Lock()

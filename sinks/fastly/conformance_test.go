@@ -24,7 +24,7 @@ import (
 func TestConformance(t *testing.T) {
 	cfg := DefaultConfig()
 	sinktest.Run(t, sinktest.Subject{Kinds: cfg.Kinds(), Limits: cfg.Limits(), Kind: invalidation.Tag, Parallel: true, Start: func(t *testing.T, env sinktest.Env) sinktest.Rig {
-		rig, s := startRig(t, env, cfg)
+		rig, s := startRig(t, env, cfg, invalidation.Tag)
 		rig.Faults = append(rig.Faults, tagFaults(s, env.Secret)...)
 		rig.Partial = func(*testing.T) ([]invalidation.Invalidation, map[int]sinks.Class) {
 			return batchOf(invalidation.Tag, "product-1", "product 2", "product,3", "", "product\u00fc5"), map[int]sinks.Class{1: sinks.Item, 3: sinks.Item, 4: sinks.Item}
@@ -42,7 +42,7 @@ func TestConformanceOfURLs(t *testing.T) {
 		Kinds: cfg.Kinds(), Limits: limits, Kind: invalidation.URL, Parallel: true,
 		Value: func(n int) string { return "https://shop.example/conformance/" + strconv.Itoa(n) + "?a=b" },
 		Start: func(t *testing.T, env sinktest.Env) sinktest.Rig {
-			rig, s := startRig(t, env, cfg)
+			rig, s := startRig(t, env, cfg, invalidation.URL)
 			// The cache knows URLs without their scheme.
 			rig.Fill = func(_ *testing.T, values []string) {
 				for _, v := range values {
@@ -126,7 +126,7 @@ func tagFaults(s *service, secret string) []sinktest.Fault {
 	}
 }
 
-func startRig(t *testing.T, env sinktest.Env, cfg Config) (sinktest.Rig, *service) {
+func startRig(t *testing.T, env sinktest.Env, cfg Config, kind invalidation.Kind) (sinktest.Rig, *service) {
 	s := startService(t, env.Secret)
 	file := filepath.Join(t.TempDir(), "token")
 	require.NoError(t, os.WriteFile(file, []byte(env.Secret+"\n"), 0o600))
@@ -170,6 +170,20 @@ func startRig(t *testing.T, env sinktest.Env, cfg Config) (sinktest.Rig, *servic
 				hang(w, r)
 			})
 			return arrived
+		},
+		RefuseKind: func(*testing.T) (invalidation.Invalidation, sinks.Class) {
+			refused, path := invalidation.Invalidation{Kind: invalidation.URL, Value: "https://shop.example/refused"}, "/purge/"
+			if kind == invalidation.URL {
+				refused, path = invalidation.Invalidation{Kind: invalidation.Tag, Value: "refused"}, "/service/"
+			}
+			s.set(func(w http.ResponseWriter, r *http.Request) {
+				if strings.HasPrefix(r.URL.EscapedPath(), path) {
+					refuse(w, 403, "You are not authorized to perform this action", "")
+					return
+				}
+				s.answer(w, r)
+			})
+			return refused, sinks.Lane
 		},
 		Rotate: func(t *testing.T, secret string) {
 			s.mu.Lock()

@@ -6,6 +6,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/walpurge/walpurge/rules/invalidation"
 	"github.com/walpurge/walpurge/sinks"
 )
 
@@ -83,4 +84,55 @@ func (s Subject) rotated(t *testing.T) {
 	}
 	require.NoError(t, err, "the new secret is read without a restart")
 	w.requireGone(t, vv)
+}
+
+// oneKind demands that a lane can purge the kinds that a backend takes while it refuses another: what the error of a mixed call
+// does not name is carried out, each kind can be purged by itself, and the refusal is no reason to park the value.
+func (s Subject) oneKind(t *testing.T) {
+	w := s.start(t)
+	if w.RefuseKind == nil {
+		return
+	}
+	vv := s.values(0, 3)
+	w.Fill(t, vv)
+	refused, class := w.RefuseKind(t)
+	require.True(t, s.Kinds.Has(refused.Kind))
+	require.NotEqual(t, s.Kind, refused.Kind)
+	require.NotEqual(t, sinks.Item, class, "what a backend refuses of one kind as a whole is not the value's fault")
+	alone := []invalidation.Invalidation{refused}
+
+	last := append(s.batch(vv[:1]), refused)
+	first := append(alone, s.batch(vv[1:2])...)
+	for _, mixed := range [][]invalidation.Invalidation{last, first} {
+		err := w.purge(t, t.Context(), mixed)
+		require.Error(t, err, "a call with the refused kind")
+		var be *sinks.BatchError
+		if !errors.As(err, &be) {
+			continue // the lane tries each kind by itself
+		}
+		for i, inv := range mixed {
+			_, failed := be.Failed[i]
+			require.Equal(t, inv.Kind == refused.Kind, failed, "place %d of kind %s: %v", i, inv.Kind, err)
+			if !failed {
+				w.requireGone(t, []string{inv.Value})
+			}
+		}
+	}
+	require.NoError(t, w.purge(t, t.Context(), s.batch(vv)), "the kind that the backend takes")
+	w.requireGone(t, vv)
+	err := w.purge(t, t.Context(), alone)
+	require.Error(t, err, "the refused kind")
+	got, _ := sinks.ClassOf(err)
+	require.Equal(t, class, got, "%v", err)
+
+	w.Heal(t)
+	w.Fill(t, vv)
+	require.NoError(t, w.purge(t, t.Context(), alone), "once the backend takes both")
+	require.NoError(t, w.purge(t, t.Context(), s.batch(vv)), "once the backend takes both")
+	w.requireGone(t, vv)
+	if err := w.purge(t, t.Context(), last); err != nil {
+		// A sink may ask for one kind in a call: the lane's answer to this class is to split it.
+		class, _ := sinks.ClassOf(err)
+		require.Equal(t, sinks.Item, class, "a call of two kinds that the backend takes: %v", err)
+	}
 }

@@ -32,6 +32,7 @@ func Run(t *testing.T, s Subject) {
 	t.Run("any bytes", s.anyBytes)
 	t.Run("faults are classed and healed", s.faults)
 	t.Run("partial failure by place", s.partial)
+	t.Run("one kind refused", s.oneKind)
 	t.Run("context", s.context)
 	t.Run("rotated secret", s.rotated)
 }

@@ -60,7 +60,7 @@ type Rig struct {
 
 	// Faults are the ways in which a whole call can fail.
 	Faults []Fault
-	// Heal undoes whichever fault, hang or partial failure was armed.
+	// Heal undoes whichever fault, hang, partial failure or refusal of a kind was armed.
 	Heal func(t *testing.T)
 	// Hang makes the backend take requests and never answer; the channel is
 	// closed once a purge has arrived.
@@ -69,6 +69,9 @@ type Rig struct {
 	// and the others carried out; failed maps the places of the refused ones to
 	// the class to be reported.
 	Partial func(t *testing.T) (batch []invalidation.Invalidation, failed map[int]sinks.Class)
+	// RefuseKind makes the backend refuse all values of another kind than the suite's, and take those of the suite's. It
+	// returns a value of that kind, and the class to be reported. Nil where a backend cannot tell its kinds apart.
+	RefuseKind func(t *testing.T) (refused invalidation.Invalidation, class sinks.Class)
 	// Rotate makes the backend demand another secret, forget who is connected,
 	// and puts the new secret where the sink's configuration says it lies.
 	Rotate func(t *testing.T, secret string)

@@ -215,6 +215,7 @@ func startRig(t *testing.T, env sinktest.Env, f form) sinktest.Rig {
 		Heal: func(t *testing.T) {
 			px.set(script{})
 			setUser(t)
+			do(t, srv.admin, "CONFIG", "SET", "maxmemory", "0")
 			if f.replicas {
 				do(t, srv.admin, "REPLICAOF", "NO", "ONE")
 			}
@@ -228,6 +229,15 @@ func startRig(t *testing.T, env sinktest.Env, f form) sinktest.Rig {
 			setUser(t, "resetkeys", "~*allowed-*")
 			return ofKind(f.kind, "allowed-one", "forbidden-one", "allowed-two", "allowed-three", "forbidden-two"),
 				map[int]sinks.Class{1: sinks.Lane, 4: sinks.Lane}
+		},
+		RefuseKind: func(t *testing.T) (invalidation.Invalidation, sinks.Class) {
+			if f.kind == invalidation.Generation {
+				setUser(t, "-unlink")
+				return invalidation.Invalidation{Kind: invalidation.Key, Value: "refused"}, sinks.Lane
+			}
+			// What is full takes deletes, and no write.
+			do(t, srv.admin, "CONFIG", "SET", "maxmemory-policy", "noeviction", "maxmemory", "1")
+			return invalidation.Invalidation{Kind: invalidation.Generation, Value: "refused"}, sinks.Transient
 		},
 		Rotate: func(t *testing.T, secret string) {
 			do(t, srv.admin, "ACL", "SETUSER", "walpurge", "resetpass", ">"+secret)

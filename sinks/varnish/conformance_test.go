@@ -112,6 +112,15 @@ func startRig(t *testing.T, env sinktest.Env, a, b *instance) sinktest.Rig {
 			})
 			return arrived
 		},
+		RefuseKind: func(*testing.T) (invalidation.Invalidation, sinks.Class) {
+			wire.forward(func(r *http.Request) string {
+				if r.Header.Get("xkey") == "" {
+					return "HTTP/1.1 405 Not allowed" + ours + "\r\nContent-Length: 0\r\n\r\n"
+				}
+				return ""
+			})
+			return invalidation.Invalidation{Kind: invalidation.URL, Value: "http://" + shop + "/refused"}, sinks.Lane
+		},
 		Partial: func(*testing.T) ([]invalidation.Invalidation, map[int]sinks.Class) {
 			var batch []invalidation.Invalidation
 			for _, v := range []string{"product-1", "product,2", "product-3", "", "product 5"} {

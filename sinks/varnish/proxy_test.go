@@ -19,6 +19,7 @@ type proxy struct {
 
 	mu      sync.Mutex
 	fault   func(c net.Conn, r *http.Request)
+	refuses func(r *http.Request) string
 	open    map[net.Conn]bool
 	methods []string
 }
@@ -49,10 +50,18 @@ func startProxy(t testing.TB, target string) *proxy {
 func (p *proxy) set(fault func(net.Conn, *http.Request)) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.fault = fault
+	p.fault, p.refuses = fault, nil
 	for c := range p.open {
 		_ = c.Close()
 	}
+}
+
+// forward arms an answer to some requests; with an empty one they are passed on.
+func (p *proxy) forward(refuses func(r *http.Request) string) {
+	p.set(nil)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.refuses = refuses
 }
 
 // count returns how many requests came since the last count.
@@ -89,7 +98,14 @@ func (p *proxy) serve(c net.Conn) {
 		}
 		p.mu.Lock()
 		p.methods = append(p.methods, r.Method)
+		refuses := p.refuses
 		p.mu.Unlock()
+		if refuses != nil {
+			if answer := refuses(r); answer != "" {
+				_, _ = io.WriteString(c, answer)
+				continue
+			}
+		}
 		if fault != nil {
 			fault(c, r)
 			return

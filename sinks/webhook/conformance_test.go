@@ -105,6 +105,17 @@ func startRig(t *testing.T, env sinktest.Env) sinktest.Rig {
 			})
 			return arrived
 		},
+		RefuseKind: func(*testing.T) (invalidation.Invalidation, sinks.Class) {
+			svc.set(func(w http.ResponseWriter, r *http.Request) {
+				body, _ := io.ReadAll(r.Body)
+				if strings.Contains(string(body), "https://shop.example/refused") {
+					w.WriteHeader(http.StatusForbidden)
+					return
+				}
+				svc.purge(w, r, body)
+			})
+			return invalidation.Invalidation{Kind: invalidation.URL, Value: "https://shop.example/refused"}, sinks.Lane
+		},
 		Rotate: func(t *testing.T, secret string) {
 			svc.mu.Lock()
 			svc.secret = secret

@@ -6,6 +6,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -49,6 +50,7 @@ func (s *service) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	s.bodies, s.heads = append(s.bodies, string(body)), append(s.heads, r.Header.Clone())
 	s.mu.Unlock()
 	if fault != nil {
+		r.Body = io.NopCloser(strings.NewReader(string(body)))
 		fault(w, r)
 		return
 	}
