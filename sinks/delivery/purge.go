@@ -17,7 +17,13 @@ import (
 // false when the lane is stopping.
 func (l *Lane) purge(intake, work context.Context, group []ready, j *job) bool {
 	for _, r := range group {
-		if b := r.msg.Batch; b != nil && b.Flush && !l.coveredBy(r.msg) && !l.flusher.on() && !r.skipped {
+		b := r.msg.Batch
+		if b == nil || !b.Flush || r.skipped {
+			continue
+		}
+		if l.coveredBy(r.msg) {
+			l.beginning(r) // what the manual purge has is purged in its place now
+		} else if !l.flusher.on() {
 			l.beginning(r)
 			l.noteFlush(b.Reason)
 			l.conditions.At(flushes, "reason", b.Reason).Observe("lsn", b.Stamp.Position.LSN.String(), "flushes", condition.Sum(1))

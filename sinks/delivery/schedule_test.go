@@ -53,6 +53,11 @@ type schedule struct {
 	trades bool
 	traded map[uint64]map[string]int
 	calm   bool // the sink and the way to it are well
+	// manual has the manual purges of everything, each in place of what was there, manualAt when the newest
+	// purge of each of their values began; manualDone of them are acknowledged.
+	manual     []invalidation.Message
+	manualAt   []map[string]int
+	manualDone int
 	// kinds: half of the keys are tags, and the sink refuses a kind at times; oneKind: in calls of
 	// one kind. Once the rest is calm, refused is refused for some more time.
 	kinds, oneKind bool
@@ -120,6 +125,45 @@ func (s *schedule) push() {
 		}
 	}
 	s.wake()
+}
+
+// manually asks for a manual purge of everything in place of what is there.
+func (s *schedule) manually() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	m := invalidation.Message{Seq: uint64(len(s.manual) + 1), Batch: &invalidation.Batch{Sink: "cache", Origin: invalidation.FromHand, Flush: true,
+		Reason: invalidation.FlushManual, Supersedes: uint64(len(s.messages))}}
+	s.manual, s.manualAt = append(s.manual, m), append(s.manualAt, map[string]int{})
+	s.wake()
+}
+
+// manualSource is where one lane reads the manual purges.
+type manualSource struct {
+	s    *schedule
+	read int
+}
+
+func (m *manualSource) Next(ctx context.Context) (next invalidation.Message, err error) {
+	m.s.mu.Lock()
+	m.read = max(m.read, m.s.manualDone)
+	m.s.mu.Unlock()
+	err = m.s.wait(ctx, func() bool { return m.read < len(m.s.manual) })
+	if err == nil {
+		m.s.mu.Lock()
+		defer m.s.mu.Unlock()
+		next = m.s.manual[m.read]
+		m.read++
+	}
+	return next, err
+}
+
+func (m *manualSource) Announce(uint64) error { return nil }
+
+func (m *manualSource) Ack(seq uint64) error {
+	m.s.mu.Lock()
+	defer m.s.mu.Unlock()
+	m.s.manualDone = max(m.s.manualDone, int(seq))
+	return nil
 }
 
 // open lets a message be visible, or the inner lane get as far as a message.
@@ -243,14 +287,20 @@ func (s *schedule) storeFlush(context.Context) (uint64, error) {
 
 // stood lets flushes that are done replace what was open when they began.
 func (s *schedule) stood() {
-	for f, at := range s.traded {
+	replace := func(upTo uint64, at map[string]int) {
 		began := min(at["f1"], at["f2"], at["f3"])
-		for below := uint64(1); below < f; below++ {
-			if at := s.opened[below]; at > 0 && at <= began {
-				delete(s.lacks, below)
-				delete(s.first, below)
+		for seq := uint64(1); seq <= upTo; seq++ {
+			if at := s.opened[seq]; at > 0 && at <= began {
+				delete(s.lacks, seq)
+				delete(s.first, seq)
 			}
 		}
+	}
+	for f, at := range s.traded {
+		replace(f-1, at)
+	}
+	for i, m := range s.manual {
+		replace(m.Batch.Supersedes, s.manualAt[i])
 	}
 }
 
@@ -287,6 +337,11 @@ func (s *schedule) carried(began int, at time.Time, values ...string) {
 				at[v] = max(at[v], began)
 			}
 			delete(lacks, v)
+		}
+	}
+	for i := range s.manual {
+		for _, v := range values {
+			s.manualAt[i][v] = max(s.manualAt[i][v], began)
 		}
 	}
 	s.stood()
@@ -399,6 +454,9 @@ func (s *schedule) park(_ context.Context, b *invalidation.Batch, _ error) error
 		return errDown
 	}
 	for _, inv := range b.Invalidations(nil) {
+		if inv.Kind == invalidation.Tag && b.Stamp.Position.LSN == 0 {
+			continue // of a manual purge
+		}
 		if inv.Value != "bad" {
 			s.failf("%s was parked", inv.Value)
 		}
@@ -421,7 +479,7 @@ func (s *schedule) session(metrics *Metrics) (halt func()) {
 	}
 	lane := New(Config{
 		Overflow: overflow,
-		Name:     "cache", Sink: s, Source: s, Limits: sinks.Limits{Items: 4, OneKind: s.oneKind}, MaxWait: 3 * time.Second, SecondPurge: s.delay, Board: s.board,
+		Name:     "cache", Sink: s, Source: s, Hand: &manualSource{s: s}, Limits: sinks.Limits{Items: 4, OneKind: s.oneKind}, MaxWait: 3 * time.Second, SecondPurge: s.delay, Board: s.board,
 		Gates: []Gate{{Name: "visible", Wait: s.waitVisible}, {Name: "inner", Wait: s.waitInner, Ordered: true}}, Park: s.park, Metrics: metrics, Logger: slog.New(slog.DiscardHandler),
 		Flush: func() []invalidation.Invalidation {
 			return []invalidation.Invalidation{{Kind: invalidation.Tag, Value: "f1"}, {Kind: invalidation.Tag, Value: "f2"}, {Kind: invalidation.Tag, Value: "f3"}}
@@ -458,6 +516,8 @@ func (s *schedule) run(metrics *Metrics) {
 			s.mu.Lock()
 			s.refused = map[invalidation.Kind]bool{[]invalidation.Kind{invalidation.Key, invalidation.Generation, invalidation.Tag}[s.steps.IntN(3)]: s.steps.IntN(3) > 0}
 			s.mu.Unlock()
+		case p < 16:
+			s.manually()
 		case p < 19:
 			time.Sleep(time.Duration(s.steps.IntN(2000)) * time.Millisecond)
 		default:
