@@ -117,8 +117,9 @@ func (l *Lane) flushOn(intake, work context.Context) {
 }
 
 // defers reports whether a message's flush is carried out beside the queue.
-func (l *Lane) defers(m invalidation.Message) bool {
-	return l.flusher.on() && m.Batch != nil && m.Batch.Flush && !l.coveredBy(m)
+func (l *Lane) defers(r ready) bool {
+	b := r.msg.Batch
+	return l.flusher.on() && b != nil && b.Flush && !r.skipped && !l.coveredIn(r)
 }
 
 // showFlushing shows whether a flush waits or runs.

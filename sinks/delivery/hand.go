@@ -194,14 +194,19 @@ func (l *Lane) coveredBy(m invalidation.Message) bool {
 	return c != nil && m.Seq <= c.upTo && (m.Batch == nil || !m.Batch.Flush || c.full)
 }
 
-// covered reports whether a manual purge that was begun and carried out between the
-// requests of this group, and so after its gates opened, replaces all of it.
+// coveredIn reports whether a manual purge has replaced a message of this group: one that is carried out again with it, or
+// one that was begun and carried out between its requests, and so after its gates opened.
+func (l *Lane) coveredIn(r ready) bool {
+	return r.covered || l.coveredBy(r.msg) && l.superseded.job.group == l.group
+}
+
+// covered reports whether nothing of a turn need be carried out any more, because a manual purge has replaced all of it meanwhile.
 func (l *Lane) covered(t *turn) bool {
-	if t.second || t.apart || l.superseded == nil || l.superseded.job.group != l.group || len(t.group) == 0 || len(t.job.met) > 0 {
+	if t.second || t.apart || len(t.group) == 0 || len(t.job.met) > 0 {
 		return false
 	}
 	for _, r := range t.group {
-		if !l.coveredBy(r.msg) {
+		if r.covered || !l.coveredIn(r) {
 			return false
 		}
 	}

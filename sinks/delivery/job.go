@@ -62,7 +62,7 @@ func (l *Lane) plan(group []ready, now time.Time) *job {
 		if group[i].skipped = l.skips(r.msg); group[i].skipped {
 			continue
 		}
-		if l.coveredBy(r.msg) {
+		if group[i].covered = l.coveredBy(r.msg); group[i].covered {
 			covered = true
 			continue
 		}
@@ -72,7 +72,7 @@ func (l *Lane) plan(group []ready, now time.Time) *job {
 	free := l.unpaced(group)
 	for i, r := range group {
 		b := r.msg.Batch
-		if b == nil || l.coveredBy(r.msg) || r.skipped {
+		if b == nil || r.covered || r.skipped {
 			continue
 		}
 		for n := range b.Items {

@@ -227,6 +227,8 @@ type ready struct {
 	final bool
 	// skipped: a flush further back replaces it.
 	skipped bool
+	// covered: a manual purge replaces it, and is carried out again in this turn.
+	covered bool
 	// passed: it is acknowledged, because a newer one holds what was deferred, and its batch has no
 	// values any more.
 	passed bool

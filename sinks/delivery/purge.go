@@ -21,7 +21,7 @@ func (l *Lane) purge(intake, work context.Context, group []ready, j *job) bool {
 		if b == nil || !b.Flush || r.skipped {
 			continue
 		}
-		if l.coveredBy(r.msg) {
+		if r.covered {
 			l.beginning(r) // what the manual purge has is purged in its place now
 		} else if !l.flusher.on() {
 			l.beginning(r)

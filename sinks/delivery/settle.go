@@ -38,7 +38,7 @@ func (l *Lane) settle(group []ready, j *job) []ready {
 		if !r.skipped {
 			l.newest = max(l.newest, r.msg.Seq)
 		}
-		if !r.skipped && l.defers(r.msg) {
+		if l.defers(r) {
 			l.flusher.waiting = append(l.flusher.waiting, r)
 			l.showFlushing()
 			l.putOff(r)

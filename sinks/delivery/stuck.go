@@ -306,7 +306,7 @@ func (l *Lane) lacksOf(invs []invalidation.Invalidation) func(ready) []value {
 		switch {
 		case b == nil:
 			return nil
-		case b.Flush, l.coveredBy(r.msg):
+		case b.Flush, r.covered:
 			return all
 		}
 		add := func(values *[invalidation.NumKinds][]string) {

@@ -26,7 +26,7 @@ func (l *Lane) parkUnbuilt(intake context.Context, group []ready) bool {
 	counts := make(map[unbuilt]int)
 	b := &invalidation.Batch{Sink: l.cfg.Name, Origin: invalidation.FromWAL}
 	for _, r := range group {
-		if r.msg.Batch == nil || !r.final || r.skipped || l.coveredBy(r.msg) {
+		if r.msg.Batch == nil || !r.final || r.skipped || l.coveredIn(r) {
 			continue
 		}
 		for i := range r.msg.Batch.Items {
