@@ -47,9 +47,11 @@ func serveNATS(spec string) int {
 	host, port := hostPort(n.Listen)
 	clusterHost, clusterPort := hostPort(n.Routes[0])
 	var opts server.Options
-	if err := opts.ProcessConfigString(n.Accounts); err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		return 2
+	if n.Accounts != "" {
+		if err := opts.ProcessConfigString(n.Accounts); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			return 2
+		}
 	}
 	opts.ServerName, opts.Host, opts.Port, opts.JetStream, opts.StoreDir, opts.NoSigs = n.Name, host, port, true, n.Dir, true
 	opts.Cluster = server.ClusterOpts{Name: "walpurge", Host: clusterHost, Port: clusterPort}
