@@ -40,9 +40,10 @@ type Slot struct {
 	// Flushed is how far the log may be read: pg_current_wal_flush_lsn(), or what the standbys in
 	// synchronized_standby_slots have of it, since a call waits for them.
 	Flushed cdc.LSN
-	// Spilled is how much of large transactions was written to files since the server began to
-	// count, in bytes.
-	Spilled int64
+	// Spilled is how much of transactions was written to files since the server began to count, in bytes, and
+	// SpilledTxns how many transactions that was of. The server writes the largest transaction to a file whenever all
+	// of them together exceed logical_decoding_work_mem, so small ones are written, too.
+	Spilled, SpilledTxns int64
 }
 
 func (s Slot) left() uint64      { return distance(s.Confirmed, s.Flushed) }
@@ -133,13 +134,12 @@ func (p *Plan) Next(s Slot) Step {
 	if s.Confirmed != p.at {
 		return Step{Do: Abandon, Why: Moved}
 	}
-	spilled := p.upTo > 0 && s.Spilled-p.before.Spilled > int64(p.limits.First/2)
 	switch {
 	case s.left() <= p.limits.End:
 		return Step{Do: Stream, Why: CaughtUp}
 	case p.cancelled > mostCancelled:
 		return Step{Do: Stream, Why: Untaken}
-	case spilled && p.empty > 0:
+	case p.empty > 0 && p.spilled(s) > int64(p.limits.First/2):
 		return Step{Do: Stream, Why: LargeTransaction}
 	}
 	upTo := min(s.Confirmed+cdc.LSN(p.size), s.Flushed)
@@ -151,6 +151,13 @@ func (p *Plan) Next(s Slot) Step {
 	}
 	p.before, p.upTo = s, upTo
 	return Step{Do: Read, UpTo: upTo}
+}
+
+// spilled returns how many bytes the server wrote to files for the newest chunk, by transaction. A mean is enough to tell
+// a transaction that is larger than a chunk from many small ones. Where both are written, the distance between
+// restart_lsn and the chunks grows, which ends the plan, too.
+func (p *Plan) spilled(s Slot) int64 {
+	return (s.Spilled - p.before.Spilled) / max(s.SpilledTxns-p.before.SpilledTxns, 1)
 }
 
 // Copied returns the position that a chunk proves once it has arrived in full without an error. last is
@@ -169,6 +176,7 @@ func (p *Plan) Copied(s Slot, last cdc.LSN) (at cdc.LSN, ok bool) {
 	} else {
 		p.empty = 0
 	}
+	p.before.Restart = s.Restart // the advance begins there
 	return max(last, p.upTo), true
 }
 

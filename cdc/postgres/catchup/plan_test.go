@@ -102,23 +102,100 @@ func TestRereading(t *testing.T) {
 	require.Equal(t, Step{Do: Stream, Why: Rereading}, p.Next(s), "for a small rest even less is read again")
 }
 
+// decoder is how the server moves restart_lsn: to its records of which transactions run. While it decodes, a record before
+// confirmed_flush_lsn counts at once, and the first one after that counts at the next advance.
+type decoder struct {
+	slot Slot
+	// cadence is the distance of two records; open reports that a transaction is open all the time, so no record counts.
+	cadence cdc.LSN
+	open    bool
+	read    uint64
+}
+
+func (d *decoder) decode(upTo cdc.LSN) {
+	d.read += distance(d.slot.Restart, upTo)
+	if !d.open {
+		d.slot.Restart = max(d.slot.Restart, d.slot.Confirmed/d.cadence*d.cadence)
+	}
+}
+
+func (d *decoder) advance(to cdc.LSN) {
+	d.decode(to)
+	if first := (d.slot.Confirmed/d.cadence + 1) * d.cadence; first <= to && !d.open {
+		d.slot.Restart = first
+	}
+	d.slot.Confirmed = to
+}
+
+// TestLargeBacklog: of a large backlog the server reads at most four times its size and three chunks, whether through SQL or for
+// the stream; at most three times where it logs which transactions run once for each chunk, or so seldom that the stream takes
+// over.
+func TestLargeBacklog(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		size := cdc.LSN(rapid.Uint64Range(700, 20_000).Draw(t, "MiB")) * mib
+		d := decoder{
+			slot: Slot{Flushed: size}, cadence: cdc.LSN(rapid.Uint64Range(1, 1200).Draw(t, "MiB between two records")) * mib,
+			open: rapid.IntRange(0, 3).Draw(t, "open") == 0,
+		}
+		p := NewPlan(Usual, 0)
+		step := p.Next(d.slot)
+		for ; step.Do == Read; step = p.Next(d.slot) {
+			d.decode(step.UpTo)
+			at, ok := p.Copied(d.slot, 0)
+			require.True(t, ok)
+			d.advance(at)
+			p.Advanced(at)
+		}
+		c := p.Counts()
+		require.Equal(t, d.read, c.Read)
+		total := d.read + distance(d.slot.Restart, size) // the stream begins at restart_lsn
+		switch {
+		case d.open:
+			require.Equal(t, Rereading, step.Why)
+			require.LessOrEqual(t, c.Drained, uint64(320*mib))
+			require.LessOrEqual(t, total, 3*uint64(size))
+		case d.cadence <= cdc.LSN(Usual.Largest):
+			require.Equal(t, CaughtUp, step.Why)
+			require.LessOrEqual(t, total, 3*uint64(size)+3*Usual.Largest)
+		case d.cadence > 3*cdc.LSN(Usual.Largest):
+			require.LessOrEqual(t, total, 3*uint64(size))
+		default:
+			require.LessOrEqual(t, total, 4*uint64(size)+3*Usual.Largest)
+		}
+	})
+}
+
 // TestLargeTransaction: a chunk that brings nothing while the server writes to its files is the inside of a
-// transaction that the stream brings while it runs. The log of other databases is not.
+// transaction that the stream brings while it runs. The log of other databases is not, nor are many small transactions that
+// the server writes to files because of its settings.
 func TestLargeTransaction(t *testing.T) {
-	for _, large := range []bool{true, false} {
+	for _, c := range []struct {
+		name           string
+		spilled, txns  int64
+		last, restarts cdc.LSN
+		large          bool
+	}{
+		{"one large transaction", 60 * mib, 1, 0, 0, true},
+		{"the same, continued from the chunk before", 60 * mib, 0, 0, 0, true},
+		{"two of them", 120 * mib, 2, 0, 0, true},
+		{"another database", 0, 0, 0, 0, false},
+		{"small transactions of tables that are not published", 60 * mib, 1000, 0, 0, false},
+		{"a large one before a commit", 60 * mib, 1, 120 * mib, 0, false},
+		{"a large one of another table, which has ended", 60 * mib, 1, 0, 50 * mib, false},
+	} {
 		s := Slot{Confirmed: 100 * mib, Restart: 100 * mib, Flushed: 1000 * mib}
 		p := NewPlan(Usual, s.Confirmed)
 		p.Next(s)
-		if large {
-			s.Spilled += 60 * mib
-		}
-		at, _ := p.Copied(s, 0)
+		s.Spilled += c.spilled
+		s.SpilledTxns += c.txns
+		s.Restart += c.restarts
+		at, _ := p.Copied(s, c.last)
 		p.Advanced(at)
 		s.Confirmed = at
-		if large {
-			require.Equal(t, Step{Do: Stream, Why: LargeTransaction}, p.Next(s))
+		if c.large {
+			require.Equal(t, Step{Do: Stream, Why: LargeTransaction}, p.Next(s), c.name)
 		} else {
-			require.Equal(t, Read, p.Next(s).Do)
+			require.Equal(t, Read, p.Next(s).Do, c.name)
 		}
 	}
 }
@@ -155,16 +232,20 @@ func TestFit(t *testing.T) {
 }
 
 func TestParseSlot(t *testing.T) {
-	s, err := ParseSlot([]string{"0/300", "0/200", "0/100", "7", ""})
+	s, err := ParseSlot([]string{"0/300", "0/200", "0/100", "7", "2", ""})
 	require.NoError(t, err)
-	require.Equal(t, Slot{Confirmed: 0x200, Restart: 0x100, Flushed: 0x300, Spilled: 7}, s)
-	s, err = ParseSlot([]string{"0/300", "0/200", "0/100", "7", "0/280"})
+	require.Equal(t, Slot{Confirmed: 0x200, Restart: 0x100, Flushed: 0x300, Spilled: 7, SpilledTxns: 2}, s)
+	s, err = ParseSlot([]string{"0/300", "0/200", "0/100", "7", "2", "0/280"})
 	require.NoError(t, err)
 	require.Equal(t, cdc.LSN(0x280), s.Flushed, "what the standbys lack is not read")
-	for _, bad := range [][]string{nil, {"0/300", "0/200", "", "7", ""}, {"0/300", "0/200", "0/100", "x", ""}, {"0/300", "0/200", "0/100", "7", "x"}} {
-		_, err := ParseSlot(bad)
-		require.Error(t, err)
+	for i, bad := range []string{"", "", "", "x", "x", "x"} {
+		row := []string{"0/300", "0/200", "0/100", "7", "2", ""}
+		row[i] = bad
+		_, err := ParseSlot(row)
+		require.Error(t, err, "column %d", i)
 	}
+	_, err = ParseSlot(nil)
+	require.Error(t, err)
 }
 
 // TestBehind: a stream that stays behind for long while the session waits for the server is replaced by SQL; one whose

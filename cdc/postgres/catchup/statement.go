@@ -30,6 +30,7 @@ func AdvanceStatement(slot string, to cdc.LSN) string {
 func SlotStatement(slot string) string {
 	return fmt.Sprintf(`SELECT pg_catalog.pg_current_wal_flush_lsn(), s.confirmed_flush_lsn, s.restart_lsn,
  coalesce((SELECT t.spill_bytes FROM pg_catalog.pg_stat_replication_slots t WHERE t.slot_name = s.slot_name), 0),
+ coalesce((SELECT t.spill_txns FROM pg_catalog.pg_stat_replication_slots t WHERE t.slot_name = s.slot_name), 0),
  CASE WHEN coalesce(pg_catalog.to_jsonb(s)->>'failover', 'false') = 'true' THEN
   (SELECT pg_catalog.min(coalesce(p.restart_lsn, '0/0')) FROM pg_catalog.unnest(pg_catalog.string_to_array(nullif(pg_catalog.current_setting('synchronized_standby_slots', true), ''), ',')) n
    LEFT JOIN pg_catalog.pg_replication_slots p ON p.slot_name = pg_catalog.btrim(n, ' "') AND p.slot_type = 'physical') END
@@ -38,7 +39,7 @@ func SlotStatement(slot string) string {
 
 // ParseSlot parses the row of SlotStatement, in text format; NULL is empty.
 func ParseSlot(row []string) (s Slot, err error) {
-	if len(row) != 5 {
+	if len(row) != 6 {
 		return s, fmt.Errorf("the state of the slot has %d columns", len(row))
 	}
 	for i, into := range []*cdc.LSN{&s.Flushed, &s.Confirmed, &s.Restart} {
@@ -46,11 +47,13 @@ func ParseSlot(row []string) (s Slot, err error) {
 			return s, err
 		}
 	}
-	if s.Spilled, err = strconv.ParseInt(row[3], 10, 64); err != nil {
-		return s, err
+	for i, into := range []*int64{&s.Spilled, &s.SpilledTxns} {
+		if *into, err = strconv.ParseInt(row[3+i], 10, 64); err != nil {
+			return s, err
+		}
 	}
-	if row[4] != "" {
-		standbys, err := cdc.ParseLSN(row[4])
+	if row[5] != "" {
+		standbys, err := cdc.ParseLSN(row[5])
 		if err != nil {
 			return s, err
 		}
