@@ -46,7 +46,7 @@ func (b *builder) addGroup(g rules.Group, tx *cdc.Txn) {
 }
 
 // merge adds the values that are new and returns their number.
-func (b *builder) merge(seen map[rules.Text]struct{}, to *[invalidation.NumKinds][]string, values []rules.Text) (added int) {
+func (b *builder) merge(seen map[rules.Text]struct{}, to *invalidation.Values, values []rules.Text) (added int) {
 	for _, v := range values {
 		if _, dup := seen[v]; dup {
 			continue

@@ -84,7 +84,7 @@ func elements(list *ast.CompositeLit) (texts, names []string) {
 var complete = map[string]string{
 	"cdc.GapReason":                  "cdc.GapReasons",
 	"rules/invalidation.FlushReason": "rules/invalidation.FlushReasons",
-	"rules/invalidation.Kind":        "rules/invalidation.kindNames",
+	"rules/invalidation.Kind":        "rules/invalidation.table",
 	"rules.Verdict":                  "rules.verdictNames",
 	"sinks.Class":                    "sinks.classNames",
 	"sinks/delivery.State":           "sinks/delivery.states",

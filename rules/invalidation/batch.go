@@ -77,7 +77,7 @@ type Batch struct {
 // Item is one rule's share of a batch: its values by kind, each once.
 type Item struct {
 	Rule   string
-	Values [NumKinds][]string
+	Values Values
 	// Coarser are the steps of collapse: in a lane that has more values of the rule
 	// waiting than Over, the step's values replace these. The least Over comes first.
 	Coarser []CoarserValues
@@ -107,7 +107,7 @@ type Unbuilt struct {
 // CoarserValues replace an item's values where there are more than Over.
 type CoarserValues struct {
 	Over   int
-	Values [NumKinds][]string
+	Values Values
 }
 
 // Unbuilt reports whether the batch is one that says which templates lack values, and has none

@@ -1,17 +1,14 @@
 package invalidation
 
 import (
-	"encoding/base64"
 	"encoding/json"
 	"fmt"
 	"strconv"
 	"time"
-	"unicode/utf8"
 )
 
-// Encode writes a batch as the payload of a message: what json.Marshal makes of
-// a payload, byte for byte, without the copies and the reflection. It is called
-// for every batch, and most of a batch are values that need no escape.
+// Encode writes a batch as the payload of a message, without the copies and the reflection of the
+// JSON library. It is called for every batch, and most of a batch are values that need no escape.
 func Encode(pipeline string, b *Batch) ([]byte, error) {
 	out := make([]byte, 0, roomFor(pipeline, b))
 	out = strconv.AppendInt(append(out, `{"v":`...), int64(versionOf(b)), 10)
@@ -61,17 +58,21 @@ func Encode(pipeline string, b *Batch) ([]byte, error) {
 
 // versionOf is the lowest version whose readers carry out all that the batch names.
 func versionOf(b *Batch) int {
-	for i := range b.Items {
-		if len(b.Items[i].Values[Field]) > 0 {
-			return 2
-		}
-		for n := range b.Items[i].Coarser {
-			if len(b.Items[i].Coarser[n].Values[Field]) > 0 {
-				return 2
+	version := 1
+	add := func(v *Values) {
+		for k := range v {
+			if len(v[k]) > 0 {
+				version = max(version, table[k].since)
 			}
 		}
 	}
-	return 1
+	for i := range b.Items {
+		add(&b.Items[i].Values)
+		for n := range b.Items[i].Coarser {
+			add(&b.Items[i].Coarser[n].Values)
+		}
+	}
+	return version
 }
 
 // roomFor is about what a batch takes, rather more.
@@ -88,62 +89,19 @@ func roomFor(pipeline string, b *Batch) int {
 	return room
 }
 
-// lists are the members of an item that are always there, by kind.
-var lists = [...]struct {
-	kind   Kind
-	member string
-}{
-	{Key, `,"keys":[`}, {Tag, `,"tags":[`}, {URL, `,"urls":[`}, {URLPrefix, `,"url_prefixes":[`},
-	{KeyPrefix, `,"key_prefixes":[`}, {Generation, `,"generations":[`},
-}
-
 func appendItem(out []byte, item *Item) ([]byte, error) {
 	out = appendText(append(out, `{"rule":`...), item.Rule)
-	notUTF8 := 0
-	for _, l := range lists {
-		var left int
-		out, left = appendValues(append(out, l.member...), item.Values[l.kind])
-		notUTF8 += left
-	}
-	if patterns := item.Values[KeyPattern]; len(patterns) > 0 {
-		mark := len(out)
-		var left int
-		out, left = appendValues(append(out, `,"key_patterns":[`...), patterns)
-		if notUTF8 += left; left == len(patterns) {
-			out = out[:mark]
-		}
-	}
-	for i, f := range encodeFields(item.Values[Field]) {
-		out = append(out, [...]string{`,"fields":[`, `,`}[min(i, 1)]...)
-		out = appendText(append(out, `{"key":`...), f.Key)
-		out = appendText(append(out, `,"field":`...), f.Field)
-		if f.Base64 {
-			out = append(out, `,"base64":true`...)
-		}
-		out = append(out, '}')
-	}
-	if len(item.Values[Field]) > 0 {
-		out = append(out, ']')
-	}
-	if len(item.Values[Everything]) > 0 {
-		out = append(out, `,"everything":true`...)
-	}
-	if notUTF8 > 0 {
-		raw, err := json.Marshal(inBase64(&item.Values))
-		if err != nil {
-			return nil, err
-		}
-		out = append(append(out, `,"base64":`...), raw...)
+	out = itemLayout.Append(out, &item.Values)
+	for i := range item.Coarser {
+		out = append(out, [...]string{`,"collapse":[`, `,`}[min(i, 1)]...)
+		out = strconv.AppendInt(append(out, `{"over":`...), int64(item.Coarser[i].Over), 10)
+		out = append(stepLayout.Append(out, &item.Coarser[i].Values), '}')
 	}
 	if len(item.Coarser) > 0 {
-		raw, err := json.Marshal(encodeCoarser(item.Coarser))
-		if err != nil {
-			return nil, err
-		}
-		out = append(append(out, `,"collapse":`...), raw...)
+		out = append(out, ']')
 	}
 	if item.Every > 0 {
-		out = appendText(append(out, `,"every":`...), period(item.Every))
+		out = appendText(append(out, `,"every":`...), item.Every.String())
 	}
 	if len(item.Unbuilt) > 0 {
 		raw, err := json.Marshal(encodeUnbuilt(item.Unbuilt))
@@ -153,40 +111,6 @@ func appendItem(out []byte, item *Item) ([]byte, error) {
 		out = append(append(out, `,"unbuilt":`...), raw...)
 	}
 	return append(out, '}'), nil
-}
-
-// appendValues writes a list and its end, without the values that are not UTF-8,
-// of which it returns the number.
-func appendValues(out []byte, values []string) (_ []byte, notUTF8 int) {
-	first := true
-	for _, v := range values {
-		if !plain(v) && !utf8.ValidString(v) {
-			notUTF8++
-			continue
-		}
-		if !first {
-			out = append(out, ',')
-		}
-		out, first = appendText(out, v), false
-	}
-	return append(out, ']'), notUTF8
-}
-
-// inBase64 are the values that are not UTF-8, by kind.
-func inBase64(all *[NumKinds][]string) map[string][]string {
-	out := make(map[string][]string)
-	for k, values := range all {
-		kind := Kind(k)
-		if kind == Everything || kind == Field {
-			continue
-		}
-		for _, v := range values {
-			if !utf8.ValidString(v) {
-				out[kind.String()] = append(out[kind.String()], base64.StdEncoding.EncodeToString([]byte(v)))
-			}
-		}
-	}
-	return out
 }
 
 // plain reports that a text stands in JSON as it is.

@@ -1,6 +1,7 @@
 package invalidation
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"testing"
@@ -61,17 +62,17 @@ func genBatch(t *rapid.T) *Batch {
 	return b
 }
 
-// What Encode appends is what the JSON library writes of the same payload.
+// Encode writes the bytes that the JSON library writes of the frozen format.
 func TestPropertyEncode(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		b := genBatch(t)
 		data, err := Encode("shop", b)
 		require.NoError(t, err)
-		var p payload
-		require.NoError(t, json.Unmarshal(data, &p))
-		again, err := json.Marshal(&p)
-		require.NoError(t, err)
-		require.Equal(t, string(again), string(data))
+		require.Equal(t, string(freeze(t, b)), string(data))
+		var p frozenPayload
+		strict := json.NewDecoder(bytes.NewReader(data))
+		strict.DisallowUnknownFields()
+		require.NoError(t, strict.Decode(&p))
 
 		back, err := Decode(data)
 		require.NoError(t, err)

@@ -51,9 +51,9 @@ func readCanonical(data []byte, p *payload) bool {
 	r.must(`,"committed_at":`)
 	p.Last = r.time()
 	r.must(`,"items":[`)
-	p.Items = []item{}
+	p.Items = []wireItem{}
 	for more := !r.has(`]`); more; more = r.next() {
-		p.Items = append(p.Items, item{})
+		p.Items = append(p.Items, wireItem{})
 		r.item(&p.Items[len(p.Items)-1])
 	}
 	r.must(`,"flush":`)
@@ -68,37 +68,59 @@ func readCanonical(data []byte, p *payload) bool {
 	return !r.notCanonical && r.rest == ""
 }
 
-func (r *fastPath) item(i *item) {
+func (r *fastPath) item(i *wireItem) {
 	r.must(`{"rule":`)
 	i.Rule = r.text()
-	for _, l := range lists {
-		r.must(strings.TrimSuffix(l.member, "["))
-		*i.list(l.kind) = list(r, (*fastPath).text)
-	}
-	if r.has(`,"key_patterns":`) {
-		i.KeyPatterns = list(r, (*fastPath).text)
-	}
-	if r.has(`,"fields":`) {
-		i.Fields = list(r, (*fastPath).field)
-	}
-	i.Everything = r.has(`,"everything":true`)
-	if r.has(`,"base64":`) {
-		r.any(&i.Base64)
-		r.notCanonical = r.notCanonical || unknownKind(i.Base64) != ""
-	}
-	if r.has(`,"collapse":`) {
-		r.any(&i.Collapse)
-		for _, step := range i.Collapse {
-			r.notCanonical = r.notCanonical || unknownKind(step.Base64) != ""
+	for _, k := range itemLayout.order {
+		if !r.member(k.Plural()) {
+			r.notCanonical = r.notCanonical || itemLayout.always.Has(k)
+			continue
+		}
+		switch k.Form() {
+		case FormText:
+			i.Values[k] = list(r, (*fastPath).text)
+		case FormField:
+			var err error
+			i.Values[k], err = joinFields(list(r, (*fastPath).field))
+			r.notCanonical = r.notCanonical || err != nil
+		case FormFlag:
+			r.must(`true`)
+			i.Values[k] = []string{""}
 		}
 	}
-	if r.has(`,"every":`) {
-		i.Every = r.text()
+	if r.member(base64Member) {
+		var byKind map[string][]string
+		r.any(&byKind)
+		r.notCanonical = itemLayout.addBase64(&i.Values, byKind, func(kind string) error { return &UnknownKindError{kind} }) != nil || r.notCanonical
 	}
-	if r.has(`,"unbuilt":`) {
-		r.any(&i.Unbuilt)
+	if r.member("collapse") {
+		var steps []wireStep
+		r.any(&steps)
+		i.setSteps(steps)
+	}
+	if r.member("every") {
+		r.notCanonical = i.setEvery(r.text()) != nil || r.notCanonical
+	}
+	if r.member("unbuilt") {
+		var all []unbuilt
+		r.any(&all)
+		i.Unbuilt = decodeUnbuilt(all)
 	}
 	r.must(`}`)
+}
+
+// member takes the name of a member and what stands around it, if it is the next.
+func (r *fastPath) member(name string) bool {
+	const before, after = `,"`, `":`
+	if r.notCanonical || !strings.HasPrefix(r.rest, before) {
+		return false
+	}
+	rest, found := strings.CutPrefix(r.rest[len(before):], name)
+	if !found || !strings.HasPrefix(rest, after) {
+		return false
+	}
+	r.rest = rest[len(after):]
+	return true
 }
 
 // has takes a text if it is the next.

@@ -133,6 +133,10 @@ func TestUnknownKinds(t *testing.T) {
 		"shade":   `{"rule":"r","keys":["a"],"base64":{"shade":["/w=="]}}`,
 		"tint":    `{"rule":"r","keys":["a"],"collapse":[{"over":7,"base64":{"tint":["/w=="]}}]}`,
 		"wash":    `{"rule":"r","keys":["a"],"wash":true}`,
+		// A step with a kind that steps lack, and a field of a hash with a member of a later version.
+		"key_patterns": `{"rule":"r","keys":["a"],"collapse":[{"over":7,"key_patterns":["p:*"]}]}`,
+		"key_pattern":  `{"rule":"r","keys":["a"],"collapse":[{"over":7,"base64":{"key_pattern":["/w=="]}}]}`,
+		"fields":       `{"rule":"r","keys":["a"],"fields":[{"key":"h","field":"1","wildcard":true}]}`,
 	} {
 		for _, payload := range []string{
 			`{"v":1,"items":[{"rule":"s"},` + items + `]}`,

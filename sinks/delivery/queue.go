@@ -74,7 +74,7 @@ func without(all, others []invalidation.Invalidation) []invalidation.Invalidatio
 func bytesOf(b *invalidation.Batch) int64 {
 	const envelope, quotes = 400, 3
 	n := envelope
-	add := func(values *[invalidation.NumKinds][]string) {
+	add := func(values *invalidation.Values) {
 		for _, texts := range values {
 			for _, text := range texts {
 				n += len(text) + quotes

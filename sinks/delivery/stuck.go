@@ -309,7 +309,7 @@ func (l *Lane) lacksOf(invs []invalidation.Invalidation) func(ready) []value {
 		case b.Flush, r.covered:
 			return all
 		}
-		add := func(values *[invalidation.NumKinds][]string) {
+		add := func(values *invalidation.Values) {
 			for k, texts := range values {
 				if !kinds.Has(invalidation.Kind(k)) {
 					continue
