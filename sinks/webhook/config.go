@@ -126,7 +126,7 @@ func (c Config) Target() history.Target {
 // Kinds returns what the sink hands on: every kind that rules have, and
 // everything.
 func (c Config) Kinds() invalidation.KindSet {
-	return invalidation.Kinds(invalidation.Key, invalidation.Tag, invalidation.URL, invalidation.URLPrefix, invalidation.KeyPrefix, invalidation.Generation, invalidation.Field, invalidation.Everything)
+	return invalidation.Kinds(append(invalidation.InRules(), invalidation.Everything)...)
 }
 
 // Caps returns how long values may be: as long as the stream can carry. What the service takes is

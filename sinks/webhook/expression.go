@@ -23,9 +23,6 @@ const maxCost = 2_000_000
 // maxBody bounds a body.
 const maxBody = 8 << 20
 
-// lists are the variables of an expression by kind: one for each that rules can name.
-const lists = int(invalidation.KeyPattern)
-
 // Finding is what is wrong with an expression.
 type Finding struct {
 	// Offset is where, in bytes; -1 for the whole.
@@ -45,8 +42,8 @@ func CheckJSON(text string) []Finding {
 		return found
 	}
 	var one []invalidation.Invalidation
-	for k := range lists {
-		one = append(one, invalidation.Invalidation{Kind: invalidation.Kind(k), Value: "sample", Rule: "sample"})
+	for _, k := range invalidation.InRules() {
+		one = append(one, invalidation.Invalidation{Kind: k, Value: "sample", Rule: "sample"})
 	}
 	if _, err := x.body(context.Background(), one); err != nil {
 		return []Finding{{-1, fmt.Sprintf("it fails for a batch with one value of each kind: %v", err)}}
@@ -69,12 +66,12 @@ func compile(text string) (*expression, []Finding) {
 		cel.ASTValidators(cel.ValidateRegexLiterals(), cel.ValidateTimestampLiterals(), cel.ValidateDurationLiterals()),
 		cel.ParserRecursionLimit(100),
 	}
-	for k := range lists {
+	for _, k := range invalidation.InRules() {
 		element := cel.StringType
-		if invalidation.Kind(k) == invalidation.Field {
+		if k.Form() == invalidation.FormField {
 			element = cel.MapType(cel.StringType, cel.StringType)
 		}
-		options = append(options, cel.Variable(invalidation.Kind(k).Plural(), cel.ListType(element)))
+		options = append(options, cel.Variable(k.Plural(), cel.ListType(element)))
 	}
 	env, err := cel.NewEnv(options...)
 	if err != nil {
@@ -123,24 +120,26 @@ func offset(text string, at common.Location) int {
 // body evaluates the expression. Its error holds no value of the batch.
 func (x *expression) body(ctx context.Context, batch []invalidation.Invalidation) ([]byte, error) {
 	vars := map[string]any{"everything": false}
-	var values [lists][]string
-	fields := []map[string]string{}
+	for _, k := range invalidation.InRules() {
+		vars[k.Plural()] = []any{}
+	}
 	for _, inv := range batch {
 		if inv.Kind == invalidation.Everything {
 			vars["everything"] = true
 			continue
 		}
-		if inv.Kind == invalidation.Field {
+		name := inv.Kind.Plural()
+		values, named := vars[name].([]any)
+		if !named {
+			return nil, fmt.Errorf("an expression has no variable with %s", name)
+		}
+		if inv.Kind.Form() == invalidation.FormField {
 			key, field := invalidation.SplitField(inv.Value)
-			fields = append(fields, map[string]string{"key": key, "field": field})
+			vars[name] = append(values, map[string]string{"key": key, "field": field})
 			continue
 		}
-		values[inv.Kind] = append(values[inv.Kind], inv.Value)
+		vars[name] = append(values, inv.Value)
 	}
-	for k := range lists {
-		vars[invalidation.Kind(k).Plural()] = values[k]
-	}
-	vars[invalidation.Field.Plural()] = fields
 	out, _, err := x.program.ContextEval(ctx, vars)
 	if err != nil {
 		return nil, evalError(err)

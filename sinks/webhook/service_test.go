@@ -60,7 +60,14 @@ func (s *service) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 func (s *service) purge(w http.ResponseWriter, r *http.Request, body []byte) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	var p payload
+	var p struct {
+		V     int `json:"v"`
+		Items []struct {
+			Tags   []string            `json:"tags"`
+			Base64 map[string][]string `json:"base64"`
+		} `json:"items"`
+		Everything bool `json:"everything"`
+	}
 	switch {
 	case s.secret != "" && !verify(r.Header.Get("X-Walpurge-Signature"), body, s.secret, time.Now()):
 		w.WriteHeader(http.StatusUnauthorized)

@@ -119,11 +119,7 @@ func (s *Sink) send(ctx context.Context, batch []invalidation.Invalidation) erro
 
 func (s *Sink) body(ctx context.Context, batch []invalidation.Invalidation) ([]byte, error) {
 	if s.json == nil {
-		body, err := encode(batch)
-		if err != nil {
-			return nil, fmt.Errorf("webhook: write the body: %w", err)
-		}
-		return body, nil
+		return encode(batch), nil
 	}
 	body, err := s.json.body(ctx, batch)
 	if cause := ctx.Err(); cause != nil {
