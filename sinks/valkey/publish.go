@@ -2,12 +2,9 @@ package valkey
 
 import (
 	"context"
-	"encoding/base64"
-	"encoding/json"
 	"errors"
 	"log/slog"
 	"sync"
-	"unicode/utf8"
 
 	"github.com/valkey-io/valkey-go"
 
@@ -29,64 +26,18 @@ const (
 	messagesWaiting = 1024
 )
 
-// purged is the JSON form of a message, version 1. Kinds without values are left out.
-type purged struct {
-	V           int                 `json:"v"`
-	Keys        []string            `json:"keys,omitempty"`
-	Fields      []purgedField       `json:"fields,omitempty"`
-	Tags        []string            `json:"tags,omitempty"`
-	Generations []string            `json:"generations,omitempty"`
-	KeyPrefixes []string            `json:"key_prefixes,omitempty"`
-	KeyPatterns []string            `json:"key_patterns,omitempty"`
-	Everything  bool                `json:"everything,omitempty"`
-	Base64      map[string][]string `json:"base64,omitempty"`
-}
-
-// purgedField is a field of a hash: both texts in base64 where one of them is not UTF-8.
-type purgedField struct {
-	Key    string `json:"key"`
-	Field  string `json:"field"`
-	Base64 bool   `json:"base64,omitempty"`
-}
-
-func (p *purged) add(inv invalidation.Invalidation) {
-	encode := base64.StdEncoding.EncodeToString
-	if inv.Kind == invalidation.Field {
-		f := purgedField{}
-		f.Key, f.Field = invalidation.SplitField(inv.Value)
-		if f.Base64 = !utf8.ValidString(inv.Value); f.Base64 {
-			f.Key, f.Field = encode([]byte(f.Key)), encode([]byte(f.Field))
-		}
-		p.Fields = append(p.Fields, f)
-		return
-	}
-	list := map[invalidation.Kind]*[]string{
-		invalidation.Key: &p.Keys, invalidation.Tag: &p.Tags, invalidation.Generation: &p.Generations,
-		invalidation.KeyPrefix: &p.KeyPrefixes, invalidation.KeyPattern: &p.KeyPatterns,
-	}[inv.Kind]
-	switch {
-	case list == nil:
-		p.Everything = true
-	case utf8.ValidString(inv.Value):
-		*list = append(*list, inv.Value)
-	default:
-		if p.Base64 == nil {
-			p.Base64 = make(map[string][]string)
-		}
-		p.Base64[inv.Kind.String()] = append(p.Base64[inv.Kind.String()], encode([]byte(inv.Value)))
-	}
-}
+// messageLayout is how a message holds what was purged. Kinds without values are left out.
+var messageLayout = invalidation.NewLayout(invalidation.AllKinds, 0, invalidation.Key, invalidation.Field, invalidation.Tag, invalidation.Generation)
 
 // messages are those of a batch, without the values that failed.
 func messages(batch []invalidation.Invalidation, failed failures) [][]byte {
 	var out [][]byte
-	p, values, bytes := purged{V: 1}, 0, 0
+	purged, values, bytes := invalidation.Values{}, 0, 0
 	end := func() {
 		if values > 0 {
-			data, _ := json.Marshal(&p) // texts never fail
-			out = append(out, data)
+			out = append(out, append(messageLayout.Append([]byte(`{"v":1`), &purged), '}'))
 		}
-		p, values, bytes = purged{V: 1}, 0, 0
+		purged, values, bytes = invalidation.Values{}, 0, 0
 	}
 	for i, inv := range batch {
 		if failed[i] != nil {
@@ -95,7 +46,7 @@ func messages(batch []invalidation.Invalidation, failed failures) [][]byte {
 		if values >= valuesPerMessage || bytes+len(inv.Value) > bytesPerMessage {
 			end()
 		}
-		p.add(inv)
+		purged[inv.Kind] = append(purged[inv.Kind], inv.Value)
 		values++
 		bytes += len(inv.Value)
 	}

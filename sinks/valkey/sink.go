@@ -181,7 +181,7 @@ func (s *Sink) cannot(inv invalidation.Invalidation) error {
 	}
 	why := s.cfg.Hints()[inv.Kind]
 	if why == "" {
-		why = "send keys, fields, generations or key patterns"
+		why = "send " + s.cfg.Kinds().String()
 	}
 	return sinks.ItemError(fmt.Errorf("valkey: cannot purge by %s; %s", inv.Kind, why))
 }
