@@ -1,12 +1,12 @@
 package rules
 
 import (
+	"slices"
 	"time"
 
+	"github.com/walpurge/walpurge/rules/invalidation"
 	"github.com/walpurge/walpurge/rules/strictyaml"
 	"github.com/walpurge/walpurge/rules/urlvariant"
-
-	"github.com/walpurge/walpurge/rules/invalidation"
 )
 
 // rawFile is a rules file as written.
@@ -49,20 +49,52 @@ type rawFields struct {
 
 // rawValues are the lists of values of a rule, or of a block in it.
 type rawValues struct {
-	Keys        []strictyaml.Text `yaml:"keys"`
-	Tags        []strictyaml.Text `yaml:"tags"`
-	URLs        []strictyaml.Text `yaml:"urls"`
-	URLPrefixes []strictyaml.Text `yaml:"url_prefixes"`
-	KeyPrefixes []strictyaml.Text `yaml:"key_prefixes"`
-	Generations []strictyaml.Text `yaml:"generations"`
-	Fields      []rawField        `yaml:"fields"`
+	Lists rawLists `yaml:",inline"`
 }
 
-// rawList is one list of rawValues.
+// rawLists are the lists by kind.
+type rawLists [invalidation.NumKinds]rawList
+
+// Keys lists the kinds that a rule can name.
+func (l *rawLists) Keys() []string { return invalidation.Plurals(invalidation.InRules()) }
+
+// Into returns the list of a kind.
+func (l *rawLists) Into(key string) any {
+	k := slices.Index(invalidation.Plurals(invalidation.All()), key)
+	l[k].kind = invalidation.Kind(k)
+	return &l[k]
+}
+
+// rawList is one list of rawValues. texts is nil without the key.
 type rawList struct {
 	kind  invalidation.Kind
-	key   string
 	texts []rawText
+}
+
+// UnmarshalYAML reads a list of texts, or of fields.
+func (l *rawList) UnmarshalYAML(n *strictyaml.Node) error {
+	if l.kind.Form() == invalidation.FormField {
+		var fields []rawField
+		err := n.Decode(&fields)
+		l.texts = convert(fields, func(f rawField) rawText { return rawText{Text: f.f.Key, field: f.f.Field} })
+		return err
+	}
+	var texts []strictyaml.Text
+	err := n.Decode(&texts)
+	l.texts = convert(texts, func(t strictyaml.Text) rawText { return rawText{Text: t} })
+	return err
+}
+
+// convert returns nil for nil.
+func convert[T any](in []T, one func(T) rawText) []rawText {
+	if in == nil {
+		return nil
+	}
+	out := make([]rawText, len(in))
+	for i := range in {
+		out[i] = one(in[i])
+	}
+	return out
 }
 
 // rawText is a value as written: a template; for a Field that of its key, with field beside it.
@@ -79,28 +111,13 @@ func (t rawText) source() string {
 	return t.Value
 }
 
+// lists are those of all kinds that a rule can name.
 func (v *rawValues) lists() []rawList {
-	plain := func(kind invalidation.Kind, texts []strictyaml.Text) rawList {
-		l := rawList{kind: kind, key: kind.Plural()}
-		if texts != nil {
-			l.texts = make([]rawText, len(texts))
-		}
-		for i, t := range texts {
-			l.texts[i] = rawText{Text: t}
-		}
-		return l
+	var out []rawList
+	for _, k := range invalidation.InRules() {
+		out = append(out, rawList{kind: k, texts: v.Lists[k].texts})
 	}
-	fields := plain(invalidation.Field, nil)
-	if v.Fields != nil {
-		fields.texts = make([]rawText, len(v.Fields))
-	}
-	for i := range v.Fields {
-		fields.texts[i] = rawText{Text: v.Fields[i].f.Key, field: v.Fields[i].f.Field}
-	}
-	return []rawList{
-		plain(invalidation.Key, v.Keys), plain(invalidation.Tag, v.Tags), plain(invalidation.URL, v.URLs), plain(invalidation.URLPrefix, v.URLPrefixes),
-		plain(invalidation.KeyPrefix, v.KeyPrefixes), plain(invalidation.Generation, v.Generations), fields,
-	}
+	return out
 }
 
 func (v *rawValues) empty() bool {

@@ -37,7 +37,7 @@ func (l *ruleLoader) message(f *rawFields, rule strictyaml.Pos, defaults []int) 
 	beside("ops", f.Ops != nil, rule)
 	beside("when", f.When.Given(), f.When.Pos())
 	for _, list := range f.Values.lists() {
-		beside(list.key, list.texts != nil, rule)
+		beside(list.kind.Plural(), list.texts != nil, rule)
 	}
 	for key, node := range map[string]*strictyaml.Node{"to": f.To.node, "on_truncate": f.OnTruncate.node, "lookup": f.Lookup.node, "headers": f.Headers.node} {
 		if node != nil {
@@ -50,8 +50,8 @@ func (l *ruleLoader) message(f *rawFields, rule strictyaml.Pos, defaults []int) 
 	l.r.unknown = l.literals("unknown", f.Unknown.node, &f.Unknown.f.Values)
 	l.route(f, rule, defaults)
 	l.r.Sinks = nil
-	for _, k := range messageKinds() {
-		l.r.Sinks = append(l.r.Sinks, l.r.routes[k.kind]...)
+	for _, k := range invalidation.InRules() {
+		l.r.Sinks = append(l.r.Sinks, l.r.routes[k]...)
 	}
 	slices.Sort(l.r.Sinks)
 	l.r.Sinks = slices.Compact(l.r.Sinks)
@@ -60,9 +60,6 @@ func (l *ruleLoader) message(f *rawFields, rule strictyaml.Pos, defaults []int) 
 	}
 	l.rules = append(l.rules, l.r)
 }
-
-// messageKinds are the kinds that a message can name, with their members.
-func messageKinds() []rawList { return new(rawValues).lists() }
 
 // Watches reports whether a rule carries out messages with the prefix.
 func (s *Set) Watches(prefix string) bool { return len(s.byMessage[prefix]) > 0 }
@@ -101,27 +98,27 @@ func (r *Rule) carryOut(id int, m message, out Output) *unfit {
 	out.Verdict(id, Matched)
 	wrong := unfit{rule: r.Name, prefix: r.Message, count: m.wrong.count, texts: slices.Clone(m.wrong.texts), kinds: m.wrong.kinds}
 	lacks := make([]bool, len(r.specs)) // sinks for which a value is too long
-	for _, list := range messageKinds() {
-		values := m.values[list.kind]
-		if len(values) > 0 && len(r.routes[list.kind]) == 0 {
-			wrong.add(invalidation.Everything, len(values), "none of the rule's sinks takes "+list.key)
+	for _, kind := range invalidation.InRules() {
+		values := m.values[kind]
+		if len(values) > 0 && len(r.routes[kind]) == 0 {
+			wrong.add(invalidation.Everything, len(values), "none of the rule's sinks takes "+kind.Plural())
 			continue
 		}
 		for _, v := range values {
-			for _, sink := range r.routes[list.kind] {
-				if !r.specs[sink].Caps.Fits(list.kind, v) {
+			for _, sink := range r.routes[kind] {
+				if !r.specs[sink].Caps.Fits(kind, v) {
 					wrong.count++
-					wrong.say(list.key + ": " + r.specs[sink].tooLong(list.kind, v))
+					wrong.say(kind.Plural() + ": " + r.specs[sink].tooLong(kind, v))
 					lacks[sink] = true
 					continue
 				}
-				if r.specs[sink].tagFits(list.kind, v) != nil {
+				if r.specs[sink].tagFits(kind, v) != nil {
 					wrong.count++
-					wrong.say(list.key + ": a tag that no header can carry to " + r.specs[sink].Name)
+					wrong.say(kind.Plural() + ": a tag that no header can carry to " + r.specs[sink].Name)
 					lacks[sink] = true
 					continue
 				}
-				out.Invalidate(id, sink, list.kind, v)
+				out.Invalidate(id, sink, kind, v)
 			}
 		}
 	}

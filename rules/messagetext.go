@@ -114,15 +114,17 @@ func (m *message) member(d *json.Decoder, n int) error {
 	if err := d.Decode(&raw); err != nil {
 		return err
 	}
-	lists := messageKinds()
-	i := slices.IndexFunc(lists, func(l rawList) bool { return l.key == name })
+	kinds := invalidation.InRules()
+	i := slices.IndexFunc(kinds, func(k invalidation.Kind) bool { return k.Plural() == name })
 	if i < 0 {
-		m.wrong.add(invalidation.Everything, 1, fmt.Sprintf("member %d is not one of keys, tags, urls, url_prefixes, key_prefixes, generations and fields", n))
+		names := invalidation.Plurals(kinds)
+		last := len(names) - 1
+		m.wrong.add(invalidation.Everything, 1, fmt.Sprintf("member %d is not one of %s and %s", n, strings.Join(names[:last], ", "), names[last]))
 		return nil
 	}
 	elements := json.NewDecoder(bytes.NewReader(raw))
 	if open, err := elements.Token(); err != nil || open != json.Delim('[') {
-		m.wrong.add(lists[i].kind, 1, lists[i].key+" is not a list")
+		m.wrong.add(kinds[i], 1, kinds[i].Plural()+" is not a list")
 		return nil
 	}
 	for n := 0; elements.More(); n++ {
@@ -130,7 +132,7 @@ func (m *message) member(d *json.Decoder, n int) error {
 		if err := elements.Decode(&element); err != nil {
 			return err
 		}
-		m.element(lists[i], n, element)
+		m.element(kinds[i], n, element)
 	}
 	if _, err := elements.Token(); err != nil && !errors.Is(err, io.EOF) {
 		return err
@@ -138,27 +140,27 @@ func (m *message) member(d *json.Decoder, n int) error {
 	return nil
 }
 
-func (m *message) element(list rawList, n int, raw json.RawMessage) {
-	at := fmt.Sprintf("%s[%d] ", list.key, n)
+func (m *message) element(kind invalidation.Kind, n int, raw json.RawMessage) {
+	at := fmt.Sprintf("%s[%d] ", kind.Plural(), n)
 	if m.count++; m.count > MaxMessageValues {
 		m.wrong.add(invalidation.Everything, 1, fmt.Sprintf("it has more than %d values", MaxMessageValues))
 		return
 	}
-	text, err := elementText(list.kind, raw)
+	text, err := elementText(kind, raw)
 	if err == nil {
-		err = fits(list.kind, text)
+		err = fits(kind, text)
 	}
 	if err != nil {
-		m.wrong.add(list.kind, 1, at+err.Error())
+		m.wrong.add(kind, 1, at+err.Error())
 		return
 	}
-	m.values[list.kind] = append(m.values[list.kind], []byte(text))
+	m.values[kind] = append(m.values[kind], []byte(text))
 }
 
 // elementText is the value that an element of a list names: a text, or an object with the two
 // texts of a field.
 func elementText(kind invalidation.Kind, raw json.RawMessage) (string, error) {
-	if kind != invalidation.Field {
+	if kind.Form() != invalidation.FormField {
 		return jsonText(raw)
 	}
 	var parts map[string]json.RawMessage

@@ -52,7 +52,7 @@ func (l *ruleLoader) route(f *rawFields, rule strictyaml.Pos, defaults []int) {
 	unrouted := func(prefix string, values *rawValues) {
 		for _, list := range values.lists() {
 			if len(list.texts) > 0 && len(l.r.routes[list.kind]) == 0 {
-				l.fail(list.texts[0].Pos(), "`%s%s`: none of %s (%s) takes a %s%s", prefix, list.key, from, l.sinkNames(sinks), list.kind, l.hint(sinks, list.kind))
+				l.fail(list.texts[0].Pos(), "`%s%s`: none of %s (%s) takes a %s%s", prefix, list.kind.Plural(), from, l.sinkNames(sinks), list.kind, l.hint(sinks, list.kind))
 			}
 		}
 	}
@@ -133,7 +133,7 @@ func (l *ruleLoader) routeTo(to *strictyaml.Entry[rawBlock], sinks []int, from s
 	}
 	for _, list := range to.Value.f.lists() {
 		if len(list.texts) > 0 && !l.opts.Sinks[sink].Takes.Has(list.kind) {
-			l.fail(list.texts[0].Pos(), "`to.%s.%s`: %s does not take a %s%s", to.Key, list.key, to.Key, list.kind, l.hint([]int{sink}, list.kind))
+			l.fail(list.texts[0].Pos(), "`to.%s.%s`: %s does not take a %s%s", to.Key, list.kind.Plural(), to.Key, list.kind, l.hint([]int{sink}, list.kind))
 		}
 	}
 }

@@ -14,12 +14,13 @@ import (
 	"github.com/santhosh-tekuri/jsonschema/v6"
 	"github.com/stretchr/testify/require"
 
+	"github.com/walpurge/walpurge/rules/invalidation"
 	"github.com/walpurge/walpurge/rules/strictyaml"
 )
 
 func compiledSchema(t *testing.T) *jsonschema.Schema {
 	t.Helper()
-	doc, err := jsonschema.UnmarshalJSON(strings.NewReader(Schema))
+	doc, err := jsonschema.UnmarshalJSON(strings.NewReader(Schema()))
 	require.NoError(t, err)
 	c := jsonschema.NewCompiler()
 	require.NoError(t, c.AddResource("rules.json", doc))
@@ -88,7 +89,7 @@ func TestSchemaRefusesBadStructure(t *testing.T) {
 // The schema has the keys of the loader, at every level, and no others.
 func TestSchemaHasTheLoadersKeys(t *testing.T) {
 	var schema map[string]any
-	require.NoError(t, json.Unmarshal([]byte(Schema), &schema))
+	require.NoError(t, json.Unmarshal([]byte(Schema()), &schema))
 	inSchema := map[string]bool{}
 	schemaKeys(schema, schema, "", inSchema)
 	inLoader, opaque := map[string]bool{}, map[string]bool{}
@@ -140,6 +141,13 @@ func loaderKeys(typ reflect.Type, path string, into, opaque map[string]bool) {
 	switch {
 	case typ == reflect.TypeFor[*strictyaml.Node]() || typ == reflect.TypeFor[strictyaml.Node]():
 		opaque[path] = true
+	case typ == reflect.TypeFor[rawLists]():
+		for _, k := range invalidation.InRules() {
+			into[path+"."+k.Plural()] = true
+			if k.Form() == invalidation.FormField {
+				loaderKeys(reflect.TypeFor[rawField](), path+"."+k.Plural(), into, opaque)
+			}
+		}
 	case typ.Kind() == reflect.Pointer || typ.Kind() == reflect.Slice && !strings.HasPrefix(typ.Elem().Name(), "Entry["):
 		loaderKeys(typ.Elem(), path, into, opaque)
 	case typ.Kind() == reflect.Slice:

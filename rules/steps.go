@@ -119,7 +119,7 @@ func (l *ruleLoader) routeSteps(raw *rawCollapse) {
 		for _, list := range raw.steps[i].f.Values.lists() {
 			taken := func(sink int) bool { return slices.Contains(l.r.routes[list.kind], sink) }
 			if len(list.texts) > 0 && !slices.ContainsFunc(exact, taken) {
-				l.fail(list.texts[0].Pos(), "`collapse.%s`: none of the sinks that this rule's own values go to (%s) takes a %s", list.key, l.sinkNames(exact), list.kind)
+				l.fail(list.texts[0].Pos(), "`collapse.%s`: none of the sinks that this rule's own values go to (%s) takes a %s", list.kind.Plural(), l.sinkNames(exact), list.kind)
 			}
 		}
 	}

@@ -17,7 +17,7 @@ func rulesSchemaCommand() *cobra.Command {
 		Example: "  walpurge rules schema > " + rulesSchemaFile,
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			_, err := io.WriteString(cmd.OutOrStdout(), rules.Schema)
+			_, err := io.WriteString(cmd.OutOrStdout(), rules.Schema())
 			return err
 		},
 	}

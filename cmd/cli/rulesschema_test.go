@@ -16,14 +16,14 @@ func TestRulesSchema(t *testing.T) {
 	code, stdout, stderr := call("", "rules", "schema")
 	require.Zero(t, code)
 	require.Empty(t, stderr)
-	require.Equal(t, rules.Schema, stdout)
+	require.Equal(t, rules.Schema(), stdout)
 	code, _, stderr = call("", "rules", "schema", "--jsn")
 	require.Equal(t, 2, code)
 	require.Equal(t, "walpurge: unknown flag: --jsn; see walpurge rules schema --help\n", stderr)
 }
 
 func TestSchemaCommand(t *testing.T) {
-	for name, want := range map[string]string{"config": config.Schema(), "rules": rules.Schema, "tests": rulestest.Schema} {
+	for name, want := range map[string]string{"config": config.Schema(), "rules": rules.Schema(), "tests": rulestest.Schema()} {
 		code, stdout, stderr := call("", "schema", name)
 		require.Zero(t, code)
 		require.Empty(t, stderr)

@@ -31,8 +31,8 @@ func schemaCommand() *cobra.Command {
 	}
 	cmd.AddCommand(
 		printSchema("config", "the configuration, walpurge.yaml", configSchemaFile, config.Schema),
-		printSchema("rules", "a rules file", rulesSchemaFile, func() string { return rules.Schema }),
-		printSchema("tests", "a rule test file", "walpurge-tests.schema.json", func() string { return rulestest.Schema }),
+		printSchema("rules", "a rules file", rulesSchemaFile, rules.Schema),
+		printSchema("tests", "a rule test file", "walpurge-tests.schema.json", rulestest.Schema),
 	)
 	return cmd
 }

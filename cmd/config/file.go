@@ -1,8 +1,10 @@
 package config
 
 import (
+	"slices"
 	"time"
 
+	"github.com/walpurge/walpurge/rules/invalidation"
 	"github.com/walpurge/walpurge/rules/strictyaml"
 )
 
@@ -81,13 +83,27 @@ type rawSink struct {
 }
 
 type rawFlush struct {
-	Everything  strictyaml.Located[bool]          `yaml:"everything"`
-	KeyPatterns []strictyaml.Text                 `yaml:"key_patterns"`
-	Tags        []strictyaml.Text                 `yaml:"tags"`
-	URLPrefixes []strictyaml.Text                 `yaml:"url_prefixes"`
-	Generations []strictyaml.Text                 `yaml:"generations"`
-	Pace        strictyaml.Located[time.Duration] `yaml:"pace"`
-	AtMost      strictyaml.Located[time.Duration] `yaml:"at_most"`
+	Kinds  rawFlushKinds                     `yaml:",inline"`
+	Pace   strictyaml.Located[time.Duration] `yaml:"pace"`
+	AtMost strictyaml.Located[time.Duration] `yaml:"at_most"`
+}
+
+// rawFlushKinds are the values by kind. A kind without values has a bool.
+type rawFlushKinds struct {
+	lists [invalidation.NumKinds][]strictyaml.Text
+	flags [invalidation.NumKinds]strictyaml.Located[bool]
+}
+
+// Keys lists the kinds that a flush can name.
+func (f *rawFlushKinds) Keys() []string { return invalidation.Plurals(invalidation.InFlush()) }
+
+// Into returns the list of a kind, or its bool.
+func (f *rawFlushKinds) Into(key string) any {
+	k := slices.Index(invalidation.Plurals(invalidation.All()), key)
+	if invalidation.Kind(k).Form() == invalidation.FormFlag {
+		return &f.flags[k]
+	}
+	return &f.lists[k]
 }
 
 type rawHTTP struct {

@@ -114,6 +114,13 @@ func fieldsOf(t reflect.Type, path string, into object) {
 		name, _, _ := strings.Cut(f.Tag.Get("yaml"), ",")
 		switch {
 		case name == "-":
+		case f.Type == reflect.TypeFor[rawFlushKinds]():
+			var kinds rawFlushKinds
+			for _, k := range invalidation.InFlush() {
+				schema := schemaOf(reflect.TypeOf(kinds.Into(k.Plural())).Elem(), path+"."+k.Plural())
+				schema["description"] = k.About()
+				into[k.Plural()] = schema
+			}
 		case name != "":
 			into[name] = schemaOf(f.Type, strings.TrimPrefix(path+"."+name, "."))
 		case (f.Anonymous || f.Tag.Get("yaml") == ",inline") && f.Type.Kind() == reflect.Struct:
@@ -146,17 +153,9 @@ var shapes = map[string]object{
 	"sinks.*.fastly.service_id":          {"type": "string", "pattern": `^([A-Za-z0-9]+|.*\$\{.*)$`},
 	"sinks.*.cloudflare.zone_id":         {"type": []string{"string", "number"}, "pattern": `^([0-9a-fA-F]{32}|.*\$\{.*)$`},
 	"sinks":                              {"propertyNames": object{"pattern": sinkForm.String()}, "minProperties": 1},
-	"sinks.*.takes.[]":                   {"enum": kindWords()},
+	"sinks.*.takes.[]":                   {"enum": invalidation.Plurals(invalidation.InRules())},
 	"sinks.*.rollout":                    {"anyOf": []object{{"type": "integer", "minimum": 0, "maximum": 100}, variable}},
 	"nats.replicas":                      {"anyOf": []object{{"type": "integer", "minimum": 0, "maximum": 5}, variable}},
-}
-
-// kindWords are the kinds of value that a sink may be said to take.
-func kindWords() (words []string) {
-	for k := range invalidation.KeyPattern {
-		words = append(words, k.Plural())
-	}
-	return words
 }
 
 // oneKind says that a sink has exactly one kind.

@@ -107,21 +107,19 @@ func (l *loader) takes(words []strictyaml.Text, can invalidation.KindSet, hints 
 	}
 	// Patterns and everything are how the daemon itself empties a sink.
 	out := can & invalidation.Kinds(invalidation.KeyPattern, invalidation.Everything)
-	var kindWords []string
-	for k := range invalidation.KeyPattern {
-		kindWords = append(kindWords, k.Plural())
-	}
+	kinds := invalidation.InRules()
+	names := invalidation.Plurals(kinds)
 	for _, w := range words {
-		k := slices.Index(kindWords, w.Value)
+		i := slices.Index(names, w.Value)
 		switch {
-		case k < 0:
-			l.failf(w.Pos(), "takes: %s; write some of %s", w, strings.Join(kindWords, ", "))
-		case !can.Has(invalidation.Kind(k)) && hints[invalidation.Kind(k)] != "":
-			l.failf(w.Pos(), "takes: %s: %s", kindWords[k], hints[invalidation.Kind(k)])
-		case !can.Has(invalidation.Kind(k)):
-			l.failf(w.Pos(), "takes: this kind of sink cannot purge %s", kindWords[k])
+		case i < 0:
+			l.failf(w.Pos(), "takes: %s; write some of %s", w, strings.Join(names, ", "))
+		case !can.Has(kinds[i]) && hints[kinds[i]] != "":
+			l.failf(w.Pos(), "takes: %s: %s", names[i], hints[kinds[i]])
+		case !can.Has(kinds[i]):
+			l.failf(w.Pos(), "takes: this kind of sink cannot purge %s", names[i])
 		default:
-			out |= invalidation.Kinds(invalidation.Kind(k))
+			out |= invalidation.Kinds(kinds[i])
 		}
 	}
 	return out
@@ -133,7 +131,8 @@ func (l *loader) flush(raw *rawFlush, can invalidation.KindSet, hints map[invali
 		return nil
 	}
 	var out []invalidation.Invalidation
-	add := func(k invalidation.Kind, key string, values ...strictyaml.Text) {
+	add := func(k invalidation.Kind, values ...strictyaml.Text) {
+		key := k.Plural()
 		if len(values) > 0 && !can.Has(k) && hints[k] != "" {
 			l.failf(values[0].Pos(), "flush.%s: %s", key, hints[k])
 			return
@@ -152,13 +151,16 @@ func (l *loader) flush(raw *rawFlush, can invalidation.KindSet, hints map[invali
 			out = append(out, inv)
 		}
 	}
-	if raw.Everything.Value {
-		add(invalidation.Everything, "everything", strictyaml.NewText("", raw.Everything.Pos))
+	// Everything and patterns come first, since they purge most.
+	kinds := invalidation.InFlush()
+	at := slices.Index(kinds, invalidation.KeyPattern)
+	slices.Reverse(kinds[at:])
+	for _, k := range slices.Concat(kinds[at:], kinds[:at]) {
+		if flag := raw.Kinds.flags[k]; flag.Value {
+			add(k, strictyaml.NewText("", flag.Pos))
+		}
+		add(k, raw.Kinds.lists[k]...)
 	}
-	add(invalidation.KeyPattern, "key_patterns", raw.KeyPatterns...)
-	add(invalidation.Tag, "tags", raw.Tags...)
-	add(invalidation.URLPrefix, "url_prefixes", raw.URLPrefixes...)
-	add(invalidation.Generation, "generations", raw.Generations...)
 	return out
 }
 

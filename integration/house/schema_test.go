@@ -16,7 +16,7 @@ import (
 // Every good file of the repository, and every one in a document, is one to the schema that editors use.
 func TestSchemasTakeAllFiles(t *testing.T) {
 	schemas := map[string]*jsonschema.Schema{}
-	for name, text := range map[string]string{"config": config.Schema(), "rules": rules.Schema, "tests": rulestest.Schema} {
+	for name, text := range map[string]string{"config": config.Schema(), "rules": rules.Schema(), "tests": rulestest.Schema()} {
 		doc, err := jsonschema.UnmarshalJSON(strings.NewReader(text))
 		require.NoError(t, err)
 		c := jsonschema.NewCompiler()

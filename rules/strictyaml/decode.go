@@ -14,6 +14,14 @@ type Unmarshaler interface {
 	UnmarshalYAML(n *Node) error
 }
 
+// Keyed is implemented by a field with the tag yaml:",inline" whose keys are not fields of a struct.
+type Keyed interface {
+	// Keys lists its keys.
+	Keys() []string
+	// Into returns a pointer to what the value of a key is decoded into.
+	Into(key string) any
+}
+
 // Decode stores the document in v, a non-nil pointer. Struct fields need a
 // yaml:"name" tag, or yaml:",inline"; fields without one are not in the file.
 // A key that is absent, or a list, mapping or pointer that is null, leaves what
@@ -177,6 +185,12 @@ func collect(v reflect.Value, into map[string]reflect.Value, names []string) []s
 		name, options, _ := strings.Cut(t.Field(i).Tag.Get("yaml"), ",")
 		switch {
 		case !t.Field(i).IsExported() || name == "-":
+		case options == "inline" && reflect.PointerTo(t.Field(i).Type).Implements(reflect.TypeFor[Keyed]()):
+			keyed := v.Field(i).Addr().Interface().(Keyed)
+			for _, key := range keyed.Keys() {
+				into[key] = reflect.ValueOf(keyed.Into(key)).Elem()
+				names = append(names, key)
+			}
 		case options == "inline" && t.Field(i).Type.Kind() == reflect.Struct:
 			names = collect(v.Field(i), into, names)
 		case name != "":
