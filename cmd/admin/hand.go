@@ -7,7 +7,10 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"strings"
 	"time"
+
+	"github.com/walpurge/walpurge/rules/invalidation"
 )
 
 // Hand is what an operator can do to a running pipeline. Its methods return a
@@ -41,28 +44,51 @@ func (e *BadRequestError) Error() string { return e.Err.Error() }
 // Unwrap returns the wrapped error.
 func (e *BadRequestError) Unwrap() error { return e.Err }
 
-// PurgeRequest asks for a manual purge.
+// PurgeRequest asks for a manual purge. Its JSON has a member for each kind that operators can name.
 type PurgeRequest struct {
-	Sink        string   `json:"sink"`
-	Keys        []string `json:"keys,omitempty"`
-	Tags        []string `json:"tags,omitempty"`
-	URLs        []string `json:"urls,omitempty"`
-	URLPrefixes []string `json:"url_prefixes,omitempty"`
-	KeyPrefixes []string `json:"key_prefixes,omitempty"`
-	Generations []string `json:"generations,omitempty"`
-	Fields      []Field  `json:"fields,omitempty"`
+	Sink   string
+	Values invalidation.Values
 	// All carries out the sink's flush plan.
-	All bool `json:"all,omitempty"`
+	All bool
 	// Supersede drops what waits in the lane: the caller vouches that the purge
 	// covers it.
-	Supersede bool `json:"supersede,omitempty"`
-	DryRun    bool `json:"dry_run,omitempty"`
+	Supersede bool
+	DryRun    bool
 }
 
-// Field is a field of a hash.
-type Field struct {
-	Key   string `json:"key"`
-	Field string `json:"field"`
+// purgeLayout is how a PurgeRequest holds its values.
+var purgeLayout = invalidation.NewLayout(invalidation.Kinds(invalidation.InRules()...), 0)
+
+// MarshalJSON writes the request.
+func (r PurgeRequest) MarshalJSON() ([]byte, error) {
+	sink, err := json.Marshal(r.Sink)
+	out := purgeLayout.Append(append([]byte(`{"sink":`), sink...), &r.Values)
+	for _, flag := range []struct {
+		member string
+		set    bool
+	}{{"all", r.All}, {"supersede", r.Supersede}, {"dry_run", r.DryRun}} {
+		if flag.set {
+			out = append(out, `,"`+flag.member+`":true`...)
+		}
+	}
+	return append(out, '}'), err
+}
+
+// UnmarshalJSON reads a request. A member that it does not know is an error.
+func (r *PurgeRequest) UnmarshalJSON(data []byte) error {
+	return purgeLayout.Read(data, &r.Values, func(member string, value json.RawMessage) error {
+		switch strings.ToLower(member) {
+		case "sink":
+			return json.Unmarshal(value, &r.Sink)
+		case "all":
+			return json.Unmarshal(value, &r.All)
+		case "supersede":
+			return json.Unmarshal(value, &r.Supersede)
+		case "dry_run":
+			return json.Unmarshal(value, &r.DryRun)
+		}
+		return fmt.Errorf("json: unknown field %q", member)
+	})
 }
 
 // PurgeReport says what a purge does.

@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/walpurge/walpurge/rules/invalidation"
 )
 
 // hand remembers what it was asked for.
@@ -24,7 +26,7 @@ type hand struct {
 
 func (h *hand) Purge(_ context.Context, r PurgeRequest) (PurgeReport, error) {
 	h.asked = r
-	return PurgeReport{Items: len(r.Keys)}, h.err
+	return PurgeReport{Items: len(r.Values[invalidation.Key])}, h.err
 }
 
 func (h *hand) Replay(_ context.Context, r ReplayRequest) (ReplayReport, error) {
@@ -83,7 +85,11 @@ func TestCallsReachTheHand(t *testing.T) {
 		body  string
 	}{
 		{local("/api/v1/purge", `{"sink": "cache", "keys": ["a", "b"], "supersede": true}`),
-			PurgeRequest{Sink: "cache", Keys: []string{"a", "b"}, Supersede: true}, `"items": 2`},
+			PurgeRequest{Sink: "cache", Values: invalidation.Values{invalidation.Key: {"a", "b"}}, Supersede: true}, `"items": 2`},
+		{local("/api/v1/purge", `{"sink": "cache", "fields": [{"key": "h", "field": "1"}], "generations": ["g"], "base64": {"key": ["/w=="]}, "dry_run": true}`),
+			PurgeRequest{Sink: "cache", Values: invalidation.Values{
+				invalidation.Key: {"\xff"}, invalidation.Field: {invalidation.JoinField("h", "1")}, invalidation.Generation: {"g"},
+			}, DryRun: true}, `"items": 1`},
 		{local("/api/v1/replay", `{"from": "0/1"}`), ReplayRequest{From: "0/1"}, `"messages": 0`},
 		{local("/api/v1/pause", `{"sink": "edge"}`), map[string]bool{"edge": true}, `"paused": true`},
 		{local("/api/v1/resume", `{"sink": "edge"}`), map[string]bool{"edge": false}, `"paused": false`},
@@ -101,7 +107,9 @@ func TestCallsReachTheHand(t *testing.T) {
 }
 
 func TestCallsThatCannotBeMeant(t *testing.T) {
-	for _, body := range []string{"", "null x", "{}{}", `{"sink": 1}`, `{"snik": "cache"}`, `[]`} {
+	for _, body := range []string{"", "null x", "{}{}", `{"sink": 1}`, `{"snik": "cache"}`, `[]`,
+		`{"sink": "cache", "key_patterns": ["*"]}`, `{"sink": "cache", "everything": true}`, `{"sink": "cache", "base64": {"key_pattern": ["Kg=="]}}`,
+		`{"sink": "cache", "base64": {"key": ["?"]}}`, `{"sink": "cache", "fields": [{"key": "h", "filed": "1"}]}`, `{"sink": "cache", "keys": "a"}`} {
 		d := &daemon{}
 		code, text, h := do(t, d, local("/api/v1/purge", body))
 		require.Equal(t, http.StatusBadRequest, code, body)

@@ -55,15 +55,8 @@ func (a *App) Purge(ctx context.Context, r admin.PurgeRequest) (admin.PurgeRepor
 	if r.All {
 		b.Reason = invalidation.FlushManual
 	}
-	values := &b.Items[0].Values
-	values[invalidation.Key], values[invalidation.Tag], values[invalidation.URL] = r.Keys, r.Tags, withVariants(r.URLs, a.variants(l))
-	values[invalidation.URLPrefix], values[invalidation.KeyPrefix], values[invalidation.Generation] = r.URLPrefixes, r.KeyPrefixes, r.Generations
-	for _, f := range r.Fields {
-		if f.Key == "" {
-			return admin.PurgeReport{}, &admin.BadRequestError{Err: errors.New("a field has no key; name the hash")}
-		}
-		values[invalidation.Field] = append(values[invalidation.Field], invalidation.JoinField(f.Key, f.Field))
-	}
+	b.Items[0].Values = r.Values
+	b.Items[0].Values[invalidation.URL] = withVariants(r.Values[invalidation.URL], a.variants(l))
 	if err := l.takesAll(b); err != nil {
 		return admin.PurgeReport{}, &admin.BadRequestError{Err: err}
 	}
@@ -133,6 +126,11 @@ func (l *lane) takesAll(b *invalidation.Batch) error {
 		for _, v := range values {
 			if v == "" {
 				return fmt.Errorf("an empty %s would purge nothing or everything; --all purges everything", kind)
+			}
+			if kind.Form() == invalidation.FormField {
+				if key, _ := invalidation.SplitField(v); key == "" {
+					return errors.New("a field has no key; name the hash")
+				}
 			}
 		}
 		n += len(values)

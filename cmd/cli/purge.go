@@ -13,6 +13,7 @@ import (
 
 	"github.com/walpurge/walpurge/cmd/admin"
 	"github.com/walpurge/walpurge/cmd/plural"
+	"github.com/walpurge/walpurge/rules/invalidation"
 )
 
 func purgeCommand() *cobra.Command {
@@ -34,13 +35,15 @@ func purgeCommand() *cobra.Command {
 	var r admin.PurgeRequest
 	f := cmd.Flags()
 	f.StringVar(&r.Sink, "sink", "", "the sink")
-	f.StringArrayVar(&r.Keys, "key", nil, "a key")
-	f.StringArrayVar(&r.Tags, "tag", nil, "a tag")
-	f.StringArrayVar(&r.URLs, "url", nil, "a URL")
-	f.StringArrayVar(&r.URLPrefixes, "url-prefix", nil, "host and beginning of the path")
-	f.StringArrayVar(&r.KeyPrefixes, "key-prefix", nil, "all keys that begin with this")
-	f.StringArrayVar(&r.Generations, "generation", nil, "a counter to raise")
-	hashes := f.StringArray("field", nil, "the key of a hash; its field is the next argument")
+	hashes := new([]string)
+	for _, k := range invalidation.InRules() {
+		flag := strings.ReplaceAll(k.String(), "_", "-")
+		if k == invalidation.Field {
+			f.StringArrayVar(hashes, flag, nil, k.One())
+			continue
+		}
+		f.StringArrayVar(&r.Values[k], flag, nil, k.One())
+	}
 	f.BoolVar(&r.All, "all", false, "everything that the sink's flush plan names")
 	f.BoolVar(&r.Supersede, "supersede", false, "drop what is waiting in the sink's queue")
 	f.BoolVar(&r.DryRun, "dry-run", false, "say what would be purged, where, in how many requests, and how long it takes; purge nothing")
@@ -52,7 +55,7 @@ func purgeCommand() *cobra.Command {
 				len(*hashes), plural.Count(len(args), "argument")))
 		}
 		for i, key := range *hashes {
-			r.Fields = append(r.Fields, admin.Field{Key: key, Field: args[i]})
+			r.Values[invalidation.Field] = append(r.Values[invalidation.Field], invalidation.JoinField(key, args[i]))
 		}
 		if r.Sink == "" {
 			return usage(errors.New("--sink is missing: name the sink to purge; see walpurge status"))

@@ -83,7 +83,7 @@ var house = map[string]room{
 		"cdc/postgres", "cdc/watermark", "rules", "rules/invalidation", "rules/urlvariant", "rules/strictyaml", "sinks", "sinks/bunny", "sinks/cloudflare", "sinks/cloudfront", "sinks/fastly", "sinks/valkey", "sinks/varnish", "sinks/webhook",
 	}, nil, pure},
 	"cmd/plural":    {nil, nil, pure},
-	"cmd/admin":     {[]string{"cdc/readfile", "cdc", "cmd/plural"}, []string{prom}, false},
+	"cmd/admin":     {[]string{"cdc/readfile", "cdc", "cmd/plural", "rules/invalidation"}, []string{prom}, false},
 	"cmd/filewatch": {[]string{"cdc/readfile", "cdc/condition"}, []string{"github.com/fsnotify/fsnotify"}, false},
 	"cmd/status":    {[]string{"cdc", "cdc/postgres", "cmd/plural", "rules", "rules/invalidation", "sinks", "sinks/delivery"}, nil, pure},
 	"cmd/app": {[]string{
