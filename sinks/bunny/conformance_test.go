@@ -153,8 +153,9 @@ func startRig(t *testing.T, env sinktest.Env, cfg Config, kind invalidation.Kind
 func openSink(t testing.TB, cfg Config, base, tokenFile string, logger *slog.Logger) *Sink {
 	t.Helper()
 	cfg.PullZoneID, cfg.APITokenFile, cfg.BaseURL = zoneID, tokenFile, base
-	s, err := newSink(cfg, 1500*time.Millisecond, logger) // short: a silent server is a fault that the suite provokes
+	s, err := New(cfg, logger)
 	require.NoError(t, err)
+	s.Timeout = 1500 * time.Millisecond // short: a silent server is a fault that the suite provokes
 	t.Cleanup(s.Close)
 	return s
 }

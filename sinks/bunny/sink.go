@@ -6,13 +6,11 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"net/http"
 	"net/url"
 	"strconv"
 	"strings"
-	"sync/atomic"
 	"time"
 
 	"github.com/walpurge/walpurge/rules/invalidation"
@@ -20,27 +18,18 @@ import (
 	"github.com/walpurge/walpurge/sinks/httpsink"
 )
 
-// requestTimeout bounds one call of Purge, all its answers included.
-const requestTimeout = 9 * time.Second
-
 var _ sinks.Sink = (*Sink)(nil)
 
 // Sink purges one pull zone.
 type Sink struct {
-	cfg     Config
-	base    string
-	log     *slog.Logger
-	http    *http.Client
-	timeout time.Duration
-	closed  atomic.Bool
+	*httpsink.Base
+	cfg  Config
+	base string
+	log  *slog.Logger
 }
 
 // New returns a sink that has not connected yet. The error is Validate's.
 func New(cfg Config, logger *slog.Logger) (*Sink, error) {
-	return newSink(cfg, requestTimeout, logger)
-}
-
-func newSink(cfg Config, timeout time.Duration, logger *slog.Logger) (*Sink, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, fmt.Errorf("bunny: %w", err)
 	}
@@ -48,51 +37,23 @@ func newSink(cfg Config, timeout time.Duration, logger *slog.Logger) (*Sink, err
 	if err != nil {
 		return nil, fmt.Errorf("bunny: base_url: %w", err)
 	}
-	client := httpsink.NewClient(httpsink.Config{Proxy: true, Idle: atOnce, TLS: cfg.TLS})
-	return &Sink{cfg: cfg, base: base.String(), log: logger, http: client, timeout: timeout}, nil
+	return &Sink{
+		Base: httpsink.NewBase("bunny", httpsink.Config{Proxy: true, Idle: atOnce, TLS: cfg.TLS}),
+		cfg:  cfg, base: base.String(), log: logger,
+	}, nil
 }
-
-var errClosed = errors.New("bunny: the sink is closed")
 
 // Purge sends one request for each value and blocks until all are answered, at most nine seconds.
 //
 // Values that Bunny can never take, or would take for more than themselves, are not sent and come
 // back in a *sinks.BatchError, and so do values whose requests failed, the others being purged.
 func (s *Sink) Purge(ctx context.Context, batch []invalidation.Invalidation) error {
-	if s.closed.Load() {
-		return errClosed
+	if err := s.AdmitOneKind(batch, s.cfg.Limits()); err != nil {
+		return err
 	}
-	if len(batch) > perCall {
-		return sinks.ItemError(fmt.Errorf("bunny: %d invalidations in one call; split it, at most %d fit", len(batch), perCall))
-	}
-	failed := map[int]error{}
-	var places []int
-	var values []string
-	for i, inv := range batch {
-		if inv.Kind != batch[0].Kind {
-			return sinks.ItemError(fmt.Errorf("bunny: %s and %s in one call; split it, a call carries one kind", batch[0].Kind, inv.Kind))
-		}
-		if err := s.cfg.Accepts(inv); err != nil {
-			failed[i] = sinks.ItemError(fmt.Errorf("bunny: %w", err))
-			continue
-		}
-		places, values = append(places, i), append(values, inv.Value)
-	}
-	bounded, cancel := context.WithTimeout(ctx, s.timeout)
+	bounded, cancel := s.Bound(ctx)
 	defer cancel()
-	errs := httpsink.Each(values, atOnce, func(value string) error { return s.purge(ctx, bounded, batch[0].Kind, value) })
-	if len(batch) == 1 && len(errs) == 1 {
-		return errs[0]
-	}
-	for n, err := range errs {
-		if err != nil {
-			failed[places[n]] = err
-		}
-	}
-	if len(failed) > 0 {
-		return &sinks.BatchError{Failed: failed}
-	}
-	return nil
+	return s.Select(batch, s.cfg.Accepts).Each(atOnce, func(value string) error { return s.purge(ctx, bounded, batch[0].Kind, value) })
 }
 
 // purge sends one request.
@@ -117,36 +78,18 @@ func (s *Sink) purge(caller, bounded context.Context, kind invalidation.Kind, va
 
 // send sends one request and returns the answer to one that was accepted.
 func (s *Sink) send(caller, bounded context.Context, method, path string, body []byte) ([]byte, error) {
-	token, err := httpsink.ReadToken(s.cfg.APITokenFile)
+	resp, err := s.Send(caller, bounded, httpsink.Request{
+		Method: method, URL: s.base + path, TokenFile: s.cfg.APITokenFile, TokenHeader: "AccessKey", Body: body,
+	})
 	if err != nil {
-		return nil, fmt.Errorf("bunny: %w", err)
+		return nil, err
 	}
-	req, err := http.NewRequestWithContext(bounded, method, s.base+path, bytes.NewReader(body))
+	ours := len(bytes.TrimSpace(resp.Body)) == 0 || json.Valid(resp.Body)
+	err = verdict(resp.Status, resp.Header, ours, time.Now())
 	if err != nil {
-		// It would name the URL.
-		return nil, sinks.ItemError(errors.New("bunny: a value that no request can carry"))
+		s.log.Debug("bunny refused", "status", resp.Status, "bytes", len(resp.Body))
 	}
-	req.Header.Set("AccessKey", token)
-	req.Header.Set("Accept", "application/json")
-	req.Header.Set("User-Agent", "walpurge")
-	if body != nil {
-		req.Header.Set("Content-Type", "application/json")
-	}
-	resp, err := s.http.Do(req)
-	if err != nil {
-		return nil, fmt.Errorf("bunny: %w", httpsink.Unanswered(caller, err, s.timeout))
-	}
-	defer func() { _ = resp.Body.Close() }()
-	raw, err := io.ReadAll(resp.Body)
-	if err != nil {
-		return nil, fmt.Errorf("bunny: %w", httpsink.Unanswered(caller, err, s.timeout))
-	}
-	ours := len(bytes.TrimSpace(raw)) == 0 || json.Valid(raw)
-	err = verdict(resp.StatusCode, resp.Header, ours, time.Now())
-	if err != nil {
-		s.log.Debug("bunny refused", "status", resp.StatusCode, "bytes", len(raw))
-	}
-	return raw, err
+	return resp.Body, err
 }
 
 // verdict returns nil for a request that was accepted, else an error that a lane can act on. A server
@@ -180,10 +123,10 @@ func verdict(status int, header http.Header, ours bool, now time.Time) error {
 // Check reports whether the key may see the pull zone (GET /pullzone/{id}), and whether the zone's
 // settings let purges work as the configuration says. It purges nothing.
 func (s *Sink) Check(ctx context.Context) error {
-	if s.closed.Load() {
-		return errClosed
+	if err := s.Open(); err != nil {
+		return err
 	}
-	bounded, cancel := context.WithTimeout(ctx, s.timeout)
+	bounded, cancel := s.Bound(ctx)
 	defer cancel()
 	raw, err := s.send(ctx, bounded, http.MethodGet, "/pullzone/"+s.cfg.PullZoneID, nil)
 	if err != nil {
@@ -208,10 +151,4 @@ func (s *Sink) Check(ctx context.Context) error {
 		return sinks.LaneError(errors.Join(errs...))
 	}
 	return nil
-}
-
-// Close closes idle connections. Calls that follow fail.
-func (s *Sink) Close() {
-	s.closed.Store(true)
-	s.http.CloseIdleConnections()
 }

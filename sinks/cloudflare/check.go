@@ -21,8 +21,8 @@ const checkTagName = "walpurge-check"
 // of the API's budget, and one of the account's for each zone, and blocks for at
 // most twenty seconds.
 func (s *Sink) Check(ctx context.Context) error {
-	if s.closed.Load() {
-		return errClosed
+	if err := s.Open(); err != nil {
+		return err
 	}
 	if err := s.verify(ctx); err != nil {
 		return err
@@ -38,30 +38,21 @@ func (s *Sink) Check(ctx context.Context) error {
 // only what the answer says for certain: tokens that belong to an account and not
 // to a user are unknown there, and the zones then say more.
 func (s *Sink) verify(ctx context.Context) error {
-	token, err := httpsink.ReadToken(s.cfg.APITokenFile)
-	if err != nil {
-		return fmt.Errorf("cloudflare: %w", err)
-	}
-	bounded, cancel := context.WithTimeout(ctx, s.timeout)
+	bounded, cancel := s.Bound(ctx)
 	defer cancel()
-	req, err := http.NewRequestWithContext(bounded, http.MethodGet, s.base+"/user/tokens/verify", nil)
+	resp, err := s.Send(ctx, bounded, httpsink.Request{
+		Method: http.MethodGet, URL: s.base + "/user/tokens/verify", TokenFile: s.cfg.APITokenFile, TokenHeader: "Authorization", TokenPrefix: "Bearer ",
+	})
 	if err != nil {
-		return errors.New("cloudflare: base_url cannot be asked")
+		return err
 	}
-	req.Header.Set("Authorization", "Bearer "+token)
-	req.Header.Set("User-Agent", "walpurge")
-	resp, err := s.http.Do(req)
-	if err != nil {
-		return s.unanswered(ctx, err)
-	}
-	defer func() { _ = resp.Body.Close() }()
 	var env struct {
 		Success bool `json:"success"`
 		Result  struct {
 			Status string `json:"status"`
 		} `json:"result"`
 	}
-	if resp.StatusCode != http.StatusOK || json.NewDecoder(resp.Body).Decode(&env) != nil || !env.Success {
+	if resp.Status != http.StatusOK || json.Unmarshal(resp.Body, &env) != nil || !env.Success {
 		return nil
 	}
 	switch env.Result.Status {

@@ -205,8 +205,9 @@ func openSink(t testing.TB, base, tokenFile string, logger *slog.Logger) *Sink {
 	t.Helper()
 	cfg := DefaultConfig()
 	cfg.ZoneID, cfg.APITokenFile, cfg.BaseURL = zoneID, tokenFile, base
-	s, err := newSink(cfg, 1500*time.Millisecond, logger)
+	s, err := New(cfg, logger)
 	require.NoError(t, err)
+	s.Timeout = 1500 * time.Millisecond // short: a silent server is a fault that the suite provokes
 	t.Cleanup(s.Close)
 	return s
 }

@@ -75,7 +75,7 @@ func (s *Sink) post(caller, bounded context.Context, z zone, body cache.CachePur
 	}
 	if err := s.pace.wait(bounded); err != nil {
 		if bounded.Err() != nil {
-			return s.unanswered(caller, err)
+			return s.Unanswered(caller, err)
 		}
 		return err
 	}
@@ -89,7 +89,7 @@ func (s *Sink) post(caller, bounded context.Context, z zone, body cache.CachePur
 		option.WithResponseInto(&resp),
 	)
 	if caller.Err() != nil && err != nil || resp == nil || errors.Is(err, context.DeadlineExceeded) {
-		return s.unanswered(caller, err)
+		return s.Unanswered(caller, err)
 	}
 	a := answer{zone: z.name, status: resp.StatusCode, header: resp.Header, readable: err == nil}
 	if resp.StatusCode >= http.StatusBadRequest {
@@ -108,8 +108,4 @@ func (s *Sink) post(caller, bounded context.Context, z zone, body cache.CachePur
 		s.pace.observe(resp.Header, now)
 	}
 	return a.verdict(now)
-}
-
-func (s *Sink) unanswered(caller context.Context, err error) error {
-	return fmt.Errorf("cloudflare: %w", httpsink.Unanswered(caller, err, s.timeout))
 }

@@ -8,7 +8,6 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/stretchr/testify/require"
 	"pgregory.net/rapid"
@@ -131,21 +130,13 @@ func TestErrorsTellWhatSupportAsksFor(t *testing.T) {
 	require.NotContains(t, s.Purge(t.Context(), tags("a")).Error(), "hunter2")
 }
 
-func TestRequestTimeoutLeavesRoomWithinTenSeconds(t *testing.T) {
-	require.LessOrEqual(t, requestTimeout, 10*time.Second) // short: two constants
-	s, err := New(valid(), slog.New(slog.DiscardHandler))
-	require.NoError(t, err)
-	defer s.Close()
-	require.Equal(t, requestTimeout, s.timeout)
-}
-
 // A custom cache key has headers, so a URL is purged once for each combination.
 func TestHeadersOfURLs(t *testing.T) {
 	e, _, file := startSink(t)
 	cfg := DefaultConfig()
 	cfg.ZoneID, cfg.APITokenFile, cfg.BaseURL = zoneID, file, e.URL
 	cfg.Headers = urlvariant.Headers{"CF-Device-Type": {"mobile", "desktop"}, "Origin": {"https://shop.example", ""}}
-	s, err := newSink(cfg, time.Second, slog.New(slog.DiscardHandler))
+	s, err := New(cfg, slog.New(slog.DiscardHandler))
 	require.NoError(t, err)
 	t.Cleanup(s.Close)
 	require.Equal(t, 25, s.limits.ItemsOf(invalidation.URL), "each variant counts")

@@ -2,13 +2,10 @@ package cloudflare
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
-	"net/http"
 	"sync"
 	"sync/atomic"
-	"time"
 
 	"github.com/cloudflare/cloudflare-go/v7/cache"
 	"github.com/cloudflare/cloudflare-go/v7/option"
@@ -18,9 +15,6 @@ import (
 	"github.com/walpurge/walpurge/sinks/httpsink"
 )
 
-// requestTimeout bounds one call, its answers included.
-const requestTimeout = 9 * time.Second
-
 // atOnce bounds the requests of a call that are under way together.
 const atOnce = 4
 
@@ -28,54 +22,39 @@ var _ sinks.Sink = (*Sink)(nil)
 
 // Sink purges one zone, or several of one account.
 type Sink struct {
-	cfg     Config
-	base    string
-	zones   zones
-	limits  sinks.Limits
-	log     *slog.Logger
-	http    *http.Client
-	cache   *cache.CacheService
-	pace    pacer
-	timeout time.Duration
-	closed  atomic.Bool
+	*httpsink.Base
+	cfg    Config
+	base   string
+	zones  zones
+	limits sinks.Limits
+	log    *slog.Logger
+	cache  *cache.CacheService
+	pace   pacer
 }
 
 // New returns a sink that has not connected yet. The error is Validate's.
 func New(cfg Config, logger *slog.Logger) (*Sink, error) {
-	return newSink(cfg, requestTimeout, logger)
-}
-
-func newSink(cfg Config, timeout time.Duration, logger *slog.Logger) (*Sink, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, fmt.Errorf("cloudflare: %w", err)
 	}
-	base, err := cfg.baseURL()
+	address, err := cfg.baseURL()
 	if err != nil {
 		return nil, fmt.Errorf("cloudflare: base_url: %w", err)
 	}
-	client := httpsink.NewClient(httpsink.Config{Proxy: true, Idle: atOnce, TLS: cfg.TLS})
+	base := httpsink.NewBase("cloudflare", httpsink.Config{Proxy: true, Idle: atOnce, TLS: cfg.TLS})
 	return &Sink{
-		cfg:     cfg,
-		base:    base,
-		zones:   newZones(cfg),
-		limits:  cfg.Limits(),
-		log:     logger,
-		http:    client,
-		timeout: timeout,
+		Base: base, cfg: cfg, base: address, zones: newZones(cfg), limits: cfg.Limits(), log: logger,
 		// Unlike the SDK's client, its services read nothing from the
 		// environment.
 		cache: cache.NewCacheService(
-			option.WithBaseURL(base+"/"),
-			option.WithHTTPClient(client),
-			option.WithRequestTimeout(timeout),
+			option.WithBaseURL(address+"/"),
+			option.WithHTTPClient(base.HTTP),
 			// The SDK would sleep for as long as Retry-After says.
 			option.WithMaxRetries(0),
 			option.WithHeader("User-Agent", "walpurge"),
 		),
 	}, nil
 }
-
-var errClosed = errors.New("cloudflare: the sink is closed")
 
 // Purge sends one request to each zone that the batch is about, and blocks until
 // all are answered, at most ten seconds. Tags, and everything, are about all
@@ -87,21 +66,10 @@ var errClosed = errors.New("cloudflare: the sink is closed")
 // zones the others have been purged nevertheless. If a request by URL or prefix
 // fails, its values come back in a *sinks.BatchError when other zones took theirs.
 func (s *Sink) Purge(ctx context.Context, batch []invalidation.Invalidation) error {
-	if s.closed.Load() {
-		return errClosed
-	}
-	if len(batch) == 0 {
-		return nil
+	if err := s.AdmitOneKind(batch, s.limits); err != nil || len(batch) == 0 {
+		return err
 	}
 	kind := batch[0].Kind
-	if most := s.limits.ItemsOf(kind); len(batch) > most {
-		return sinks.ItemError(fmt.Errorf("cloudflare: %d invalidations in one call; split it, at most %d fit into a request", len(batch), most))
-	}
-	for _, inv := range batch {
-		if inv.Kind != kind {
-			return sinks.ItemError(fmt.Errorf("cloudflare: %s and %s in one call; split it, a request carries one kind", kind, inv.Kind))
-		}
-	}
 	failed := map[int]error{}
 	calls := make([]request, len(s.zones.list))
 	for i, inv := range batch {
@@ -123,13 +91,10 @@ func (s *Sink) Purge(ctx context.Context, batch []invalidation.Invalidation) err
 	} else {
 		err = worst(errs)
 	}
-	switch {
-	case err != nil:
+	if err != nil {
 		return err
-	case len(failed) > 0:
-		return &sinks.BatchError{Failed: failed}
 	}
-	return nil
+	return httpsink.Refused(failed)
 }
 
 // request is what one zone is asked for: values and their places in the batch.
@@ -146,7 +111,7 @@ func (r *request) add(place int, value string) {
 // errors by zone. Once one is throttled no other is begun: the limit is the
 // account's.
 func (s *Sink) send(ctx context.Context, kind invalidation.Kind, calls []request) []error {
-	bounded, cancel := context.WithTimeout(ctx, s.timeout)
+	bounded, cancel := s.Bound(ctx)
 	defer cancel()
 	errs := make([]error, len(calls))
 	slots := make(chan struct{}, atOnce)
@@ -220,10 +185,4 @@ func worst(errs []error) error {
 		}
 	}
 	return out
-}
-
-// Close closes idle connections. Calls that follow fail.
-func (s *Sink) Close() {
-	s.closed.Store(true)
-	s.http.CloseIdleConnections()
 }

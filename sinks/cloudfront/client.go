@@ -29,7 +29,7 @@ func (s *Sink) client(ctx context.Context) (*cloudfront.Client, error) {
 		}
 		s.credentials = cfg.Credentials
 		s.aws = cloudfront.NewFromConfig(cfg, func(o *cloudfront.Options) {
-			o.HTTPClient = s.http
+			o.HTTPClient = s.HTTP
 			// The lane retries, and knows what else waits.
 			o.Retryer = aws.NopRetryer{}
 			if s.cfg.BaseURL != "" {

@@ -62,8 +62,9 @@ func credentials(t *testing.T, file, secret string) {
 
 func open(t testing.TB, cfg Config, timeout time.Duration, logger *slog.Logger) *Sink {
 	t.Helper()
-	s, err := newSink(cfg, timeout, logger)
+	s, err := New(cfg, logger)
 	require.NoError(t, err)
+	s.Timeout = timeout
 	t.Cleanup(s.Close)
 	return s
 }

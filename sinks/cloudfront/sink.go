@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net/http"
 	"strconv"
 	"sync/atomic"
 	"time"
@@ -21,9 +20,6 @@ import (
 	"github.com/walpurge/walpurge/sinks/httpsink"
 )
 
-// callTimeout bounds one call, the answers to all its requests included.
-const callTimeout = 9 * time.Second
-
 // sameFor is how long the reference of an attempt without an answer is used
 // again.
 const sameFor = 10 * time.Minute
@@ -32,35 +28,27 @@ var _ sinks.Sink = (*Sink)(nil)
 
 // Sink purges one distribution.
 type Sink struct {
+	*httpsink.Base
 	cfg         Config
 	log         *slog.Logger
-	http        *http.Client
-	timeout     time.Duration
 	now         func() time.Time
 	aws         *cloudfront.Client      // nil until credentials are needed
 	credentials aws.CredentialsProvider // of aws
 	references  *httpsink.Memory[string]
-	closed      atomic.Bool
 	accepted    atomic.Int64
 }
 
 // New returns a sink that has not connected yet. The error is Validate's.
 func New(cfg Config, logger *slog.Logger) (*Sink, error) {
-	return newSink(cfg, callTimeout, logger)
-}
-
-func newSink(cfg Config, timeout time.Duration, logger *slog.Logger) (*Sink, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, fmt.Errorf("cloudfront: %w", err)
 	}
 	return &Sink{
-		cfg: cfg, log: logger, timeout: timeout, now: time.Now,
-		http:       httpsink.NewClient(httpsink.Config{Proxy: true, Idle: 2, MaxBody: maxBody, TLS: cfg.TLS}),
+		Base: httpsink.NewBase("cloudfront", httpsink.Config{Proxy: true, Idle: 2, MaxBody: maxBody, TLS: cfg.TLS}),
+		cfg:  cfg, log: logger, now: time.Now,
 		references: httpsink.NewMemory[string](sameFor),
 	}, nil
 }
-
-var errClosed = errors.New("cloudfront: the sink is closed")
 
 // Purge creates one invalidation of all that has no wildcard and one for every 15
 // prefixes, and blocks until they are accepted, at most ten seconds.
@@ -70,19 +58,13 @@ var errClosed = errors.New("cloudfront: the sink is closed")
 // failed, no further one is tried. If nothing was accepted, that error stands
 // for the whole batch.
 func (s *Sink) Purge(ctx context.Context, batch []invalidation.Invalidation) error {
-	if s.closed.Load() {
-		return errClosed
-	}
-	if len(batch) == 0 {
-		return nil
-	}
-	if len(batch) > maxItems {
-		return sinks.ItemError(fmt.Errorf("cloudfront: %d invalidations in one call; split it, at most %d fit", len(batch), maxItems))
+	if err := s.Admit(batch, maxItems); err != nil || len(batch) == 0 {
+		return err
 	}
 	if err := ctx.Err(); err != nil {
 		return fmt.Errorf("cloudfront: purge stopped: %w", err)
 	}
-	bounded, cancel := context.WithTimeout(ctx, s.timeout)
+	bounded, cancel := s.Bound(ctx)
 	defer cancel()
 	requests, failed := s.cfg.requests(batch)
 	for i, r := range requests {
@@ -112,10 +94,7 @@ func (s *Sink) Purge(ctx context.Context, batch []invalidation.Invalidation) err
 		}
 		break
 	}
-	if len(failed) > 0 {
-		return &sinks.BatchError{Failed: failed}
-	}
-	return nil
+	return httpsink.Refused(failed)
 }
 
 // errLater is transient.
@@ -205,10 +184,10 @@ const checkedPath = "/walpurge-check"
 // invalidating the path /walpurge-check: nothing else asks for this permission.
 // It counts as one path and blocks like Purge.
 func (s *Sink) Check(ctx context.Context) error {
-	if s.closed.Load() {
-		return errClosed
+	if err := s.Open(); err != nil {
+		return err
 	}
-	bounded, cancel := context.WithTimeout(ctx, s.timeout)
+	bounded, cancel := s.Bound(ctx)
 	defer cancel()
 	return s.invalidate(bounded, []string{checkedPath})
 }
@@ -216,9 +195,3 @@ func (s *Sink) Check(ctx context.Context) error {
 // Paths is how many paths, prefixes and tags CloudFront has accepted since the
 // sink was made: what it bills. It may be called at any time.
 func (s *Sink) Paths() int64 { return s.accepted.Load() }
-
-// Close closes idle connections. Calls that follow fail.
-func (s *Sink) Close() {
-	s.closed.Store(true)
-	s.http.CloseIdleConnections()
-}

@@ -21,10 +21,10 @@ const checkKeyName = "walpurge-check"
 // "walpurge-check". It costs one request of the account's budget and blocks for at
 // most twenty seconds.
 func (s *Sink) Check(ctx context.Context) error {
-	if s.closed.Load() {
-		return errClosed
+	if err := s.Open(); err != nil {
+		return err
 	}
-	bounded, cancel := context.WithTimeout(ctx, 2*s.timeout)
+	bounded, cancel := context.WithTimeout(ctx, 2*s.Timeout)
 	defer cancel()
 	if err := s.token(ctx, bounded); err != nil {
 		return err
@@ -34,18 +34,18 @@ func (s *Sink) Check(ctx context.Context) error {
 
 // token asks what the token is. It refuses only what the answer says for certain.
 func (s *Sink) token(caller, bounded context.Context) error {
-	resp, raw, err := s.send(bounded, http.MethodGet, "/tokens/self", nil, false)
+	resp, err := s.send(caller, bounded, http.MethodGet, "/tokens/self", nil, false)
 	if err != nil {
-		return s.unanswered(caller, err)
+		return err
 	}
 	var self struct {
 		Services []string `json:"services"`
 		Scope    string   `json:"scope"`
 	}
-	if resp.StatusCode == http.StatusUnauthorized {
-		return answer{status: resp.StatusCode}.verdict(time.Now())
+	if resp.Status == http.StatusUnauthorized {
+		return answer{status: resp.Status}.verdict(time.Now())
 	}
-	if resp.StatusCode != http.StatusOK || json.Unmarshal(raw, &self) != nil || self.Scope == "" {
+	if resp.Status != http.StatusOK || json.Unmarshal(resp.Body, &self) != nil || self.Scope == "" {
 		return nil
 	}
 	scopes := strings.Fields(self.Scope)

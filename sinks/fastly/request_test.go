@@ -147,5 +147,4 @@ func TestConfig(t *testing.T) {
 	require.Equal(t, 3.0, other.Budgets()[0].PerSecond)
 	require.Equal(t, 4, other.Budgets()[0].Burst)
 	require.NotEqual(t, b.Share, other.Budgets()[0].Share)
-	require.LessOrEqual(t, requestTimeout, 10*time.Second) // short: two constants
 }

@@ -1,17 +1,11 @@
 package fastly
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"net/http"
-	"net/url"
-	"strings"
-	"sync/atomic"
 	"time"
 
 	"github.com/walpurge/walpurge/rules/invalidation"
@@ -19,28 +13,19 @@ import (
 	"github.com/walpurge/walpurge/sinks/httpsink"
 )
 
-// requestTimeout bounds one request, its answer included.
-const requestTimeout = 9 * time.Second
-
 var _ sinks.Sink = (*Sink)(nil)
 
 // Sink purges one service.
 type Sink struct {
-	cfg     Config
-	base    string
-	limits  sinks.Limits
-	log     *slog.Logger
-	http    *http.Client
-	timeout time.Duration
-	closed  atomic.Bool
+	*httpsink.Base
+	cfg    Config
+	base   string
+	limits sinks.Limits
+	log    *slog.Logger
 }
 
 // New returns a sink that has not connected yet. The error is Validate's.
 func New(cfg Config, logger *slog.Logger) (*Sink, error) {
-	return newSink(cfg, requestTimeout, logger)
-}
-
-func newSink(cfg Config, timeout time.Duration, logger *slog.Logger) (*Sink, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, fmt.Errorf("fastly: %w", err)
 	}
@@ -48,10 +33,11 @@ func newSink(cfg Config, timeout time.Duration, logger *slog.Logger) (*Sink, err
 	if err != nil {
 		return nil, fmt.Errorf("fastly: base_url: %w", err)
 	}
-	return &Sink{cfg: cfg, base: base.String(), limits: cfg.Limits(), log: logger, http: httpsink.NewClient(httpsink.Config{Proxy: true, Idle: atOnce, TLS: cfg.TLS}), timeout: timeout}, nil
+	return &Sink{
+		Base: httpsink.NewBase("fastly", httpsink.Config{Proxy: true, Idle: atOnce, TLS: cfg.TLS}),
+		cfg:  cfg, base: base.String(), limits: cfg.Limits(), log: logger,
+	}, nil
 }
-
-var errClosed = errors.New("fastly: the sink is closed")
 
 // Purge sends one request for the whole batch, or one for each URL, and blocks
 // until all are answered, at most ten seconds.
@@ -61,61 +47,28 @@ var errClosed = errors.New("fastly: the sink is closed")
 // purged. If a request by tag or of everything fails, its error stands for the
 // whole batch.
 func (s *Sink) Purge(ctx context.Context, batch []invalidation.Invalidation) error {
-	if s.closed.Load() {
-		return errClosed
+	if err := s.AdmitOneKind(batch, s.limits); err != nil {
+		return err
 	}
-	if len(batch) == 0 {
-		return nil
+	send := s.Select(batch, s.cfg.Accepts)
+	if len(send.Values) == 0 {
+		return send.Refused()
 	}
-	kind := batch[0].Kind
-	for _, inv := range batch {
-		if inv.Kind != kind {
-			return sinks.ItemError(fmt.Errorf("fastly: %s and %s in one call; split it, a request carries one kind", kind, inv.Kind))
-		}
-	}
-	if most := s.limits.ItemsOf(kind); len(batch) > most {
-		return sinks.ItemError(fmt.Errorf("fastly: %d invalidations in one call; split it, at most %d fit", len(batch), most))
-	}
-	failed := map[int]error{}
-	var places []int
-	var values []string
-	for i, inv := range batch {
-		if err := s.cfg.Accepts(inv); err != nil {
-			failed[i] = sinks.ItemError(fmt.Errorf("fastly: %w", err))
-			continue
-		}
-		places, values = append(places, i), append(values, inv.Value)
-	}
-	bounded, cancel := context.WithTimeout(ctx, s.timeout)
+	bounded, cancel := s.Bound(ctx)
 	defer cancel()
-	switch {
-	case len(values) == 0:
-	case kind == invalidation.URL:
-		errs := httpsink.Each(values, atOnce, func(value string) error {
-			return s.purge(ctx, bounded, invalidation.URL, []string{value})
-		})
-		if len(batch) == 1 {
-			return errs[0]
-		}
-		for n, err := range errs {
-			if err != nil {
-				failed[places[n]] = err
-			}
-		}
-	default:
-		if err := s.purge(ctx, bounded, kind, values); err != nil {
-			return err
-		}
+	kind := batch[0].Kind
+	if kind == invalidation.URL {
+		return send.Each(atOnce, func(value string) error { return s.purge(ctx, bounded, kind, []string{value}) })
 	}
-	if len(failed) > 0 {
-		return &sinks.BatchError{Failed: failed}
+	if err := s.purge(ctx, bounded, kind, send.Values); err != nil {
+		return err
 	}
-	return nil
+	return send.Refused()
 }
 
 // purge sends one request; values of everything are without meaning.
 func (s *Sink) purge(caller, bounded context.Context, kind invalidation.Kind, values []string) error {
-	path, body := "/service/"+s.cfg.ServiceID+"/purge", any(nil)
+	path, body := "/service/"+s.cfg.ServiceID+"/purge", []byte(nil)
 	switch kind {
 	case invalidation.Everything:
 		path += "_all"
@@ -126,14 +79,17 @@ func (s *Sink) purge(caller, bounded context.Context, kind invalidation.Kind, va
 		}
 		path = "/purge/" + rest
 	default:
-		body = map[string][]string{"surrogate_keys": values}
+		var err error
+		if body, err = json.Marshal(map[string][]string{"surrogate_keys": values}); err != nil {
+			return fmt.Errorf("fastly: write the body: %w", err)
+		}
 	}
-	resp, raw, err := s.send(bounded, http.MethodPost, path, body, kind != invalidation.Everything && s.cfg.Soft)
+	resp, err := s.send(caller, bounded, http.MethodPost, path, body, kind != invalidation.Everything && s.cfg.Soft)
 	if err != nil {
-		return s.unanswered(caller, err)
+		return err
 	}
 	var said map[string]json.RawMessage
-	a := answer{kind: kind, status: resp.StatusCode, header: resp.Header, ours: json.Unmarshal(raw, &said) == nil && said != nil}
+	a := answer{kind: kind, status: resp.Status, header: resp.Header, ours: json.Unmarshal(resp.Body, &said) == nil && said != nil}
 	if kind == invalidation.Tag {
 		a.accepted = len(said) > 0 // an id for each key
 	} else {
@@ -143,59 +99,14 @@ func (s *Sink) purge(caller, bounded context.Context, kind invalidation.Kind, va
 }
 
 // send sends one request and reads the whole answer.
-func (s *Sink) send(ctx context.Context, method, path string, body any, soft bool) (*http.Response, []byte, error) {
-	token, err := httpsink.ReadToken(s.cfg.APITokenFile)
-	if err != nil {
-		return nil, nil, err
-	}
-	var content io.Reader
-	if body != nil {
-		b, err := json.Marshal(body)
-		if err != nil {
-			return nil, nil, err
-		}
-		content = bytes.NewReader(b)
-	}
-	req, err := http.NewRequestWithContext(ctx, method, s.base+path, content)
-	if err != nil {
-		// It would name the URL.
-		return nil, nil, sinks.ItemError(errors.New("a URL that no request can carry"))
-	}
-	req.Header.Set("Fastly-Key", token)
-	req.Header.Set("Accept", "application/json")
-	req.Header.Set("User-Agent", "walpurge")
-	if body != nil {
-		req.Header.Set("Content-Type", "application/json")
-	}
+func (s *Sink) send(caller, bounded context.Context, method, path string, body []byte, soft bool) (*httpsink.Response, error) {
+	r := httpsink.Request{Method: method, URL: s.base + path, TokenFile: s.cfg.APITokenFile, TokenHeader: "Fastly-Key", Body: body}
 	if soft {
-		req.Header.Set("Fastly-Soft-Purge", "1")
+		r.Header = map[string]string{"Fastly-Soft-Purge": "1"}
 	}
-	resp, err := s.http.Do(req)
-	if err != nil {
-		return nil, nil, err
+	resp, err := s.Send(caller, bounded, r)
+	if err == nil && resp.Status >= http.StatusBadRequest {
+		s.log.Debug("fastly refused", "status", resp.Status, "answer", resp.Excerpt())
 	}
-	defer func() { _ = resp.Body.Close() }()
-	raw, err := io.ReadAll(resp.Body)
-	if err != nil {
-		return nil, nil, err
-	}
-	if resp.StatusCode >= http.StatusBadRequest {
-		s.log.Debug("fastly refused", "status", resp.StatusCode, "answer", strings.ReplaceAll(string(raw[:min(len(raw), 500)]), token, "***"))
-	}
-	return resp, raw, nil
-}
-
-// unanswered describes an error of send.
-func (s *Sink) unanswered(caller context.Context, err error) error {
-	var sent *url.Error
-	if class, _ := sinks.ClassOf(err); class == sinks.Transient || errors.As(err, &sent) {
-		err = httpsink.Unanswered(caller, err, s.timeout)
-	}
-	return fmt.Errorf("fastly: %w", err)
-}
-
-// Close closes idle connections. Calls that follow fail.
-func (s *Sink) Close() {
-	s.closed.Store(true)
-	s.http.CloseIdleConnections()
+	return resp, err
 }

@@ -17,8 +17,9 @@ import (
 
 func openSink(t testing.TB, cfg Config, logger *slog.Logger) *Sink {
 	t.Helper()
-	s, err := newSink(cfg, time.Second, systemLookup, logger)
+	s, err := New(cfg, logger)
 	require.NoError(t, err)
+	s.Timeout = time.Second // short: a silent server is a fault that the suite provokes
 	t.Cleanup(s.Close)
 	return s
 }

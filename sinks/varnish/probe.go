@@ -29,10 +29,10 @@ const (
 // which the node has pages for one. Probe removes its pages before it returns. It blocks for at most ten
 // seconds, and the error joins one for each node that failed.
 func (s *Sink) Probe(ctx context.Context) error {
-	if s.closed.Load() {
-		return errClosed
+	if err := s.Open(); err != nil {
+		return err
 	}
-	ctx, cancel := context.WithTimeout(ctx, s.timeout)
+	ctx, cancel := context.WithTimeout(ctx, s.Timeout)
 	defer cancel()
 	servers, failures := s.resolve(ctx)
 	var errs []error
@@ -147,7 +147,7 @@ func (s *Sink) readProbe(ctx context.Context, v server, p *page, store bool) (st
 	if store {
 		r.header.Set(probeTags, p.tag)
 	}
-	a, err := httpsink.Do(s.http, r.http(ctx, v))
+	a, err := httpsink.Do(s.HTTP, r.http(ctx, v))
 	if err != nil {
 		return "", err
 	}
@@ -178,7 +178,7 @@ func (s *Sink) expect(ctx context.Context, v server, p *page, stored bool) error
 // removeProbe removes what the probe may have stored, by URL or else by tag. What neither removes
 // expires within a minute.
 func (s *Sink) removeProbe(ctx context.Context, v server, pages []*page) {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.timeout)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.Timeout)
 	defer cancel()
 	for _, p := range pages {
 		if !p.asked {

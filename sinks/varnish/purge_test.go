@@ -199,7 +199,7 @@ func probes(t *testing.T, a, b *instance) {
 		cfg := withNodes(a.addr, b.addr)
 		cfg.Bans, cfg.Soft = true, soft
 		s := openSink(t, cfg, quiet)
-		stored.next, s.http.Transport = s.http.Transport, stored
+		stored.next, s.HTTP.Transport = s.HTTP.Transport, stored
 		require.NoError(t, s.Probe(t.Context()))
 	}
 	require.Len(t, stored.pages, 2*2*5, "a control, two by tag, one by URL, one by prefix, at two nodes")
@@ -373,7 +373,7 @@ func names(t *testing.T, v *instance) {
 	var fault error
 	cfg := DefaultConfig()
 	cfg.Nodes = []string{"dns+http://varnish:" + port}
-	s, err := newSink(cfg, time.Second, func(_ context.Context, name string) ([]netip.Addr, error) {
+	s, err := newSink(cfg, func(_ context.Context, name string) ([]netip.Addr, error) {
 		require.Equal(t, "varnish", name)
 		return found, fault
 	}, quiet)

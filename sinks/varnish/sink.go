@@ -2,24 +2,18 @@ package varnish
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"maps"
-	"net/http"
 	"slices"
 	"strconv"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/walpurge/walpurge/rules/invalidation"
 	"github.com/walpurge/walpurge/sinks"
 	"github.com/walpurge/walpurge/sinks/httpsink"
 )
-
-// callTimeout bounds one call, the answers of all nodes included.
-const callTimeout = 9 * time.Second
 
 // leaveAlone is how long a node that has carried out a batch is not asked again
 // because another node fails. The lane's longest pause is a third of it.
@@ -29,29 +23,27 @@ var _ sinks.Sink = (*Sink)(nil)
 
 // Sink purges all nodes of a Varnish cache.
 type Sink struct {
-	cfg     Config
-	nodes   []node
-	log     *slog.Logger
-	http    *http.Client
-	find    lookup
-	timeout time.Duration
+	*httpsink.Base
+	cfg   Config
+	nodes []node
+	log   *slog.Logger
+	find  lookup
 	// done holds which servers have carried out a batch that failed at others.
-	done   *httpsink.Memory[map[server]bool]
-	closed atomic.Bool
+	done *httpsink.Memory[map[server]bool]
 }
 
 // New returns a sink that has not connected yet. The error is Validate's.
 func New(cfg Config, logger *slog.Logger) (*Sink, error) {
-	return newSink(cfg, callTimeout, systemLookup, logger)
+	return newSink(cfg, systemLookup, logger)
 }
 
-func newSink(cfg Config, timeout time.Duration, find lookup, logger *slog.Logger) (*Sink, error) {
+func newSink(cfg Config, find lookup, logger *slog.Logger) (*Sink, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, fmt.Errorf("varnish: %w", err)
 	}
 	s := &Sink{
-		cfg: cfg, log: logger, find: find, timeout: timeout,
-		http: httpsink.NewClient(httpsink.Config{Idle: 1, TLS: cfg.TLS}),
+		Base: httpsink.NewBase("varnish", httpsink.Config{Idle: 1, TLS: cfg.TLS}),
+		cfg:  cfg, log: logger, find: find,
 		done: httpsink.NewMemory[map[server]bool](leaveAlone),
 	}
 	for _, text := range cfg.Nodes {
@@ -64,8 +56,6 @@ func newSink(cfg Config, timeout time.Duration, find lookup, logger *slog.Logger
 	return s, nil
 }
 
-var errClosed = errors.New("varnish: the sink is closed")
-
 // Purge asks all nodes at once and blocks until each has answered, at most ten
 // seconds. To a node, the requests of a batch go one after the other: all tags
 // in one, each URL in its own.
@@ -75,14 +65,8 @@ var errClosed = errors.New("varnish: the sink is closed")
 // repetition of the very same call within half a minute leaves out the nodes
 // that have carried it out.
 func (s *Sink) Purge(ctx context.Context, batch []invalidation.Invalidation) error {
-	if s.closed.Load() {
-		return errClosed
-	}
-	if len(batch) == 0 {
-		return nil
-	}
-	if len(batch) > maxItems {
-		return sinks.ItemError(fmt.Errorf("varnish: %d invalidations in one call; split it, at most %d fit", len(batch), maxItems))
+	if err := s.Admit(batch, maxItems); err != nil || len(batch) == 0 {
+		return err
 	}
 	requests, failed := s.cfg.requests(batch)
 	removed, counted, err := s.everywhere(ctx, httpsink.SumOf(batch), requests)
@@ -99,10 +83,7 @@ func (s *Sink) Purge(ctx context.Context, batch []invalidation.Invalidation) err
 		}
 		httpsink.CountHits(tags, removed, s.cfg.Hits)
 	}
-	if len(failed) > 0 {
-		return &sinks.BatchError{Failed: failed}
-	}
-	return nil
+	return httpsink.Refused(failed)
 }
 
 // everywhere sends the requests to all nodes. sum names what they carry. removed is how many objects the
@@ -114,7 +95,7 @@ func (s *Sink) everywhere(ctx context.Context, sum httpsink.Sum, requests []requ
 	if len(requests) == 0 {
 		return 0, false, nil
 	}
-	bounded, cancel := context.WithTimeout(ctx, s.timeout)
+	bounded, cancel := s.Bound(ctx)
 	defer cancel()
 	servers, failures := s.resolve(bounded)
 	nodes := len(servers) + len(failures)
@@ -219,7 +200,7 @@ func (s *Sink) ask(ctx context.Context, v server, r request) (removed int, err e
 
 // send sends one request, and returns how many objects it removed; -1 if the answer does not say so.
 func (s *Sink) send(ctx context.Context, v server, r request) (removed int, err error) {
-	a, err := httpsink.Do(s.http, r.http(ctx, v))
+	a, err := httpsink.Do(s.HTTP, r.http(ctx, v))
 	if err != nil {
 		return -1, err
 	}
@@ -232,8 +213,8 @@ func (s *Sink) send(ctx context.Context, v server, r request) (removed int, err 
 // Check reports whether every node answers purges of the kinds that the sink carries out, by purges that
 // remove nothing. It blocks like Purge.
 func (s *Sink) Check(ctx context.Context) error {
-	if s.closed.Load() {
-		return errClosed
+	if err := s.Open(); err != nil {
+		return err
 	}
 	var requests []request
 	for _, kind := range []invalidation.Kind{invalidation.Tag, invalidation.URL, invalidation.URLPrefix} {
@@ -243,10 +224,4 @@ func (s *Sink) Check(ctx context.Context) error {
 	}
 	_, _, err := s.everywhere(ctx, httpsink.SumOf([]invalidation.Invalidation{{Kind: invalidation.Tag, Value: checkName}}), requests)
 	return err
-}
-
-// Close closes idle connections. Calls that follow fail.
-func (s *Sink) Close() {
-	s.closed.Store(true)
-	s.http.CloseIdleConnections()
 }

@@ -10,7 +10,6 @@ import (
 	"log/slog"
 	"net/http"
 	"strconv"
-	"sync/atomic"
 	"time"
 	"unicode/utf8"
 
@@ -26,13 +25,12 @@ var _ sinks.Sink = (*Sink)(nil)
 
 // Sink calls one URL.
 type Sink struct {
-	cfg    Config
-	json   *expression // nil for the fixed form
-	log    *slog.Logger
-	http   *http.Client
-	keys   *httpsink.Memory[string]
-	now    func() time.Time
-	closed atomic.Bool
+	*httpsink.Base
+	cfg  Config
+	json *expression // nil for the fixed form
+	log  *slog.Logger
+	keys *httpsink.Memory[string]
+	now  func() time.Time
 }
 
 // New returns a sink that has not connected yet. The error is Validate's.
@@ -41,10 +39,10 @@ func New(cfg Config, logger *slog.Logger) (*Sink, error) {
 		return nil, fmt.Errorf("webhook: %w", err)
 	}
 	s := &Sink{
-		cfg: cfg, log: logger, now: time.Now,
-		http: httpsink.NewClient(httpsink.Config{Proxy: true, Idle: 2, TLS: cfg.TLS}),
-		keys: httpsink.NewMemory[string](sameFor),
+		Base: httpsink.NewBase("webhook", httpsink.Config{Proxy: true, Idle: 2, TLS: cfg.TLS}),
+		cfg:  cfg, log: logger, now: time.Now, keys: httpsink.NewMemory[string](sameFor),
 	}
+	s.Timeout = cfg.Timeout
 	if cfg.JSON != "" {
 		x, found := compile(cfg.JSON)
 		if len(found) > 0 {
@@ -55,22 +53,14 @@ func New(cfg Config, logger *slog.Logger) (*Sink, error) {
 	return s, nil
 }
 
-var errClosed = errors.New("webhook: the sink is closed")
-
 // Purge sends one request for the whole batch and blocks until it is answered,
 // at most for the configured timeout.
 //
 // With a `json:` expression, values that are not UTF-8 have no form and come
 // back in a *sinks.BatchError, the others being sent.
 func (s *Sink) Purge(ctx context.Context, batch []invalidation.Invalidation) error {
-	if s.closed.Load() {
-		return errClosed
-	}
-	if len(batch) == 0 {
-		return nil
-	}
-	if len(batch) > maxItems {
-		return sinks.ItemError(fmt.Errorf("webhook: %d invalidations in one call; split it, at most %d fit", len(batch), maxItems))
+	if err := s.Admit(batch, maxItems); err != nil || len(batch) == 0 {
+		return err
 	}
 	if err := ctx.Err(); err != nil {
 		return fmt.Errorf("webhook: call stopped: %w", err)
@@ -92,10 +82,7 @@ func (s *Sink) Purge(ctx context.Context, batch []invalidation.Invalidation) err
 			return err
 		}
 	}
-	if len(failed) > 0 {
-		return &sinks.BatchError{Failed: failed}
-	}
-	return nil
+	return httpsink.Refused(failed)
 }
 
 // send makes a body of the batch and posts it.
@@ -152,7 +139,7 @@ const existedHeader = "Walpurge-Existed"
 
 // post sends a body. existed is how many of its values the service had, -1 where it does not say so.
 func (s *Sink) post(ctx context.Context, body []byte, key string) (existed int, err error) {
-	bounded, cancel := context.WithTimeout(ctx, s.cfg.Timeout)
+	bounded, cancel := s.Bound(ctx)
 	defer cancel()
 	req, err := http.NewRequestWithContext(bounded, s.cfg.Method, s.cfg.URL, bytes.NewReader(body))
 	if err != nil {
@@ -173,7 +160,7 @@ func (s *Sink) post(ctx context.Context, body []byte, key string) (existed int, 
 		}
 		req.Header.Set("X-Walpurge-Signature", signature(secret, now, body))
 	}
-	a, err := httpsink.Do(s.http, req)
+	a, err := httpsink.Do(s.HTTP, req)
 	if err != nil {
 		return -1, fmt.Errorf("webhook: %w", err)
 	}
@@ -214,28 +201,22 @@ func verdict(a httpsink.Answer, now time.Time) error {
 // everything: it asks by OPTIONS, without the configured headers, and takes any
 // answer. It blocks like Purge.
 func (s *Sink) Check(ctx context.Context) error {
-	if s.closed.Load() {
-		return errClosed
+	if err := s.Open(); err != nil {
+		return err
 	}
 	if s.cfg.HMACFile != "" {
 		if _, err := httpsink.ReadSecret(s.cfg.HMACFile); err != nil {
 			return sinks.LaneError(fmt.Errorf("webhook: hmac_file: %w", err))
 		}
 	}
-	bounded, cancel := context.WithTimeout(ctx, s.cfg.Timeout)
+	bounded, cancel := s.Bound(ctx)
 	defer cancel()
 	req, err := http.NewRequestWithContext(bounded, http.MethodOptions, s.cfg.URL, nil)
 	if err != nil {
 		return sinks.LaneError(errors.New("webhook: url cannot be used"))
 	}
-	if _, err := httpsink.Do(s.http, req); err != nil {
+	if _, err := httpsink.Do(s.HTTP, req); err != nil {
 		return fmt.Errorf("webhook: %w", err)
 	}
 	return nil
-}
-
-// Close closes idle connections. Calls that follow fail.
-func (s *Sink) Close() {
-	s.closed.Store(true)
-	s.http.CloseIdleConnections()
 }
