@@ -65,6 +65,8 @@ type listed struct {
 	// of all tables or of the table's schema.
 	Member, Unnamed bool
 	Owned           bool
+	// Unlogged reports that its changes are not in the log. Nothing else is known of it then.
+	Unlogged bool
 	// Inherited reports that other tables inherit, or inherited, from it.
 	Inherited bool
 	// Lacking names the table itself or the partition whose rows cannot be
@@ -115,20 +117,21 @@ func (c Config) enterSchemas(ctx context.Context, conn *pgx.Conn, tables []liste
 // schemasSince is the first major version whose publications can hold schemas.
 const schemasSince = 15
 
-// namesQuery has every table that could be published, in one pass over pg_class; exactQuery looks up those with
+// namesQuery has every table that could be published, and unlogged ones, in one pass over pg_class; exactQuery looks up those with
 // the names in its parameters.
 const (
-	namesQuery = `SELECT c.oid, n.nspname, c.relname FROM pg_catalog.pg_namespace n JOIN pg_catalog.pg_class c ON c.relnamespace = n.oid` + publishable
-	exactQuery = `SELECT c.oid, n.nspname, c.relname FROM ROWS FROM (pg_catalog.unnest($1::pg_catalog.name[]), pg_catalog.unnest($2::pg_catalog.name[])) w (schema, name)
-JOIN pg_catalog.pg_namespace n ON n.nspname = w.schema JOIN pg_catalog.pg_class c ON c.relnamespace = n.oid AND c.relname = w.name` + publishable
+	namesQuery = `SELECT c.oid, n.nspname, c.relname, c.relpersistence <> 'p' FROM pg_catalog.pg_namespace n JOIN pg_catalog.pg_class c ON c.relnamespace = n.oid
+WHERE c.relpersistence IN ('p', 'u') AND ` + publishable
+	exactQuery = `SELECT c.oid, n.nspname, c.relname, false FROM ROWS FROM (pg_catalog.unnest($1::pg_catalog.name[]), pg_catalog.unnest($2::pg_catalog.name[])) w (schema, name)
+JOIN pg_catalog.pg_namespace n ON n.nspname = w.schema JOIN pg_catalog.pg_class c ON c.relnamespace = n.oid AND c.relname = w.name
+WHERE c.relpersistence = 'p' AND ` + publishable
 )
 
 // manyNames is how many names are looked up one by one. For more, one pass takes less time.
 const manyNames = 200
 
-// publishable says so of the table c in the schema n.
-const publishable = `
-WHERE c.relkind IN ('r', 'p') AND c.relpersistence = 'p' AND NOT c.relispartition
+// publishable says so of the table c in the schema n, as long as it is logged.
+const publishable = `c.relkind IN ('r', 'p') AND NOT c.relispartition
   AND n.nspname <> 'information_schema' AND n.nspname !~ '^pg_'`
 
 // list reads the tables that are watched, or could be, with their descriptions, and those that patterns
@@ -151,11 +154,17 @@ func (c Config) list(ctx context.Context, conn *pgx.Conn, w Watch, known map[uin
 	var oids []uint32
 	var near []NearMiss
 	var oid uint32
+	var unlogged bool
 	var t cdc.Table
-	_, err = pgx.ForEachRow(rows, []any{&oid, &t.Schema, &t.Name}, func() error {
-		if watched(t) {
+	var others []listed
+	_, err = pgx.ForEachRow(rows, []any{&oid, &t.Schema, &t.Name, &unlogged}, func() error {
+		switch {
+		case unlogged && exact[t]: // it counts as missing
+		case unlogged && watched(t):
+			others = append(others, listed{Table: t, published: published{Relation: oid}, Unlogged: true})
+		case watched(t):
 			oids = append(oids, oid)
-		} else if w.Nearly != nil {
+		case w.Nearly != nil:
 			if pattern := w.Nearly(t); pattern != "" {
 				near = append(near, NearMiss{t, pattern})
 			}
@@ -168,7 +177,7 @@ func (c Config) list(ctx context.Context, conn *pgx.Conn, w Watch, known map[uin
 	tables, described, err := c.describe(ctx, conn, oids, known)
 	// What was renamed in between is not watched any more.
 	tables = slices.DeleteFunc(tables, func(l listed) bool { return !watched(l.Table) })
-	return tables, described, near, err
+	return append(tables, others...), described, near, err
 }
 
 // split makes parameters of table names.
@@ -242,6 +251,8 @@ func (c Config) unpublishable(l *listed) error {
 	add := Step{SQL: fmt.Sprintf("ALTER PUBLICATION %s ADD TABLE %s", quote(c.Publication), only(l.Inherited)+quote(l.Schema, l.Name))}
 	add.announce(c.Publication, []cdc.Table{l.Table})
 	switch {
+	case l.Unlogged:
+		return unlogged(l.Table, "u")
 	case l.Member:
 		return nil
 	case l.Lacking != "":

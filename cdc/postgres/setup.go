@@ -47,7 +47,7 @@ func (c Config) Plan(ctx context.Context, conn *pgx.Conn, tables []cdc.Table, w 
 		}
 		switch {
 		case info.Root != "":
-			errs = append(errs, &Missing{Fault{fmt.Errorf("table %s is a partition", t), "watch its root " + info.Root + " in the rule"}})
+			errs = append(errs, partitionFault(t, info.Root))
 		case !info.Usable:
 			errs = append(errs, info.IdentityFault())
 		default:

@@ -73,6 +73,58 @@ func notTable(t cdc.Table, kind string, behind []cdc.Table) error {
 	return &Missing{Fault{fmt.Errorf("%s is not a table", t), "name an ordinary or a partitioned table: only those have changes"}}
 }
 
+// notTablesQuery has everything with rows that rules cannot watch by its name, with its kind and, for a
+// partition, the root.
+const notTablesQuery = `SELECT c.oid, n.nspname, c.relname, c.relkind::pg_catalog.text, COALESCE(rn.nspname, ''), COALESCE(r.relname, '')
+FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+LEFT JOIN (pg_catalog.pg_class r JOIN pg_catalog.pg_namespace rn ON rn.oid = r.relnamespace) ON c.relispartition AND r.oid = pg_catalog.pg_partition_root(c.oid)
+WHERE (c.relkind IN ('v', 'm', 'f') OR c.relispartition AND c.relkind IN ('r', 'p')) AND c.relpersistence <> 't'
+  AND n.nspname <> 'information_schema' AND n.nspname !~ '^pg_' ORDER BY n.nspname, c.relname`
+
+// NotTables says of what patterns of a Watch match why it is not watched: views, foreign tables, and
+// partitions of tables that are not watched themselves.
+func (c Config) NotTables(ctx context.Context, conn *pgx.Conn, w Watch) (out []error, err error) {
+	if w.Matches == nil {
+		return nil, nil
+	}
+	rows, err := conn.Query(ctx, notTablesQuery)
+	if err != nil {
+		return nil, fmt.Errorf("list the views: %w", err)
+	}
+	type relation struct {
+		oid  uint32
+		name cdc.Table
+		kind string
+		root cdc.Table
+	}
+	var found []relation
+	var oids []uint32
+	var r relation
+	_, err = pgx.ForEachRow(rows, []any{&r.oid, &r.name.Schema, &r.name.Name, &r.kind, &r.root.Schema, &r.root.Name}, func() error {
+		if w.named(r.name) && (r.root.Name == "" || !w.named(r.root)) {
+			found, oids = append(found, r), append(oids, r.oid)
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("list the views: %w", err)
+	}
+	behind, err := tablesBehind(ctx, conn, oids)
+	for _, r := range found {
+		if r.root.Name != "" {
+			out = append(out, partitionFault(r.name, r.root.String()))
+		} else {
+			out = append(out, notTable(r.name, r.kind, behind[r.oid]))
+		}
+	}
+	return out, err
+}
+
+// partitionFault says that a table is a partition.
+func partitionFault(t cdc.Table, root string) error {
+	return &Missing{Fault{fmt.Errorf("table %s is a partition", t), "watch its root " + root + " in the rule"}}
+}
+
 // RefreshPrefix is the prefix of the messages that are proposed for materialized views.
 const RefreshPrefix = "cache.purge"
 

@@ -45,3 +45,45 @@ func TestViewsNameTheirTables(t *testing.T) {
 	// The statement works as it is.
 	s.exec(`BEGIN; REFRESH MATERIALIZED VIEW ranking; ` + RefreshMessage(name(`it's "so"`)) + ` COMMIT`)
 }
+
+// TestPatternsMatchMoreThanTables: an unlogged table that a pattern matches is a problem as long as it is
+// unlogged. Views, and partitions of tables that are not watched, are reported.
+func TestPatternsMatchMoreThanTables(t *testing.T) {
+	t.Parallel()
+	s := newServer(t)
+	s.exec(`CREATE SCHEMA tenant_a; CREATE TABLE tenant_a.orders (id int PRIMARY KEY, note text);
+		CREATE SCHEMA tenant_b; CREATE UNLOGGED TABLE tenant_b.orders (id int PRIMARY KEY, note text);
+		CREATE SCHEMA tenant_c; CREATE VIEW tenant_c.orders AS SELECT * FROM tenant_a.orders;
+		CREATE TABLE tree (id int PRIMARY KEY) PARTITION BY RANGE (id);
+		CREATE SCHEMA tenant_d; CREATE TABLE tenant_d.orders PARTITION OF tree DEFAULT;
+		CREATE SCHEMA tenant_e; CREATE TABLE tenant_e.orders PARTITION OF tree FOR VALUES FROM (0) TO (1)`)
+	s.watches = Watch{Matches: func(t cdc.Table) bool { return t.Name == "orders" && t.Schema != "tenant_e" }}
+	tables, left, err := s.cfg.ResolveAll(t.Context(), s.conn, s.watches)
+	require.NoError(t, err)
+	require.Equal(t, []cdc.Table{{Schema: "tenant_a", Name: "orders"}}, tables)
+	require.Len(t, left, 1)
+	require.EqualError(t, left[0], `table tenant_b.orders is unlogged or temporary; fix: take its rules out, or ALTER TABLE "tenant_b"."orders" SET LOGGED: the log has changes of ordinary tables only`)
+	others, err := s.cfg.NotTables(t.Context(), s.conn, s.watches)
+	require.NoError(t, err)
+	var texts []string
+	for _, fault := range others {
+		texts = append(texts, fault.Error())
+	}
+	require.Equal(t, []string{
+		"tenant_c.orders is a view, and only tables have changes; fix: write rules for the tables behind it: tenant_a.orders",
+		"table tenant_d.orders is a partition; fix: watch its root public.tree in the rule",
+	}, texts)
+
+	r := s.run(&sinkhole{}, Streaming)
+	r.compared(t)
+	require.Equal(t, []string{left[0].Error()}, r.problems())
+	s.exec("INSERT INTO tenant_b.orders VALUES (1)")
+	s.exec("ALTER TABLE tenant_b.orders SET LOGGED")
+	r.compared(t)
+	require.Empty(t, r.problems())
+	b := cdc.Table{Schema: "tenant_b", Name: "orders"}
+	eventually(t, hang, func() bool { return r.gapOf(b) }, "what changed while it was unlogged is purged")
+	s.exec("ALTER PUBLICATION walpurge_test DROP TABLE tenant_b.orders; ALTER TABLE tenant_b.orders SET UNLOGGED")
+	r.compared(t)
+	require.Equal(t, []string{left[0].Error()}, r.problems())
+}

@@ -151,6 +151,11 @@ func (c *checker) database(ctx context.Context, cfg *config.Config, set *rules.S
 	for _, n := range near {
 		c.note(n.Error())
 	}
+	others, err := cfg.Postgres.NotTables(ctx, conn, watch(set))
+	c.add(false, err)
+	for _, fault := range others {
+		c.note("a pattern matches " + strings.TrimPrefix(fault.Error(), "table "))
+	}
 	c.add(false, ready)
 	// Inspect's own errors are in those of Ready.
 	cat.infos, _ = postgres.Inspect(ctx, conn, cfg.Postgres.Publication, cat.tables)

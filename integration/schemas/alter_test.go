@@ -294,6 +294,29 @@ var alterations = []alteration{
 		return fmt.Sprintf("CREATE TABLE %[1]s (LIKE %[2]s INCLUDING ALL); DROP TABLE %[2]s CASCADE; ALTER TABLE %[1]s RENAME TO %[3]s; %[4]s; %[5]s",
 			quote(t.awaySchema, "again"), t.now(), quote(t.awayName), t.identify(), g.insert(t, t.now(), 6))
 	}},
+	{"publication", 3, func(g *generator, t *table) string {
+		if !g.publication {
+			return ""
+		}
+		alter := "ALTER PUBLICATION " + publication + " "
+		switch g.IntN(4) {
+		case 0:
+			if g.bySchema {
+				return fmt.Sprintf("%[1]sDROP TABLES IN SCHEMA %[2]s; %[3]s; %[1]sADD TABLES IN SCHEMA %[2]s", alter, quote(g.schemas[0]), g.change(t))
+			}
+		case 1:
+			return alter + "SET (publish_via_partition_root = false); " + g.change(t) + "; " + alter + "SET (publish_via_partition_root)"
+		case 2:
+			return "BEGIN; " + g.change(t) + "; " + alter + one(g, "SET (publish = 'insert')", "SET (publish_via_partition_root = false)", "OWNER TO CURRENT_USER") + "; ROLLBACK"
+		}
+		return alter + "SET (publish = 'insert'); " + g.change(t) + "; " + alter + "SET (publish = 'insert, update, delete, truncate')"
+	}},
+	{"unlogged and logged", 1, func(g *generator, t *table) string {
+		if !g.publication || t.kind != plain {
+			return ""
+		}
+		return fmt.Sprintf("ALTER TABLE %[1]s SET UNLOGGED; %[2]s; ALTER TABLE %[1]s SET LOGGED", t.now(), g.change(t))
+	}},
 	{"change a composite type", 1, func(g *generator, _ *table) string {
 		return "ALTER TYPE pair " + one(g, "ADD ATTRIBUTE more text", "DROP ATTRIBUTE IF EXISTS more", "RENAME ATTRIBUTE s TO t", "RENAME ATTRIBUTE t TO s", "DROP ATTRIBUTE s")
 	}},

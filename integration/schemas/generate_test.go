@@ -21,6 +21,10 @@ type generator struct {
 	// down reports that the daemon is stopped, names counts what needs a name of its own.
 	down  bool
 	names int
+	// schemas are those with tables; publication reports that another role has created the publication, and
+	// bySchema that it is one of schemas.
+	schemas               []string
+	publication, bySchema bool
 	// without are the names of what is not tried.
 	without map[string]bool
 }
@@ -163,6 +167,10 @@ func generate(seed uint64, major int, without []string) *script {
 	if g.odds(25) {
 		g.tenants()
 	}
+	g.schemas = schemas
+	if g.odds(30) && !g.without["publications"] {
+		g.publish()
+	}
 	for range 6 + g.IntN(9) {
 		t := one(g, g.tables...)
 		switch {
@@ -183,6 +191,8 @@ func generate(seed uint64, major int, without []string) *script {
 			g.s.steps = append(g.s.steps, step{kind: reload, sql: []string{g.write(t)}, rules: g.someRules()})
 		case g.odds(6) && !g.without["open writers"]:
 			g.s.steps = append(g.s.steps, step{sql: []string{other + "BEGIN; " + g.change(t), g.beside(t), other + g.change(t) + "; COMMIT"}})
+		case g.odds(4) && !g.without["prepared transactions"]:
+			g.s.steps = append(g.s.steps, step{sql: []string{"BEGIN; " + g.block(t, 0) + "PREPARE TRANSACTION " + gid, one(g, "COMMIT", "COMMIT", "ROLLBACK") + " PREPARED " + gid}})
 		default:
 			var sql []string
 			for range one(g, 1, 1, 1, 2, 3) {
@@ -196,6 +206,16 @@ func generate(seed uint64, major int, without []string) *script {
 		}
 	}
 	return g.s
+}
+
+// publish creates the publication, as another role may.
+func (g *generator) publish() {
+	g.publication, g.bySchema = true, g.major >= 15 && g.odds(50)
+	what := "ALL TABLES"
+	if g.bySchema {
+		what = "TABLES IN SCHEMA " + quote(g.schemas[0])
+	}
+	g.setup(fmt.Sprintf("CREATE PUBLICATION %s FOR %s WITH (publish_via_partition_root)", publication, what))
 }
 
 // someRules are names of one or more rules.

@@ -491,8 +491,10 @@ func (w *world) both(ctx context.Context, sql string) outcomes {
 	if open {
 		app, control = w.other, w.otherControl
 	}
-	named := func(database string) string { return strings.ReplaceAll(text, gid, "'"+database+"'") }
-	return outcomes{outcome(ctx, app.PgConn(), named(w.cfg.Slot), open), outcome(ctx, control.PgConn(), named(w.cfg.Slot+"_control"), open)}
+	in := func(conn *pgx.Conn, name string) string {
+		return strings.ReplaceAll(outcome(ctx, conn.PgConn(), strings.ReplaceAll(text, gid, "'"+name+"'"), open), name, gid)
+	}
+	return outcomes{in(app, "of "+w.cfg.Slot), in(control, "beside "+w.cfg.Slot)}
 }
 
 // outcome runs statements, and ends a transaction that they leave open, unless it is to stay open and has
