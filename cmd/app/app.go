@@ -28,6 +28,7 @@ import (
 	"github.com/walpurge/walpurge/router/stream/embedded"
 	"github.com/walpurge/walpurge/rules"
 	"github.com/walpurge/walpurge/rules/invalidation"
+	"github.com/walpurge/walpurge/sinks/warm"
 )
 
 // Options are what the daemon runs with besides its file.
@@ -81,6 +82,8 @@ type App struct {
 	publisher  *stream.Publisher
 	lanes      []*lane
 	caches     *caches
+	warms      []*warmLane
+	races      *warm.Races // nil without warm sinks
 	gate       *visible.Gate
 	replicas   *replica.Gate // nil: there are none
 	lookups    *lookup.Resolver
@@ -141,6 +144,9 @@ func (a *App) open(ctx context.Context, reload func(context.Context) error) erro
 		a.targets = append(a.targets, t)
 	}
 	if err := a.openStream(ctx); err != nil {
+		return err
+	}
+	if err := a.openWarms(); err != nil {
 		return err
 	}
 	a.openReader()
@@ -217,7 +223,7 @@ func (a *App) openReader() {
 	pool := a.spool()
 	a.router = router.New(router.Config{
 		Pipeline: shared(a.cfg), Formerly: a.cfg.Formerly,
-		Rules: a.set.Load(), Sinks: a.cfg.SinkNames(), Publisher: a.publisher, Ledger: a.stream,
+		Rules: a.set.Load(), Sinks: a.cfg.RoutedNames(), Publisher: a.routed(), Ledger: a.stream,
 		StopOnGap: a.cfg.StopOnGap, Spool: pool, Lookups: a.lookups, Broken: a.broken,
 		Metrics: a.routing, Logger: a.log.With("component", "router"), Tracer: a.opts.Tracer,
 	})

@@ -318,7 +318,7 @@ func (a *App) newLanes(ctx context.Context) error {
 			inherited = delivery.Inherited{Acked: consumer.Floor(), Newest: newest}
 		}
 		lanes[t.spec.Name] = delivery.New(delivery.Config{
-			Name: t.spec.Name, Sink: t.Sink, Limits: t.limits, Pace: pace, Source: consumer, Hand: manual,
+			Name: t.spec.Name, Sink: a.watched(t), Limits: t.limits, Pace: pace, Source: consumer, Hand: manual,
 			Gates: a.gates(t.spec, consumers, lanes), MaxWait: t.spec.MaxWait, SecondPurge: t.spec.SecondPurge,
 			FlushPace: t.spec.FlushPace, FlushAtMost: t.spec.FlushAtMost,
 			MaxPutOff: maxPutOff(a.stream.MaxBytes(), t.spec.MaxBacklog), Overflow: overflow, Inherited: inherited,

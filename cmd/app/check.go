@@ -46,7 +46,7 @@ type CheckOptions struct {
 // Check finds what can be wrong before it is. Without Probe it creates nothing that it does not remove: a scratch stream
 // on an external NATS server.
 func Check(ctx context.Context, cfg *config.Config, opts CheckOptions) []Finding {
-	c := checker{probe: opts.Probe}
+	c := checker{probe: opts.Probe, warms: cfg.Warms}
 	lock, err := Locked(cfg)
 	c.add(true, err)
 	if opts.Offline {
@@ -75,6 +75,9 @@ func Check(ctx context.Context, cfg *config.Config, opts CheckOptions) []Finding
 	for i, s := range cfg.Sinks {
 		c.sink(ctx, used(s, set.Kinds(i), plans[i]))
 	}
+	for i := range cfg.Warms {
+		c.warm(ctx, cfg, &cfg.Warms[i])
+	}
 	return c.findings
 }
 
@@ -88,6 +91,7 @@ func Findings(err error) []Finding {
 type checker struct {
 	findings []Finding
 	probe    bool
+	warms    []config.Warm
 }
 
 // lineBreaks become a space, so that a finding is one line. Other spaces may belong to a name.

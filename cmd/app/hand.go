@@ -27,6 +27,9 @@ func (a *App) lane(sink string) (*lane, error) {
 		}
 		names[i] = l.spec.Name
 	}
+	if a.warm(sink) != nil {
+		return nil, &admin.BadRequestError{Err: fmt.Errorf("sink %s warms pages: it purges nothing and parks nothing; there is %s", sink, strings.Join(names, ", "))}
+	}
 	return nil, &admin.NotFoundError{What: fmt.Sprintf("sink %q; there is %s", sink, strings.Join(names, ", "))}
 }
 

@@ -55,6 +55,14 @@ func (a *App) Run(ctx context.Context) error {
 			return a.caches.run(intake, work, l)
 		})
 	}
+	for _, w := range a.warms {
+		spawn(&over, func() error {
+			if !a.leads(intake) {
+				return nil
+			}
+			return w.Run(intake, work)
+		})
+	}
 	spawn(&over, func() error { return a.watchPauses(intake) })
 	if !a.cfg.NATS.Embedded() {
 		spawn(&over, func() error { return a.watchEpoch(intake) })

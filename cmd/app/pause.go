@@ -3,10 +3,12 @@ package app
 import (
 	"context"
 	"log/slog"
+	"sync/atomic"
 	"time"
 
 	"github.com/walpurge/walpurge/cdc/beat"
 	"github.com/walpurge/walpurge/cdc/condition"
+	"github.com/walpurge/walpurge/router/stream"
 )
 
 // pausesUnread is the condition that pauses cannot be read from the stream; see package condition.
@@ -20,7 +22,7 @@ func (a *App) Pause(ctx context.Context, sink string, paused bool, until time.Ti
 	if err := a.ownStreamOnly(ctx); err != nil {
 		return err
 	}
-	l, err := a.lane(sink)
+	l, err := a.pausable(sink)
 	if err != nil {
 		return err
 	}
@@ -36,28 +38,48 @@ func (a *App) Pause(ctx context.Context, sink string, paused bool, until time.Ti
 	}
 	if !paused {
 		a.log.Info("lane resumed on request", "sink", sink)
-		l.paused.Store(nil)
+		l.pauseInForce().Store(nil)
 		l.Resume()
 		return nil
 	}
 	a.log.Warn("lane paused on request, its invalidations wait", "sink", sink, "until", until)
-	return a.applyPause(ctx, l)
+	return a.applyPause(ctx, sink, l)
+}
+
+// pausable is what can be paused: a lane, or a warm sink.
+type pausable interface {
+	Pause()
+	Resume()
+	// pauseInForce is where the pause is kept that is in force.
+	pauseInForce() *atomic.Pointer[stream.Pause]
+}
+
+func (l *lane) pauseInForce() *atomic.Pointer[stream.Pause]     { return &l.paused }
+func (w *warmLane) pauseInForce() *atomic.Pointer[stream.Pause] { return &w.paused }
+
+// pausable returns the sink of a name.
+func (a *App) pausable(sink string) (pausable, error) {
+	if w := a.warm(sink); w != nil {
+		return w, nil
+	}
+	return a.lane(sink)
 }
 
 // applyPause makes a lane wait or go on as the stream has it. The caller holds pausing.
-func (a *App) applyPause(ctx context.Context, l *lane) error {
-	p, paused, err := a.stream.Paused(ctx, l.spec.Name, time.Now())
+func (a *App) applyPause(ctx context.Context, sink string, l pausable) error {
+	p, paused, err := a.stream.Paused(ctx, sink, time.Now())
 	if err != nil {
 		return err
 	}
-	switch was := l.paused.Load(); {
+	inForce := l.pauseInForce()
+	switch was := inForce.Load(); {
 	case paused:
-		l.paused.Store(&p)
+		inForce.Store(&p)
 		if was == nil {
 			l.Pause()
 		}
 	case was != nil:
-		l.paused.Store(nil)
+		inForce.Store(nil)
 		l.Resume()
 	}
 	return nil
@@ -68,7 +90,12 @@ func (a *App) applyPauses(ctx context.Context) error {
 	a.pausing.Lock()
 	defer a.pausing.Unlock()
 	for _, l := range a.lanes {
-		if err := a.applyPause(ctx, l); err != nil {
+		if err := a.applyPause(ctx, l.spec.Name, l); err != nil {
+			return err
+		}
+	}
+	for _, w := range a.warms {
+		if err := a.applyPause(ctx, w.spec.Name, w); err != nil {
 			return err
 		}
 	}

@@ -104,6 +104,9 @@ func (c *checker) drift(cfg *config.Config, set *rules.Set, lock, live *rules.Ca
 // uncovered notes templates whose values `unknown` does not replace at a sink.
 func (c *checker) uncovered(set *rules.Set) {
 	for _, u := range set.Uncovered() {
+		if c.warmed(u.Sink) {
+			continue
+		}
 		c.note(fmt.Sprintf(
 			"%s:%d: rule %q: where %s %q cannot be built, `unknown` purges %s at %s, which does not remove what %q names; "+
 				"name a tag, a generation or a prefix that covers it, or write `covers: true` in `unknown` if it does",
@@ -179,6 +182,9 @@ func (c *checker) compared(set *rules.Set, catalog *rules.Catalog, collations fu
 // tell.
 func (c *checker) tooLong(set *rules.Set, catalog *rules.Catalog) {
 	for _, t := range set.TooLong(catalog) {
+		if c.warmed(t.Sink) {
+			continue
+		}
 		after := fmt.Sprintf("one item is then parked at %s, until an operator has purged what the template names", t.Sink)
 		if !t.Fallback.Parked() {
 			after = fmt.Sprintf("%s is then purged there, at most once a minute", t.Fallback.Value)

@@ -190,8 +190,15 @@ func reloadable(old, next *config.Config) (more bool, err error) {
 		}
 		return bare
 	}
+	warms := func(c *config.Config) []config.Warm {
+		bare := slices.Clone(c.Warms)
+		for i := range bare {
+			bare[i].Pos = strictyaml.Pos{}
+		}
+		return bare
+	}
 	movable := func(c *config.Config) []any {
-		return []any{sinks(c), c.Retired, c.Stream, c.Confirm, c.DrainTimeout}
+		return []any{sinks(c), warms(c), c.Retired, c.Stream, c.Confirm, c.DrainTimeout}
 	}
 	return !reflect.DeepEqual(movable(old), movable(next)), errors.Join(errs...)
 }

@@ -110,6 +110,9 @@ func (a *App) read(ctx context.Context) reading {
 			s.Sinks[i].DrainSeconds, s.Sinks[i].RequestsPerSecond = nil, 0
 		}
 	}
+	for _, w := range a.warms {
+		s.Warms = append(s.Warms, w.status(worked.warmed[w.spec.Name]))
+	}
 	s.Replicas = a.replicaStates()
 	slot, _ := a.reader.Slot()
 	s.InactiveSlots = a.reader.InactiveSlots()

@@ -15,7 +15,7 @@ import (
 // It returns an *admin.ProblemError if rules that feed the sink cannot see or read all
 // changes, and an error of parkedBelow. It does not retry: its caller does while there is time.
 func (a *App) wait(ctx context.Context, lsn cdc.LSN, sink string) error {
-	if !slices.ContainsFunc(a.lanes, func(l *lane) bool { return sink == "" || sink == l.spec.Name }) {
+	if a.warm(sink) == nil && !slices.ContainsFunc(a.lanes, func(l *lane) bool { return sink == "" || sink == l.spec.Name }) {
 		return &admin.NotFoundError{What: "sink " + sink}
 	}
 	if err := a.problemAt(sink); err != nil {
@@ -83,8 +83,17 @@ func (a *App) problemAt(sink string) error {
 	return nil
 }
 
-// waitFor blocks until the sink, or every sink, has purged up to p, and again what its cache may hold again.
+// waitFor blocks until the sink, or every sink, has purged up to p, and again what its cache may hold again. A warm
+// sink that is named has fetched its pages then, or dropped them.
 func (a *App) waitFor(ctx context.Context, p cdc.Position, sink string) error {
+	if w := a.warm(sink); w != nil {
+		for _, inner := range w.spec.After {
+			if err := a.waitFor(ctx, p, inner); err != nil {
+				return err
+			}
+		}
+		return w.Wait(ctx, p)
+	}
 	for _, l := range a.lanes {
 		if sink != "" && sink != l.spec.Name {
 			continue

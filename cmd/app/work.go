@@ -12,12 +12,14 @@ type work struct {
 	changes float64
 	sinks   map[string]status.Work
 	rules   map[string]status.Rule
+	// warmed counts for each warm sink its pages by what became of them.
+	warmed map[string]map[string]float64
 }
 
 // readWork reads counters. It is their registry alone that is read, without what
 // asks the stream's server.
 func readWork(g prometheus.Gatherer) (work, error) {
-	w := work{sinks: map[string]status.Work{}, rules: map[string]status.Rule{}}
+	w := work{sinks: map[string]status.Work{}, rules: map[string]status.Rule{}, warmed: map[string]map[string]float64{}}
 	families, err := g.Gather()
 	for _, family := range families {
 		for _, m := range family.GetMetric() {
@@ -43,6 +45,12 @@ func readWork(g prometheus.Gatherer) (work, error) {
 				} else {
 					sink.Failed = n
 				}
+			case "walpurge_warm_pages_total":
+				if w.warmed[label["sink"]] == nil {
+					w.warmed[label["sink"]] = map[string]float64{}
+				}
+				w.warmed[label["sink"]][label["result"]] = n
+				continue
 			case "walpurge_purge_latency_seconds":
 				sink.LatencyCount, sink.LatencySeconds = m.GetHistogram().GetSampleCount(), m.GetHistogram().GetSampleSum()
 			}

@@ -110,6 +110,15 @@ func printStatus(out io.Writer, s *status.Status) {
 		fmt.Fprintf(w, "%s\t%s\t%s\t%d\t%d\t%s\t%s\n", k.Name, k.Kind, k.State, k.Backlog, k.Parked, seconds(k.LagSeconds), k.Error)
 	}
 	_ = w.Flush()
+	if len(s.Warms) > 0 {
+		fmt.Fprintln(out)
+		w = tabwriter.NewWriter(out, 0, 4, 2, ' ', 0)
+		fmt.Fprintln(w, "WARM\tSTATE\tWAITING\tWARMED\tFAILED\tTOO OLD\tNO ROOM\tERROR")
+		for _, k := range s.Warms {
+			fmt.Fprintf(w, "%s\t%s\t%d\t%.0f\t%.0f\t%.0f\t%.0f\t%s\n", k.Name, k.State, k.Waiting, k.Pages["warmed"], k.Pages["failed"], k.Pages["too_old"], k.Pages["no_room"], k.Error)
+		}
+		_ = w.Flush()
+	}
 	safe := ""
 	if s.Slot.SafeBytes != nil {
 		safe = fmt.Sprintf(", %s until it is lost", size(uint64(max(0, *s.Slot.SafeBytes))))

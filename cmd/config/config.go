@@ -11,6 +11,7 @@ import (
 	"github.com/walpurge/walpurge/rules/strictyaml"
 	"github.com/walpurge/walpurge/rules/urlvariant"
 	"github.com/walpurge/walpurge/sinks"
+	"github.com/walpurge/walpurge/sinks/warm"
 )
 
 // Config is a file that was read and found sound.
@@ -40,6 +41,8 @@ type Config struct {
 	// Sinks are in the order of the file, but for inner ones before those that
 	// wait for them.
 	Sinks []Sink
+	// Warms are the sinks of the kind warm, which purge nothing and have no lane in the stream.
+	Warms []Warm
 	// Retired are sinks of former days whose backlog may be dropped.
 	Retired []string
 	HTTP    HTTP
@@ -114,6 +117,22 @@ type Sink struct {
 	Formerly string
 }
 
+// Warm is one configured sink of the kind warm.
+type Warm struct {
+	Name string
+	Pos  strictyaml.Pos
+	// Config is its block.
+	Config *warm.Config
+	// After are the sinks that must have purged a page before it is fetched.
+	After []string
+	// Takes are the kinds that rules may send it.
+	Takes invalidation.KindSet
+	// Shadow counts and logs pages without fetching them.
+	Shadow bool
+	// Withheld is the percentage of URLs that its rollout keeps from it.
+	Withheld int
+}
+
 // Kind names the kind as the file does.
 func (s Sink) Kind() string { return s.Config.Kind() }
 
@@ -131,11 +150,23 @@ type Log struct {
 	JSON  bool
 }
 
-// Specs tells the rules what the sinks take, in the order of Sinks.
+// Specs tells the rules what the sinks take, in the order of Sinks and then of Warms.
 func (c *Config) Specs() []rules.SinkSpec {
 	out := make([]rules.SinkSpec, len(c.Sinks))
 	for i, s := range c.Sinks {
 		out[i] = rules.SinkSpec{Name: s.Name, Takes: s.Takes, Caps: s.Caps, RawTags: s.RawTags, Hints: s.Hints, Withheld: s.Withheld, Headers: s.Headers}
+	}
+	for _, w := range c.Warms {
+		out = append(out, rules.SinkSpec{Name: w.Name, Takes: w.Takes, Withheld: w.Withheld, Headers: w.Config.HeaderUse()})
+	}
+	return out
+}
+
+// RoutedNames lists all that rules can send values to, in the order of Specs.
+func (c *Config) RoutedNames() []string {
+	out := c.SinkNames()
+	for _, w := range c.Warms {
+		out = append(out, w.Name)
 	}
 	return out
 }

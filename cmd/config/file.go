@@ -68,6 +68,7 @@ type rawStream struct {
 
 type rawSink struct {
 	Kinds kindBlocks `yaml:",inline"`
+	Warm  *warmBlock `yaml:"warm"`
 
 	After   []strictyaml.Text                 `yaml:"after"`
 	MaxWait strictyaml.Located[time.Duration] `yaml:"max_wait"`

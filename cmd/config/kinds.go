@@ -11,6 +11,7 @@ import (
 	"github.com/walpurge/walpurge/sinks/fastly"
 	"github.com/walpurge/walpurge/sinks/valkey"
 	"github.com/walpurge/walpurge/sinks/varnish"
+	"github.com/walpurge/walpurge/sinks/warm"
 	"github.com/walpurge/walpurge/sinks/webhook"
 )
 
@@ -55,7 +56,7 @@ func kindNames() (names []string) {
 	for _, c := range Kinds() {
 		names = append(names, c.Kind())
 	}
-	return names
+	return append(names, new(warm.Config).Kind())
 }
 
 // given are the blocks that are there.
@@ -152,6 +153,18 @@ func (t *sentinelTLS) UnmarshalYAML(n *strictyaml.Node) error {
 		return n.Decode(&t.TLSConfig)
 	}
 	return n.Decode(&t.Enabled)
+}
+
+// warmBlock is the block of the kind that purges nothing.
+type warmBlock struct {
+	pos  strictyaml.Pos
+	Keys warm.Config `yaml:",inline"`
+}
+
+// UnmarshalYAML reads the block over the defaults.
+func (b *warmBlock) UnmarshalYAML(n *strictyaml.Node) error {
+	b.pos, b.Keys = n.Pos, warm.DefaultConfig()
+	return n.Decode(&b.Keys)
 }
 
 // webhookBlock has the expression as a text that knows its place.

@@ -175,6 +175,7 @@ var required = map[string][]string{
 	"sinks.*.fastly":         {"service_id", "api_token_file"},
 	"sinks.*.cloudfront":     {"distribution_id"},
 	"sinks.*.varnish":        {"nodes"},
+	"sinks.*.warm":           {"base"},
 	"sinks.*.webhook":        {"url"},
 	"sinks.*.bunny":          {"pull_zone_id", "api_token_file"},
 }

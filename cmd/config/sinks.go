@@ -17,9 +17,12 @@ func (l *loader) sinks(cfg *Config, raw strictyaml.Map[*rawSink]) {
 		l.missing("`sinks` is missing; name at least one cache to purge")
 		return
 	}
-	var names []string
+	var names, warms []string
 	for _, e := range raw {
 		names = append(names, e.Key)
+		if e.Value != nil && e.Value.Warm != nil {
+			warms = append(warms, e.Key)
+		}
 	}
 	for _, e := range raw {
 		if !sinkForm.MatchString(e.Key) {
@@ -29,11 +32,16 @@ func (l *loader) sinks(cfg *Config, raw strictyaml.Map[*rawSink]) {
 			l.failf(e.Pos, "sink %s is empty; give it a kind, such as valkey: {url: ...}", e.Key)
 			continue
 		}
-		cfg.Sinks = append(cfg.Sinks, l.sink(cfg, e.Key, e.Pos, e.Value, names))
+		if e.Value.Warm != nil {
+			cfg.Warms = append(cfg.Warms, l.warm(e.Key, e.Pos, e.Value, names, warms))
+			continue
+		}
+		cfg.Sinks = append(cfg.Sinks, l.sink(cfg, e.Key, e.Pos, e.Value, names, warms))
 	}
 	l.cycles(cfg.Sinks)
 	if len(l.errs) == 0 {
 		cfg.Sinks = innerFirst(cfg.Sinks)
+		l.warmInTime(cfg)
 	}
 }
 
@@ -52,7 +60,7 @@ func innerFirst(sinks []Sink) []Sink {
 	return out
 }
 
-func (l *loader) sink(cfg *Config, name string, at strictyaml.Pos, raw *rawSink, names []string) Sink {
+func (l *loader) sink(cfg *Config, name string, at strictyaml.Pos, raw *rawSink, names, warms []string) Sink {
 	s := Sink{Name: name, Pos: at, MaxWait: 30 * time.Second}
 	kinds := raw.Kinds.given()
 	if len(kinds) != 1 {
@@ -75,6 +83,8 @@ func (l *loader) sink(cfg *Config, name string, at strictyaml.Pos, raw *rawSink,
 			l.failf(t.Pos(), "after: no sink %s%s", t, strictyaml.DidYouMean(t.Value, names))
 		case t.Value == name:
 			l.failf(t.Pos(), "after: sink %s cannot wait for itself", name)
+		case slices.Contains(warms, t.Value):
+			l.failf(t.Pos(), "after: %s warms pages and purges nothing, so there is nothing to wait for; take it out", t)
 		default:
 			s.After = append(s.After, t.Value)
 		}
@@ -92,13 +102,19 @@ func (l *loader) sink(cfg *Config, name string, at strictyaml.Pos, raw *rawSink,
 	if s.Formerly = raw.Formerly.Value; slices.Contains(names, s.Formerly) {
 		l.failf(raw.Formerly.Pos(), "formerly: %s is still a sink; rename it, or leave `formerly` out", s.Formerly)
 	}
-	if !raw.Rollout.Pos.IsZero() {
-		s.Withheld = 100 - raw.Rollout.Value
-		if s.Withheld < 0 || s.Withheld > 100 {
-			l.failf(raw.Rollout.Pos, "rollout: %d; write a percentage from 0 to 100", raw.Rollout.Value)
-		}
-	}
+	s.Withheld = l.withheld(raw)
 	return s
+}
+
+// withheld is the percentage that a rollout keeps from the sink.
+func (l *loader) withheld(raw *rawSink) int {
+	if raw.Rollout.Pos.IsZero() {
+		return 0
+	}
+	if raw.Rollout.Value < 0 || raw.Rollout.Value > 100 {
+		l.failf(raw.Rollout.Pos, "rollout: %d; write a percentage from 0 to 100", raw.Rollout.Value)
+	}
+	return 100 - raw.Rollout.Value
 }
 
 func (l *loader) takes(words []strictyaml.Text, can invalidation.KindSet, hints map[invalidation.Kind]string) invalidation.KindSet {

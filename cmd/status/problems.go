@@ -168,7 +168,9 @@ func Problems(set *rules.Set, sinks []string, found []postgres.Problem) []Proble
 			}
 			p.Rules = append(p.Rules, r.Name)
 			for _, i := range r.Sinks {
-				fed[i] = true
+				if i < len(sinks) { // others purge nothing
+					fed[i] = true
+				}
 			}
 		}
 		for i, name := range sinks {

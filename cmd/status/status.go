@@ -24,8 +24,10 @@ type Status struct {
 	Problems   []Problem   `json:"problems"`
 	Watermarks []Watermark `json:"watermarks"`
 	Sinks      []Sink      `json:"sinks"`
-	Replicas   []Replica   `json:"replicas,omitempty"`
-	Slot       Slot        `json:"slot"`
+	// Warms are the sinks that warm pages; what they do has no part in Fresh.
+	Warms    []Warm    `json:"warms,omitempty"`
+	Replicas []Replica `json:"replicas,omitempty"`
+	Slot     Slot      `json:"slot"`
 	// InactiveSlots are what other pipelines left in the database.
 	InactiveSlots []postgres.InactiveSlot `json:"inactive_slots,omitempty"`
 	Stream        Stream                  `json:"stream"`
@@ -140,6 +142,21 @@ type Sink struct {
 	QueueLag *float64 `json:"-"`
 	// Coarse are the flags of a purge that covers everything.
 	Coarse string `json:"-"`
+}
+
+// Warm is a sink that fetches pages once they were purged.
+type Warm struct {
+	Name string `json:"name"`
+	// State is ok, failing or paused, Since when it became that.
+	State string    `json:"state"`
+	Since time.Time `json:"since"`
+	Error string    `json:"error,omitempty"`
+	// PausedSince is when an operator paused it, and PausedUntil when that ends by itself, zero if it does not.
+	PausedSince *time.Time `json:"paused_since,omitempty"`
+	PausedUntil time.Time  `json:"paused_until,omitzero"`
+	// Waiting are pages that wait to be fetched. Pages counts those since the start by what became of them.
+	Waiting int                `json:"waiting"`
+	Pages   map[string]float64 `json:"pages"`
 }
 
 // Stuck is a kind of value that a sink does not take, for example because its plan or its user's

@@ -34,6 +34,8 @@ const (
 	PurgedOrDeferred
 	// PurgedOnce: so is what was purged while the lane's own gates were closed.
 	PurgedOnce
+	// Settled: all of it, second purges too.
+	Settled
 )
 
 // Past blocks until this lane has purged what the stream holds before a message
@@ -43,7 +45,7 @@ const (
 // depends on it; see dependence. As soon as nothing is left but
 // what until leaves out, Past returns ErrPutOff, ErrFlushHeldBack or ErrPurgedEarly.
 func (l *Lane) Past(ctx context.Context, m invalidation.Message, until Until, floor func(ctx context.Context, seq uint64) error) (err error) {
-	brief := until != Purged
+	brief := until == PurgedOrDeferred || until == PurgedOnce
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	seq, inherited := m.Seq, uint64(0)
@@ -70,7 +72,7 @@ func (l *Lane) Past(ctx context.Context, m invalidation.Message, until Until, fl
 				return context.Cause(ctx)
 			}
 		}
-		first, newer := l.tracker.before(seq, depends, until == PurgedOnce)
+		first, newer := l.tracker.before(seq, depends, until)
 		switch {
 		case first == nil && newer == nil:
 			cancel()
@@ -146,9 +148,10 @@ type blocker struct {
 
 // before finds the first message before seq that is not purged; one that is
 // deferred only if it is one to depend on, and only if there is no other, a flush that is held back before all else. With depends
-// nil all are. With once, one that was purged early is found only if there is no other. If messages before
+// nil all are. With PurgedOnce, one that was purged early is found only if there is no other. With Settled, one that waits
+// for its second purge is found, too. If messages before
 // seq are not all known, newer is closed when one more is.
-func (t *tracker) before(seq uint64, depends *dependence, once bool) (first *blocker, newer <-chan struct{}) {
+func (t *tracker) before(seq uint64, depends *dependence, until Until) (first *blocker, newer <-chan struct{}) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	watch := func(e *entry) *blocker {
@@ -160,10 +163,13 @@ func (t *tracker) before(seq uint64, depends *dependence, once bool) (first *blo
 	var early *entry
 	off := t.passedFor(seq, depends)
 	for _, e := range t.queue[t.acks:] {
+		if until == Settled && e.seq < seq && e.purged && !e.done {
+			return watch(e), nil
+		}
 		if e.seq >= seq || e.purged || e.batch == nil {
 			continue
 		}
-		isEarly := once && e.early != notEarly
+		isEarly := until == PurgedOnce && e.early != notEarly
 		if !e.putOff && !isEarly {
 			return watch(e), nil
 		}

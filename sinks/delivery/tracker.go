@@ -62,7 +62,7 @@ type entry struct {
 	passed, acked bool
 	// counted: it is among those that are stuck.
 	counted bool
-	// moved is closed when purged, putOff or early changes.
+	// moved is closed when purged, done, putOff or early changes.
 	moved chan struct{}
 	size  int
 	bytes int64
@@ -150,6 +150,10 @@ func (t *tracker) finish(entries ...*entry) (floor uint64, claim *cdc.Claim) {
 	defer t.mu.Unlock()
 	for _, e := range entries {
 		e.done = true
+		if e.moved != nil {
+			close(e.moved)
+			e.moved = nil
+		}
 	}
 	floor = t.acknowledge()
 	n := 0
