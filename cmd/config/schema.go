@@ -160,10 +160,14 @@ var shapes = map[string]object{
 
 // oneKind says that a sink has exactly one kind.
 func oneKind() (kinds []object) {
-	for _, name := range kindNames() {
-		kinds = append(kinds, object{"required": []string{name}})
+	for _, c := range Kinds() {
+		kinds = append(kinds, object{"required": []string{c.Kind()}})
 	}
-	return kinds
+	none := object{}
+	for _, key := range purgingKeys {
+		none[key] = false
+	}
+	return append(kinds, object{"required": []string{"warm", "after"}, "properties": none})
 }
 
 // required are the keys that a block must have.

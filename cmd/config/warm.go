@@ -7,6 +7,9 @@ import (
 	"github.com/walpurge/walpurge/rules/strictyaml"
 )
 
+// purgingKeys are the keys of a sink that have no meaning where nothing is purged.
+var purgingKeys = []string{"max_wait", "second_purge", "max_backlog", "on_overflow", "formerly", "flush"}
+
 // warm reads a sink of the kind warm. names are all sinks, warms those of this kind.
 func (l *loader) warm(name string, at strictyaml.Pos, raw *rawSink, names, warms []string) Warm {
 	w := Warm{Name: name, Pos: at, Config: &raw.Warm.Keys}
@@ -30,19 +33,14 @@ func (l *loader) warm(name string, at strictyaml.Pos, raw *rawSink, names, warms
 	if len(raw.After) == 0 {
 		l.failf(at, "sink %s warms pages before they are purged; write after: [NAME] with the sink that purges the edge", name)
 	}
-	for _, key := range []struct {
-		name string
-		at   strictyaml.Pos
-	}{
-		{"max_wait", raw.MaxWait.Pos}, {"second_purge", raw.SecondPurge.Pos}, {"max_backlog", raw.MaxBacklog.Pos},
-		{"on_overflow", raw.OnOverflow.Pos()}, {"formerly", raw.Formerly.Pos()},
-	} {
-		if !key.at.IsZero() {
-			l.failf(key.at, "%s is for sinks that purge; sink %s warms pages, and drops what is older than warm.max_age: remove the key", key.name, name)
-		}
-	}
+	given := []strictyaml.Pos{raw.MaxWait.Pos, raw.SecondPurge.Pos, raw.MaxBacklog.Pos, raw.OnOverflow.Pos(), raw.Formerly.Pos(), {}}
 	if raw.Flush != nil {
-		l.failf(at, "flush is for sinks that purge; sink %s warms pages and holds nothing: remove the key", name)
+		given[len(given)-1] = at
+	}
+	for i, key := range purgingKeys {
+		if !given[i].IsZero() {
+			l.failf(given[i], "%s is for sinks that purge; sink %s warms pages, and drops what is older than warm.max_age: remove the key", key, name)
+		}
 	}
 	w.Shadow = l.oneOf(raw.Mode, "mode", "purge", "shadow") == "shadow"
 	w.Withheld = l.withheld(raw)

@@ -14,7 +14,7 @@ var tagForm = regexp.MustCompile("`yaml:\"([a-z_]+)\"`")
 func TestEveryKeyIsDocumented(t *testing.T) {
 	for doc, decoders := range map[string][]string{
 		"docs/config.md": {"cmd/config/file.go", "sinks/valkey/config.go", "sinks/valkey/layout.go", "sinks/valkey/tls.go", "sinks/cloudflare/config.go", "sinks/cloudflare/limits.go", "sinks/fastly/config.go", "sinks/bunny/config.go",
-			"cmd/config/kinds.go", "sinks/cloudfront/config.go", "sinks/varnish/config.go", "sinks/webhook/config.go"},
+			"cmd/config/kinds.go", "sinks/cloudfront/config.go", "sinks/varnish/config.go", "sinks/webhook/config.go", "sinks/warm/config.go"},
 		"docs/rules.md": {"rules/file.go", "rules/steps.go", "rules/lookupfile.go", "rules/rulestest/file.go", "rules/rulestest/event.go"},
 	} {
 		text := read(t, doc)
