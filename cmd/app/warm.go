@@ -53,7 +53,7 @@ func (a *App) openWarms() error {
 	return nil
 }
 
-// warm returns the warm sink of a name, nil if there is none.
+// warm returns the warm sink of a name, or nil.
 func (a *App) warm(name string) *warmLane {
 	for _, w := range a.warms {
 		if w.spec.Name == name {

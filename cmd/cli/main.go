@@ -39,7 +39,7 @@ func Main(args []string, version string, stdin io.Reader, stdout, stderr io.Writ
 	root := Root(version)
 	root.SetArgs(args)
 	root.SetIn(stdin)
-	stdout, stderr = terminal{display.Writer(stdout), stdout}, display.Writer(stderr)
+	stdout, stderr = terminal{display.Writer(stdout), stdout}, terminal{display.Writer(stderr), stderr}
 	root.SetOut(stdout)
 	root.SetErr(stderr)
 	err := root.Execute()
@@ -57,11 +57,14 @@ func Main(args []string, version string, stdin io.Reader, stdout, stderr io.Writ
 // clearScreen moves a terminal to its upper left corner and clears it.
 const clearScreen = "\x1b[H\x1b[2J"
 
-// terminal escapes all that a terminal would take for a command, except a write of clearScreen and nothing else.
+// clearLine moves to the beginning of the line and clears it.
+const clearLine = "\r\x1b[K"
+
+// terminal escapes all that a terminal would take for a command, except a write of clearScreen or clearLine and nothing else.
 type terminal struct{ escaping, raw io.Writer }
 
 func (t terminal) Write(p []byte) (int, error) {
-	if string(p) == clearScreen {
+	if string(p) == clearScreen || string(p) == clearLine {
 		return t.raw.Write(p)
 	}
 	return t.escaping.Write(p)
@@ -90,7 +93,7 @@ func Root(version string) *cobra.Command {
 	})
 	root.AddCommand(runCommand(version), checkCommand(), setupCommand(), rulesCommand(), demoCommand(version), versionCommand(version),
 		statusCommand(), waitCommand(), tailCommand(), purgeCommand(), replayCommand(), parkedCommand(), skipCommand(), benchCommand(version),
-		reloadCommand(), schemaCommand(),
+		reloadCommand(), schemaCommand(), warmCommand(),
 		pauseCommand("pause", "Hold a lane: its invalidations wait",
 			"Hold a sink's lane: what is in flight is finished, the rest waits. Manual purges go on. The pause\nis stored in the stream: it holds after a restart and at another daemon that takes over, until resume or --for."),
 		pauseCommand("resume", "Let a lane go on", "End a pause, or the wait that a provider asked for."))

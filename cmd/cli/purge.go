@@ -102,9 +102,9 @@ func confirmPurge(cmd *cobra.Command, c *client, r admin.PurgeRequest) error {
 	return nil
 }
 
-// isTerminal reports whether in is a terminal, where the operator can be asked. The null device is a character
+// isTerminal reports whether a reader or writer is a terminal, where the operator is. The null device is a character
 // device, too.
-func isTerminal(in io.Reader) bool {
+func isTerminal(in any) bool {
 	f, ok := in.(*os.File)
 	if !ok {
 		return false

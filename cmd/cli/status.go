@@ -136,12 +136,17 @@ const barWidth = 40
 
 // catchingUp prints how far a backlog is read.
 func catchingUp(c *status.CatchUp) string {
-	done := 0
-	if c.TotalBytes > 0 {
-		done = barWidth - int(min(c.LeftBytes, c.TotalBytes)*barWidth/c.TotalBytes)
+	return fmt.Sprintf("backlog %s %s of the log left, %.0f changes/s, time left %s",
+		bar(c.TotalBytes-min(c.LeftBytes, c.TotalBytes), c.TotalBytes), size(c.LeftBytes), c.ChangesPerSecond, seconds(c.Seconds))
+}
+
+// bar draws how much of something is done.
+func bar(done, total uint64) string {
+	n := 0
+	if total > 0 {
+		n = int(done * barWidth / total)
 	}
-	return fmt.Sprintf("backlog [%s%s] %s of the log left, %.0f changes/s, time left %s",
-		strings.Repeat("#", done), strings.Repeat(".", barWidth-done), size(c.LeftBytes), c.ChangesPerSecond, seconds(c.Seconds))
+	return "[" + strings.Repeat("#", n) + strings.Repeat(".", barWidth-n) + "]"
 }
 
 // behind prints a distance in the log; nil is one that is not known.

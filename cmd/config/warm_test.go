@@ -12,7 +12,7 @@ import (
 	"github.com/walpurge/walpurge/sinks/warm"
 )
 
-// A warm sink is none of the sinks that purge, and rules can name it like one.
+// A warm sink does not purge, and rules can name it like a sink that does.
 func TestWarm(t *testing.T) {
 	cfg := load(t, "testdata/good/warm.yaml")
 	require.Equal(t, []string{"edge"}, cfg.SinkNames())

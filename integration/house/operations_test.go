@@ -16,8 +16,8 @@ import (
 	"github.com/walpurge/walpurge/sinks"
 )
 
-// conditional are metrics that a daemon without limits on its sinks never shows.
-var conditional = []string{"budget_remaining", "published_total"}
+// conditional are metrics that a daemon without limits on its sinks, or without warm sinks, never shows.
+var conditional = []string{"budget_remaining", "published_total", "warm_pages_total", "warm_requests_total", "warm_request_seconds", "warm_waiting"}
 
 var familyForm = regexp.MustCompile(`(?m)^# TYPE walpurge_(\S+) `)
 

@@ -82,7 +82,7 @@ func (q *queue) drop(a *arrival) int {
 	return len(a.urls)
 }
 
-// ask returns the oldest arrival for which no goroutine waits yet, nil if there is none.
+// ask returns the oldest arrival for which no goroutine waits yet, or nil.
 func (q *queue) ask() *arrival {
 	for e := q.arrivals.Front(); e != nil; e = e.Next() {
 		if a := e.Value.(*arrival); !a.asked {
@@ -148,7 +148,7 @@ func (q *queue) expire(now time.Time) (tooOld int) {
 	return tooOld
 }
 
-// next takes the first ready page that is not busy, nil if there is none.
+// next takes the first ready page that is not busy, or nil.
 func (q *queue) next() *page {
 	for e := q.ready.Front(); e != nil; e = e.Next() {
 		if p := e.Value.(*page); q.busy[p.url] == nil {
