@@ -83,7 +83,7 @@ test: deps-test ## vet, then run every test with the race detector
 	go test -vet=off $(TEST_FLAGS) ./integration ./...
 
 .PHONY: test-full
-test-full: deps-test deps-full deps-majors ## what takes longer, in parts: the long integration tests, PostgreSQL 14 to 18, rates, Helm, the page in a browser, fuzzing for FUZZTIME; prints how long it took
+test-full: deps-test deps-full deps-majors deps-scenario ## what takes longer, in parts: the long integration tests, PostgreSQL 14 to 18, rates, Helm, the page in a browser, fuzzing for FUZZTIME; prints how long it took
 	TEST_FLAGS='$(TEST_FLAGS)' VET_FLAGS='$(VET_FLAGS)' deploy/dev/test-parts.sh full
 
 .PHONY: test-soak

@@ -60,6 +60,9 @@ func startApplication(t *testing.T) *application {
 	a := &application{T: t, waits: make(chan chan struct{})}
 	ended := make(chan struct{})
 	walpurge := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/metrics" {
+			return
+		}
 		if r.URL.Path != "/api/v1/wait" || r.URL.Query().Get("sink") != "cache" || r.URL.Query().Get("lsn") == "" {
 			t.Errorf("asked for %s", r.URL)
 		}
@@ -89,7 +92,7 @@ func startApplication(t *testing.T) *application {
 	files, err := filepath.Abs(example)
 	require.NoError(t, err)
 	started, err := start(t.Context(), &scenario.Env{
-		Variant: scenario.Variant{Cache: true, Walpurge: true}, Factor: 1, Build: scenario.Build{Files: files}, Dir: t.TempDir(),
+		Variant: scenario.Variant{Cache: true, Walpurge: true}, Factor: 1, Build: scenario.Build{Root: "../../..", Files: files}, Dir: t.TempDir(),
 		Postgres: pg, DatabaseURL: pg.URL("dashboard", "app"), Valkey: valkey, Group: &group, WalpurgeAddr: strings.TrimPrefix(walpurge.URL, "http://"),
 	})
 	require.NoError(t, err)
@@ -100,7 +103,7 @@ func startApplication(t *testing.T) *application {
 // ask returns the header that says what was shown, and whether it came from Valkey.
 func (a *application) ask(path string) (shown string, hit bool) {
 	a.Helper()
-	header, err := a.call(a.Context(), http.MethodGet, path, "")
+	header, _, err := a.call(a.Context(), http.MethodGet, path, "")
 	require.NoError(a, err)
 	return header.Get("Shown"), header.Get("Filled") == "0"
 }
@@ -144,12 +147,34 @@ func TestValkeyIsKilled(t *testing.T) {
 	require.False(t, hit)
 	require.Equal(t, after, shown)
 
+	// Prometheus sees that entries are not used.
+	for down := 0; down == 0; {
+		require.NoError(t, ctx.Err(), "not scraped")
+		found, err := a.prometheus.query(ctx, "dashboard_cache_usable == 0")
+		require.NoError(t, err)
+		down = len(found)
+	}
+
 	// The entry of another row shows that entries are used again.
 	close(purged)
 	for hit = false; !hit; {
 		require.NoError(t, ctx.Err(), "entries are not used again")
 		_, hit = a.ask("/accounts/7/summary")
 	}
+
+	// Prometheus has what the application counts.
+	a.killed = true
+	for up := 0; up == 0; {
+		require.NoError(t, ctx.Err(), "not scraped")
+		found, err := a.prometheus.query(ctx, "dashboard_cache_usable == 1")
+		require.NoError(t, err)
+		up = len(found)
+	}
+	facts, err := a.Facts(t.Context())
+	require.NoError(t, err)
+	require.Regexp(t, `hit \d+`, facts[0].Found)
+	require.True(t, facts[0].Holds)
+	require.True(t, facts[len(facts)-1].Holds, facts)
 }
 
 // TestGateIsRed removes the rule for orders. The gate finds the old summaries.

@@ -2,17 +2,18 @@ package dashboard
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"net/http"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/walpurge/walpurge/integration/harness"
 	"github.com/walpurge/walpurge/integration/scenario"
 	"github.com/walpurge/walpurge/integration/scenario/load"
-	"github.com/walpurge/walpurge/integration/scenario/results"
 )
 
 const (
@@ -72,7 +73,8 @@ var modules = []string{"flask", "waitress", "redis", "psycopg2", "prometheus_cli
 // prepare says what is missing. Python compiles nothing before it runs.
 func prepare(ctx context.Context, _ scenario.Build) error {
 	_, err := harness.FindPython(ctx, modules...)
-	return err
+	_, err2 := findPrometheus()
+	return errors.Join(err, err2)
 }
 
 // system is the application under one variant.
@@ -81,6 +83,10 @@ type system struct {
 	app    *harness.Program
 	url    string
 	client *http.Client
+	// prometheus is nil where walpurge does not run for all values.
+	prometheus *prometheus
+	// killed: Valkey was killed, and runs again.
+	killed bool
 }
 
 func start(ctx context.Context, env *scenario.Env) (scenario.System, error) {
@@ -104,7 +110,10 @@ func start(ctx context.Context, env *scenario.Env) (scenario.System, error) {
 	}
 	// It holds nothing that it would have to finish.
 	env.Group.Add("dashboard", s.app.Kill)
-	return s, nil
+	if env.Variant.Walpurge && env.Variant.Rollout == 0 {
+		s.prometheus, err = startPrometheus(ctx, env, s.client, strings.TrimPrefix(s.url, "http://"))
+	}
+	return s, err
 }
 
 // settings are the environment of the application.
@@ -152,7 +161,7 @@ func rolledOut(v scenario.Variant) string {
 func (s *system) ready(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
 	defer cancel()
-	_, err := s.call(ctx, http.MethodGet, "/up", "")
+	_, _, err := s.call(ctx, http.MethodGet, "/up", "")
 	return err
 }
 
@@ -167,17 +176,14 @@ func (s *system) Next(r *rand.Rand) load.Request { return next(r, s.url) }
 // Warm reads what the busiest half of the users and accounts see.
 func (s *system) Warm(ctx context.Context) error {
 	for id := range users / 2 {
-		if _, err := s.call(ctx, http.MethodGet, fmt.Sprintf("/users/%d/preferences", id+1), ""); err != nil {
+		if _, _, err := s.call(ctx, http.MethodGet, fmt.Sprintf("/users/%d/preferences", id+1), ""); err != nil {
 			return err
 		}
 	}
 	for id := range accounts / 2 {
-		if _, err := s.call(ctx, http.MethodGet, fmt.Sprintf("/accounts/%d/summary", id+1), ""); err != nil {
+		if _, _, err := s.call(ctx, http.MethodGet, fmt.Sprintf("/accounts/%d/summary", id+1), ""); err != nil {
 			return err
 		}
 	}
 	return nil
 }
-
-// Facts has none beside those of judge.
-func (s *system) Facts(context.Context) ([]results.Fact, error) { return nil, nil }

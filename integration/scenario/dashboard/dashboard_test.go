@@ -41,6 +41,28 @@ func TestTraffic(t *testing.T) {
 	require.InDelta(t, 4000, seen[live], 300)
 }
 
+// A panel without a result is named, unless it may be empty.
+func TestPanels(t *testing.T) {
+	for _, file := range []string{"../../../deploy/examples/dashboard/grafana.json", "../../../deploy/grafana/walpurge.json"} {
+		panels, err := readPanels(file)
+		require.NoError(t, err)
+		titles := map[string]bool{}
+		for _, p := range panels {
+			titles[p.title] = true
+			require.NotContains(t, p.expr, "$", p.title)
+		}
+		if strings.HasSuffix(file, "walpurge.json") {
+			for title := range mayBeEmpty {
+				require.True(t, titles[title], "there is no panel %s", title)
+			}
+		}
+		require.True(t, ofPanels("", panels, []string{"Throttled"}).Holds)
+		f := ofPanels("", panels, []string{"Throttled", "Purges"})
+		require.False(t, f.Holds)
+		require.Contains(t, f.Found, "none: Purges")
+	}
+}
+
 func TestJudge(t *testing.T) {
 	stage := func(errors, old int, p99 float64) results.Stage {
 		return results.Stage{

@@ -28,6 +28,7 @@ func (s *system) Event(ctx context.Context) ([]oracle.Commit, error) {
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	}
+	s.killed = true
 	return nil, s.env.Valkey.Restart(ctx)
 }
 

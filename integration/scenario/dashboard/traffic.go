@@ -113,7 +113,7 @@ func (s *system) Write(ctx context.Context, r *rand.Rand, bypass bool) ([]oracle
 // byApplication sends a change to the application, and reads what became of it from the database if the
 // answer is lost.
 func (s *system) byApplication(ctx context.Context, c change) ([]oracle.Commit, error) {
-	header, err := s.call(ctx, c.method, c.path, c.body)
+	header, _, err := s.call(ctx, c.method, c.path, c.body)
 	if err == nil {
 		return scenario.Commits(header)
 	}
@@ -124,24 +124,22 @@ func (s *system) byApplication(ctx context.Context, c change) ([]oracle.Commit, 
 }
 
 // call asks the application.
-func (s *system) call(ctx context.Context, method, path, body string) (http.Header, error) {
+func (s *system) call(ctx context.Context, method, path, body string) (http.Header, []byte, error) {
 	req, err := http.NewRequestWithContext(ctx, method, s.url+path, bytes.NewReader([]byte(body)))
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	req.Header.Set("Content-Type", "application/json")
 	resp, err := s.client.Do(req)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	defer resp.Body.Close()
-	if _, err := io.Copy(io.Discard, resp.Body); err != nil {
-		return nil, err
+	answer, err := io.ReadAll(resp.Body)
+	if err == nil && resp.StatusCode != http.StatusOK {
+		err = fmt.Errorf("%s %s: %s", method, path, resp.Status)
 	}
-	if resp.StatusCode != http.StatusOK {
-		return nil, fmt.Errorf("%s %s: %s", method, path, resp.Status)
-	}
-	return resp.Header, nil
+	return resp.Header, answer, err
 }
 
 // bySQL makes a change as a person at psql does.
