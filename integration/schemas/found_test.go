@@ -84,7 +84,7 @@ func TestFoundSchemas(t *testing.T) {
 	for i, f := range found {
 		try(fmt.Sprint(i), f.setup, f.table, f.steps, 0)
 	}
-	for _, p := range slices.Concat(publications, morePublications) {
+	for _, p := range slices.Concat(publications, morePublications, keyTypes) {
 		try(p.name, p.setup, "items", p.steps, p.since)
 	}
 }

@@ -11,4 +11,4 @@ const (
 	budget = 40 * time.Second
 )
 
-var morePublications []published
+var morePublications, keyTypes []published
