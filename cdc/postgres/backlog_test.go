@@ -158,6 +158,13 @@ func (s *server) chunkProven() *running {
 	return r
 }
 
+// snapshots counts the walsenders that hold back vacuum.
+func (s *server) snapshots() (n int) {
+	s.t.Helper()
+	require.NoError(s.t, s.conn.QueryRow(s.t.Context(), "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'walsender' AND backend_xmin IS NOT NULL").Scan(&n))
+	return n
+}
+
 // thaw lets what has arrived, and what follows, be safe.
 func (r *running) thaw() {
 	r.freeze(false)
@@ -185,6 +192,31 @@ func TestOwnerBetweenChunks(t *testing.T) {
 	require.Zero(t, second.sessions())
 	first.end(t)
 	eventually(t, hang, func() bool { return second.State().Phase == Streaming }, "the second takes over")
+}
+
+// TestTablesPublishedDuringBacklog: new rules watch another table while a backlog is read, as after a reload. What was
+// written to it before is a gap that comes in the order of the log, and what is written later arrives.
+func TestTablesPublishedDuringBacklog(t *testing.T) {
+	t.Parallel()
+	s := newServer(t)
+	s.exec("CREATE TABLE later (id int PRIMARY KEY, note text)")
+	r := s.chunkProven()
+	s.exec("INSERT INTO later VALUES (-10, 'before')")
+	w := s.watch()
+	later := cdc.Table{Schema: "public", Name: "later"}
+	w.Tables = append(w.Tables, later)
+	require.NoError(t, r.Widen(t.Context(), w))
+	s.exec("INSERT INTO later VALUES (-11, 'after')")
+	require.Equal(t, CatchingUp, r.State().Phase)
+	r.thaw()
+	r.caughtUp(s)
+	r.once(t, 4000)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	require.Zero(t, r.ids["-10"])
+	require.Equal(t, 1, r.ids["-11"])
+	require.Len(t, r.gaps, 1)
+	require.Equal(t, []cdc.Table{later}, r.gaps[0].Tables)
 }
 
 // TestServerCrashesDuringBacklog: the server crashes after it has advanced the slot, which it may not have written, and
@@ -238,12 +270,8 @@ func TestChunkIsNotTaken(t *testing.T) {
 		}
 	}}, CatchingUp)
 	<-reached
-	snapshots := func() (n int) {
-		require.NoError(t, s.conn.QueryRow(t.Context(), "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'walsender' AND backend_xmin IS NOT NULL").Scan(&n))
-		return n
-	}
-	require.Equal(t, 1, snapshots(), "the server keeps a snapshot for the rows that are left")
-	eventually(t, hang, func() bool { return snapshots() == 0 }, "and drops it although the handler takes nothing")
+	require.Equal(t, 1, s.snapshots(), "the server keeps a snapshot for the rows that are left")
+	eventually(t, hang, func() bool { return s.snapshots() == 0 }, "and drops it although the handler takes nothing")
 	close(release)
 	r.caughtUp(s)
 	require.True(t, r.has(30000))

@@ -50,9 +50,15 @@ func (s *server) watch() Watch {
 
 func newServer(t *testing.T) *server {
 	t.Helper()
+	return newServerWith(t, harness.PostgresConfig{})
+}
+
+// newServerWith is newServer with settings or binaries of the test's own.
+func newServerWith(t *testing.T, cfg harness.PostgresConfig) *server {
+	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
-	pg, err := harness.StartPostgres(ctx, harness.PostgresConfig{})
+	pg, err := harness.StartPostgres(ctx, cfg)
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, pg.Close()) })
 	require.NoError(t, pg.Exec(ctx, "postgres", "CREATE TABLE items (id int PRIMARY KEY, note text)"))

@@ -101,7 +101,7 @@ var house = map[string]room{
 	"deploy/examples/restaurant/app":  {nil, []string{pgx, "github.com/valkey-io/valkey-go", "golang.org/x/sync/singleflight"}, false},
 	"deploy/release":                  {[]string{"cmd/cli"}, []string{"github.com/spf13/cobra/doc"}, false},
 	"integration":                     {nil, nil, false},
-	"integration/bench":               {[]string{"cdc", "cdc/postgres", "cdc/watermark", "integration/harness"}, []string{pgx, "github.com/valkey-io/valkey-go"}, false},
+	"integration/bench":               {[]string{"cdc", "cdc/postgres", "cdc/postgres/catchup", "cdc/watermark", "integration/harness"}, []string{pgx, "github.com/valkey-io/valkey-go"}, false},
 	"integration/bench/drainbench":    {[]string{"integration/bench"}, nil, false},
 	"integration/house":               {nil, nil, false},
 	"integration/scenario":            {[]string{"integration/harness", "integration/scenario/load", "integration/scenario/oracle", "integration/scenario/results"}, []string{pgx, "github.com/valkey-io/valkey-go"}, false},
