@@ -137,6 +137,13 @@ http: {listen: "%[4]s"}
 		require.Equal(t, warm, hit, "the edge had it")
 	}
 
+	o := s.call("check")
+	require.Zero(t, o.code, "%s%s", o.stdout, o.stderr)
+	require.NotContains(t, o.stdout, "hot", "nothing to say about the warm sink")
+	o = call(t, nil, "rules", "explain", "-c", s.path("walpurge.yaml"), "--change", `{"table": "public.products", "delete": {"id": 1, "slug": "a"}}`)
+	require.Zero(t, o.code, "%s%s", o.stdout, o.stderr)
+	require.Regexp(t, `(?m)^.*hot.*http://shop\.example/a`, o.stdout)
+
 	shows("a", "old in soup", false)
 	s.exec("UPDATE products SET name = 'new' WHERE id = 1")
 	waitHot()

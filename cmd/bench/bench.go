@@ -99,7 +99,7 @@ func (c Config) own(dir string) (*config.Config, error) {
 	own.Retired, own.Globs, own.StopOnGap = nil, nil, false
 	own.Postgres.Slot, own.Postgres.Publication, own.Postgres.Manage = name, name, true
 	own.Postgres.MaxRetained, own.Postgres.Failover = 0, false
-	own.Sinks = nil
+	own.Sinks, own.Warms = nil, nil
 	var text strings.Builder
 	text.WriteString("rules:\n")
 	for _, s := range c.File.Sinks {

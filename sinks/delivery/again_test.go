@@ -75,6 +75,28 @@ func TestSecondPurgesCoalesce(t *testing.T) {
 	})
 }
 
+// Who waits until all is settled waits for the second purge of what lies before, and for no later one.
+func TestSettledWaitsForTheSecondPurge(t *testing.T) {
+	inBubble(t, func(t *testing.T, w *world) {
+		w.twice()
+		w.run()
+		defer w.halt()
+		w.src.push(batch(1, "a"), claim(2, 1))
+		began := time.Now()
+		past := func(until Until) time.Duration {
+			never := func(ctx context.Context, _ uint64) error { <-ctx.Done(); return context.Cause(ctx) }
+			require.NoError(t, w.lane.Past(t.Context(), invalidation.Message{Seq: 2, Batch: batch(2, "x").Batch}, until, never))
+			return time.Since(began)
+		}
+		require.Zero(t, past(Purged))
+		require.Len(t, w.sink.values(), 1)
+		after(time.Second)
+		w.src.push(batch(3, "b"), claim(4, 1))
+		require.Less(t, past(Settled), 2200*time.Millisecond)
+		require.Equal(t, [][]string{{"a"}, {"b"}, {"a"}}, w.sink.values())
+	})
+}
+
 func TestAStopDoesNotWaitForSecondPurges(t *testing.T) {
 	inBubble(t, func(t *testing.T, w *world) {
 		w.twice()

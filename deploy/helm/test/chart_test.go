@@ -96,6 +96,7 @@ config:
 env: [{name: VALKEY_URL, value: "valkey://v:6379"}]
 secretFiles: {secret: walpurge-files}
 setup: {enabled: true}
+warm: {enabled: true, timeZone: Europe/Berlin, sitemap: 'https://shop.example/sitemap.xml', sink: hot, rate: 2.5}
 serviceMonitor: {enabled: true, labels: {team: web}}
 rules:
   shop.yaml:
@@ -105,7 +106,7 @@ rules:
 podAnnotations: {a: b}
 nodeSelector: {disk: ssd}
 persistence: {storageClass: fast}
-`, []string{"ConfigMap shop-walpurge", "ConfigMap shop-walpurge-setup", "Job shop-walpurge-setup", "Service shop-walpurge", "ServiceAccount shop-walpurge", "ServiceMonitor shop-walpurge", "StatefulSet shop-walpurge"}},
+`, []string{"ConfigMap shop-walpurge", "ConfigMap shop-walpurge-setup", "CronJob shop-walpurge-warm", "Job shop-walpurge-setup", "Service shop-walpurge", "ServiceAccount shop-walpurge", "ServiceMonitor shop-walpurge", "StatefulSet shop-walpurge"}},
 	"OpenShift": {"podSecurityContext: {runAsUser: null, runAsGroup: null, fsGroup: null}", []string{"ConfigMap shop-walpurge", "Service shop-walpurge", "ServiceAccount shop-walpurge", "StatefulSet shop-walpurge"}},
 	"leader Service": {"replicas: 2\nconfig: {nats: {url: 'nats://nats:4222'}}\nleaderService: {enabled: true}\nserviceMonitor: {enabled: true}",
 		[]string{"ConfigMap shop-walpurge", "Role shop-walpurge", "RoleBinding shop-walpurge", "Service shop-walpurge", "Service shop-walpurge-leader",
@@ -207,6 +208,30 @@ func TestChangedFileRestarts(t *testing.T) {
 	}
 	if before != sum("rules: {other.yaml: {rules: []}}") {
 		t.Error("changed rules restart the daemon, which reloads them")
+	}
+}
+
+// The command gets what the values say, the files of the daemon, and no variable of the database.
+func TestWarm(t *testing.T) {
+	objects, err := render(t, good["everything"].values)
+	if err != nil {
+		t.Fatal(err)
+	}
+	job := objects["CronJob shop-walpurge-warm"]
+	pod := at(job, "spec", "jobTemplate", "spec", "template", "spec")
+	want := []any{"warm", "-c", "/etc/walpurge/walpurge.yaml", "--sitemap", "https://shop.example/sitemap.xml", "--sink", "hot", "--rate", "2.5"}
+	if got := at(pod, "containers", "args"); !reflect.DeepEqual(got, want) {
+		t.Errorf("args: %v", got)
+	}
+	if got := at(job, "spec", "timeZone"); got != "Europe/Berlin" {
+		t.Errorf("time zone: %v", got)
+	}
+	if got := at(pod, "containers", "env", "name"); got != "VALKEY_URL" {
+		t.Errorf("env: %v", got)
+	}
+	daemon := at(objects["StatefulSet shop-walpurge"], "spec", "template", "spec")
+	if got, want := at(pod, "securityContext"), at(daemon, "securityContext"); got == nil || !reflect.DeepEqual(got, want) {
+		t.Errorf("security context: %v", got)
 	}
 }
 
@@ -380,6 +405,8 @@ func TestRefusals(t *testing.T) {
 		"securityContext: {fsGroup: 1}":     "fsGroup",
 		"securitycontext: {runAsUser: 1}":   "securitycontext",
 		"setup: {databaseURL: {name: x}}":   "name",
+		"warm: {enabled: true}":             "warm.sitemap",
+		"warm: {enabled: true, urls: x}":    "urls",
 		"service: {port: '7468'}":           "port",
 		"leaderService: {enabled: 'yes'}":   "enabled",
 		"env: [{name: A, valeu: x}]":        "valeu",
