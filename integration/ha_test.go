@@ -74,10 +74,12 @@ func TestHighAvailability(t *testing.T) {
 			c := startCluster(t, r.dir, "")
 			o := newOracle(r)
 			line := newCable(t, fmt.Sprintf("127.0.0.1:%d", r.pg.Port()))
+			var th throttling
+			r.edgeURL = th.before(t, r.edgeURL)
 			first, second := r.pair(c, line)
 			if tc.back == nil {
 				standbyAnswers(t, second, true, first.addr)
-				r.standbyActs(first, second)
+				r.standbyActs(first, second, &th)
 			}
 			w := startWriters(r, 2)
 			eventually(t, 20*time.Second, func() bool { return w.count() > 200 }, "rows are written")

@@ -6,7 +6,11 @@ import (
 	"encoding/json"
 	"io"
 	"net/http"
+	"net/http/httptest"
+	"net/http/httputil"
+	neturl "net/url"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -73,9 +77,30 @@ func standbyAnswers(t *testing.T, second *daemon, shared bool, leader string) {
 	}
 }
 
+// throttling is what stands before the edge's API and, while it is on, asks callers to come back tomorrow.
+type throttling struct{ on atomic.Bool }
+
+func (th *throttling) before(t *testing.T, api string) (url string) {
+	to, err := neturl.Parse(api)
+	require.NoError(t, err)
+	pass := httputil.NewSingleHostReverseProxy(&neturl.URL{Scheme: to.Scheme, Host: to.Host})
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if !th.on.Load() {
+			pass.ServeHTTP(w, r)
+			return
+		}
+		w.Header().Set("Retry-After", "86400")
+		w.Header().Set("Content-Type", "application/json")
+		w.WriteHeader(http.StatusTooManyRequests)
+		_, _ = io.WriteString(w, `{"success": false, "errors": [{"code": 971, "message": "throttled"}], "result": null}`)
+	}))
+	t.Cleanup(s.Close)
+	return s.URL + to.Path
+}
+
 // standbyActs has a process that stands by carry out each request that changes something, on a stream that it shares with
 // the leader, and looks at what comes of it there.
-func (r *rig) standbyActs(first, second *daemon) {
+func (r *rig) standbyActs(first, second *daemon, th *throttling) {
 	t := r.t
 	t.Helper()
 	s := second.status()
@@ -127,6 +152,14 @@ func (r *rig) standbyActs(first, second *daemon) {
 	eventually(t, hang, func() bool { now := id(); return now != 0 && now != before }, "what is refused again is parked again")
 	require.Equal(t, "dropped 1 message\n", second.ok("parked", "drop", "--all"))
 	require.Equal(t, "nothing is parked\n", first.ok("parked", "list"))
+
+	th.on.Store(true)
+	r.fill(nil, "/category-700")
+	r.exec("UPDATE categories SET name = 'b' WHERE id = 700")
+	eventually(t, hang, func() bool { return first.sink("edge").State == "throttled" }, "the provider asks the leader to come back tomorrow")
+	th.on.Store(false)
+	second.ok("resume", "--sink", "edge")
+	eventually(t, hang, func() bool { return !r.edge.Stored(r.edge.URL() + "/category-700") }, "a resume that the standby took ends the leader's wait")
 
 	o = second.run("skip", "--to", "current", "--pipeline", "app", "-c", r.path("second.yaml"))
 	require.Equal(t, 1, o.code, o.stdout)

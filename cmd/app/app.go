@@ -96,6 +96,8 @@ type App struct {
 
 	// pausing is held while a pause is read from the stream, or stored, and applied.
 	pausing sync.Mutex
+	// pauseRequests are the newest requests to pause or to resume that were applied, by sink. pausing guards it.
+	pauseRequests map[string]uint64
 
 	hits    *hits
 	reloads reloadMetrics
@@ -112,7 +114,7 @@ type App struct {
 // and nothing was created in the database. A database or a sink that does not answer is
 // not an error; one that refuses is. reload is what a request for a reload calls.
 func New(ctx context.Context, opts Options, reload func(context.Context) error) (*App, error) {
-	a := &App{opts: opts, cfg: opts.Config, log: opts.Logger, registry: prometheus.NewRegistry(), worked: prometheus.NewRegistry(), started: time.Now(), conditions: condition.NewLog(opts.Logger)}
+	a := &App{opts: opts, cfg: opts.Config, log: opts.Logger, registry: prometheus.NewRegistry(), worked: prometheus.NewRegistry(), started: time.Now(), conditions: condition.NewLog(opts.Logger), pauseRequests: make(map[string]uint64)}
 	a.metrics = prometheus.WrapRegistererWith(prometheus.Labels{"pipeline": opts.Config.Pipeline}, a.registry)
 	a.onClose(a.conditions.Close)
 	a.working = prometheus.WrapRegistererWith(prometheus.Labels{"pipeline": opts.Config.Pipeline}, a.worked)

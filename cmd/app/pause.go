@@ -38,9 +38,7 @@ func (a *App) Pause(ctx context.Context, sink string, paused bool, until time.Ti
 	}
 	if !paused {
 		a.log.Info("lane resumed on request", "sink", sink)
-		l.pauseInForce().Store(nil)
-		l.Resume()
-		return nil
+		return a.applyPause(ctx, sink, l)
 	}
 	a.log.Warn("lane paused on request, its invalidations wait", "sink", sink, "until", until)
 	return a.applyPause(ctx, sink, l)
@@ -65,23 +63,26 @@ func (a *App) pausable(sink string) (pausable, error) {
 	return a.lane(sink)
 }
 
-// applyPause makes a lane wait or go on as the stream has it. The caller holds pausing.
+// applyPause makes a lane wait or go on as the stream has it. A request to resume that this process has not seen yet, whichever
+// process took it, also ends the wait that a provider asked for. The caller holds pausing.
 func (a *App) applyPause(ctx context.Context, sink string, l pausable) error {
 	p, paused, err := a.stream.Paused(ctx, sink, time.Now())
 	if err != nil {
 		return err
 	}
 	inForce := l.pauseInForce()
-	switch was := inForce.Load(); {
+	was := inForce.Load()
+	switch {
 	case paused:
 		inForce.Store(&p)
 		if was == nil {
 			l.Pause()
 		}
-	case was != nil:
+	case was != nil || p.Request != a.pauseRequests[sink]:
 		inForce.Store(nil)
 		l.Resume()
 	}
+	a.pauseRequests[sink] = p.Request
 	return nil
 }
 

@@ -16,6 +16,8 @@ type Pause struct {
 	Since time.Time
 	// Until is when it ends by itself; zero: it does not.
 	Until time.Time
+	// Request numbers the newest request to pause or to resume, 0 if there was none. A higher number is a later request.
+	Request uint64
 }
 
 func pauseSubject(pipeline, sink string) string { return acceptedSubject(pipeline, "pause", sink) }
@@ -47,7 +49,7 @@ func (s *Stream) ClearPause(ctx context.Context, sink string) error {
 	return s.sync()
 }
 
-// Paused returns the pause of a sink's lane, or false if there is none at the given time.
+// Paused returns the pause of a sink's lane, or false if there is none at the given time; then only Request is set.
 func (s *Stream) Paused(ctx context.Context, sink string, now time.Time) (Pause, bool, error) {
 	m, err := s.hand.GetLastMsgForSubject(ctx, pauseSubject(s.cfg.Pipeline, sink))
 	if errors.Is(err, jetstream.ErrMsgNotFound) {
@@ -57,15 +59,12 @@ func (s *Stream) Paused(ctx context.Context, sink string, now time.Time) (Pause,
 		return Pause{}, false, fmt.Errorf("read whether sink %s is paused: %w", sink, err)
 	}
 	end, err := strconv.ParseUint(string(m.Data), 10, 63)
-	if err != nil || end == notPaused {
-		return Pause{}, false, err
-	}
-	p := Pause{Since: m.Time}
+	until := time.Time{}
 	if end != pausedForOpen {
-		p.Until = time.UnixMilli(int64(end))
-		if !now.Before(p.Until) {
-			return Pause{}, false, nil
-		}
+		until = time.UnixMilli(int64(end))
 	}
-	return p, true, nil
+	if err != nil || end == notPaused || !until.IsZero() && !now.Before(until) {
+		return Pause{Request: m.Sequence}, false, err
+	}
+	return Pause{Since: m.Time, Until: until, Request: m.Sequence}, true, nil
 }

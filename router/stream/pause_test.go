@@ -35,7 +35,15 @@ func TestPauseOutlivesTheProcess(t *testing.T) {
 	require.Equal(t, now.Add(time.Hour).UnixMilli(), p.Until.UnixMilli())
 	_, is = paused(s, "edge", now.Add(time.Hour))
 	require.False(t, is, "it ends by itself")
-	require.NoError(t, s.ClearPause(t.Context(), "cache"))
-	_, is = paused(s, "cache", now)
-	require.False(t, is)
+	before := p.Request
+	p, _ = paused(s, "edge", now.Add(time.Hour))
+	require.Equal(t, before, p.Request, "its end is no request")
+	for range 2 {
+		p, _ = paused(s, "cache", now)
+		before = p.Request
+		require.NoError(t, s.ClearPause(t.Context(), "cache"))
+		p, is = paused(s, "cache", now)
+		require.False(t, is)
+		require.Greater(t, p.Request, before, "each request to resume is one")
+	}
 }
