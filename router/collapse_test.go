@@ -61,7 +61,7 @@ func TestSmallTransactionsCarryWhatStandsForThem(t *testing.T) {
 	transaction(t, r, begin(6, 300), 2, 3)
 	require.NoError(t, r.Rest(t.Context(), cdc.Rest{}))
 	require.Len(t, f.batches, 2)
-	require.Empty(t, f.batches[0].Items[0].Coarser, "nothing stands for keys")
+	require.Empty(t, f.batches[0].Items[0].Coarser, "nothing replaces keys")
 	require.Len(t, f.batches[1].Items, 1)
 	item := f.batches[1].Items[0]
 	require.Equal(t, []string{"product-1", "product-2", "product-3"}, item.Values[invalidation.Tag])

@@ -19,7 +19,7 @@ func TestFindGap(t *testing.T) {
 		require.True(t, broken)
 		require.Equal(t, leapt, gap.Reason)
 	}
-	// A slot that was made by hand and never read: without a claim a first start, with
+	// A slot that was made manually and never read: without a claim a first start, with
 	// one a slot like any other.
 	_, broken := findGap(cdc.Claim{}, false, cdc.Session{Start: position("a", 1, 10), End: 100, SlotUnread: true})
 	require.False(t, broken)
@@ -57,7 +57,7 @@ func TestFindGap(t *testing.T) {
 		{"promoted, claim at the switch", position("a", 1, 60), true, position("a", 2, 60), false, ""},
 		{"promoted, claim beyond the switch", position("a", 1, 61), true, position("a", 2, 40), false, cdc.GapTimelineForked},
 		{"promoted, claim beyond the switch and the slot between", position("a", 1, 90), true, position("a", 2, 70), false, cdc.GapTimelineForked},
-		{"promoted, slot made anew", position("a", 1, 50), true, position("a", 2, 70), true, cdc.GapSlotLost},
+		{"promoted, slot made again", position("a", 1, 50), true, position("a", 2, 70), true, cdc.GapSlotLost},
 		{"promoted twice", position("a", 1, 60), true, position("a", 3, 50), false, ""},
 		{"promoted twice, claim between the switches", position("a", 1, 70), true, position("a", 3, 50), false, cdc.GapTimelineForked},
 		{"promoted on a branch that the claim was never on", position("a", 2, 65), true, position("a", 4, 65), false, cdc.GapTimelineForked},
@@ -75,7 +75,7 @@ func TestFindGap(t *testing.T) {
 	}
 }
 
-// A server that has less than was streamed, without a new timeline, is none to go on with.
+// A server that has less than was streamed, without a new timeline, is not one to go on with.
 func TestFormerStates(t *testing.T) {
 	for _, c := range []struct {
 		name        string

@@ -16,7 +16,7 @@ type grouped struct {
 
 type groupKey struct{ rule, steps int }
 
-// addGroup takes values with what stands for them, so that whatever batch they
+// addGroup takes values with what replaces them, so that whatever batch they
 // land in is complete in itself.
 func (b *builder) addGroup(g rules.Group, tx *cdc.Txn) {
 	b.note(tx)

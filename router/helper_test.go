@@ -162,5 +162,5 @@ func named(names ...string) []*rules.Rule {
 	return out
 }
 
-// published stands for tables that are published already.
+// published is for tables that are published already.
 func published(context.Context) error { return nil }

@@ -200,7 +200,7 @@ func TestMessagesOfTheLog(t *testing.T) {
 	r, o, reg := asking(t, nil)
 	tx := begin(5, 200)
 	content := []byte(`{"keys": ["home"], "tags": ["front"]}`)
-	require.NoError(t, r.Message(t.Context(), tx, "nobody.cares", content))
+	require.NoError(t, r.Message(t.Context(), tx, "no.rule", content))
 	require.NoError(t, r.Message(t.Context(), tx, "cache.purge", content))
 	clear(content) // it was the decoder's
 	require.NoError(t, r.Commit(t.Context(), end(tx)))

@@ -70,7 +70,7 @@ func (r *Router) coarsen(st *streamed) {
 }
 
 // pourMessages carries out the messages that are spooled, and for those that are not, what
-// stands for them.
+// replaces them.
 func (r *Router) pourMessages(ctx context.Context, st *streamed) error {
 	var failed error
 	err := st.messages.Each(func(sub uint64, record []byte) error {

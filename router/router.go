@@ -45,7 +45,7 @@ type Config struct {
 	Pipeline, Formerly string
 	// StopOnGap ends the daemon at a gap instead of flushing.
 	StopOnGap bool
-	// Spool keeps what transactions come to until they end.
+	// Spool keeps what transactions produce until they end.
 	Spool *spool.Pool
 	// Lookups answers the rules that ask the database.
 	Lookups Lookups
@@ -83,7 +83,7 @@ type Router struct {
 	epoch     uint64 // the newest that was begun
 	tx        *cdc.Txn
 	open      bool
-	owed      bool    // the reader rested while a transaction was open
+	restDue   bool    // the reader rested while a transaction was open
 	end       cdc.LSN // of the newest whole transaction
 	committed time.Time
 	claimed   cdc.LSN
@@ -155,7 +155,7 @@ func (r *Router) Reload(ctx context.Context, set *rules.Set, publish func(contex
 		case <-next.done:
 			return nil
 		case <-ctx.Done():
-			err = fmt.Errorf("the reader did not come to the end of a transaction: %w", context.Cause(ctx))
+			err = fmt.Errorf("the reader did not reach the end of a transaction: %w", context.Cause(ctx))
 		}
 	}
 	r.mu.Lock()
@@ -189,7 +189,7 @@ func (r *Router) Start(ctx context.Context, s cdc.Session) error {
 	r.tally.End(nil)
 	r.swap()
 	r.dropStreams()
-	r.start, r.open, r.owed, r.end = s.Start, false, false, 0
+	r.start, r.open, r.restDue, r.end = s.Start, false, false, 0
 	// Claims of the session before may still be on their way.
 	if err := r.cfg.Publisher.Flushed(ctx); err != nil {
 		return err
@@ -302,7 +302,7 @@ func (r *Router) Hears(tx *cdc.Txn, prefix string) int {
 // Change evaluates one row event.
 func (r *Router) Change(ctx context.Context, tx *cdc.Txn, c *cdc.Change) error {
 	if tx.Streamed {
-		r.foresee(tx, c)
+		r.record(tx, c)
 		return nil
 	}
 	r.enter()
@@ -408,14 +408,14 @@ func (r *Router) Commit(ctx context.Context, tx *cdc.Txn) error {
 		}
 	}
 	r.waiting.commit(tx)
-	if r.owed {
+	if r.restDue {
 		return r.Rest(ctx, cdc.Rest{})
 	}
 	r.swap()
 	return nil
 }
 
-// idleClaim is how often an idle line is claimed anew.
+// idleClaim is how often an idle pipeline is claimed again.
 const idleClaim = time.Second
 
 // Rest publishes what has come together, and claims what is whole. An open
@@ -423,7 +423,7 @@ const idleClaim = time.Second
 // part of it. Only what outgrows a batch goes before, and at the session's end
 // everything does: batches may hold whole transactions beside the open one.
 func (r *Router) Rest(ctx context.Context, rest cdc.Rest) error {
-	r.owed = r.open && !rest.Unproven
+	r.restDue = r.open && !rest.Unproven
 	if r.open && !rest.Last {
 		return nil
 	}

@@ -15,15 +15,15 @@ const (
 	maxPrefixes = 1000    // of messages that no rule watches
 )
 
-// streamed is what a transaction that has not ended comes to, should it commit. Where
-// that cannot be told any more, it comes to everything that rules derive from the tables
+// streamed is what a transaction that has not ended produces, should it commit. Where
+// that cannot be told any more, it is everything that rules derive from the tables
 // it touched.
 type streamed struct {
 	// values are records of recording; messages are spooled as they came, because they
 	// mean the same to whatever rules are in service at the end.
 	values, messages *spool.Log
 	recording        *rules.Recording
-	// lost is why values are not all that the transaction comes to; nil if they are.
+	// lost is why values are not all that the transaction produces; nil if they are.
 	lost    error
 	tables  map[cdc.Table]struct{}
 	rel     *cdc.Relation // of the newest change
@@ -86,8 +86,8 @@ func (st *streamed) close() {
 	st.messages.Close()
 }
 
-// foresee records what a change of a transaction that has not ended comes to.
-func (r *Router) foresee(tx *cdc.Txn, c *cdc.Change) {
+// record stores what a change of a transaction that has not ended produces.
+func (r *Router) record(tx *cdc.Txn, c *cdc.Change) {
 	st := r.stream(tx.XID)
 	if st.rel != c.Rel {
 		st.rel = c.Rel
@@ -137,7 +137,7 @@ func (r *Router) keep(tx *cdc.Txn, prefix string, content []byte) {
 	st.heard.note(prefix, watched, spooled)
 }
 
-// Abort forgets what a streamed transaction, or its subtransaction, would have come to.
+// Abort forgets what a streamed transaction, or its subtransaction, would have produced.
 func (r *Router) Abort(_ context.Context, tx *cdc.Txn) error {
 	st := r.streams[tx.XID]
 	switch {
@@ -161,6 +161,6 @@ func (r *Router) dropStreams() {
 		st.close()
 	}
 	r.streams = make(map[uint64]*streamed)
-	// What records of lookups have in common begins anew, too.
+	// What records of lookups have in common begins again, too.
 	r.recording = r.set.NewRecording()
 }

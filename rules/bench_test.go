@@ -66,7 +66,7 @@ func BenchmarkWhenLoop(b *testing.B) {
 
 func BenchmarkNoMatchTable(b *testing.B) {
 	s := oneRule(b, "keys: [home]")
-	rel := &cdc.Relation{Schema: "public", Name: "nobody"}
+	rel := &cdc.Relation{Schema: "public", Name: "unnamed"}
 	b.ReportAllocs()
 	for b.Loop() {
 		if s.Bind(rel) != nil {

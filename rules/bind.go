@@ -21,7 +21,7 @@ type Plan struct {
 	// types are those of rel's columns, in their order.
 	types []*columnType
 	used  []int // columns that any rule reads, ascending
-	// gather is the transaction's tally, or what stands for it, during its Eval; row is
+	// gather is the transaction's tally, or what replaces it, during its Eval; row is
 	// what it needs of the change at hand.
 	gather gatherer
 	row    rowValues

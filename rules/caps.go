@@ -108,7 +108,7 @@ func (l *lacks) each(f func(sink int, fallback *Fallback)) {
 	}
 }
 
-// replace hands over what stands for values that could not be built: what unknown: names, and at
+// replace hands over what replaces values that could not be built: what unknown: names, and at
 // each sink where that is nothing, the fallbacks of the templates.
 func (r *Rule) replace(id int, l *lacks, out Output) {
 	r.emitLiterals(id, &r.unknown, out)

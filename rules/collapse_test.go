@@ -140,7 +140,7 @@ func TestCollapseNeverLosesARow(t *testing.T) {
 func TestCollapseWithoutAValueOfItsOwn(t *testing.T) {
 	s := edgeRule(t, "tags: [\"p-{category}\"]\nsinks: [edge]\ncollapse: {over: 1, tags: [all]}")
 	rel := shopRel(cdc.IdentityFull)
-	require.Empty(t, transaction(t, s, added(rel, "1", "1", "NULL"), added(rel, "2", "1", "NULL")), "what gives nothing is nothing to stand for")
+	require.Empty(t, transaction(t, s, added(rel, "1", "1", "NULL"), added(rel, "2", "1", "NULL")), "what gives nothing is nothing to replace")
 }
 
 func TestTruncateTakesTheLastStep(t *testing.T) {
@@ -206,7 +206,7 @@ func TestHandingOnInTheMiddle(t *testing.T) {
 	require.Empty(t, out.values)
 }
 
-// The property of it all, with tags that say what they stand for: whatever is
+// The property of it all, with tags that say what they replace: whatever is
 // purged in the end, and whenever parts of it are handed on, it covers what
 // would have been purged without collapse; and so does every step of whatever
 // was handed on.

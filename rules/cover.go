@@ -9,7 +9,7 @@ import (
 )
 
 // rowValues is what a rule with collapse: makes of one change: its own values by
-// sink, and what each step comes to. Its buffers are used again for the next.
+// sink, and what each step produces. Its buffers are used again for the next.
 type rowValues struct {
 	exact [][]kindValue // by sink
 	sinks []int         // that have any, in the order of their first value
@@ -19,7 +19,7 @@ type rowValues struct {
 	cover [][]kindValue
 }
 
-// stepValues are what the templates of one step come to for one change.
+// stepValues are what the templates of one step produce for one change.
 type stepValues struct {
 	values []stepValue
 	// whole tells for each template whether it gave a value for every image;
@@ -64,14 +64,14 @@ type gatherer interface {
 	// collapses reports whether values of the rule are taken for the sink; and, if so,
 	// whether so many of a row were as good as taken already.
 	collapses(rule, sink, values int) (taken, sealed bool)
-	// group takes the values of a row, with those that stand for them step by step. They
+	// group takes the values of a row, with those that replace them step by step. They
 	// are valid during the call only.
 	group(rule, sink int, exact []kindValue, covers [][]kindValue)
 }
 
 // emitCollapsing gives the rule's values of one change to who gathers them, each with
-// the coarser ones that stand for it; and hands over at once what no coarser
-// value stands for.
+// the coarser ones that replace it; and hands over at once what no coarser
+// value replaces.
 func (p *Plan) emitCollapsing(b *boundRule, op cdc.Op, out Output) (failed bool) {
 	row := &p.row
 	for _, sink := range row.sinks {
@@ -96,10 +96,10 @@ func (p *Plan) emitCollapsing(b *boundRule, op cdc.Op, out Output) (failed bool)
 	return failed
 }
 
-// coversOf finds for each step that the sink takes what stands for the change's
-// values there: what the step comes to; with unknown: beside it where a value of
+// coversOf finds for each step that the sink takes what replaces the change's
+// values there: what the step produces; with unknown: beside it where a value of
 // it could not be built; else, where it lacks a value for one of the images, what
-// the next step comes to. It is false where even the last one does not do: then
+// the next step produces. It is false where even the last one does not do: then
 // the exact values are all there is.
 func (p *Plan) coversOf(b *boundRule, sink int, op cdc.Op) bool {
 	row := &p.row

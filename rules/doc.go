@@ -12,9 +12,9 @@
 //     replaced by what the rule's unknown: names;
 //   - per sink: what one sink cannot take falls back to what it can.
 //
-// What one change comes to is a Plan's answer; what a transaction comes to, for
+// What one change produces is a Plan's answer; what a transaction produces, for
 // rules with collapse:, is that of a Tally, which holds a bounded part of it. A
-// coarser value stands for others only where each of its own could be built; so
+// coarser value replaces others only where each of its own could be built; so
 // what is purged always covers what would have been without it.
 //
 // A rule that asks the database hands over its question with what the row makes

@@ -59,7 +59,7 @@ func (s *Set) explainAnswer(p *Pending, t *pendingTemplate, a Answer, image stri
 }
 
 // ExplainMessage tells for each rule of messages with the prefix what it makes of
-// one. It is nil where there is none.
+// one. It is nil without one.
 func (s *Set) ExplainMessage(prefix string, content []byte) []Explanation {
 	m := readMessage(content)
 	var out []Explanation

@@ -15,12 +15,12 @@ type Explanation struct {
 	// Tried are the images that the condition was tried with, in order; none
 	// where the rule has no condition, or does not get so far.
 	Tried []Tried
-	// Templates are what the rule's templates come to, image by image; none for
+	// Templates are what the rule's templates produce, image by image; none for
 	// a TRUNCATE and where the rule does not match.
 	Templates []Expansion
 	// Lookups are the rule's questions to the database, image by image.
 	Lookups []Asked
-	// Steps are what the steps of collapse: come to, for when there are many such
+	// Steps are what the steps of collapse: produce, for when there are many such
 	// changes.
 	Steps []StepExpansion
 	// Every is the rule's period, 0 for none.
@@ -59,7 +59,7 @@ type ColumnValue struct {
 	Value string
 }
 
-// Expansion is what one template comes to in one image; Image is empty where no
+// Expansion is what one template produces in one image; Image is empty where no
 // image matters.
 type Expansion struct {
 	Kind     invalidation.Kind
@@ -95,7 +95,7 @@ type Asked struct {
 	Unknown bool
 }
 
-// StepExpansion is what one step of collapse: comes to.
+// StepExpansion is what one step of collapse: produces.
 type StepExpansion struct {
 	Over      int
 	Templates []Expansion

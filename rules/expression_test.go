@@ -15,7 +15,7 @@ import (
 	"github.com/walpurge/walpurge/rules/invalidation"
 )
 
-// made is what one template comes to for an inserted row: its values, or one of
+// made is what one template produces for an inserted row: its values, or one of
 // "unknown" and "failed".
 func made(t testing.TB, template string, rel *cdc.Relation, new cdc.Tuple) string {
 	t.Helper()

@@ -66,7 +66,7 @@ func (p *Plan) fill(op cdc.Op) {
 	p.fills.op = types.String(op.String())
 }
 
-// image builds the values of one image: the product of what the parts come to.
+// image builds the values of one image: the product of the texts of the parts.
 // As with columns, nothing wins over unknown.
 func (f *fanout) image(row cdc.Tuple, view *rowView) {
 	f.plan.fills.row = view
@@ -133,7 +133,7 @@ func (f *fanout) value(value []byte) {
 	}
 }
 
-// part is what one part comes to: its texts, of which a list has several.
+// part has the texts of one part, of which a list has several.
 func (f *fanout) part(part *boundPart, row cdc.Tuple) ([]string, outcome, error) {
 	if part.expr == nil {
 		if part.column < 0 && !part.missing {
@@ -236,7 +236,7 @@ func (f *fanout) array(part *boundPart, row cdc.Tuple) (texts []string, is outco
 	return texts, isValue, nil
 }
 
-// list is what a list comes to; its NULLs are skipped, each for itself.
+// list has the texts of a list; its NULLs are skipped, each for itself.
 func (f *fanout) list(part *boundPart, list traits.Lister) (texts []string, is outcome, err error) {
 	if size, ok := list.Size().(types.Int); !ok || int(size) > f.template.limit {
 		f.note("{%s} is a list of more than %d", part.expr.source, f.template.limit)

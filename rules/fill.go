@@ -10,7 +10,7 @@ import (
 	"github.com/walpurge/walpurge/cdc"
 )
 
-// Fill hands over what a Pending comes to with the answer to its Query: a value
+// Fill hands over what a Pending produces with the answer to its Query: a value
 // for each row of it; or what the rule's unknown: names, where there is no row,
 // the answer failed or has more than Limit rows, or a value cannot be built. It
 // may be called from Output.Lookup.
@@ -102,7 +102,7 @@ func (f *fanout) answered(t *pendingTemplate, a Answer, view *rowView) []string 
 	return values
 }
 
-// known is what a part comes to: the texts found before, or those of the row.
+// known are the texts of a part: the texts found before, or those of the row.
 func (f *fanout) known(i int, row cdc.Tuple) ([]string, outcome, error) {
 	if f.given != nil && f.given[i] != nil {
 		return f.given[i], isValue, nil

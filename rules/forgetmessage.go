@@ -2,7 +2,7 @@ package rules
 
 import "github.com/walpurge/walpurge/rules/invalidation"
 
-// ForgetMessages hands over what stands for messages of a prefix that were not read: what
+// ForgetMessages hands over what replaces messages of a prefix that were not read: what
 // their rules' unknown: names, and where a sink takes nothing of that, all that it holds,
 // because a message may name anything. There are no verdicts.
 func (s *Set) ForgetMessages(prefix string, out Output) {

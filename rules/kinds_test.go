@@ -94,7 +94,7 @@ func TestFlushPatternsOfKinds(t *testing.T) {
 	require.EqualError(t, err, "rules.yaml:5: rule \"x\": generation \"g:{id}\" is raised, not deleted, so no flush pattern follows from it; give sink \"all\" a `flush:`")
 }
 
-// hostileText is what somebody would put into a row to reach beyond it.
+// hostileText is what an attacker would put into a row to reach beyond it.
 func hostileText() *rapid.Generator[string] {
 	piece := rapid.OneOf(
 		rapid.SampledFrom([]string{"/../", "..", ".", "/", "?", "#", "%2e", "%2E%2e", "%", "\n", "\r\n", "\x00", "*", "\xff\xfe", "//", "\\", "a", "&x=", "@", ":", "é", " ", ";", "{", "}"}),

@@ -9,7 +9,7 @@ type Text struct {
 	Value string
 }
 
-// Coarser are values that together stand for others when these are more than
+// Coarser are values that together replace others when these are more than
 // Over.
 type Coarser struct {
 	Over   int
@@ -21,7 +21,7 @@ type Coarser struct {
 // of the step whose values are. What is finer than its rung it has forgotten.
 //
 // A row's values on all rungs make a group, so that whatever part of them is
-// handed on takes with it what stands for just that part.
+// handed on takes with it what replaces just that part.
 type ladder struct {
 	rule, sink int
 	overs      []int // of the steps that the sink takes
@@ -37,7 +37,7 @@ type ladder struct {
 	counted map[uint64]struct{}
 	// sealed is set once nothing that a row adds would be new.
 	sealed bool
-	// collapsed counts the rule's own values that coarser ones stand for.
+	// collapsed counts the rule's own values that coarser ones replace.
 	collapsed int
 	bytes     int
 	ids       []int32
@@ -120,7 +120,7 @@ func (l *ladder) add(seed maphash.Seed, exact []kindValue, covers [][]kindValue)
 }
 
 // size is what the next step's over is compared with: the number of the rule's
-// own values, or of those that stand for them, should they be more.
+// own values, or of those that replace them, should they be more.
 func (l *ladder) size() int { return max(len(l.counted), len(l.levels[l.rung].values)) }
 
 func (l *ladder) count(seed maphash.Seed, k invalidation.Kind, value []byte) {

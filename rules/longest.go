@@ -133,7 +133,7 @@ func (p *part) columns() []string {
 	return out
 }
 
-// digestLen is the length of what a part comes to that is a digest.
+// digestLen is the length of the text of a part that is a digest.
 func digestLen(p *part) (length int, is bool) {
 	if p.expr == nil || !strings.HasSuffix(p.expr.source, ")") {
 		return 0, false

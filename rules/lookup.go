@@ -22,7 +22,7 @@ const (
 
 // Lookup is a question that a rule puts to the database: one SELECT, whose
 // parameters come from the row. It is immutable. Its values are known once
-// somebody has answered; see Pending.
+// the database has answered; see Pending.
 type Lookup struct {
 	// Name is how templates call it; Rule, File and Line say whose it is.
 	Name string
@@ -31,7 +31,7 @@ type Lookup struct {
 	Line int
 	// SQL is the statement without a semicolon at its end.
 	SQL string
-	// Limit is how many rows an answer may have; one with more is none.
+	// Limit is how many rows an answer may have; one with more counts as no answer.
 	Limit   int
 	Timeout time.Duration
 	// Columns are those of the answer that templates name, each once, in the

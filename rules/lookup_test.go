@@ -234,7 +234,7 @@ func TestLookupIsRefused(t *testing.T) {
 	}
 }
 
-// Two pending lookups have the same key only if they come to the same, and
+// Two pending lookups have the same key only if they produce the same, and
 // filling one needs nothing of the change that it came from.
 func TestPropertyPendingKeys(t *testing.T) {
 	rel := relation(cdc.IdentityFull, "*id", "*menu_id", "*name")
@@ -262,7 +262,7 @@ func TestPropertyPendingKeys(t *testing.T) {
 					require.Equal(t, before, came)
 				}
 				for key, other := range seen {
-					require.True(t, key == p.Key || other != came, "%q and %q come to the same %s", key, p.Key, came)
+					require.True(t, key == p.Key || other != came, "%q and %q give the same %s", key, p.Key, came)
 				}
 				seen[p.Key] = came
 			}

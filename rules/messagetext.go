@@ -191,7 +191,7 @@ func jsonText(raw json.RawMessage) (text string, err error) {
 	return text, nil
 }
 
-// fits checks a value that nobody's template frames: it must be what the literal
+// fits checks a value that no template frames: it must be what the literal
 // text of a template of its kind could be.
 func fits(kind invalidation.Kind, value string) error {
 	switch {

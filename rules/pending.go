@@ -14,12 +14,12 @@ import (
 
 // Pending is what a rule's values wait for: a question, and the values as far as
 // the row makes them. It holds no row, and outlives the change and its Plan's
-// scratch. Two that have the same Key come to the same.
+// scratch. Two that have the same Key produce the same.
 type Pending struct {
 	// Rule is an index of Set.Rules.
 	Rule  int
 	Query Query
-	// Key tells what the Pending would come to apart from every other one of its Set.
+	// Key tells what the Pending would produce apart from every other one of its Set.
 	Key string
 
 	pendingShape
@@ -153,7 +153,7 @@ func (p *Pending) key() string {
 	return string(key)
 }
 
-// appendKey appends texts so that no two lists of texts come to the same.
+// appendKey appends texts so that no two lists of texts give the same bytes.
 func appendKey(key []byte, texts ...string) []byte {
 	for _, t := range texts {
 		key = append(strconv.AppendInt(key, int64(len(t)), 10), ':')
@@ -162,7 +162,7 @@ func appendKey(key []byte, texts ...string) []byte {
 	return key
 }
 
-// argument is what one argument comes to.
+// argument is the text of one argument.
 func (f *fanout) argument(t *boundTemplate, row cdc.Tuple) (arg string, is outcome) {
 	f.template = t
 	texts, is := f.texts(row)
@@ -182,7 +182,7 @@ func (f *fanout) argument(t *boundTemplate, row cdc.Tuple) (arg string, is outco
 	return arg, isValue
 }
 
-// texts is what the parts that the row gives come to. As everywhere, nothing wins
+// texts is what the parts that the row gives produce. As everywhere, nothing wins
 // over unknown.
 func (f *fanout) texts(row cdc.Tuple) (texts [][]string, is outcome) {
 	parts := f.template.parts

@@ -57,7 +57,7 @@ type recorded struct {
 
 func (r *recorded) Record(b []byte) { r.records = append(r.records, append([]byte{}, b...)) }
 
-// TestPropertyPlayed: a record comes to what the change would have come to.
+// TestPropertyPlayed: a record produces what the change would have produced.
 func TestPropertyPlayed(t *testing.T) {
 	s := mustParse(t, recordedRules)
 	rel := relation(cdc.IdentityFull, "*id:int", "merchant:int", "category")
@@ -94,7 +94,7 @@ func TestPropertyPlayed(t *testing.T) {
 	})
 }
 
-// TestRecordsOfOthers: what is cut short, or nobody recorded, is refused and does not panic.
+// TestRecordsOfOthers: what is cut short, or not recorded, is refused and does not panic.
 func TestRecordsOfOthers(t *testing.T) {
 	s := mustParse(t, recordedRules)
 	rel := relation(cdc.IdentityFull, "*id:int", "merchant:int", "category")

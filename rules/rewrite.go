@@ -47,7 +47,7 @@ func (w *rewriter) isCall(e celast.Expr, function string) bool {
 	return e.Kind() == celast.CallKind && e.AsCall().FunctionName() == function
 }
 
-// asText makes the columns whose values e may come to give their text form.
+// asText makes the columns whose values e may produce give their text form.
 func (w *rewriter) asText(e celast.Expr) {
 	switch e.Kind() {
 	case celast.SelectKind:

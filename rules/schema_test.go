@@ -111,7 +111,7 @@ func TestSchemaHasTheLoadersKeys(t *testing.T) {
 }
 
 // schemaKeys gathers the paths of properties; lists leave no trace in a path, and
-// a * stands for a name that is free.
+// a * means a name that is free.
 func schemaKeys(root, node map[string]any, path string, into map[string]bool) {
 	if ref, ok := node["$ref"].(string); ok {
 		schemaKeys(root, root["$defs"].(map[string]any)[strings.TrimPrefix(ref, "#/$defs/")].(map[string]any), path, into)

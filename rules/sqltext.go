@@ -96,7 +96,7 @@ func span(s string, i int, in func(byte) bool) int {
 }
 
 // closed is the place behind the next end, or -1. A doubled quote is an end and
-// a new beginning, which comes to the same.
+// a new beginning, which has the same effect.
 func closed(s string, i int, end string) int {
 	n := strings.Index(s[i:], end)
 	if n < 0 {

@@ -47,7 +47,7 @@ func (r *rawStep) UnmarshalYAML(n *strictyaml.Node) error {
 	return n.Decode(&r.f)
 }
 
-// step is coarser values, which stand for a rule's own when these are more than
+// step is coarser values, which replace a rule's own when these are more than
 // over.
 type step struct {
 	over   int
@@ -170,7 +170,7 @@ func (s *step) literals(sink int) (values []kindValue, ok bool) {
 }
 
 // lastLiterals are the values of the last step that the sink takes, if they are
-// the same for every row: they stand for whatever the rule can have given it.
+// the same for every row: they replace whatever the rule can have given it.
 func (r *Rule) lastLiterals(sink int) (values []kindValue, ok bool) {
 	if r.climbs == nil || len(r.climbs[sink]) == 0 {
 		return nil, false

@@ -8,13 +8,13 @@ import (
 	"github.com/walpurge/walpurge/rules/invalidation"
 )
 
-// tagByte reports whether a byte stands for itself in a tag. Edges carry tags in
+// tagByte reports whether a byte is written as it is in a tag. Edges carry tags in
 // one response header, as printable ASCII, separated by commas (Cloudflare's and
 // CloudFront's Cache-Tag) or spaces (Fastly's Surrogate-Key, xkey, which takes
 // commas too); % begins an escape, so that two values never make one tag.
 func tagByte(c byte) bool { return c > ' ' && c <= '~' && c != ',' && c != '%' }
 
-// appendTag escapes a value for a tag: every byte that cannot stand for itself
+// appendTag escapes a value for a tag: every byte that cannot be written as it is
 // becomes % and two upper-case hexadecimal digits.
 func appendTag(dst, text []byte) []byte {
 	for _, c := range text {

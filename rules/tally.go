@@ -13,14 +13,14 @@ const (
 )
 
 // Group are values of one rule for one sink that were made of the same row, with
-// the coarser ones that stand for them, step by step.
+// the coarser ones that replace them, step by step.
 type Group struct {
 	Rule, Sink int
 	Values     []Text
 	Coarser    []Coarser
 }
 
-// Tally counts what one transaction comes to for rules with collapse:, by rule
+// Tally counts what one transaction produces for rules with collapse:, by rule
 // and sink, and holds it until it is handed on: the rule's own values, or those
 // of the step whose over they have exceeded. It never holds more than its limits
 // and one change, however large the transaction. One goroutine at a time.
@@ -107,7 +107,7 @@ func (t *Tally) Open() bool { return len(t.active) > 0 }
 
 // Full reports that the tally holds as much as it may: what it holds must be
 // handed on, for all sinks, before the next change. That purges more than was
-// needed, should the transaction still come to a step, and loses nothing.
+// needed, should the transaction still reach a step, and loses nothing.
 func (t *Tally) Full() bool { return t.values >= MaxHeld || t.bytes >= MaxHeldBytes }
 
 // HandOn gives what is held for a sink to a function, group by group, and
@@ -129,7 +129,7 @@ func (t *Tally) HandOn(sink int, hand func(Group) error) error {
 }
 
 // End forgets the transaction. It tells the function, if there is one, how many
-// values of which rule coarser ones stand for, at which sink.
+// values of which rule coarser ones replace, at which sink.
 func (t *Tally) End(collapsed func(rule, sink, values int)) {
 	for _, l := range t.active {
 		if l.collapsed > 0 && collapsed != nil {

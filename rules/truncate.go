@@ -86,7 +86,7 @@ func (r *Rule) reach(sink int) (values []kindValue, all bool) {
 
 // reach is the glob that matches every key that the template's values name, or whose field they
 // name; ok
-// is false where there is none that matches nothing else.
+// is false where every glob would match something else, too.
 func (t *template) reach(kind invalidation.Kind) (glob string, ok bool) {
 	if kind == invalidation.Field {
 		return t.hash().pattern()

@@ -214,7 +214,7 @@ func (c *typeChecker) standIn(factory celast.ExprFactory) {
 }
 
 // compare finds the comparisons that cannot be true whatever the row holds, and a
-// condition that is none.
+// expression that is no condition.
 func (c *typeChecker) compare(checked *cel.Ast) bool {
 	ok := true
 	of := func(e celast.Expr) *cel.Type { return checked.NativeRep().GetType(e.ID()) }

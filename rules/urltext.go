@@ -8,7 +8,7 @@ import (
 
 const hexDigits = "0123456789ABCDEF"
 
-// unreserved reports whether RFC 3986 (section 2.3) lets the byte stand for
+// unreserved reports whether RFC 3986 (section 2.3) lets the byte represent
 // itself everywhere.
 func unreserved(c byte) bool {
 	return c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || strings.IndexByte("-._~", c) >= 0

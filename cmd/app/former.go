@@ -25,7 +25,7 @@ func (a *App) former(ctx context.Context, cfg *config.Config) (gone []stream.Lan
 		if slices.Contains(kept, l.Sink) {
 			continue
 		}
-		if l.Owes && !slices.Contains(cfg.Retired, l.Sink) {
+		if l.Backlog && !slices.Contains(cfg.Retired, l.Sink) {
 			errs.Addf(cfg.File, cfg.Sinks[0].Pos, "sink %s is gone from the file, and its lane holds invalidations that were not purged; "+
 				"give the sink that took its place `formerly: %s`, or drop them with `retired: [%s]` at the top level", l.Sink, l.Sink, l.Sink)
 			continue
@@ -46,7 +46,7 @@ func (a *App) settleFormer(ctx context.Context) error {
 		if err := a.stream.CloseLane(ctx, l.Sink); err != nil {
 			return err
 		}
-		a.log.Info("closed the lane of a sink that is gone", "sink", l.Sink, "dropped_backlog", l.Owes)
+		a.log.Info("closed the lane of a sink that is gone", "sink", l.Sink, "dropped_backlog", l.Backlog)
 	}
 	return nil
 }

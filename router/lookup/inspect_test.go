@@ -63,7 +63,7 @@ func TestInspect(t *testing.T) {
 	require.NoError(t, r.conn.QueryRow(t.Context(), "SELECT count(*) FROM pg_prepared_statements WHERE name LIKE 'walpurge%'").Scan(&left))
 	require.Zero(t, left)
 
-	// A table that is locked is nobody's mistake.
+	// A table that is locked is no mistake.
 	tx, err := r.conn.Begin(t.Context())
 	require.NoError(t, err)
 	_, err = tx.Exec(t.Context(), "LOCK TABLE menu_stores")

@@ -81,7 +81,7 @@ func TestSeveralStatements(t *testing.T) {
 	r.resolver.resting[spec{bad.SQL, bad.Limit}] = time.Now()
 	r.exec("CREATE TABLE gone AS SELECT 5 AS store_id")
 	r.settle(bad, "5")
-	// Altered under a prepared statement, it is prepared anew.
+	// Altered under a prepared statement, it is prepared again.
 	r.exec("ALTER TABLE gone ALTER store_id TYPE text")
 	r.settle(bad, "5")
 }

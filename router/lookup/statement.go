@@ -18,7 +18,7 @@ import (
 // and, where it can be, for many.
 type statement struct {
 	one  string
-	many string // empty where there is none
+	many string // empty without one
 	// shape are the columns of an answer.
 	shape *cdc.Relation
 }
@@ -53,7 +53,7 @@ func (r *Resolver) statement(ctx context.Context, s spec, l *rules.Lookup, deadl
 	if err := pg.ExecParams(ctx, setTimeout, [][]byte{milliseconds(time.Until(deadline))}, nil, nil, nil).Read().Err; err != nil {
 		return nil, err
 	}
-	// The statement as it was written first: what it is wrapped in must not mend it.
+	// The statement as it was written first: what it is wrapped in must not correct it.
 	if _, err := pg.Prepare(ctx, "", l.SQL, nil); err != nil {
 		return nil, err
 	}
@@ -131,7 +131,7 @@ func (r *Resolver) run(ctx context.Context, g *batch, deadline time.Time, answer
 }
 
 // forget drops a statement that failed: what it reads may have been altered, and
-// it is prepared anew the next time.
+// it is prepared again the next time.
 func (r *Resolver) forget(ctx context.Context, s spec, err error) {
 	st := r.statements[s]
 	if err == nil || st == nil || r.conn.IsClosed() || sqlState(err) == codeCanceled {

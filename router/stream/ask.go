@@ -9,7 +9,7 @@ import (
 )
 
 // A server answers nothing for a stream that has no leader, and what it was about to
-// answer goes with it when it dies: whoever asked learns of neither, and waits until the
+// answer goes with it when it dies: the client learns of neither, and waits until the
 // context ends. So every question is asked again, after askAgain at first and then after
 // twice as long each time; askFor is how long in all, where the context does not say, and
 // how long a message that is on its way waits for its acknowledgement.
@@ -18,7 +18,7 @@ const (
 	askFor   = 5 * time.Second
 )
 
-// ask puts a question until somebody answers it or the context ends.
+// ask puts a question until a server answers it or the context ends.
 func ask[T any](ctx context.Context, question func(context.Context) (T, error)) (T, error) {
 	if _, bounded := ctx.Deadline(); !bounded {
 		var cancel context.CancelFunc
@@ -35,7 +35,7 @@ func ask[T any](ctx context.Context, question func(context.Context) (T, error)) 
 	}
 }
 
-// askedStream asks again what nobody answers.
+// askedStream asks again what no server answers.
 type askedStream struct{ jetstream.Stream }
 
 func (s askedStream) Info(ctx context.Context, opts ...jetstream.StreamInfoOpt) (*jetstream.StreamInfo, error) {
@@ -52,7 +52,7 @@ func (s askedStream) GetLastMsgForSubject(ctx context.Context, subject string) (
 	})
 }
 
-// askedConsumer asks again what nobody answers.
+// askedConsumer asks again what no server answers.
 type askedConsumer struct{ jetstream.Consumer }
 
 func (c askedConsumer) Info(ctx context.Context) (*jetstream.ConsumerInfo, error) {

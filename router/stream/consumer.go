@@ -38,12 +38,12 @@ type Consumer struct {
 	// fresh: reading has not begun; known: the lane was there before. They belong to
 	// the goroutine of Next.
 	fresh, known bool
-	// owed is why the sink must be flushed with the next message; counted is the
+	// flushReason is why the sink must be flushed with the next message; counted is the
 	// newest claim seen, at countedSeq. They belong to the goroutine of Next.
-	owed       string
-	answer     acceptance
-	counted    cdc.Claim
-	countedSeq uint64
+	flushReason string
+	answer      acceptance
+	counted     cdc.Claim
+	countedSeq  uint64
 	// forged is the sequence of the newest claim for which the sink was flushed. It belongs to the goroutine
 	// of Next.
 	forged uint64
@@ -80,14 +80,14 @@ const maxUnacked = 65536
 
 // pullAhead is how many messages wait in memory for their turn: 2 MiB of full ones. It is
 // not bounded by bytes, since a request that is tells its end with a message of its own,
-// for which the client's buffer has no room beside pullAhead others that nobody has read
+// for which the client's buffer has no room beside pullAhead others that were not read
 // yet; it drops what comes last then.
 const pullAhead = 32
 
 // A request for messages goes with the server that has it, and nothing but its missing
 // signs of life tells: after two of them the request is sent again, to the leader at that time. A
-// request lasts for two, so that no more of them than one, and its end, come to lie between
-// messages that nobody reads, see pullAhead. An embedded server does not die alone.
+// request lasts for two, so that no more of them than one, and its end, lie between
+// messages that are not read, see pullAhead. An embedded server does not die alone.
 const signOfLife = 3 * time.Second
 
 func (s *Stream) pullOptions() []jetstream.PullMessagesOpt {
@@ -256,7 +256,7 @@ func (c *Consumer) read(ctx context.Context) (invalidation.Message, error) {
 	}
 	c.next = meta.Sequence.Consumer + 1
 	m, payload := c.decode(msg, meta)
-	payload = c.settleDebt(&m, payload)
+	payload = c.attachFlush(&m, payload)
 	c.mu.Lock()
 	c.sizes.add(msg)
 	// A message that the server grew tired of waiting for comes again, and is held already.

@@ -162,7 +162,7 @@ func TestAnUnreadableMessageIsAFlush(t *testing.T) {
 		require.NoError(t, err)
 		b, err := invalidation.Decode(told.Data)
 		require.NoError(t, err)
-		require.True(t, b.Flush, "listeners are told of the flush, not of what nobody can read")
+		require.True(t, b.Flush, "listeners are told of the flush, not of what cannot be read")
 		require.NoError(t, c.Ack(m.Seq))
 	}
 }

@@ -61,11 +61,11 @@ func (c *Consumer) found(ctx context.Context, known bool, a acceptance, from uin
 		return c.s.noteAcceptance(ctx, c.sink, a)
 	}
 	if a.head > 0 {
-		c.owe(invalidation.FlushHead, from, a.head)
+		c.requireFlush(invalidation.FlushHead, from, a.head)
 		c.answer.head = a.head
 		return nil
 	}
-	c.owe(invalidation.FlushHole, from, a.hole)
+	c.requireFlush(invalidation.FlushHole, from, a.hole)
 	c.answer.hole = a.hole
 	return nil
 }
@@ -84,20 +84,20 @@ func (c *Consumer) count(claim cdc.Claim, seq uint64) {
 		return
 	}
 	if claim.Epoch == last.Epoch && claim.Counter > last.Counter+1 {
-		c.owe(invalidation.FlushHole, c.countedSeq+1, seq-1)
+		c.requireFlush(invalidation.FlushHole, c.countedSeq+1, seq-1)
 	}
 	c.counted, c.countedSeq = claim, seq
 }
 
-func (c *Consumer) owe(reason string, from, to uint64) {
-	c.owed = reason
+func (c *Consumer) requireFlush(reason string, from, to uint64) {
+	c.flushReason = reason
 	c.log.At(lost, "reason", reason).Observe("from_seq", from, "to_seq", to, "times", condition.Sum(1))
 }
 
-// settleDebt makes the flush that the lane owes a part of its next message, so
+// attachFlush makes the flush that is due a part of the lane's next message, so
 // that nothing behind the loss counts as purged before the sink was flushed.
-func (c *Consumer) settleDebt(m *invalidation.Message, payload []byte) []byte {
-	if c.owed == "" {
+func (c *Consumer) attachFlush(m *invalidation.Message, payload []byte) []byte {
+	if c.flushReason == "" {
 		return payload
 	}
 	if m.Batch == nil {
@@ -106,12 +106,12 @@ func (c *Consumer) settleDebt(m *invalidation.Message, payload []byte) []byte {
 			m.Batch.Stamp = cdc.Stamp{Position: m.Claim.Position, FirstCommit: m.Claim.CommitTime, LastCommit: m.Claim.CommitTime}
 		}
 	}
-	m.Batch.Flush, m.Batch.Reason = true, c.owed
+	m.Batch.Flush, m.Batch.Reason = true, c.flushReason
 	c.answer.after = m.Seq
 	c.mu.Lock()
 	c.accept, c.answer = c.answer, acceptance{}
 	c.mu.Unlock()
-	c.owed = ""
+	c.flushReason = ""
 	told, err := invalidation.Encode(c.s.cfg.Pipeline, m.Batch)
 	if err != nil {
 		c.log.At(unencoded).Observe("err", err)

@@ -79,7 +79,7 @@ func TestALaneThatLostMessagesFlushes(t *testing.T) {
 	}
 }
 
-// A stream that somebody purges while it is read shows in the claims' counters.
+// A stream that an operator purges while it is read shows in the claims' counters.
 func TestALaneFindsAHoleWhileItRuns(t *testing.T) {
 	s := open(t, Config{})
 	p, _ := publisher(t, s)
@@ -104,7 +104,7 @@ func TestALaneFindsAHoleWhileItRuns(t *testing.T) {
 	}
 }
 
-// What our own trimmer takes is no loss, and a second epoch begins to count anew.
+// What our own trimmer takes is no loss, and a second epoch begins to count again.
 func TestTrimmingAndEpochsAreNoHoles(t *testing.T) {
 	s := open(t, Config{})
 	p, _ := publisher(t, s)

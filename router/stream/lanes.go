@@ -14,8 +14,8 @@ import (
 // LaneInfo is a lane as the stream remembers it.
 type LaneInfo struct {
 	Sink string
-	// Owes reports that it has batches, or manual purges, that were not carried out.
-	Owes bool
+	// Backlog reports that it has batches, or manual purges, that were not carried out.
+	Backlog bool
 }
 
 // Lanes lists every lane that was ever opened and not closed for good, by name.
@@ -31,7 +31,7 @@ func (s *Stream) Lanes(ctx context.Context) ([]LaneInfo, error) {
 		if err != nil {
 			return nil, err
 		}
-		out = append(out, LaneInfo{Sink: info.Name, Owes: seq > 0 || manual})
+		out = append(out, LaneInfo{Sink: info.Name, Backlog: seq > 0 || manual})
 	}
 	if err := list.Err(); err != nil {
 		return nil, fmt.Errorf("list the lanes: %w", err)
@@ -40,7 +40,7 @@ func (s *Stream) Lanes(ctx context.Context) ([]LaneInfo, error) {
 	return out, nil
 }
 
-// CloseLane forgets a lane and its place. What it owes is never purged.
+// CloseLane forgets a lane and its place. Its backlog is never purged.
 func (s *Stream) CloseLane(ctx context.Context, sink string) error {
 	if err := s.dropAllManual(ctx, sink); err != nil {
 		return err
@@ -66,7 +66,7 @@ func (s *Stream) purgeSubjects(cfg jetstream.ConsumerConfig) []string {
 // firstOwed is the sequence of the first batch of a lane beyond a floor, 0 for none.
 func (s *Stream) firstOwed(ctx context.Context, from jetstream.Stream, cfg jetstream.ConsumerConfig, floor uint64) (first uint64, err error) {
 	for _, subject := range s.purgeSubjects(cfg) {
-		seq, err := owed(ctx, from, subject, floor)
+		seq, err := firstUnpurged(ctx, from, subject, floor)
 		if err != nil {
 			return 0, err
 		}
@@ -77,22 +77,22 @@ func (s *Stream) firstOwed(ctx context.Context, from jetstream.Stream, cfg jetst
 	return first, nil
 }
 
-// owed is the sequence of the first message of a subject beyond a floor, 0 for none. The
+// firstUnpurged is the sequence of the first message of a subject beyond a floor, 0 for none. The
 // answer is the stream's leader's, which has every message that was ever confirmed, as
 // long as the stream does not allow direct gets: any replica would answer those.
-func owed(ctx context.Context, from jetstream.Stream, subject string, floor uint64) (uint64, error) {
+func firstUnpurged(ctx context.Context, from jetstream.Stream, subject string, floor uint64) (uint64, error) {
 	m, err := from.GetMsg(ctx, floor+1, jetstream.WithGetMsgSubject(subject))
 	if errors.Is(err, jetstream.ErrMsgNotFound) {
 		return 0, nil
 	}
 	if err != nil {
-		return 0, fmt.Errorf("look for what %s owes: %w", subject, err)
+		return 0, fmt.Errorf("look for the backlog of %s: %w", subject, err)
 	}
 	return m.Sequence, nil
 }
 
 // adopt opens the lane of a sink that had another name before: at the place
-// where the old lane was, and with its batches. It comes to the same if it is
+// where the old lane was, and with its batches. It has the same effect if it is
 // done again, whether or not a crash came in between.
 func (s *Stream) adopt(ctx context.Context, sink, formerly string, log *slog.Logger) error {
 	old, err := s.stream.Consumer(ctx, formerly)
@@ -175,7 +175,7 @@ func (s *Stream) openLane(ctx context.Context, from jetstream.Stream, sink strin
 		if slices.Contains(subjects, subject) {
 			continue
 		}
-		seq, err := owed(ctx, from, subject, info.AckFloor.Stream)
+		seq, err := firstUnpurged(ctx, from, subject, info.AckFloor.Stream)
 		if err != nil {
 			return nil, true, err
 		}

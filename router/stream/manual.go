@@ -83,7 +83,7 @@ func (s *Stream) newestNumber(ctx context.Context, sink string) (uint64, error) 
 }
 
 // lastNumber is the number of the newest manual purge of the sink that is in the stream, 0
-// if there is none.
+// without one.
 func (s *Stream) lastNumber(ctx context.Context, sink string) (uint64, error) {
 	m, err := s.hand.GetLastMsgForSubject(ctx, handSubject(s.cfg.Pipeline, sink))
 	if errors.Is(err, jetstream.ErrMsgNotFound) {
@@ -228,6 +228,6 @@ func (s *Stream) dropAllManual(ctx context.Context, sink string) error {
 
 // owesManual reports whether a sink has manual purges that were not carried out.
 func (s *Stream) owesManual(ctx context.Context, sink string) (bool, error) {
-	seq, err := owed(ctx, s.hand, handSubject(s.cfg.Pipeline, sink), 0)
+	seq, err := firstUnpurged(ctx, s.hand, handSubject(s.cfg.Pipeline, sink), 0)
 	return seq > 0, err
 }

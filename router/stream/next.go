@@ -10,8 +10,8 @@ import (
 
 // The client asks for more only as Next begins, and not while its last request is on its way
 // out (checkPending of nats.go). On a busy machine all that it asked for may have been read by
-// then: nobody has asked, and a Next that is waiting finds out by the missing signs of life,
-// half a minute later. So Next begins anew, a few times. Not for ever, since every Next
+// then: no process has asked, and a Next that is waiting finds out by the missing signs of life,
+// half a minute later. So Next begins again, a few times. Not for ever, since every Next
 // counts the signs of life from its own beginning.
 const (
 	firstWait   = 10 * time.Millisecond

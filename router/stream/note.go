@@ -82,7 +82,7 @@ func (s *Stream) noteData(ctx context.Context, in jetstream.Stream, subject stri
 	return nil
 }
 
-// readNote returns the newest note of a subject, 0 if there is none.
+// readNote returns the newest note of a subject, 0 without one.
 func (s *Stream) readNote(ctx context.Context, subject string) (uint64, error) {
 	return s.readNoteIn(ctx, s.hand, subject)
 }

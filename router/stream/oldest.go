@@ -7,7 +7,7 @@ import (
 
 // OldestParked returns the first commit time of the oldest message that a sink
 // has parked, the time it was parked if it comes from no commit, and the zero
-// time if there is none.
+// time if it is empty.
 func (s *Stream) OldestParked(ctx context.Context, sink string) (at time.Time, err error) {
 	oldest := func(b *ParkedBatch) {
 		due := b.Batch.Stamp.FirstCommit

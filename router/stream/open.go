@@ -276,7 +276,7 @@ func Newest(ctx context.Context, nc *nats.Conn, domain, pipeline string) (cdc.Cl
 }
 
 // LastClaim returns the newest claim in the stream and its sequence, or false
-// if there is none. A message that is no claim counts as one that says nothing:
+// without one. A message that is no claim counts as one that says nothing:
 // its position and its epoch are zero.
 func (s *Stream) LastClaim(ctx context.Context) (cdc.Claim, uint64, bool, error) {
 	m, err := s.stream.GetLastMsgForSubject(ctx, progressSubject(s.cfg.Pipeline))

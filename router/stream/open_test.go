@@ -10,7 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// A replica that is behind would say that a lane owes nothing, that there is no
+// A replica that is behind would say that a lane has no backlog, that there is no
 // claim, and that nothing was remembered. An operator may have allowed it to answer.
 func TestOnlyTheLeaderIsAsked(t *testing.T) {
 	s := open(t, Config{})
@@ -118,7 +118,7 @@ func TestLimitsThatTheServerRefuses(t *testing.T) {
 	nc, stop := serve(t, t.TempDir(), StoreBytes(now))
 	defer stop()
 	_, err := openOn(t, nc, Config{MaxBytes: more})
-	require.ErrorContains(t, err, "create stream walpurge_shop: ", "there is none yet")
+	require.ErrorContains(t, err, "create stream walpurge_shop: ", "it does not exist yet")
 	s, err := openOn(t, nc, Config{MaxBytes: now})
 	require.NoError(t, err)
 	require.NoError(t, s.Refused())

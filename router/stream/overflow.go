@@ -106,8 +106,8 @@ func (s *Stream) Pressing(ctx context.Context, floor, lowest uint64) (bool, erro
 	return float64(state.Bytes) >= pressAt*float64(s.cfg.MaxBytes) && done < state.Msgs/2, nil
 }
 
-// Overflowed is the newest flush that stands for a backlog of the sink, under
-// this name or a former one, and has not been acknowledged; 0 if there is none.
+// Overflowed is the newest flush that replaces a backlog of the sink, under
+// this name or a former one, and has not been acknowledged; 0 without one.
 func (s *Stream) Overflowed(ctx context.Context, c *Consumer, formerly string) (uint64, error) {
 	newest := uint64(0)
 	for _, sink := range []string{c.sink, formerly} {
@@ -121,7 +121,7 @@ func (s *Stream) Overflowed(ctx context.Context, c *Consumer, formerly string) (
 		if seq <= c.Floor() {
 			continue
 		}
-		// Of a stream that was made anew the note says nothing.
+		// Of a stream that was made again the note says nothing.
 		m, err := s.stream.GetMsg(ctx, seq)
 		if errors.Is(err, jetstream.ErrMsgNotFound) {
 			continue

@@ -49,7 +49,7 @@ func (s *Stream) ClearPause(ctx context.Context, sink string) error {
 	return s.sync()
 }
 
-// Paused returns the pause of a sink's lane, or false if there is none at the given time; then only Request is set.
+// Paused returns the pause of a sink's lane, or false if it is not paused at the given time; then only Request is set.
 func (s *Stream) Paused(ctx context.Context, sink string, now time.Time) (Pause, bool, error) {
 	m, err := s.hand.GetLastMsgForSubject(ctx, pauseSubject(s.cfg.Pipeline, sink))
 	if errors.Is(err, jetstream.ErrMsgNotFound) {

@@ -154,7 +154,7 @@ func TestWithoutAServerThePublisherWaits(t *testing.T) {
 
 func TestPublisherObeysItsContexts(t *testing.T) {
 	s := open(t, Config{})
-	p := NewPublisher(s, watermark.NewBoard(), quiet)                    // and nobody runs it
+	p := NewPublisher(s, watermark.NewBoard(), quiet)                    // which does not run
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond) // short: expires on purpose
 	defer cancel()
 	require.ErrorIs(t, p.Flushed(ctx), context.DeadlineExceeded)

@@ -177,7 +177,7 @@ func (t *trial) run() []error {
 	})
 	if !made {
 		if api := (*jetstream.APIError)(nil); missing == 0 && errors.As(t.errs[before], &api) {
-			t.errs = t.errs[:before] // the pipeline has its streams: a limit that keeps out one more is none for it
+			t.errs = t.errs[:before] // the pipeline has its streams: a limit that keeps out one more does not concern it
 		}
 		return t.errs
 	}

@@ -96,7 +96,7 @@ func (t *Trimmer) trim(ctx context.Context) error {
 	if keep <= state.FirstSeq {
 		return nil
 	}
-	// First the note, so that a head beyond it is known to be nobody's of ours.
+	// First the note, so that a head beyond it is known not to be ours.
 	if err := t.s.note(ctx, trimmedSubject(t.s.cfg.Pipeline), keep); err != nil {
 		return err
 	}

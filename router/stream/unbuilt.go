@@ -102,7 +102,7 @@ func (s *Stream) unbuiltOf(ctx context.Context, sink string) (map[unbuiltKey]uin
 	return known, nil
 }
 
-// parkedAt reads a parked message, nil if there is none.
+// parkedAt reads a parked message, nil without one.
 func (s *Stream) parkedAt(ctx context.Context, seq uint64) (*ParkedBatch, error) {
 	if seq == 0 {
 		return nil, nil

@@ -47,7 +47,7 @@ func nameTables(tables []Table) names {
 }
 
 // distinct names each table by the first of the ways that no other table is
-// named by, and by a number where there is none. Schema public goes first.
+// named by, and by a number where each is taken. Schema public goes first.
 func distinct(all []cdc.Table, ways ...func(cdc.Table) string) map[cdc.Table]string {
 	level := make([]int, len(all))
 	name := func(i int) string {
@@ -107,7 +107,7 @@ func slug(name string) string {
 }
 
 // singular guesses the singular of an English plural, of the last word in a
-// slug. A name that is none, or in another language, stays mostly as it is.
+// slug. A name that is not a plural, or in another language, stays mostly as it is.
 func singular(s string) string {
 	end := func(suffix string) bool { return strings.HasSuffix(s, suffix) }
 	cut := func(suffix, instead string) string {

@@ -13,7 +13,7 @@ type drafter struct {
 	names names
 }
 
-// parent is what a foreign key comes to.
+// parent is what a foreign key becomes in a draft.
 type parent struct {
 	word    string
 	columns []Column
@@ -35,7 +35,7 @@ func join(columns []Column, form func(Column) string, between string) string {
 	return strings.Join(out, between)
 }
 
-// rule makes the rule of a table, or says why there is none.
+// rule makes the rule of a table, or says why it has no rule.
 func (d *drafter) rule(t *Table) (*rule, *leftOut) {
 	without := func(why, fix string) (*rule, *leftOut) {
 		return nil, &leftOut{table: t.Table, why: why, fix: fix}

@@ -95,7 +95,7 @@ func TestSinks(t *testing.T) {
 		"open, over all":        {open, `{keys: ["k:7"], tags: [t-7]}}`, nil, ""},
 		"open, any":             {open, `{any: {keys: ["k:7"], tags: [t-7]}}}`, nil, ""},
 		"open, any, incomplete": {open, `{any: {keys: ["k:7"]}}}`, nil, "any tags:\n  + t-7  (rule a)\n"},
-		"a kind nobody expects": {named, `{cache: {keys: ["k:7"]}}}`, nil,
+		"a kind that is not expected": {named, `{cache: {keys: ["k:7"]}}}`, nil,
 			"cache tags:\n  + t-7  (rule a)\nedge tags:\n  + t-7  (rule a)\n"},
 		"a kind named for nothing": {named, `{cache: {keys: ["k:7"], tags: []}, edge: {tags: [t-7]}}}`, nil, "cache tags:\n  + t-7  (rule a)\n"},
 		"not where it is expected": {`rules: [{name: a, table: public.t, keys: ["k:{id}"], sinks: [cache]}, {name: b, table: public.t, tags: [b], sinks: [edge]}]`,

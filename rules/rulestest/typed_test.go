@@ -104,7 +104,7 @@ func TestTypedRefuses(t *testing.T) {
 	require.EqualError(t, err, `v.yaml:1:4: "2026-02-30" cannot be a value of column v, which is date: there is no such day`)
 }
 
-// Numerics, moments and documents come to the same as the libraries make of them.
+// Numerics, moments and documents are what the libraries make of them.
 func TestPropertyTypedValues(t *testing.T) {
 	rapid.Check(t, func(r *rapid.T) {
 		scale := rapid.IntRange(0, 6).Draw(r, "scale")

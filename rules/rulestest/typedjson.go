@@ -10,7 +10,7 @@ import (
 	"strings"
 )
 
-// jsonColumn is the text of a JSON document: as it stands for json, and for jsonb
+// jsonColumn is the text of a JSON document: as written for json, and for jsonb
 // as PostgreSQL prints it: keys by length and then by bytes, the last of equal ones,
 // numbers without an exponent.
 func jsonColumn(text string, binary bool) (string, error) {

@@ -195,7 +195,7 @@ func TestExpand(t *testing.T) {
 		return v, ok
 	}
 	c, err := decode(t, `
-name: ${FIVE}           # ${MISSING} in a comment is nobody's business
+name: ${FIVE}           # ${MISSING} in a comment is not read
 count: ${FIVE}
 small: "${FIVE}"
 wait: ${FIVE}s

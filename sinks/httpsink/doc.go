@@ -1,4 +1,5 @@
-// Package httpsink is what the sinks that speak HTTP have in common: a client that
+// Package httpsink is what the sinks that speak HTTP have in common: Base, which they embed, with
+// the frame of Purge; a client that
 // follows no redirect and reads no endless answer, the reading of an answer, of
 // the pause that it asks for and of a secret's file, the forms of URLs, and a
 // memory of calls that failed.

@@ -13,12 +13,12 @@ import (
 )
 
 // healthPause is how often the store's health is looked at. What is published to a
-// failed store is lost to nobody meanwhile: it is not acknowledged, so it comes again.
+// failed store is not lost meanwhile: it is not acknowledged, so it comes again.
 const healthPause = 5 * time.Second
 
 // Watch blocks until the context ends, and returns nil; or until a stream's store
 // has failed, and says how. A store that could not write once, as on a full disk,
-// refuses every later message until the server starts anew, and the publisher
+// refuses every later message until the server starts again, and the publisher
 // hears nothing of it: messages are simply not answered.
 func (s *Server) Watch(ctx context.Context) error {
 	for {

@@ -28,6 +28,6 @@ func TestWatchTellsOfAFailedStore(t *testing.T) {
 		require.ErrorContains(t, err, "the store in "+dir+" has failed: ")
 		require.ErrorContains(t, err, "make room on its disk")
 	case <-time.After(20 * time.Second):
-		require.FailNow(t, "nobody was told")
+		require.FailNow(t, "nothing was reported")
 	}
 }

@@ -79,7 +79,7 @@ func TestListeningNeedsAToken(t *testing.T) {
 	nc.Close()
 	require.NoError(t, os.WriteFile(tokenFile, nil, 0o600))
 	_, err = nats.Connect("nats://"+addr, nats.Token(""))
-	require.ErrorIs(t, err, nats.ErrAuthorization, "an empty file lets nobody in")
+	require.ErrorIs(t, err, nats.ErrAuthorization, "an empty file lets no client in")
 	_, _, closeConn := connect(t, s) // the daemon itself, in the process
 	closeConn()
 }
@@ -214,7 +214,7 @@ func TestAHostileListener(t *testing.T) {
 	require.NoError(t, err)
 	require.NoError(t, daemon.Flush())
 	require.Zero(t, leaked.Load(), "nothing of a listener's reached the daemon's server")
-	require.Zero(t, heard.Load(), "a listener heard what nobody announced")
+	require.Zero(t, heard.Load(), "a listener heard what was not announced")
 	again, err := s.Connect()
 	require.NoError(t, err, "the daemon is not limited by what listeners do")
 	again.Close()

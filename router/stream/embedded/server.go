@@ -52,7 +52,7 @@ func Start(cfg Config, log *slog.Logger) (*Server, error) {
 		return nil, err
 	}
 	s := &Server{cfg: cfg, lock: lock, store: newStore(storeDir(cfg.Dir)), conditions: condition.NewLog(log)}
-	if err = mend(s.store.root, log); err == nil {
+	if err = repair(s.store.root, log); err == nil {
 		err = s.start(log)
 	}
 	if err == nil && cfg.Listen != "" {

@@ -41,7 +41,7 @@ func TestASequenceThatCannotBeTrueIsCutOff(t *testing.T) {
 	sound, err := os.ReadFile(block)
 	require.NoError(t, err)
 	require.Equal(t, len(sound), place(sound, 20), "one record for each message")
-	require.NoError(t, mend(filepath.Join(dir, "jetstream"), slog.New(slog.DiscardHandler)))
+	require.NoError(t, repair(filepath.Join(dir, "jetstream"), slog.New(slog.DiscardHandler)))
 	same, err := os.ReadFile(block)
 	require.NoError(t, err)
 	require.Equal(t, sound, same)
@@ -63,7 +63,7 @@ func TestASequenceThatCannotBeTrueIsCutOff(t *testing.T) {
 	require.EqualValues(t, place(sound, 7), left.Size())
 }
 
-// A hole in a stream that deletes is none, nor is whatever is no record.
+// A hole in a stream that deletes is no fault, nor is whatever is no record.
 func TestWhatTheServerMendsIsLeftToIt(t *testing.T) {
 	for name, change := range map[string]func(raw []byte) []byte{
 		"hole":    func(raw []byte) []byte { raw[place(raw, 7)+4+2] = 1; return raw },
@@ -81,7 +81,7 @@ func TestWhatTheServerMendsIsLeftToIt(t *testing.T) {
 			require.NoError(t, err)
 			raw = change(raw)
 			require.NoError(t, os.WriteFile(block, raw, 0o600))
-			require.NoError(t, mend(filepath.Join(dir, "jetstream"), slog.New(slog.DiscardHandler)))
+			require.NoError(t, repair(filepath.Join(dir, "jetstream"), slog.New(slog.DiscardHandler)))
 			left, err := os.Stat(block)
 			require.NoError(t, err)
 			require.EqualValues(t, len(raw), left.Size())

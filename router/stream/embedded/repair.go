@@ -29,19 +29,19 @@ const (
 )
 
 const (
-	// mended is how many of a stream's newest blocks are looked at: what is read at a
+	// repaired is how many of a stream's newest blocks are looked at: what is read at a
 	// start, and what was written last when the power went.
-	mended = 4
+	repaired = 4
 	// maxHole is how far two sequences in a block may lie apart. The server fills such a hole
 	// with four bytes for each, and does so before it looks at checksums: a single wrong
 	// byte costs all the memory there is.
 	maxHole = 1 << 24
 )
 
-// mend cuts off, from the newest blocks of every stream in a store, what begins with a
+// repair cuts off, from the newest blocks of every stream in a store, what begins with a
 // sequence that cannot be true. The server finds its own record of the block to be wrong then, and
 // counts what it has; lanes take what is missing for lost, and flush.
-func mend(store string, log *slog.Logger) error {
+func repair(store string, log *slog.Logger) error {
 	for _, block := range newest(store) {
 		if err := mendBlock(block, log); err != nil {
 			return fmt.Errorf("look at the store: %w", err)
@@ -61,7 +61,7 @@ func newest(store string) []string {
 	taken := make(map[string]int)
 	var out []string
 	for _, block := range blocks {
-		if dir := path.Dir(block); taken[dir] < mended {
+		if dir := path.Dir(block); taken[dir] < repaired {
 			taken[dir]++
 			out = append(out, filepath.Join(store, block))
 		}
@@ -88,7 +88,7 @@ func mendBlock(block string, log *slog.Logger) error {
 
 // falseSequence finds the first record whose sequence lies too far beyond the one before,
 // and returns io.EOF or io.ErrUnexpectedEOF where the records end without one. A block that
-// ends in anything but a record is the server's to mend.
+// ends in anything but a record is the server's to repair.
 func falseSequence(r *bufio.Reader) (at int64, err error) {
 	var header [recordHeader]byte
 	last := uint64(0)
