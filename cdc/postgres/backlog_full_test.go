@@ -131,3 +131,36 @@ func TestBacklogBeyondStoppedStandby(t *testing.T) {
 		})
 	}
 }
+
+// TestStreamFallsBehind: a session that streams is behind for long because the server sends no faster. It reads the rest of its
+// backlog through SQL, and streams again. Nothing is lost.
+func TestStreamFallsBehind(t *testing.T) {
+	s := newServer(t)
+	s.limits = &catchup.Limits{Begin: 1 << 20, End: 64 << 10, First: 8 << 20, Largest: 64 << 20, Reread: 256 << 20}
+	release := make(chan struct{})
+	h := &counting{sinkhole: &sinkhole{}}
+	r := s.runHandler(h.sinkhole, &gated{counting: h, release: release}, Streaming)
+	const rows = 1_000_000
+	s.exec("DO $$ BEGIN FOR i IN 0..999999 LOOP INSERT INTO items VALUES (i, 'x'); COMMIT; END LOOP; END $$")
+	s.exec("CHECKPOINT")
+	t.Log("written")
+	close(release)
+	end := s.lsn("pg_current_wal_insert_lsn()")
+	s.exec("SELECT pg_logical_emit_message(true, 'end', '')")
+	eventually(t, 4*time.Minute, func() bool { r.mu.Lock(); defer r.mu.Unlock(); return r.sinkhole.end >= end }, "all arrives")
+	require.GreaterOrEqual(t, h.rows.Load(), int64(rows))
+	require.Contains(t, r.log.String(), behind.On)
+	require.Positive(t, r.Chunks()[chunkDone])
+	eventually(t, hang, func() bool { return r.State().Phase == Streaming }, "the reader streams again")
+}
+
+// gated is a counting handler that takes no row before release is closed.
+type gated struct {
+	*counting
+	release chan struct{}
+}
+
+func (g *gated) Change(ctx context.Context, tx *cdc.Txn, c *cdc.Change) error {
+	<-g.release
+	return g.counting.Change(ctx, tx, c)
+}

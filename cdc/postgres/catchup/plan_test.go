@@ -260,7 +260,8 @@ func TestBehind(t *testing.T) {
 		want      bool
 	}{
 		{"the server is slow", 200 * mib, 0, 700 * time.Millisecond, 0, true},
-		{"the handler is slow", 200 * mib, 0, 300 * time.Millisecond, 0, false},
+		{"the server is slow, and decoding takes most of the rest", 200 * mib, 0, 300 * time.Millisecond, 0, true},
+		{"the handler is slow", 200 * mib, 0, 200 * time.Millisecond, 0, false},
 		{"little is left", 100 * mib, 0, time.Second, 0, false},
 		{"a transaction is open", 200 * mib, 200 * mib, time.Second, 0, false},
 		{"it caught up meanwhile", 200 * mib, 0, time.Second, 5, false},
