@@ -128,7 +128,7 @@ func appendFields(out []byte, values []string) []byte {
 	return append(out, ']')
 }
 
-// values are the Fields of a list.
+// joinFields returns the values of a list of fields.
 func joinFields(all []field) ([]string, error) {
 	var out []string
 	for _, f := range all {
