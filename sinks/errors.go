@@ -60,7 +60,7 @@ func IsRefusal(err error) bool {
 	return errors.As(err, &c) && c.refusal
 }
 
-// LaneError marks an error that only a human can mend.
+// LaneError marks an error that only an operator can repair.
 func LaneError(err error) error { return &classified{class: Lane, err: err} }
 
 // ThrottledError marks a provider's request for a pause; after is how long it

@@ -13,7 +13,7 @@ import (
 )
 
 // pacer slows requests down when the API says that little is left of a limit,
-// whoever used it up: our own buckets know nothing of a dashboard or a script
+// whichever client used it up: our own buckets know nothing of a dashboard or a script
 // that spends from the same account. Being refused costs more than waiting, since
 // past the API-wide limit the token is blocked for five minutes.
 //

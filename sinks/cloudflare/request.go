@@ -66,7 +66,7 @@ func variants(values []string, headers urlvariant.Headers) (files []file, some b
 
 // post sends one request and reads the verdict from the answer itself: the SDK
 // looks at the status only, and its error type is out of reach and repeats the
-// URL and the body. caller is the context of whoever called the sink, bounded
+// URL and the body. caller is the context of the sink's caller, bounded
 // the one that ends with the call's time.
 func (s *Sink) post(caller, bounded context.Context, z zone, body cache.CachePurgeParamsBodyUnion) error {
 	token, err := httpsink.ReadToken(s.cfg.APITokenFile)

@@ -62,7 +62,7 @@ func New(cfg Config, logger *slog.Logger) (*Sink, error) {
 //
 // Values that Cloudflare can never take, and those without a zone, are not sent
 // and come back in a *sinks.BatchError, the others being purged. If a request by
-// tag or of everything fails, an error stands for the whole batch; with several
+// tag or of everything fails, an error is the whole batch's; with several
 // zones the others have been purged nevertheless. If a request by URL or prefix
 // fails, its values come back in a *sinks.BatchError when other zones took theirs.
 func (s *Sink) Purge(ctx context.Context, batch []invalidation.Invalidation) error {

@@ -57,7 +57,7 @@ func (z zones) of(host string) (int, bool) {
 	}
 }
 
-// every stands for all zones.
+// every means all zones.
 const every = -1
 
 // place checks an invalidation and finds its zone.

@@ -169,7 +169,7 @@ func matches(p, entry string) bool {
 	return p == entry
 }
 
-// signed computes the signature anew (Signature Version 4) and compares.
+// signed computes the signature again (Signature Version 4) and compares.
 func (a *api) signed(r *http.Request, body []byte) bool {
 	got := r.Header.Get("Authorization")
 	_, names, ok := strings.Cut(got, "SignedHeaders=")

@@ -11,7 +11,7 @@
 //
 // Credentials come from the SDK's default chain (environment, shared files, web
 // identity, the container's or the machine's role), are read when they are first
-// needed, and are read anew when AWS refuses them. The package lets the SDK
+// needed, and are read again when AWS refuses them. The package lets the SDK
 // neither retry nor log, follows no redirect, and repeats nothing of AWS's text
 // in an error but its code and the request's id.
 package cloudfront

@@ -107,7 +107,7 @@ func mark(failed map[int]error, r request, err error) {
 }
 
 // invalidate creates one invalidation. Credentials that are refused may have been
-// replaced meanwhile, so they are read anew once.
+// replaced meanwhile, so they are read again once.
 func (s *Sink) invalidate(ctx context.Context, paths []string) error {
 	sum := sumOf(paths)
 	reference := s.reference(sum)

@@ -5,7 +5,7 @@
 // One call of Purge is one request, or one for each URL, and a nil from it means
 // that Fastly accepted them; caches follow within some hundred milliseconds. With Soft, keys and URLs are
 // marked stale and not removed, so that the service may serve them while it
-// fetches anew; everything is always removed, since Fastly has no soft form of it.
+// fetches again; everything is always removed, since Fastly has no soft form of it.
 //
 // Documented by Fastly: the requests and their headers, 256 keys in one request,
 // keys of printable ASCII separated by spaces, the scopes of tokens, 429 with the

@@ -42,7 +42,7 @@ func TestRequests(t *testing.T) {
 	}
 }
 
-// A soft purge leaves the object to be served while it is fetched anew.
+// A soft purge leaves the object to be served while it is fetched again.
 func TestSoftPurges(t *testing.T) {
 	cfg := DefaultConfig()
 	cfg.Soft = true

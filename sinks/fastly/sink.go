@@ -44,7 +44,7 @@ func New(cfg Config, logger *slog.Logger) (*Sink, error) {
 //
 // Values that Fastly can never take are not sent and come back in a
 // *sinks.BatchError, and so do URLs whose requests failed, the others being
-// purged. If a request by tag or of everything fails, its error stands for the
+// purged. If a request by tag or of everything fails, its error is that of the
 // whole batch.
 func (s *Sink) Purge(ctx context.Context, batch []invalidation.Invalidation) error {
 	if err := s.AdmitOneKind(batch, s.limits); err != nil {

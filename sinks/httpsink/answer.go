@@ -21,12 +21,12 @@ type Answer struct {
 	Header http.Header
 }
 
-// maxUnread bounds what is read of a body that nobody looks at, so that the
+// maxUnread bounds what is read of a body that is not used, so that the
 // connection can be used again.
 const maxUnread = 64 << 10
 
 // Do sends a request and blocks until the answer is complete: one that breaks
-// off is none. The error is redacted.
+// off is an error. The error is redacted.
 func Do(client *http.Client, req *http.Request) (Answer, error) {
 	resp, err := client.Do(req)
 	if err != nil {

@@ -27,7 +27,7 @@ const maxKept = 64
 
 // Memory holds what is known of calls that failed, so that a repetition is
 // recognised. A later call of equal content is no repetition, and must not be
-// taken for one: so whoever remembers a call forgets it as soon as its outcome
+// taken for one: so a sink that remembers a call forgets it as soon as its outcome
 // is known, and past the memory's time it forgets by itself. To forget too early
 // costs a second purge; to remember for too long would lose one.
 //

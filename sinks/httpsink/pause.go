@@ -10,7 +10,7 @@ import (
 const MaxPause = time.Hour
 
 // RetryAfter reads the pause that an answer asks for, in whole seconds or as a
-// date (RFC 9110, section 10.2.3); 0 if there is none.
+// date (RFC 9110, section 10.2.3); 0 without one.
 func RetryAfter(h http.Header, now time.Time) time.Duration {
 	v := h.Get("Retry-After")
 	if at, err := http.ParseTime(v); err == nil {

@@ -12,7 +12,7 @@ import (
 	"github.com/walpurge/walpurge/sinks"
 )
 
-// checkKey cannot be a key of an application: nobody names keys with a NUL.
+// checkKey cannot be a key of an application: applications do not name keys with a NUL.
 const checkKey = "\x00walpurge-check"
 
 // Check reports whether purges would work now: the server answers, is no
@@ -96,7 +96,7 @@ func (s *Sink) probes(client valkey.Client) []probe {
 	if s.cfg.uses(invalidation.Generation) {
 		out = append(out,
 			probe{"EVAL", b.Eval().Script(probeScript).Numkeys(1).Key(key).Build()},
-			// A script that nobody has: what counts is that it is looked for.
+			// A script that does not exist: what counts is that it is looked for.
 			probe{"EVALSHA", b.Evalsha().Sha1(strings.Repeat("0", 40)).Numkeys(1).Key(key).Build()})
 	}
 	if s.cfg.Publish.Channel != "" {

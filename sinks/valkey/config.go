@@ -44,7 +44,7 @@ type Config struct {
 	// Publish has the values of each purge published.
 	Publish PublishConfig `yaml:"-"`
 	TLS     TLSConfig     `yaml:"tls"`
-	// Uses are the kinds that Check makes sure of; 0 stands for all of Kinds. It
+	// Uses are the kinds that Check makes sure of; 0 means all of Kinds. It
 	// follows from the rules, not from the file.
 	Uses invalidation.KindSet `yaml:"-"`
 	// Hits, where it is not nil, is told how many of the keys that a rule had

@@ -19,7 +19,7 @@ import (
 
 var errClosed = errors.New("valkey: the sink is closed")
 
-// connected returns the client, connecting first if there is none.
+// connected returns the client, connecting first without one.
 func (s *Sink) connected(ctx context.Context) (*link, error) {
 	select {
 	case s.lock <- struct{}{}:
@@ -72,7 +72,7 @@ func (s *Sink) current(ctx context.Context, l *link) bool {
 	return true
 }
 
-// drop closes a link that failed, so that the next call dials anew: behind a
+// drop closes a link that failed, so that the next call dials again: behind a
 // name or a virtual address another server may have taken over, and the
 // password file may have changed.
 func (s *Sink) drop(l *link) {

@@ -19,7 +19,7 @@ import (
 // lacking is followed by what to grant.
 const lacking = "the user lacks a permission"
 
-// errKeyDenied stands for a server's refusal of a key's name.
+// errKeyDenied means a server's refusal of a key's name.
 var errKeyDenied = errors.New("the user may not touch this key; allow its pattern with ACL SETUSER <user> ~<pattern>, or correct the rule that names it")
 
 // verdict is what a server's error code means to a lane.

@@ -48,7 +48,7 @@ func digest(script string) string {
 	return hex.EncodeToString(sum[:])
 }
 
-// errNoCounter is the fault of the one counter, and no retry mends it.
+// errNoCounter is the fault of the one counter, and no retry repairs it.
 var errNoCounter = sinks.ItemError(errors.New(
 	"valkey: raising a generation: the key holds something else than a whole number below 2^53; name another counter in the rule, or delete the key"))
 

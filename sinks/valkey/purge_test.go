@@ -56,7 +56,7 @@ func TestEverythingNeedsAPrefix(t *testing.T) {
 	class, _ := sinks.ClassOf(be.Failed[1])
 	require.Equal(t, sinks.Lane, class)
 	require.ErrorContains(t, be.Failed[1], "flush.key_patterns")
-	require.Equal(t, []string{"b"}, allKeys(t, srv.admin), "the server must keep what nobody named")
+	require.Equal(t, []string{"b"}, allKeys(t, srv.admin), "the server must keep what was not named")
 }
 
 // Whatever bytes a prefix has, a pattern under it must not reach beyond it.

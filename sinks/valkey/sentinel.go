@@ -15,7 +15,7 @@ import (
 
 // A client of the library could follow sentinels by itself. It is not used: it
 // listens in the background on connections that it does not close, and believes
-// one missed message for ever. Here whoever purges asks.
+// one missed message for ever. Here each purge asks.
 
 // primary asks all sentinels at once who the primary is and returns the first
 // answer. It blocks for at most patience.dial.
@@ -51,7 +51,7 @@ func (s *Sink) primary(ctx context.Context) (addr string, err error) {
 	return "", err
 }
 
-// moreTelling prefers what a human has to mend to what may pass.
+// moreTelling prefers what an operator has to repair to what may pass.
 func (s *Sink) moreTelling(a, b error) error {
 	if a != nil {
 		if class, _ := sinks.ClassOf(s.classify("", a)); class == sinks.Lane {

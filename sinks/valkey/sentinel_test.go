@@ -138,8 +138,8 @@ func TestSentinelMistakes(t *testing.T) {
 	srv := startServer(t)
 	watch := startSentinel(t, srv.addr)
 	requireLane(t, openSink(t, "valkey://"+watch.addr, nil, nil).Purge(t.Context(), keysOf("a")), "set sentinel_master")
-	other := openSentinel(t, "valkey://"+watch.addr, func(c *Config) { c.SentinelMaster = "nobody" })
-	requireLane(t, other.Purge(t.Context(), keysOf("a")), `the sentinels know no primary "nobody"`)
+	other := openSentinel(t, "valkey://"+watch.addr, func(c *Config) { c.SentinelMaster = "unknown" })
+	requireLane(t, other.Purge(t.Context(), keysOf("a")), `the sentinels know no primary "unknown"`)
 	requireTransient(t, openSentinel(t, "valkey://127.0.0.1:1", nil).Purge(t.Context(), keysOf("a")))
 	requireLane(t, openSentinel(t, "valkey://"+srv.addr, nil).Purge(t.Context(), keysOf("a")), "url names a server that is no sentinel")
 }

@@ -42,7 +42,7 @@ func (f failures) set(t *tagSet, err error) {
 func dead(t *tagSet) bool { return t.dead }
 
 var (
-	// errNoSet is the fault of the one tag: its key is somebody else's.
+	// errNoSet is the fault of the one tag: its key belongs to something else.
 	errNoSet = sinks.ItemError(errors.New(
 		"valkey: purging a tag: the key of its set holds another type; correct tag_sets, or delete the key"))
 	// errPacked is the fault of the tag's set: which entries it means cannot be read.
@@ -251,7 +251,7 @@ func (s *Sink) unlinkFor(ctx context.Context, client valkey.Client, sets []*tagS
 
 // memberKeys gives the keys that a member of a set can mean. Client libraries
 // that put a prefix before keys leave members as they are, applications that do
-// so by hand write whole keys: a member that begins with the prefix may be
+// so manually write whole keys: a member that begins with the prefix may be
 // either, so both go. Nothing without the prefix ever does.
 func (s *Sink) memberKeys(member string, give func(key string)) {
 	give(s.cfg.KeyPrefix + member)

@@ -25,7 +25,7 @@ type Config struct {
 	// Header is the request header that carries tags to the VCL.
 	Header string `yaml:"header"`
 	// Soft asks the VCL to expire objects rather than to drop them, so that they
-	// can be served while they are fetched anew.
+	// can be served while they are fetched again.
 	Soft bool `yaml:"soft"`
 	// Bans allows purges by URL prefix and of everything, which Varnish does by
 	// bans.

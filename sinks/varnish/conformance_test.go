@@ -39,7 +39,7 @@ func TestOnRealServers(t *testing.T) {
 	a, b := startVarnish(t, vcl), startVarnish(t, vcl)
 	t.Run("conformance", func(t *testing.T) { conformance(t, a, b) })
 	t.Run("what the documents show", func(t *testing.T) { purges(t, a) })
-	t.Run("a dead node holds nobody else back", func(t *testing.T) { deadNode(t, a) })
+	t.Run("a dead node holds no other back", func(t *testing.T) { deadNode(t, a) })
 	t.Run("a probe proves it and leaves nothing", func(t *testing.T) { probes(t, a, b) })
 	t.Run("every variant of a URL is purged", func(t *testing.T) { variants(t, a) })
 	t.Run("names are resolved at every call", func(t *testing.T) { names(t, b) })

@@ -43,7 +43,7 @@ func (c Config) verdict(kind invalidation.Kind, a httpsink.Answer) error {
 	return errorf("the node is out of order")
 }
 
-// weight says which of several nodes' errors stands for all: as long as one may
+// weight says which of several nodes' errors is that of the call: as long as one may
 // yet answer otherwise, no invalidation is given up for another's refusal.
 func weight(c sinks.Class) int {
 	switch c {

@@ -46,8 +46,8 @@ func systemLookup(ctx context.Context, name string) ([]netip.Addr, error) {
 	return net.DefaultResolver.LookupNetIP(ctx, "ip", name)
 }
 
-// servers returns whom the node stands for now. Names are resolved at every
-// call: what was an address of the name yesterday may be somebody else's today.
+// servers returns the servers that the node has now. Names are resolved at every
+// call: what was an address of the name yesterday may be another server's today.
 func (n node) servers(ctx context.Context, find lookup) ([]server, error) {
 	if !n.dns {
 		return []server{{n.scheme, n.host}}, nil

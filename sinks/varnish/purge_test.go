@@ -342,7 +342,7 @@ func deadNode(t *testing.T, v *instance) {
 		require.ErrorIs(t, s.Purge(over, batchOf(invalidation.Tag, "d")), context.DeadlineExceeded)
 		cancel()
 	}
-	require.Equal(t, 2, good.count(), "a call that was stopped is nobody's repetition")
+	require.Equal(t, 2, good.count(), "a call that was stopped has no repetition")
 }
 
 // One node may yet answer otherwise, so another's refusal gives nothing up.
@@ -365,7 +365,7 @@ func TestTheWorstCuredErrorStandsForAll(t *testing.T) {
 	require.ErrorContains(t, joined([]failure{{"a", dead}, {"b", dead}, {"c", dead}, {"d", dead}}, 4), "4 of 4 nodes did not purge: a: dead; b: dead; c: dead; and 1 more")
 }
 
-// What was an address of the name yesterday may be somebody else's today.
+// What was an address of the name yesterday may be another server's today.
 func names(t *testing.T, v *instance) {
 	_, port, err := net.SplitHostPort(v.addr)
 	require.NoError(t, err)

@@ -61,7 +61,7 @@ func newSink(cfg Config, find lookup, logger *slog.Logger) (*Sink, error) {
 // in one, each URL in its own.
 //
 // Values that Varnish can never take are not sent and come back in a
-// *sinks.BatchError. If a node fails, that error stands for the whole batch; a
+// *sinks.BatchError. If a node fails, that error is the whole batch's; a
 // repetition of the very same call within half a minute leaves out the nodes
 // that have carried it out.
 func (s *Sink) Purge(ctx context.Context, batch []invalidation.Invalidation) error {

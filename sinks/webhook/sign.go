@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// signature signs a body together with the time, so that a request that somebody
+// signature signs a body together with the time, so that a request that a third party
 // recorded is of no use later: HMAC-SHA256 over the time in seconds, a dot, and
 // the body as it is sent.
 func signature(secret string, at time.Time, body []byte) string {
