@@ -88,38 +88,6 @@ func TestRedeliveredMessages(t *testing.T) {
 	})
 }
 
-func TestFloorOfTheTracker(t *testing.T) {
-	var tr tracker
-	var entries []*entry
-	for seq := uint64(1); seq <= 4; seq++ {
-		m := batch(seq)
-		if seq == 2 || seq == 4 {
-			m = claim(seq, 1)
-		}
-		e, again := tr.add(m)
-		require.False(t, again)
-		entries = append(entries, e)
-	}
-	require.Equal(t, uint64(1), tr.oldest().Stamp.XIDs[0])
-	finish := func(ee ...*entry) (uint64, *cdc.Claim) {
-		tr.purge(ee...)
-		return tr.finish(ee...)
-	}
-	floor, c := finish(entries[1], entries[3])
-	require.Zero(t, floor, "one is still at work")
-	require.Nil(t, c)
-	floor, c = finish(entries[0])
-	require.Equal(t, uint64(2), floor)
-	require.Equal(t, cdc.LSN(2), c.Position.LSN)
-	require.Equal(t, uint64(3), tr.oldest().Stamp.XIDs[0])
-	floor, c = finish(entries[2])
-	require.Equal(t, uint64(4), floor)
-	require.Equal(t, cdc.LSN(4), c.Position.LSN)
-	require.Nil(t, tr.oldest())
-	_, again := tr.add(batch(3))
-	require.True(t, again, "done already")
-}
-
 func TestOldestIsTheFirstUnpurged(t *testing.T) {
 	inBubble(t, func(t *testing.T, w *world) {
 		w.sink.answers(func([]invalidation.Invalidation) error { return errDown })
@@ -155,18 +123,4 @@ func TestJoiningOnlyBeforeTheStart(t *testing.T) {
 		require.Equal(t, []uint64{1, 3}, w.src.acked())
 		require.InDelta(t, 3, w.metric("purge_latency_seconds", "cache"), 0)
 	})
-}
-
-func TestGroupsAreBounded(t *testing.T) {
-	l := newLane(t)
-	for range maxGroup {
-		l.turn <- ready{msg: batch(1, "a")}
-	}
-	require.Len(t, l.gather(ready{msg: batch(1, "a")}), maxGroup)
-	l = newLane(t)
-	large := ready{msg: batch(1, keys(2000)...)}
-	for range maxGroup {
-		l.turn <- large
-	}
-	require.Len(t, l.gather(ready{msg: batch(1)}), maxValues/2000+1)
 }

@@ -11,6 +11,7 @@ import (
 	"github.com/walpurge/walpurge/cdc"
 	"github.com/walpurge/walpurge/rules/invalidation"
 	"github.com/walpurge/walpurge/sinks"
+	"github.com/walpurge/walpurge/sinks/delivery/machine"
 )
 
 // What came while a flush ran may be of a row that the cache was filled with
@@ -65,7 +66,7 @@ func TestAFlushInPlaceOfABacklogWaitsForTheInner(t *testing.T) {
 			r := &refusal{err: errPlan}
 			r.set(invalidation.Tag)
 			w.sink.answers(r.answer)
-			return []invalidation.Message{of(batch(1, "a"), invalidation.Tag, "t1"), batch(2, "b")}, func() { r.set(); after(maxPause) }
+			return []invalidation.Message{of(batch(1, "a"), invalidation.Tag, "t1"), batch(2, "b")}, func() { r.set(); after(machine.MaxPause) }
 		}, 1},
 		"a flush of a refused kind": {func(w *world) ([]invalidation.Message, func()) {
 			r := &refusal{err: errPlan}
@@ -75,7 +76,7 @@ func TestAFlushInPlaceOfABacklogWaitsForTheInner(t *testing.T) {
 				return []invalidation.Invalidation{{Kind: invalidation.Tag, Value: "all"}, {Kind: invalidation.KeyPattern, Value: "*"}}
 			}
 			w.cfg.Limits.OneKind = true
-			return []invalidation.Message{flush(1, string(invalidation.FlushHole)), batch(2, "b")}, func() { r.set(); after(maxPause) }
+			return []invalidation.Message{flush(1, string(invalidation.FlushHole)), batch(2, "b")}, func() { r.set(); after(machine.MaxPause) }
 		}, 1},
 		"a flush that is held back": {func(w *world) ([]invalidation.Message, func()) {
 			w.cfg.FlushPace = time.Hour

@@ -11,6 +11,7 @@ import (
 
 	"github.com/walpurge/walpurge/rules/invalidation"
 	"github.com/walpurge/walpurge/sinks"
+	"github.com/walpurge/walpurge/sinks/delivery/machine"
 )
 
 // covered gives a message's first item steps: one tag for each over.
@@ -49,32 +50,6 @@ func TestABacklogIsCollapsed(t *testing.T) {
 		require.Equal(t, map[string]int{"r": 60}, told)
 		require.Equal(t, uint64(63), w.src.acked()[len(w.src.acked())-1])
 	})
-}
-
-func TestCollapseCountsDistinctValues(t *testing.T) {
-	for _, c := range []struct {
-		name string
-		give []invalidation.Message
-		want []string
-	}{
-		{"not over", []invalidation.Message{covered(batch(1, "a", "b"), 2), covered(batch(2, "b"), 2)}, []string{"a", "b"}},
-		{"over", []invalidation.Message{covered(batch(1, "a", "b"), 2), covered(batch(2, "c"), 2)}, []string{"past-2"}},
-		{"the last step exceeded", []invalidation.Message{covered(batch(1, "a", "b", "c"), 1, 2, 5)}, []string{"past-2"}},
-		{"each item for itself", []invalidation.Message{covered(batch(1, "a", "b"), 1), covered(batch(2, "c"), 7), batch(3, "d")}, []string{"past-1", "c", "d"}},
-		{"without steps nothing counts", []invalidation.Message{batch(1, "a", "b", "d"), covered(batch(2, "c"), 2)}, []string{"a", "b", "d", "c"}},
-	} {
-		t.Run(c.name, func(t *testing.T) {
-			var group []ready
-			for _, m := range c.give {
-				group = append(group, ready{msg: m})
-			}
-			var got []string
-			for _, inv := range newLane(t).plan(group, time.Now()).invs {
-				got = append(got, inv.Value)
-			}
-			require.Equal(t, c.want, got)
-		})
-	}
 }
 
 func TestARefusedValueTriesItsCollapseOnce(t *testing.T) {
@@ -126,7 +101,7 @@ func TestTheQueueIsBoundedByValues(t *testing.T) {
 		w.src.mu.Lock()
 		read := w.src.read
 		w.src.mu.Unlock()
-		require.LessOrEqual(t, read*2000, maxValues+maxQueued+3*2000)
+		require.LessOrEqual(t, read*2000, machine.MaxValues+maxQueued+3*2000)
 		w.cut()
 		w.halt()
 	})

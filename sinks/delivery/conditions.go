@@ -7,6 +7,7 @@ import (
 	"github.com/walpurge/walpurge/cdc/condition"
 	"github.com/walpurge/walpurge/rules/invalidation"
 	"github.com/walpurge/walpurge/sinks"
+	"github.com/walpurge/walpurge/sinks/delivery/machine"
 )
 
 // What a lane logs as conditions; see package condition.
@@ -30,29 +31,52 @@ var (
 	overflows = condition.Text{Level: slog.LevelError, On: "the lane is past its share of the stream, a flush replaces its backlog"}
 )
 
+// told are the conditions that the machine observes.
+var told = map[machine.Condition]condition.Text{
+	machine.Flushes: flushes, machine.Coarsened: coarsened, machine.Replaced: replaced, machine.Parks: parks, machine.Unbuilds: unbuilds,
+	machine.KindFails: kindFails, machine.ManualFails: manualFails, machine.UnknownKind: unknownKind,
+}
+
+// observe logs what the machine has observed.
+func (l *Lane) observe(n *machine.Note) {
+	switch n.Condition {
+	case machine.Superseded:
+		l.cfg.Logger.Info("a manual purge replaces what waits in the lane", n.Attrs...)
+		return
+	case machine.SupersedeRefused:
+		l.cfg.Logger.Warn("the sink refuses a manual purge, so what waits in the lane is kept", n.Attrs...)
+		return
+	}
+	attrs := n.Attrs
+	if n.Counted != "" {
+		attrs = append(attrs, n.Counted, condition.Sum(n.N))
+	}
+	l.conditions.At(told[n.Condition], n.Labels...).Observe(attrs...)
+}
+
 // purgedEarly records that a message is purged while a gate is closed. The gate's condition lasts
 // until each such message has passed the gate: one that is open for a later message may still be
 // closed for an earlier one.
 func (l *Lane) purgedEarly(gate int, m invalidation.Message, waited time.Duration) {
-	l.mu.Lock()
-	if l.early[gate] == nil {
-		l.early[gate] = make(map[uint64]struct{})
+	l.display.mu.Lock()
+	if l.display.early[gate] == nil {
+		l.display.early[gate] = make(map[uint64]struct{})
 	}
-	l.early[gate][m.Seq] = struct{}{}
+	l.display.early[gate][m.Seq] = struct{}{}
 	l.show()
-	l.mu.Unlock()
+	l.display.mu.Unlock()
 	l.gateClosed(gate).
-		Observe("waited", waited.Round(time.Millisecond), "purged_early", condition.Sum(1), "items", condition.Sum(sizeOf(m.Batch)))
+		Observe("waited", waited.Round(time.Millisecond), "purged_early", condition.Sum(1), "items", condition.Sum(machine.SizeOf(m.Batch)))
 }
 
 // passed records that a gate holds a message no longer.
 func (l *Lane) passed(gate int, m invalidation.Message) {
-	l.mu.Lock()
-	_, held := l.early[gate][m.Seq]
-	delete(l.early[gate], m.Seq)
-	open := held && len(l.early[gate]) == 0
+	l.display.mu.Lock()
+	_, held := l.display.early[gate][m.Seq]
+	delete(l.display.early[gate], m.Seq)
+	open := held && len(l.display.early[gate]) == 0
 	l.show()
-	l.mu.Unlock()
+	l.display.mu.Unlock()
 	if open {
 		l.gateClosed(gate).End()
 	}

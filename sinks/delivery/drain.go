@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/walpurge/walpurge/rules/invalidation"
+	"github.com/walpurge/walpurge/sinks/delivery/machine"
 )
 
 // Drain is an estimate of what a lane's backlog takes.
@@ -29,19 +30,19 @@ func (l *Lane) Drain(backlog uint64) (Drain, bool) {
 // Calls divides invalidations into calls of the sink, and says how long its budgets hold them
 // back from now on.
 func (l *Lane) Calls(invs []invalidation.Invalidation) (calls [][]invalidation.Invalidation, held time.Duration) {
-	calls = split(distinct(invs), l.cfg.Limits)
+	calls = machine.Split(machine.Distinct(invs), l.cfg.Limits)
 	return calls, l.cfg.Pace.Duration(calls)
 }
 
 // Throttled returns how long the lane has spent in the state throttled since the
 // start, up to now.
 func (l *Lane) Throttled() time.Duration {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.status.State == Throttled {
-		return l.throttled + time.Since(l.status.Since)
+	l.display.mu.Lock()
+	defer l.display.mu.Unlock()
+	if l.display.State == Throttled {
+		return l.display.throttled + time.Since(l.display.Since)
 	}
-	return l.throttled
+	return l.display.throttled
 }
 
 // Budget returns the tokens in the lane's tightest bucket, false if it has no

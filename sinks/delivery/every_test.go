@@ -13,6 +13,7 @@ import (
 	"github.com/walpurge/walpurge/cdc"
 	"github.com/walpurge/walpurge/rules/invalidation"
 	"github.com/walpurge/walpurge/sinks"
+	"github.com/walpurge/walpurge/sinks/delivery/machine"
 )
 
 // every gives a message's items a period.
@@ -177,7 +178,7 @@ func TestWhatIsPutOffIsBounded(t *testing.T) {
 		w.src.push(every(batch(2, "hot"), time.Hour), every(batch(3, "warm"), time.Hour))
 		after(time.Second)
 		seq := uint64(3)
-		for range maxPutOff - 2 {
+		for range machine.MaxDeferred - 2 {
 			seq++
 			w.src.push(batch(seq, "other"))
 		}
@@ -208,24 +209,6 @@ func TestWhatIsPutOffLeavesRoomInTheStream(t *testing.T) {
 		require.Len(t, w.sink.at("hot"), 2)
 		require.Equal(t, uint64(4), w.src.acked()[len(w.src.acked())-1])
 	})
-}
-
-func TestThePacerForgets(t *testing.T) {
-	p := newPacer()
-	now := time.Unix(0, 0)
-	v := func(n int) value { return value{invalidation.Key, string(rune('a' + n))} }
-	p.note(v(0), time.Minute, now)
-	p.note(v(0), time.Minute, now.Add(50*time.Second))
-	p.note(v(1), time.Minute, now.Add(70*time.Second))
-	require.Len(t, p.last, 2, "the later purge counts")
-	p.note(v(2), time.Minute, now.Add(time.Hour))
-	require.Len(t, p.last, 1)
-	require.Len(t, p.order, 1)
-	for n := range 2 * maxPaced {
-		p.note(v(n), time.Hour, now.Add(time.Hour))
-	}
-	require.Len(t, p.last, maxPaced)
-	require.Len(t, p.order, maxPaced)
 }
 
 // What is due together is counted together.

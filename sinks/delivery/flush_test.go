@@ -2,7 +2,6 @@ package delivery
 
 import (
 	"context"
-	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -57,19 +56,6 @@ func TestAPacedFlushHoldsOnlyTheWatermark(t *testing.T) {
 		require.InDelta(t, 1, w.metric("flushes_total", "gap"), 0)
 		require.Contains(t, w.src.heard(), uint64(3))
 	})
-}
-
-func TestStepsHoldAllOfAFlush(t *testing.T) {
-	for _, n := range []int{1, 2, maxSteps, maxSteps + 1, 1000} {
-		f := &flusher{pace: time.Hour}
-		plan := make([]invalidation.Invalidation, n)
-		for i := range plan {
-			plan[i].Value = keys(n)[i]
-		}
-		f.begin(plan, time.Now())
-		require.LessOrEqual(t, len(f.left), maxSteps)
-		require.Equal(t, plan, slices.Concat(f.left...))
-	}
 }
 
 func TestFlushesAreHeldApartAndJoined(t *testing.T) {

@@ -8,6 +8,7 @@ import (
 
 	"github.com/walpurge/walpurge/rules/invalidation"
 	"github.com/walpurge/walpurge/sinks"
+	"github.com/walpurge/walpurge/sinks/delivery/machine"
 )
 
 // Metrics are those of all lanes of a pipeline.
@@ -136,7 +137,7 @@ func (l *laneMetrics) enter(s State) {
 	}
 }
 
-func (l *laneMetrics) setStuck(all []Stuck) {
+func (l *laneMetrics) setStuck(all []machine.Stuck) {
 	var values [invalidation.NumKinds]int
 	for _, s := range all {
 		values[s.Kind] = s.Values

@@ -9,7 +9,6 @@ import (
 
 	"github.com/walpurge/walpurge/cdc/beat"
 	"github.com/walpurge/walpurge/cdc/condition"
-	"github.com/walpurge/walpurge/rules/invalidation"
 )
 
 // Overflow bounds what a lane may leave in the stream.
@@ -89,8 +88,10 @@ func (l *Lane) watch(ctx context.Context) {
 // trade makes a flush replace every message before it. No watermark moves
 // until that is done.
 func (l *Lane) trade(seq uint64) {
-	l.tracker.hold(seq)
-	l.traded.Store(seq)
+	l.mu.Lock()
+	l.machine.Trade(seq)
+	l.signal()
+	l.mu.Unlock()
 	l.trades.next()
 	l.poke()
 }
@@ -123,97 +124,4 @@ func (t *trades) next() {
 		t.made()
 		t.ctx = nil
 	}
-}
-
-// replacesBacklog reports whether a batch is a flush that replaces all that its lane had in the stream
-// before it.
-func replacesBacklog(b *invalidation.Batch) bool {
-	return b.Flush && b.Reason == invalidation.FlushOverflow
-}
-
-// skips reports whether a flush that has not begun replaces the message.
-func (l *Lane) skips(m invalidation.Message) bool {
-	return m.Seq < l.traded.Load() && l.begun.Load() < l.traded.Load()
-}
-
-// spare gives up the messages of a group that a flush replaces, before that
-// may keep the others waiting, and returns those.
-func (l *Lane) spare(group []ready) []ready {
-	var rest, skipped []ready
-	for _, r := range group {
-		if r.skipped = l.skips(r.msg); r.skipped {
-			skipped = append(skipped, r)
-		} else {
-			rest = append(rest, r)
-		}
-	}
-	if len(skipped) > 0 {
-		l.finish(skipped, nil)
-	}
-	return rest
-}
-
-// overflown reports whether a flush that has not begun replaces all of a turn,
-// so that it need not be carried out.
-func (l *Lane) overflown(t *turn) bool {
-	if l.begun.Load() >= l.traded.Load() {
-		return false
-	}
-	if t.second && l.newest >= l.traded.Load() {
-		return false
-	}
-	for _, r := range t.group {
-		if !l.skips(r.msg) {
-			return false
-		}
-	}
-	return true
-}
-
-// beginning notes that the flush of a message begins. One that runs early is followed by
-// another behind open gates, which replaces the backlog as before.
-func (l *Lane) beginning(r ready) {
-	if b := r.msg.Batch; b != nil && b.Flush && r.final {
-		l.begun.Store(max(l.begun.Load(), r.msg.Seq))
-	}
-}
-
-// halt holds the lane until it is resumed on request.
-func (l *Lane) halt(why error) {
-	l.mu.Lock()
-	l.halted = why
-	l.mu.Unlock()
-	l.enter(Blocked, why)
-	l.conditions.At(stopped).Observe("err", why)
-	l.poke()
-}
-
-// poke makes the lane's goroutine look again at what it waits for.
-func (l *Lane) poke() {
-	select {
-	case l.nudge <- struct{}{}:
-	default:
-	}
-}
-
-// hold keeps claims back until a message was purged, which it may have been already: who
-// put it into the stream says so after the lane could read it.
-func (t *tracker) hold(seq uint64) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if seq <= t.passed {
-		return
-	}
-	t.held = max(t.held, seq)
-	if t.lifted == nil {
-		t.lifted = make(chan struct{})
-	}
-}
-
-// holding returns what is closed when claims are not held back any more, nil if
-// they are not.
-func (t *tracker) holding() <-chan struct{} {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return t.lifted
 }

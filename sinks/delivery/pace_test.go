@@ -10,6 +10,7 @@ import (
 
 	"github.com/walpurge/walpurge/rules/invalidation"
 	"github.com/walpurge/walpurge/sinks"
+	"github.com/walpurge/walpurge/sinks/delivery/machine"
 )
 
 func invs(kind invalidation.Kind, n int) []invalidation.Invalidation {
@@ -79,7 +80,7 @@ func TestDurationIsWhatCallsTake(t *testing.T) {
 		byItem := func(batch []invalidation.Invalidation) int { return len(batch) }
 		b := NewBuckets()
 		p := b.Pace(sinks.Budget{Share: "main", PerSecond: 2, Burst: 4}, sinks.Budget{PerSecond: 10, Burst: 10, Cost: byItem})
-		calls := split(invs(invalidation.Tag, 100), sinks.Limits{Items: 25})
+		calls := machine.Split(invs(invalidation.Tag, 100), sinks.Limits{Items: 25})
 		all := func() (d time.Duration) {
 			for _, call := range calls {
 				d += took(t, p, call)
@@ -93,22 +94,10 @@ func TestDurationIsWhatCallsTake(t *testing.T) {
 		time.Sleep(time.Minute)
 		require.Equal(t, 9*time.Second, p.Duration(calls))
 
-		many := split(invs(invalidation.Tag, 30), sinks.Limits{Items: 1})
+		many := machine.Split(invs(invalidation.Tag, 30), sinks.Limits{Items: 1})
 		require.Equal(t, 13*time.Second, p.Duration(many), "30 calls, of which the bucket holds 4")
 		require.Zero(t, b.Pace(sinks.Budget{PerSecond: 1, Cost: func([]invalidation.Invalidation) int { return 0 }}).Duration(many), "they cost nothing")
 		require.Zero(t, Pace{}.Duration(many))
 		require.Zero(t, p.Duration(nil))
 	})
-}
-
-func TestSplitByKind(t *testing.T) {
-	limits := sinks.Limits{Items: 3, OneKind: true}
-	limits.ByKind[invalidation.URL] = 5
-	var sizes []int
-	for _, call := range split(append(invs(invalidation.Tag, 4), invs(invalidation.URL, 7)...), limits) {
-		sizes = append(sizes, len(call))
-	}
-	require.Equal(t, []int{3, 1, 5, 2}, sizes)
-	limits.OneKind = false
-	require.Len(t, split(append(invs(invalidation.Tag, 4), invs(invalidation.URL, 7)...), limits), 4)
 }

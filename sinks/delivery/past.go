@@ -4,12 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math"
-	"slices"
 	"sync"
 	"sync/atomic"
 
 	"github.com/walpurge/walpurge/rules/invalidation"
+	"github.com/walpurge/walpurge/sinks/delivery/machine"
 )
 
 // ErrPutOff is what a gate's Brief returns where it is held shut by nothing but
@@ -25,24 +24,24 @@ var (
 var ErrPurgedEarly = errors.New("the purges that the gate waits for were carried out early")
 
 // Until says how much of another lane's work is waited for.
-type Until int
+type Until = machine.Until
 
 const (
 	// Purged: all of it, purged behind open gates.
-	Purged Until = iota
+	Purged = machine.AllPurged
 	// PurgedOrDeferred: what is deferred because of a rule's period is left out.
-	PurgedOrDeferred
+	PurgedOrDeferred = machine.AllPurgedOrDeferred
 	// PurgedOnce: so is what was purged while the lane's own gates were closed.
-	PurgedOnce
+	PurgedOnce = machine.AllPurgedOnce
 	// Settled: all of it, second purges too.
-	Settled
+	Settled = machine.AllSettled
 )
 
 // Past blocks until this lane has purged what the stream holds before a message
 // of a lane that waits for it, and returns nil; or the context's cause. floor
 // does the same by the lane's acknowledgements alone, which stand still while
 // one value is deferred, and wait for second purges. So what is deferred is waited for only where the message
-// depends on it; see dependence. As soon as nothing is left but
+// depends on it; see machine.Dependence. As soon as nothing is left but
 // what until leaves out, Past returns ErrPutOff, ErrFlushHeldBack or ErrPurgedEarly.
 func (l *Lane) Past(ctx context.Context, m invalidation.Message, until Until, floor func(ctx context.Context, seq uint64) error) (err error) {
 	brief := until == PurgedOrDeferred || until == PurgedOnce
@@ -61,9 +60,11 @@ func (l *Lane) Past(ctx context.Context, m invalidation.Message, until Until, fl
 	passed := make(chan error, 1)
 	var asking sync.WaitGroup
 	asking.Go(func() { passed <- floor(ctx, seq) })
-	var depends *dependence
+	var depends *machine.Dependence
 	for {
-		if lifted := l.tracker.holding(); lifted != nil {
+		first, moved, lifted := l.before(seq, depends, until)
+		switch {
+		case lifted != nil:
 			// A flush replaces what this lane has skipped.
 			select {
 			case <-lifted:
@@ -71,43 +72,36 @@ func (l *Lane) Past(ctx context.Context, m invalidation.Message, until Until, fl
 			case <-ctx.Done():
 				return context.Cause(ctx)
 			}
-		}
-		first, newer := l.tracker.before(seq, depends, until)
-		switch {
-		case first == nil && newer == nil:
+		case moved == nil:
 			cancel()
 			asking.Wait()
 			return nil
-		case first != nil && first.off && depends == nil:
-			depends = dependsOn(m.Batch, inherited)
+		case first != nil && first.Off && depends == nil:
+			depends = machine.DependsOn(m.Batch, inherited)
 			continue
-		case first != nil && first.off && brief:
+		case first != nil && first.Off && brief:
 			cancel()
 			asking.Wait()
-			if first.flush && depends.flush {
+			if first.Flush && depends.Flush() {
 				return ErrFlushHeldBack
 			}
 			return ErrPutOff
-		case first != nil && first.early:
+		case first != nil && first.Early:
 			cancel()
 			asking.Wait()
 			return ErrPurgedEarly
 		}
-		if first != nil {
-			newer = first.moved
-		}
 		select {
-		case <-newer:
+		case <-moved:
 		case err := <-passed:
-			if err == nil && l.tracker.holding() != nil {
-				passed <- nil
-				continue
-			}
 			if err != nil {
 				return err
 			}
-			moved := l.tracker.passedBefore(seq, dependsOn(m.Batch, inherited))
+			moved, lifted := l.passedBefore(seq, machine.DependsOn(m.Batch, inherited))
 			switch {
+			case lifted != nil:
+				passed <- nil
+				continue
 			case moved == nil:
 				return nil
 			case brief:
@@ -124,6 +118,90 @@ func (l *Lane) Past(ctx context.Context, m invalidation.Message, until Until, fl
 	}
 }
 
+// before returns the first message that one at seq of another lane waits for, nil if there is none, and what is closed when
+// that changes or one more is read; moved is nil if nothing is waited for. While claims are kept back, it returns
+// only what is closed when that ends.
+func (l *Lane) before(seq uint64, depends *machine.Dependence, until Until) (first *machine.Blocker, moved, lifted <-chan struct{}) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if lifted := l.lifted(); lifted != nil {
+		return nil, nil, lifted
+	}
+	first, unread := l.machine.Before(seq, depends, until)
+	switch {
+	case first != nil:
+		moved = l.signals.of(first.Entry)
+	case unread:
+		moved = l.signals.newer()
+	}
+	return first, moved, nil
+}
+
+// passedBefore returns what is closed when a message that is acknowledged and not purged changes, nil if none is to be waited for.
+func (l *Lane) passedBefore(seq uint64, depends *machine.Dependence) (moved, lifted <-chan struct{}) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if lifted := l.lifted(); lifted != nil {
+		return nil, lifted
+	}
+	if e := l.machine.PassedBefore(seq, depends); e != nil {
+		moved = l.signals.of(e)
+	}
+	return moved, nil
+}
+
+// lifted is closed when claims are not kept back any more, nil if they are not. The caller holds the lock.
+func (l *Lane) lifted() <-chan struct{} {
+	if !l.machine.Holding() {
+		return nil
+	}
+	if l.signals.lifted == nil {
+		l.signals.lifted = make(chan struct{})
+	}
+	return l.signals.lifted
+}
+
+// signal tells who waits for a message of the lane what has changed. The caller holds the lock.
+func (l *Lane) signal() {
+	for _, e := range l.machine.Changed() {
+		if c := l.signals.entries[e]; c != nil {
+			close(c)
+			delete(l.signals.entries, e)
+		}
+	}
+	if l.signals.lifted != nil && !l.machine.Holding() {
+		close(l.signals.lifted)
+		l.signals.lifted = nil
+	}
+}
+
+// signals are closed when what they are for changes.
+type signals struct {
+	entries map[*machine.Entry]chan struct{}
+	read    chan struct{}
+	lifted  chan struct{}
+}
+
+func (s *signals) of(e *machine.Entry) <-chan struct{} {
+	c := s.entries[e]
+	if c == nil {
+		if s.entries == nil {
+			s.entries = make(map[*machine.Entry]chan struct{})
+		}
+		c = make(chan struct{})
+		s.entries[e] = c
+	}
+	return c
+}
+
+// newer is closed when the lane has read another message.
+func (s *signals) newer() <-chan struct{} {
+	if s.read == nil {
+		s.read = make(chan struct{})
+	}
+	return s.read
+}
+
 // Inherited says what an earlier run may have left to a lane: values that a rule's period deferred, of messages
 // that are acknowledged because newer ones hold those values. Which messages those are is not known any more.
 type Inherited struct {
@@ -137,128 +215,4 @@ type Inherited struct {
 type inherited struct {
 	Inherited
 	purged atomic.Bool
-}
-
-// blocker is a message that another lane waits for. off is set where it is deferred, flush where it is
-// a flush that is held back on purpose, early where it was purged before its gates were open.
-type blocker struct {
-	off, flush, early bool
-	moved             <-chan struct{}
-}
-
-// before finds the first message before seq that is not purged; one that is
-// deferred only if it is one to depend on, and only if there is no other, a flush that is held back before all else. With depends
-// nil all are. With PurgedOnce, one that was purged early is found only if there is no other. With Settled, one that waits
-// for its second purge is found, too. If messages before
-// seq are not all known, newer is closed when one more is.
-func (t *tracker) before(seq uint64, depends *dependence, until Until) (first *blocker, newer <-chan struct{}) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	watch := func(e *entry) *blocker {
-		if e.moved == nil {
-			e.moved = make(chan struct{})
-		}
-		return &blocker{moved: e.moved}
-	}
-	var early *entry
-	off := t.passedFor(seq, depends)
-	for _, e := range t.queue[t.acks:] {
-		if until == Settled && e.seq < seq && e.purged && !e.done {
-			return watch(e), nil
-		}
-		if e.seq >= seq || e.purged || e.batch == nil {
-			continue
-		}
-		isEarly := until == PurgedOnce && e.early != notEarly
-		if !e.putOff && !isEarly {
-			return watch(e), nil
-		}
-		if (e.putOff || e.early == deferredEarly) && (depends == nil || depends.on(e)) && (off == nil || e.heldBack()) {
-			off = e
-		}
-		if early == nil && !e.putOff {
-			early = e
-		}
-	}
-	if t.read < seq {
-		if t.newer == nil {
-			t.newer = make(chan struct{})
-		}
-		return nil, t.newer
-	}
-	if off != nil {
-		first = watch(off)
-		first.off, first.flush = true, off.heldBack()
-		return first, nil
-	}
-	if early != nil {
-		first = watch(early)
-		first.early = true
-		return first, nil
-	}
-	return nil, nil
-}
-
-// passedFor finds a message before seq to depend on that is passed on and not purged. With depends nil all are.
-func (t *tracker) passedFor(seq uint64, depends *dependence) *entry {
-	if t.front < t.acks && t.queue[t.front].seq < seq && (depends == nil || t.queue[t.front].seq <= depends.upTo) {
-		return t.queue[t.front] // all that are acknowledged and not purged are passed on
-	}
-	if depends == nil {
-		return nil
-	}
-	for x := range depends.xids {
-		// The stream holds a transaction more than once where it was published again.
-		if i := slices.IndexFunc(t.byXID[x], func(e *entry) bool { return e.seq < seq }); i >= 0 {
-			return t.byXID[x][i]
-		}
-	}
-	return nil
-}
-
-// passedBefore returns what is closed when a message before seq is purged that others depend on, and that
-// is acknowledged already; nil if there is none.
-func (t *tracker) passedBefore(seq uint64, depends *dependence) (moved <-chan struct{}) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	e := t.passedFor(seq, depends)
-	if e == nil {
-		return nil
-	}
-	if e.moved == nil {
-		e.moved = make(chan struct{})
-	}
-	return e.moved
-}
-
-// dependence tells which messages that are deferred a batch of another lane must wait for: those of
-// its transactions; for a flush, flushes; and all up to upTo. For a flush that replaces a backlog that is all of
-// them, since what it replaces may depend on any.
-type dependence struct {
-	xids  map[uint64]struct{}
-	flush bool
-	upTo  uint64
-}
-
-func dependsOn(of *invalidation.Batch, upTo uint64) *dependence {
-	d := &dependence{xids: make(map[uint64]struct{}, len(of.Stamp.XIDs)), flush: of.Flush, upTo: upTo}
-	if replacesBacklog(of) {
-		d.upTo = math.MaxUint64
-	}
-	for _, x := range of.Stamp.XIDs {
-		d.xids[x] = struct{}{}
-	}
-	return d
-}
-
-func (d *dependence) on(e *entry) bool {
-	if e.seq <= d.upTo || d.flush && e.batch.Flush {
-		return true
-	}
-	for _, x := range e.batch.Stamp.XIDs {
-		if _, in := d.xids[x]; in {
-			return true
-		}
-	}
-	return false
 }

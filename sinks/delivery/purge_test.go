@@ -10,49 +10,6 @@ import (
 	"github.com/walpurge/walpurge/sinks"
 )
 
-func TestCallsKeepWithinTheLimits(t *testing.T) {
-	var all []invalidation.Invalidation
-	for i := range 7 {
-		all = append(all, invalidation.Invalidation{Kind: invalidation.Kind(i % 2), Value: string(rune('a' + i))})
-	}
-	lengths := func(l sinks.Limits) (out []int) {
-		var together []invalidation.Invalidation
-		for _, request := range split(all, l) {
-			out = append(out, len(request))
-			require.LessOrEqual(t, len(request), max(1, l.Items))
-			for _, inv := range request {
-				require.True(t, !l.OneKind || inv.Kind == request[0].Kind)
-			}
-			together = append(together, request...)
-		}
-		require.ElementsMatch(t, all, together)
-		return out
-	}
-	require.Equal(t, []int{7}, lengths(sinks.Limits{Items: 100}))
-	require.Equal(t, []int{3, 3, 1}, lengths(sinks.Limits{Items: 3}))
-	require.Equal(t, []int{4, 3}, lengths(sinks.Limits{Items: 100, OneKind: true}))
-	require.Equal(t, []int{3, 1, 3}, lengths(sinks.Limits{Items: 3, OneKind: true}))
-	require.Len(t, lengths(sinks.Limits{}), 7)
-}
-
-// One call's retries must not write into the next call's invalidations.
-func TestCallsShareNoRoom(t *testing.T) {
-	all := toInvs([]string{"a", "b", "c"})
-	first := split(all, sinks.Limits{Items: 2})[0]
-	_ = append(first, invalidation.Invalidation{Value: "x"})
-	require.Equal(t, "c", all[2].Value)
-}
-
-func TestEqualValuesGoOnce(t *testing.T) {
-	m := batch(1, "a")
-	m.Batch.Items = []invalidation.Item{{Rule: "one"}, {Rule: "two"}}
-	m.Batch.Items[0].Values = [invalidation.NumKinds][]string{invalidation.Key: {"a"}, invalidation.Tag: {"a"}}
-	m.Batch.Items[1].Values = [invalidation.NumKinds][]string{invalidation.Key: {"a"}}
-	got := newLane(t).plan([]ready{{msg: m}}, time.Now())
-	require.Equal(t, []invalidation.Invalidation{{Kind: invalidation.Key, Value: "a", Rule: "one"}, {Kind: invalidation.Tag, Value: "a", Rule: "one"}}, got.invs)
-	require.Equal(t, 1, got.coalesced)
-}
-
 func TestAFlushCarriesOutItsPlan(t *testing.T) {
 	inBubble(t, func(t *testing.T, w *world) {
 		plan := "old:*"

@@ -2,16 +2,15 @@ package delivery
 
 import (
 	"context"
-	"slices"
 	"sync"
 
-	"github.com/walpurge/walpurge/rules/invalidation"
+	"github.com/walpurge/walpurge/sinks/delivery/machine"
 )
 
 // maxQueued bounds the values in messages that wait for their turn, so that a
 // queue which is long enough for many small messages is not too long for large
 // ones.
-const maxQueued = 2 * maxValues
+const maxQueued = 2 * machine.MaxValues
 
 // queue counts the values that wait for their turn. One message always fits.
 type queue struct {
@@ -24,8 +23,7 @@ func newQueue() *queue { return &queue{left: make(chan struct{})} }
 
 // acquire waits until a message fits and reports whether the context lived
 // through it.
-func (q *queue) acquire(ctx context.Context, r ready) bool {
-	n := size(r)
+func (q *queue) acquire(ctx context.Context, n int) bool {
 	for {
 		q.mu.Lock()
 		if q.values == 0 || q.values+n <= maxQueued {
@@ -43,11 +41,7 @@ func (q *queue) acquire(ctx context.Context, r ready) bool {
 	}
 }
 
-func (q *queue) release(group []ready) {
-	n := 0
-	for _, r := range group {
-		n += size(r)
-	}
+func (q *queue) release(n int) {
 	if n == 0 {
 		return
 	}
@@ -58,56 +52,39 @@ func (q *queue) release(group []ready) {
 	q.left = make(chan struct{})
 }
 
-// without returns those of the invalidations that are not among others.
-func without(all, others []invalidation.Invalidation) []invalidation.Invalidation {
-	if len(others) == 0 {
-		return all
-	}
-	drop := make(map[value]bool, len(others))
-	for _, inv := range others {
-		drop[value{inv.Kind, inv.Value}] = true
-	}
-	return slices.DeleteFunc(slices.Clone(all), func(inv invalidation.Invalidation) bool { return drop[value{inv.Kind, inv.Value}] })
+// valve stops the reading of messages while too much waits for its second purge.
+type valve struct {
+	mu     sync.Mutex
+	closed bool
+	opened chan struct{} // closed when it is opened again
 }
 
-// bytesOf is about what a message takes in the stream.
-func bytesOf(b *invalidation.Batch) int64 {
-	const envelope, quotes = 400, 3
-	n := envelope
-	add := func(values *invalidation.Values) {
-		for _, texts := range values {
-			for _, text := range texts {
-				n += len(text) + quotes
-			}
-		}
+func (v *valve) set(closed bool) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if v.closed == closed {
+		return
 	}
-	if b != nil {
-		for i := range b.Items {
-			add(&b.Items[i].Values)
-			for s := range b.Items[i].Coarser {
-				add(&b.Items[i].Coarser[s].Values)
-			}
-		}
+	if v.closed = closed; closed {
+		v.opened = make(chan struct{})
+	} else {
+		close(v.opened)
 	}
-	return int64(n)
 }
 
-// longValue is the length from which a value counts as several, so that bounds on the number of
-// values are bounds on memory, too.
-const longValue = 512
-
-// sizeOf is the number of values in a batch; long ones count more.
-func sizeOf(b *invalidation.Batch) int {
-	n := 0
-	if b != nil {
-		for i := range b.Items {
-			for _, values := range b.Items[i].Values {
-				n += len(values)
-				for _, v := range values {
-					n += len(v) / longValue
-				}
-			}
+// await blocks while the valve is closed and reports whether the context lived through it.
+func (v *valve) await(ctx context.Context) bool {
+	for {
+		v.mu.Lock()
+		closed, opened := v.closed, v.opened
+		v.mu.Unlock()
+		if !closed {
+			return true
+		}
+		select {
+		case <-opened:
+		case <-ctx.Done():
+			return false
 		}
 	}
-	return n
 }

@@ -12,6 +12,7 @@ import (
 
 	"github.com/walpurge/walpurge/rules/invalidation"
 	"github.com/walpurge/walpurge/sinks"
+	"github.com/walpurge/walpurge/sinks/delivery/machine"
 )
 
 var errMalformed = sinks.RefusalError(errors.New("HTTP 400"))
@@ -75,7 +76,7 @@ func TestAServiceThatRefusesEverything(t *testing.T) {
 					require.Equal(t, "lane", status.Class)
 					require.Contains(t, status.Err, "no fault of the values")
 					require.Contains(t, status.Err, "HTTP 400")
-					at, limit := len(w.parked), maxUnproven
+					at, limit := len(w.parked), machine.MaxUnproven
 					if before {
 						limit = 1
 					}
@@ -158,27 +159,6 @@ func TestWhatNoServiceWasAskedIsParked(t *testing.T) {
 		require.Len(t, w.parkedValues(), 100)
 		require.Equal(t, uint64(100), w.src.newest())
 	})
-}
-
-// Each kind is judged by itself: a service may take tags and refuse each URL.
-func TestKindsAreRefusedApart(t *testing.T) {
-	var r refusals
-	r.take([]invalidation.Invalidation{{Kind: invalidation.Tag, Value: "t"}, {Kind: invalidation.Everything}})
-	_, assumed := r.refuse(invalidation.URL, maxUnproven)
-	require.False(t, assumed)
-	_, assumed = r.refuse(invalidation.URL, 1)
-	require.True(t, assumed)
-	control, assumed := r.refuse(invalidation.Tag, 1)
-	require.Nil(t, control, "one value may be at fault")
-	require.False(t, assumed)
-	control, _ = r.refuse(invalidation.Tag, 1)
-	require.Equal(t, &invalidation.Invalidation{Kind: invalidation.Tag, Value: "t"}, control)
-	r.take([]invalidation.Invalidation{{Kind: invalidation.URL, Value: "u"}})
-	control, assumed = r.refuse(invalidation.URL, 1)
-	require.Nil(t, control)
-	require.False(t, assumed)
-	control, _ = r.refuse(invalidation.Everything, 5)
-	require.Nil(t, control, "a flush is no question")
 }
 
 // What goes wrong while the lane asks is what the lane acts on.

@@ -30,13 +30,13 @@ func (l *Lane) Distrust(r Restoration) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.restores(&restoration{Restoration: r, changed: make(chan struct{})})
-	l.tracker.distrust()
+	l.machine.Distrust()
 }
 
 // Restore says up to which message the lane purges again what the sink may hold.
 func (l *Lane) Restore(seq uint64) {
-	l.tracker.hold(seq)
 	l.mu.Lock()
+	l.machine.HoldClaims(seq)
 	if l.restoring != nil {
 		r := *l.restoring
 		r.seq, r.changed = seq, make(chan struct{})
@@ -63,7 +63,9 @@ func (l *Lane) restores(r *restoration) {
 }
 
 func (l *Lane) trust() {
-	purged, settled := l.tracker.trust()
+	l.mu.Lock()
+	purged, settled := l.machine.Trust()
+	l.mu.Unlock()
 	for stage, claim := range map[watermark.Stage]*cdc.Claim{watermark.Purged: purged, watermark.Settled: settled} {
 		if claim != nil {
 			l.cfg.Board.Advance(watermark.Mark{Stage: stage, Target: l.cfg.Name}, claim.Position)
@@ -74,9 +76,9 @@ func (l *Lane) trust() {
 // Restoring returns what the lane purges again, false if there is nothing.
 func (l *Lane) Restoring() (Restoration, bool) {
 	l.mu.Lock()
+	defer l.mu.Unlock()
 	r := l.restoring
-	l.mu.Unlock()
-	if r == nil || r.seq > 0 && l.tracker.passedUpTo() >= r.seq {
+	if r == nil || r.seq > 0 && l.machine.PassedUpTo() >= r.seq {
 		return Restoration{}, false
 	}
 	return r.Restoration, true
@@ -87,9 +89,8 @@ func (l *Lane) Restoring() (Restoration, bool) {
 func (l *Lane) Restored(ctx context.Context) error {
 	for {
 		l.mu.Lock()
-		r := l.restoring
+		r, lifted := l.restoring, l.lifted()
 		l.mu.Unlock()
-		lifted := l.tracker.holding()
 		if _, some := l.Restoring(); !some {
 			return nil
 		}
@@ -105,30 +106,7 @@ func (l *Lane) Restored(ctx context.Context) error {
 
 // ReadUpTo is the newest message that the lane has read: it has purged none behind that.
 func (l *Lane) ReadUpTo() uint64 {
-	l.tracker.mu.Lock()
-	defer l.tracker.mu.Unlock()
-	return l.tracker.read
-}
-
-func (t *tracker) distrust() {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.distrusted = true
-}
-
-// trust returns the claims that were held back for distrust, for Purged and for Settled.
-func (t *tracker) trust() (purged, settled *cdc.Claim) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if t.distrusted = false; t.saysClaims() {
-		purged, settled = t.frontClaim, t.claim
-		t.frontClaim, t.claim = nil, nil
-	}
-	return purged, settled
-}
-
-func (t *tracker) passedUpTo() uint64 {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return t.passed
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.machine.ReadUpTo()
 }

@@ -10,6 +10,7 @@ import (
 	"github.com/walpurge/walpurge/cdc"
 	"github.com/walpurge/walpurge/rules/invalidation"
 	"github.com/walpurge/walpurge/sinks"
+	"github.com/walpurge/walpurge/sinks/delivery/machine"
 )
 
 func TestTransientFailuresBackOff(t *testing.T) {
@@ -25,14 +26,14 @@ func TestTransientFailuresBackOff(t *testing.T) {
 		after(10 * time.Minute)
 		pauses := w.sink.pauses()
 		require.Len(t, pauses, 30)
-		full, same := minPause, 0
+		full, same := machine.MinPause, 0
 		for i, p := range pauses {
 			require.GreaterOrEqual(t, p, full/2, "pause %d", i)
 			require.Less(t, p, full, "pause %d", i)
 			if i > 0 && p == pauses[i-1] {
 				same++
 			}
-			full = min(2*full, maxPause)
+			full = min(2*full, machine.MaxPause)
 		}
 		require.Less(t, same, 3, "pauses have jitter")
 		require.Equal(t, uint64(1), w.src.newest())
@@ -99,7 +100,7 @@ func TestLaneErrorsParkNothing(t *testing.T) {
 			require.Equal(t, []string{"a", "b"}, v, "and splits nothing")
 		}
 		w.sink.answers(nil)
-		after(maxPause)
+		after(machine.MaxPause)
 		require.Equal(t, uint64(1), w.src.newest())
 	})
 }
@@ -193,30 +194,6 @@ func TestBatchErrorsAreSortedOut(t *testing.T) {
 	})
 }
 
-func TestSortOut(t *testing.T) {
-	item := sinks.ItemError(errors.New("bad"))
-	invs := toInvs([]string{"a", "b", "c"})
-	for _, c := range []struct {
-		name           string
-		failed         map[int]error
-		again, refused []invalidation.Invalidation
-		class          sinks.Class
-	}{
-		{"all refused", map[int]error{0: item, 1: item, 2: item}, nil, invs, sinks.Transient},
-		{"one transient", map[int]error{1: errDown}, invs[1:2], nil, sinks.Transient},
-		{"lane over transient", map[int]error{0: errDown, 1: sinks.LaneError(errDown)}, invs[:2], nil, sinks.Lane},
-		{"nothing named", map[int]error{}, invs, nil, sinks.Transient},
-		{"a place that does not exist", map[int]error{0: item, 7: errDown}, invs, nil, sinks.Transient},
-	} {
-		t.Run(c.name, func(t *testing.T) {
-			again, refused, class, _ := sortOut(invs, &sinks.BatchError{Failed: c.failed})
-			require.Equal(t, c.again, again)
-			require.Equal(t, c.refused, refused)
-			require.Equal(t, c.class, class)
-		})
-	}
-}
-
 func TestParkingIsRepeatedAndNothingAckedBefore(t *testing.T) {
 	inBubble(t, func(t *testing.T, w *world) {
 		w.parkErr = []error{errDown, errDown, errDown}
@@ -224,7 +201,7 @@ func TestParkingIsRepeatedAndNothingAckedBefore(t *testing.T) {
 		w.run()
 		defer w.halt()
 		w.src.push(batch(1, "a"))
-		after(2 * minPause)
+		after(2 * machine.MinPause)
 		require.Empty(t, w.src.acked())
 		require.Equal(t, Blocked, w.lane.Status().State)
 		after(time.Minute)

@@ -13,6 +13,7 @@ import (
 
 	"github.com/walpurge/walpurge/rules/invalidation"
 	"github.com/walpurge/walpurge/sinks"
+	"github.com/walpurge/walpurge/sinks/delivery/machine"
 )
 
 // of adds values of a kind to a message.
@@ -123,7 +124,7 @@ func TestAStuckKindDoesNotHoldTheOthers(t *testing.T) {
 		require.Less(t, len(w.sink.values())-calls, 200, "with a back-off")
 
 		r.set()
-		after(maxPause)
+		after(machine.MaxPause)
 		require.Subset(t, w.taken(), []string{"a", "b", "t1", "t2"})
 		require.EqualValues(t, 5, w.purged())
 		require.EqualValues(t, 5, w.src.newest())
@@ -160,12 +161,16 @@ func TestASinkThatIsDownHoldsItsQueue(t *testing.T) {
 		}
 		w.src.push(claim(601, 1))
 		after(10 * time.Minute)
-		require.Less(t, w.lane.stuck.values(), 300)
+		stuck := 0
+		for _, s := range w.lane.Status().Stuck {
+			stuck += s.Values
+		}
+		require.Less(t, stuck, 300)
 		require.False(t, w.lane.Status().OthersGo)
 		require.Equal(t, Blocked, w.lane.Status().State)
 		require.Empty(t, w.src.acked())
 		r.set()
-		after(2 * maxPause)
+		after(2 * machine.MaxPause)
 		require.EqualValues(t, 601, w.purged())
 		require.EqualValues(t, 601, w.src.newest())
 		require.Equal(t, OK, w.lane.Status().State)
@@ -189,7 +194,7 @@ func TestOneKindAloneIsRepeatedInItsTurn(t *testing.T) {
 			require.Equal(t, []string{"k0"}, v)
 		}
 		r.set()
-		after(maxPause)
+		after(machine.MaxPause)
 		require.EqualValues(t, 100, w.src.newest())
 		require.Len(t, w.sink.values()[len(w.sink.values())-1], 99)
 	})
@@ -212,12 +217,12 @@ func TestTwoKindsAreStuck(t *testing.T) {
 		require.Len(t, w.lane.Status().Stuck, 2)
 		require.True(t, w.lane.Status().OthersGo)
 		r.set(invalidation.Tag)
-		after(maxPause)
+		after(machine.MaxPause)
 		require.Contains(t, w.taken(), "g2")
 		require.Len(t, w.lane.Status().Stuck, 1)
 		require.Zero(t, w.purged())
 		r.set()
-		after(maxPause)
+		after(machine.MaxPause)
 		require.EqualValues(t, 4, w.purged())
 		require.EqualValues(t, 5, w.src.newest())
 	})
@@ -239,7 +244,7 @@ func TestARestartKeepsWhatIsStuck(t *testing.T) {
 		after(time.Minute)
 		require.Len(t, w.lane.Status().Stuck, 1)
 		r.set()
-		after(maxPause)
+		after(machine.MaxPause)
 		require.Contains(t, w.taken(), "t1")
 		require.EqualValues(t, 4, w.purged())
 		require.EqualValues(t, 4, w.src.newest())
@@ -299,7 +304,7 @@ func TestAFlushOfAStuckKindWaits(t *testing.T) {
 			require.Subset(t, w.taken(), []string{"all", "a"})
 			require.Zero(t, w.purged())
 			r.set()
-			after(maxPause + 2*time.Second)
+			after(machine.MaxPause + 2*time.Second)
 			require.EqualValues(t, 3, w.purged())
 			require.EqualValues(t, 3, w.src.newest())
 		})
@@ -323,7 +328,7 @@ func TestWhatIsStuckCanBeParkedLater(t *testing.T) {
 		after(time.Minute)
 		require.Empty(t, w.parked)
 		r.set()
-		after(maxPause)
+		after(machine.MaxPause)
 		require.Len(t, w.parked, 1)
 		require.Equal(t, []invalidation.Invalidation{{Kind: invalidation.Tag, Value: "bad", Rule: "r"}}, w.parked[0].Invalidations(nil))
 		require.EqualValues(t, 1, w.parked[0].Stamp.Position.LSN)
@@ -382,7 +387,7 @@ func TestADeferredValueOfAStuckKind(t *testing.T) {
 		require.Subset(t, w.taken(), []string{"a", "b"})
 		require.EqualValues(t, 0, w.purged(), "2 and 3 are not purged")
 		r.set()
-		after(maxPause)
+		after(machine.MaxPause)
 		require.EqualValues(t, 7, w.purged())
 		require.EqualValues(t, 7, w.src.newest())
 	})
@@ -397,7 +402,7 @@ func TestAnOperatorHastensAStuckKind(t *testing.T) {
 				r.set(invalidation.Tag)
 				w.sink.answers(func(invs []invalidation.Invalidation) error {
 					err := r.answer(invs)
-					if err != nil && len(w.lane.stuck.kinds) > 0 {
+					if err != nil && len(w.lane.Status().Stuck) > 0 {
 						return sinks.ThrottledError(err, time.Hour)
 					}
 					return err
@@ -465,7 +470,7 @@ func TestOuterLanesWaitOnlyForWhatIsStuck(t *testing.T) {
 		after(time.Minute)
 		require.Empty(t, passed)
 		r.set()
-		after(maxPause)
+		after(machine.MaxPause)
 		require.NoError(t, <-passed)
 	})
 }
@@ -491,7 +496,7 @@ func TestWhatIsSetAsideIsBounded(t *testing.T) {
 		stuck := w.lane.Status().Stuck
 		require.Len(t, stuck, 1)
 		// The bound, and the group of messages that passes it.
-		require.Less(t, stuck[0].Values, 4000+maxGroup)
+		require.Less(t, stuck[0].Values, 4000+machine.MaxGroup)
 		require.Greater(t, stuck[0].Values, 500)
 		r.set()
 		after(time.Minute)

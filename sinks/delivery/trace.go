@@ -14,12 +14,12 @@ type Tracer interface {
 	Span(parent, name, sink string, began, ended time.Time)
 }
 
-// span adds one to the trace of a message, if it is traced.
-func (l *Lane) span(m invalidation.Message, name string, began time.Time) {
-	if l.cfg.Tracer == nil || m.Batch == nil || m.Batch.Stamp.Trace == "" {
+// span adds one to the trace of a batch, if it is traced.
+func (l *Lane) span(b *invalidation.Batch, name string, began time.Time) {
+	if l.cfg.Tracer == nil || b == nil || b.Stamp.Trace == "" {
 		return
 	}
-	l.cfg.Tracer.Span(m.Batch.Stamp.Trace, name, l.cfg.Name, began, time.Now())
+	l.cfg.Tracer.Span(b.Stamp.Trace, name, l.cfg.Name, began, time.Now())
 }
 
 // latent observes how long a batch took from its commit, with its trace as an exemplar.

@@ -49,8 +49,6 @@ func TestAStormOfValuesThatCannotBeBuilt(t *testing.T) {
 		oldest, some := w.lane.Oldest()
 		require.True(t, some)
 		require.GreaterOrEqual(t, time.Since(oldest), (seconds-1)*time.Second)
-		messages, _, _ := w.lane.tracker.behind()
-		require.Less(t, messages, 8)
 		after(time.Minute)
 		require.Equal(t, []int{0, 60}, w.sink.at("p:*"), "the last is not forgotten")
 		require.Equal(t, cdc.LSN(seq), w.purged())
@@ -191,11 +189,4 @@ func TestUnbuiltIsParkedOnce(t *testing.T) {
 		require.Equal(t, []invalidation.Unbuilt{{Template: "p-{slug}", Of: invalidation.Tag, Count: 1}}, w.parked[0].Items[0].Unbuilt)
 		require.Zero(t, w.metric("parked_total", "other"))
 	})
-}
-
-// Long values count for what they take in memory.
-func TestLongValuesCountMore(t *testing.T) {
-	m := batch(1, "short", string(make([]byte, invalidation.MaxValue)))
-	require.Equal(t, 2+invalidation.MaxValue/longValue, sizeOf(m.Batch))
-	require.Zero(t, sizeOf(nil))
 }

@@ -1,8 +1,7 @@
-package delivery
+package machine
 
 import (
 	"slices"
-	"sync"
 
 	"github.com/walpurge/walpurge/cdc"
 	"github.com/walpurge/walpurge/rules/invalidation"
@@ -11,8 +10,7 @@ import (
 // tracker knows which messages of a lane are done, and so how far the lane is
 // done without a hole.
 type tracker struct {
-	mu    sync.Mutex
-	queue []*entry
+	queue []*Entry
 	epoch uint64
 	// floor is the sequence up to which all are done, read the newest known.
 	floor, read uint64
@@ -27,16 +25,14 @@ type tracker struct {
 	// passedOn counts the messages that newer ones hold and that are not purged; byXID has them by
 	// their transactions.
 	passedOn int
-	byXID    map[uint64][]*entry
+	byXID    map[uint64][]*Entry
 	// passed is the newest message before which all, and which itself, was purged.
 	passed uint64
-	// newer is closed when a message is added.
-	newer chan struct{}
-	// held is the message that claims are held back for, lifted closed when it was
-	// purged. frontClaim and claim wait for that.
+	// held is the message that claims are held back for, 0 when it was purged. frontClaim and claim wait for that.
 	held              uint64
-	lifted            chan struct{}
 	frontClaim, claim *cdc.Claim
+	// changed are the messages that were watched and have changed.
+	changed []*Entry
 	// distrusted: the sink may hold again what was purged, so claims are held back.
 	distrusted bool
 	// inherited is the newest message that may hold a value which an earlier run has deferred for a message
@@ -48,7 +44,8 @@ type tracker struct {
 	stuckBytes         int64
 }
 
-type entry struct {
+// Entry is a message of a lane and what became of it.
+type Entry struct {
 	seq   uint64
 	claim *cdc.Claim
 	batch *invalidation.Batch
@@ -62,10 +59,10 @@ type entry struct {
 	passed, acked bool
 	// counted: it is among those that are stuck.
 	counted bool
-	// moved is closed when purged, done, putOff or early changes.
-	moved chan struct{}
-	size  int
-	bytes int64
+	// watched: somebody wants to know when purged, done, putOff or early changes.
+	watched bool
+	size    int
+	bytes   int64
 }
 
 // earliness is what became of a message while its gates were closed.
@@ -79,9 +76,7 @@ const (
 
 // add registers a message in the order of the stream. One that is registered or
 // done already is told by again: the stream delivered it once more.
-func (t *tracker) add(m invalidation.Message) (e *entry, again bool) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
+func (t *tracker) add(m invalidation.Message) (e *Entry, again bool) {
 	if m.Seq <= t.floor {
 		return nil, true
 	}
@@ -90,15 +85,11 @@ func (t *tracker) add(m invalidation.Message) (e *entry, again bool) {
 			return t.queue[i], true
 		}
 	}
-	e = &entry{seq: m.Seq, claim: m.Claim, batch: m.Batch, size: sizeOf(m.Batch), bytes: bytesOf(m.Batch)}
+	e = &Entry{seq: m.Seq, claim: m.Claim, batch: m.Batch, size: SizeOf(m.Batch), bytes: bytesOf(m.Batch)}
 	t.queue = append(t.queue, e)
 	t.read = m.Seq
 	if m.Claim != nil {
 		t.newestClaim = m.Seq
-	}
-	if t.newer != nil {
-		close(t.newer)
-		t.newer = nil
 	}
 	return e, false
 }
@@ -106,9 +97,7 @@ func (t *tracker) add(m invalidation.Message) (e *entry, again bool) {
 // purge marks messages as purged, and returns the newest claim among those
 // before which everything is, if that moved.
 // Claims of an epoch older than the newest seen are a zombie's and say nothing.
-func (t *tracker) purge(entries ...*entry) (claim *cdc.Claim) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
+func (t *tracker) purge(entries ...*Entry) (claim *cdc.Claim) {
 	for _, e := range entries {
 		if !e.purged {
 			t.move(e)
@@ -123,8 +112,6 @@ func (t *tracker) purge(entries ...*entry) (claim *cdc.Claim) {
 		}
 		if t.held > 0 && e.seq >= t.held {
 			t.held = 0
-			close(t.lifted)
-			t.lifted = nil
 		}
 		if e.seq >= t.inherited {
 			t.inherited = 0
@@ -145,15 +132,10 @@ func (t *tracker) saysClaims() bool { return t.held == 0 && !t.distrusted && t.i
 // finish marks messages that were purged as done and returns the sequence up to
 // which all are, 0 if that did not move, with the newest claim among those that
 // became so.
-func (t *tracker) finish(entries ...*entry) (floor uint64, claim *cdc.Claim) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
+func (t *tracker) finish(entries ...*Entry) (floor uint64, claim *cdc.Claim) {
 	for _, e := range entries {
 		e.done = true
-		if e.moved != nil {
-			close(e.moved)
-			e.moved = nil
-		}
+		t.notify(e)
 	}
 	floor = t.acknowledge()
 	n := 0
@@ -176,9 +158,7 @@ func (t *tracker) finish(entries ...*entry) (floor uint64, claim *cdc.Claim) {
 
 // passOn notes that newer messages hold what was deferred, and returns the sequence up to which all
 // may be acknowledged, 0 if that did not move.
-func (t *tracker) passOn(entries ...*entry) (floor uint64) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
+func (t *tracker) passOn(entries ...*Entry) (floor uint64) {
 	for _, e := range entries {
 		if e.passed || e.purged || e.batch == nil {
 			continue
@@ -188,7 +168,7 @@ func (t *tracker) passOn(entries ...*entry) (floor uint64) {
 		t.passedOn++
 		for _, x := range e.batch.Stamp.XIDs {
 			if t.byXID == nil {
-				t.byXID = make(map[uint64][]*entry)
+				t.byXID = make(map[uint64][]*Entry)
 			}
 			t.byXID[x] = append(t.byXID[x], e)
 		}
@@ -197,13 +177,13 @@ func (t *tracker) passOn(entries ...*entry) (floor uint64) {
 }
 
 // unpass forgets a message that was passed on.
-func (t *tracker) unpass(e *entry) {
+func (t *tracker) unpass(e *Entry) {
 	if !e.passed {
 		return
 	}
 	t.passedOn--
 	for _, x := range e.batch.Stamp.XIDs {
-		if t.byXID[x] = slices.DeleteFunc(t.byXID[x], func(o *entry) bool { return o == e }); len(t.byXID[x]) == 0 {
+		if t.byXID[x] = slices.DeleteFunc(t.byXID[x], func(o *Entry) bool { return o == e }); len(t.byXID[x]) == 0 {
 			delete(t.byXID, x)
 		}
 	}
@@ -226,7 +206,7 @@ func (t *tracker) acknowledge() (floor uint64) {
 }
 
 // release takes an entry from those that are stuck.
-func (t *tracker) release(e *entry) {
+func (t *tracker) release(e *Entry) {
 	if e.counted {
 		t.stuck, t.stuckValues, t.stuckBytes = t.stuck-1, t.stuckValues-e.size, t.stuckBytes-e.bytes
 		e.counted = false
@@ -235,8 +215,6 @@ func (t *tracker) release(e *entry) {
 
 // oldest returns the first batch that is not purged, or nil.
 func (t *tracker) oldest() *invalidation.Batch {
-	t.mu.Lock()
-	defer t.mu.Unlock()
 	for _, e := range t.queue {
 		if !e.purged && e.batch != nil {
 			return e.batch
@@ -246,25 +224,28 @@ func (t *tracker) oldest() *invalidation.Batch {
 }
 
 // move counts an entry as stuck, and tells who waits for it.
-func (t *tracker) move(e *entry) {
+func (t *tracker) move(e *Entry) {
 	if !e.putOff && !e.acked {
 		t.stuck, t.stuckValues, t.stuckBytes = t.stuck+1, t.stuckValues+e.size, t.stuckBytes+e.bytes
 		e.counted = true
 	}
-	if e.moved != nil {
-		close(e.moved)
-		e.moved = nil
+	t.notify(e)
+}
+
+// notify tells who watches an entry that it has changed.
+func (t *tracker) notify(e *Entry) {
+	if e.watched {
+		e.watched = false
+		t.changed = append(t.changed, e)
 	}
 }
 
 // heldBack reports that it is a flush which the lane holds back on purpose, because it spreads flushes or holds
 // them apart.
-func (e *entry) heldBack() bool { return e.batch.Flush && !e.refused }
+func (e *Entry) heldBack() bool { return e.batch.Flush && !e.refused }
 
 // putOff notes that all a message lacks are values that were deferred, or with refused, whose purges fail.
-func (t *tracker) putOff(e *entry, refused bool) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
+func (t *tracker) putOff(e *Entry, refused bool) {
 	if !e.purged && (!e.putOff || e.refused != refused) {
 		t.move(e)
 		e.putOff, e.refused = true, refused
@@ -272,31 +253,60 @@ func (t *tracker) putOff(e *entry, refused bool) {
 }
 
 // workedOnEarly notes what became of a message while its gates were closed.
-func (t *tracker) workedOnEarly(e *entry, how earliness) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
+func (t *tracker) workedOnEarly(e *Entry, how earliness) {
 	if e.purged || e.early == purgedEarly {
 		return
 	}
 	e.early = how
-	if e.moved != nil {
-		close(e.moved)
-		e.moved = nil
-	}
+	t.notify(e)
 }
 
 // onlyHere is the number of messages that are acknowledged and not purged, and of the transactions
 // in them.
 func (t *tracker) onlyHere() (messages, transactions int) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
 	return t.passedOn, len(t.byXID)
 }
 
 // behind is the number of messages, and of values in them, that one before them
 // keeps from being acknowledged, and about the room they take in the stream.
 func (t *tracker) behind() (messages, values int, bytes int64) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
 	return t.stuck, t.stuckValues, t.stuckBytes
+}
+
+// Inherit says that messages up to newest may hold what an earlier run has deferred. Claims are held back until they are purged.
+func (m *Machine) Inherit(newest uint64) { m.tracker.inherited = newest }
+
+// Oldest returns the first batch that is not purged, or nil.
+func (m *Machine) Oldest() *invalidation.Batch { return m.tracker.oldest() }
+
+// ReadUpTo is the newest message that was registered.
+func (m *Machine) ReadUpTo() uint64 { return m.tracker.read }
+
+// PassedUpTo is the newest message up to which everything was purged.
+func (m *Machine) PassedUpTo() uint64 { return m.tracker.passed }
+
+// HoldClaims keeps claims back until the message at seq was purged.
+func (m *Machine) HoldClaims(seq uint64) { m.tracker.hold(seq) }
+
+// Holding reports that claims are kept back for a message that is not purged.
+func (m *Machine) Holding() bool { return m.tracker.held > 0 }
+
+// Distrust keeps claims back until Trust.
+func (m *Machine) Distrust() { m.tracker.distrusted = true }
+
+// Trust ends Distrust, and returns the claims that were kept back for it, for what was purged and what has settled.
+func (m *Machine) Trust() (purged, settled *cdc.Claim) {
+	t := &m.tracker
+	if t.distrusted = false; t.saysClaims() {
+		purged, settled = t.frontClaim, t.claim
+		t.frontClaim, t.claim = nil, nil
+	}
+	return purged, settled
+}
+
+// Changed returns the messages of Before and PassedBefore that have changed, and forgets them.
+func (m *Machine) Changed() []*Entry {
+	changed := m.tracker.changed
+	m.tracker.changed = nil
+	return changed
 }

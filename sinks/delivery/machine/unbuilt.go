@@ -1,10 +1,8 @@
-package delivery
+package machine
 
 import (
-	"context"
 	"errors"
 
-	"github.com/walpurge/walpurge/cdc/condition"
 	"github.com/walpurge/walpurge/rules/invalidation"
 )
 
@@ -18,19 +16,18 @@ type unbuilt struct {
 }
 
 // parkUnbuilt parks the templates of a group for which the rules could build no values, one item
-// for each, however many changes lacked some. It tries until that is durable, and returns false when
-// the lane is stopping. What a flush covers, or comes again because its gates are closed, is left
-// out.
-func (l *Lane) parkUnbuilt(intake context.Context, group []ready) bool {
-	var found []ready
+// for each, however many changes lacked some. What a flush covers, or comes again because its gates are closed, is left
+// out. It returns what is to be logged once that is durable.
+func (m *Machine) parkUnbuilt(group []Ready) (unbuilds []Note) {
+	var found []Ready
 	counts := make(map[unbuilt]int)
-	b := &invalidation.Batch{Sink: l.cfg.Name, Origin: invalidation.FromWAL}
+	b := &invalidation.Batch{Sink: m.cfg.Name, Origin: invalidation.FromWAL}
 	for _, r := range group {
-		if r.msg.Batch == nil || !r.final || r.skipped || l.coveredIn(r) {
+		if r.Msg.Batch == nil || !r.Final || r.skipped || m.coveredIn(r) {
 			continue
 		}
-		for i := range r.msg.Batch.Items {
-			item := &r.msg.Batch.Items[i]
+		for i := range r.Msg.Batch.Items {
+			item := &r.Msg.Batch.Items[i]
 			for _, u := range item.Unbuilt {
 				key := unbuilt{item.Rule, u.Template, u.Of}
 				if counts[key] == 0 {
@@ -38,18 +35,18 @@ func (l *Lane) parkUnbuilt(intake context.Context, group []ready) bool {
 				}
 				counts[key] += u.Count
 			}
-			if n := len(found); len(item.Unbuilt) > 0 && (n == 0 || found[n-1].msg.Seq != r.msg.Seq) {
+			if n := len(found); len(item.Unbuilt) > 0 && (n == 0 || found[n-1].Msg.Seq != r.Msg.Seq) {
 				found = append(found, r)
 			}
 		}
 	}
 	if len(found) == 0 {
-		return true
+		return nil
 	}
 	// What is below the item's position is purged, so it is the lowest of the group.
-	b.Stamp = found[0].msg.Batch.Stamp
+	b.Stamp = found[0].Msg.Batch.Stamp
 	for _, r := range found {
-		s := r.msg.Batch.Stamp
+		s := r.Msg.Batch.Stamp
 		if s.Position.Before(b.Stamp.Position) {
 			b.Stamp.Position = s.Position
 		}
@@ -67,12 +64,9 @@ func (l *Lane) parkUnbuilt(intake context.Context, group []ready) bool {
 		u.Count = counts[unbuilt{b.Items[i].Rule, u.Template, u.Of}]
 		total += u.Count
 	}
-	if !l.store(intake, b, errUnbuilt) {
-		return false
-	}
-	l.metrics.parkedTotal.Add(float64(total))
+	m.park(b, errUnbuilt, total)
 	for key, count := range counts {
-		l.conditions.At(unbuilds, "rule", key.rule, "template", key.template).Observe("changes", condition.Sum(count))
+		unbuilds = append(unbuilds, Note{Condition: Unbuilds, Labels: []string{"rule", key.rule, "template", key.template}, Counted: "changes", N: count})
 	}
-	return true
+	return unbuilds
 }

@@ -1,15 +1,10 @@
-package delivery
+package machine
 
 import (
-	"context"
-	"fmt"
 	"maps"
-	"math/rand/v2"
 	"slices"
-	"strings"
 	"time"
 
-	"github.com/walpurge/walpurge/cdc/condition"
 	"github.com/walpurge/walpurge/rules/invalidation"
 	"github.com/walpurge/walpurge/sinks"
 )
@@ -35,12 +30,11 @@ type Stuck struct {
 
 // stuckKinds holds what a lane has set aside: the values of kinds whose purges fail, and the
 // messages that lack them. A kind is set aside only where another kind can be tried in its place.
-// The messages stay unacknowledged, so that a restart reads them again. It belongs to the lane's
-// goroutine.
+// The messages stay unacknowledged, so that a restart reads them again. It belongs to the machine.
 type stuckKinds struct {
 	kinds map[invalidation.Kind]*stuckKind
 	// lacking has the messages with values that are set aside.
-	lacking map[*entry]*incomplete
+	lacking map[*Entry]*incomplete
 	// others: the sink has taken a kind that does not fail since the newest of kinds began to fail.
 	others bool
 	// logged are the kinds whose failure is logged and not yet its end.
@@ -59,7 +53,7 @@ type stuckKind struct {
 
 // incomplete is a message that lacks values which are set aside.
 type incomplete struct {
-	ready ready
+	ready Ready
 	lacks map[value]struct{}
 	// finished: it lacks nothing else.
 	finished bool
@@ -68,14 +62,14 @@ type incomplete struct {
 }
 
 func newStuckKinds() *stuckKinds {
-	return &stuckKinds{kinds: make(map[invalidation.Kind]*stuckKind), lacking: make(map[*entry]*incomplete), logged: make(map[invalidation.Kind]bool)}
+	return &stuckKinds{kinds: make(map[invalidation.Kind]*stuckKind), lacking: make(map[*Entry]*incomplete), logged: make(map[invalidation.Kind]bool)}
 }
 
 // of returns a kind that fails, since then if it is new.
 func (s *stuckKinds) of(kind invalidation.Kind, since time.Time) *stuckKind {
 	k := s.kinds[kind]
 	if k == nil {
-		k = &stuckKind{Stuck: Stuck{Kind: kind, Since: since}, pause: minPause, every: make(map[value]time.Duration)}
+		k = &stuckKind{Stuck: Stuck{Kind: kind, Since: since}, pause: MinPause, every: make(map[value]time.Duration)}
 		s.kinds[kind] = k
 		s.others = false
 	}
@@ -83,11 +77,11 @@ func (s *stuckKinds) of(kind invalidation.Kind, since time.Time) *stuckKind {
 }
 
 // fail records a failed purge of a kind.
-func (s *stuckKinds) fail(kind invalidation.Kind, class sinks.Class, err error, after, took time.Duration, since, now time.Time) {
+func (s *stuckKinds) fail(kind invalidation.Kind, class sinks.Class, err error, after, took time.Duration, since, now time.Time, backOff func(time.Duration) time.Duration) {
 	k := s.of(kind, since)
 	k.Err, k.Class = err.Error(), class.String()
-	k.due = now.Add(max(after, k.pause/2+rand.N(k.pause/2), retryShare*took))
-	k.pause = min(2*k.pause, maxPause)
+	k.due = now.Add(max(after, backOff(k.pause), retryShare*took))
+	k.pause = min(2*k.pause, MaxPause)
 }
 
 // took records a purge that the sink has carried out.
@@ -128,7 +122,7 @@ func (s *stuckKinds) values() (n int) {
 }
 
 // setAside keeps values for a retry, and notes which of the messages lack them.
-func (s *stuckKinds) setAside(invs []invalidation.Invalidation, every map[value]time.Duration, group []ready, number uint64, lacks func(ready) []value, now time.Time) {
+func (s *stuckKinds) setAside(invs []invalidation.Invalidation, every map[value]time.Duration, group []Ready, number uint64, lacks func(Ready) []value, now time.Time) {
 	if len(invs) == 0 {
 		return
 	}
@@ -141,7 +135,7 @@ func (s *stuckKinds) setAside(invs []invalidation.Invalidation, every map[value]
 		}
 	}
 	for _, r := range group {
-		if !r.final || r.skipped {
+		if !r.Final || r.skipped {
 			continue // it comes again, or a flush replaces it
 		}
 		for _, v := range lacks(r) {
@@ -150,7 +144,7 @@ func (s *stuckKinds) setAside(invs []invalidation.Invalidation, every map[value]
 	}
 }
 
-func (s *stuckKinds) lack(r ready, v value, group uint64) {
+func (s *stuckKinds) lack(r Ready, v value, group uint64) {
 	m := s.lacking[r.entry]
 	if m == nil {
 		m = &incomplete{ready: r, lacks: make(map[value]struct{}), group: group}
@@ -160,13 +154,13 @@ func (s *stuckKinds) lack(r ready, v value, group uint64) {
 }
 
 // withhold takes messages that lack something out of a group that is done otherwise.
-func (s *stuckKinds) withhold(group []ready) (done, withheld []ready) {
+func (s *stuckKinds) withhold(group []Ready) (done, withheld []Ready) {
 	if len(s.lacking) == 0 {
 		return group, nil
 	}
 	for _, r := range group {
 		switch m := s.lacking[r.entry]; {
-		case m == nil || !r.final:
+		case m == nil || !r.Final:
 			done = append(done, r)
 		case r.skipped:
 			delete(s.lacking, r.entry)
@@ -181,7 +175,7 @@ func (s *stuckKinds) withhold(group []ready) (done, withheld []ready) {
 
 // remove takes values out that were purged or parked, and returns the messages that lack nothing
 // any more, in the order of the stream.
-func (s *stuckKinds) remove(invs []invalidation.Invalidation) (done []ready) {
+func (s *stuckKinds) remove(invs []invalidation.Invalidation) (done []Ready) {
 	gone := make(map[value]struct{}, len(invs))
 	for _, inv := range invs {
 		v := value{inv.Kind, inv.Value}
@@ -206,13 +200,13 @@ func (s *stuckKinds) remove(invs []invalidation.Invalidation) (done []ready) {
 			done = append(done, m.ready)
 		}
 	}
-	slices.SortFunc(done, func(a, b ready) int { return int(a.entry.seq) - int(b.entry.seq) })
+	slices.SortFunc(done, func(a, b Ready) int { return int(a.entry.seq) - int(b.entry.seq) })
 	return done
 }
 
 // replace drops the messages that another purge covers, and the values that no other message
 // lacks. It returns the messages.
-func (s *stuckKinds) replace(covers func(*incomplete) bool) (done []ready) {
+func (s *stuckKinds) replace(covers func(*incomplete) bool) (done []Ready) {
 	dropped := false
 	left := make(map[value]struct{})
 	for e, m := range s.lacking {
@@ -238,7 +232,7 @@ func (s *stuckKinds) replace(covers func(*incomplete) bool) (done []ready) {
 		}
 	}
 	s.remove(drop)
-	slices.SortFunc(done, func(a, b ready) int { return int(a.entry.seq) - int(b.entry.seq) })
+	slices.SortFunc(done, func(a, b Ready) int { return int(a.entry.seq) - int(b.entry.seq) })
 	return done
 }
 
@@ -255,7 +249,7 @@ func (s *stuckKinds) next() (at time.Time, some bool) {
 // hasten makes all kinds due.
 func (s *stuckKinds) hasten() {
 	for _, k := range s.kinds {
-		k.due, k.pause = time.Time{}, minPause
+		k.due, k.pause = time.Time{}, MinPause
 	}
 }
 
@@ -291,7 +285,7 @@ func ofKind(invs []invalidation.Invalidation, kind invalidation.Kind) (out []inv
 
 // lacksOf returns the function that says which of the values that are set aside a message names
 // itself or for a collapse. A flush, and a message that a manual purge covers, lacks all of them.
-func (l *Lane) lacksOf(invs []invalidation.Invalidation) func(ready) []value {
+func (m *Machine) lacksOf(invs []invalidation.Invalidation) func(Ready) []value {
 	aside := make(map[value]struct{}, len(invs))
 	var all []value
 	var kinds invalidation.KindSet
@@ -301,8 +295,8 @@ func (l *Lane) lacksOf(invs []invalidation.Invalidation) func(ready) []value {
 		all = append(all, v)
 		kinds |= invalidation.Kinds(inv.Kind)
 	}
-	return func(r ready) (out []value) {
-		b := r.msg.Batch
+	return func(r Ready) (out []value) {
+		b := r.Msg.Batch
 		switch {
 		case b == nil:
 			return nil
@@ -333,7 +327,7 @@ func (l *Lane) lacksOf(invs []invalidation.Invalidation) func(ready) []value {
 }
 
 // setAside keeps what a turn could not purge for a retry, and the messages that lack it.
-func (l *Lane) setAside(group []ready, j *job) {
+func (m *Machine) setAside(group []Ready, j *job) {
 	if len(j.aside) == 0 {
 		return
 	}
@@ -341,8 +335,8 @@ func (l *Lane) setAside(group []ready, j *job) {
 	for _, p := range j.paced {
 		every[p.value] = p.every
 	}
-	lacks := l.lacksOf(j.aside)
-	l.stuck.setAside(j.aside, every, group, l.group, lacks, time.Now())
+	lacks := m.lacksOf(j.aside)
+	m.stuck.setAside(j.aside, every, group, m.group, lacks, m.now)
 	aside := make(map[value]bool, len(j.aside))
 	for _, inv := range j.aside {
 		aside[value{inv.Kind, inv.Value}] = true
@@ -363,63 +357,63 @@ func (l *Lane) setAside(group []ready, j *job) {
 		}
 		for _, o := range w.deferrals {
 			for v := range aside {
-				l.stuck.lack(o.ready, v, l.group)
+				m.stuck.lack(o.ready, v, m.group)
 			}
 		}
 	}
-	l.showStuck()
+	m.showStuck()
 }
 
 // setsAside reports whether values of a kind that fails wait beside the queue: because the
 // sink has taken another kind in this turn, or because another kind can be tried, in this turn,
 // later, or in a message that waits.
-func (l *Lane) setsAside(kind invalidation.Kind, t *turn) bool {
-	if t.retry || len(t.job.aside) > 0 || t.took&^invalidation.Kinds(kind) != 0 {
+func (m *Machine) setsAside(kind invalidation.Kind, p *purge) bool {
+	if p.retry || len(p.job.aside) > 0 || p.took&^invalidation.Kinds(kind) != 0 {
 		return true
 	}
-	for k, s := range l.stuck.kinds {
+	for k, s := range m.stuck.kinds {
 		if k != kind || len(s.order) > 0 {
 			return true
 		}
 	}
-	for _, request := range t.rest {
+	for _, request := range p.rest {
 		if slices.ContainsFunc(request, func(inv invalidation.Invalidation) bool { return inv.Kind != kind }) {
 			return true
 		}
 	}
 	// What is deferred, in this turn or before, due a second time, or to be flushed beside the queue.
-	if slices.ContainsFunc(t.job.later, func(d putOff) bool { return d.kind != kind }) {
+	if slices.ContainsFunc(p.job.later, func(d putOff) bool { return d.kind != kind }) {
 		return true
 	}
-	for v := range l.pacer.waits {
+	for v := range m.pacer.waits {
 		if v.kind != kind {
 			return true
 		}
 	}
-	for v := range l.again.waits {
+	for v := range m.again.waits {
 		if v.kind != kind {
 			return true
 		}
 	}
-	flushes := l.flusher.busy() || l.flusher.on() && slices.ContainsFunc(t.group, func(r ready) bool { return r.msg.Batch != nil && r.msg.Batch.Flush })
-	if flushes && !t.apart && slices.ContainsFunc(l.cfg.Flush(), func(inv invalidation.Invalidation) bool { return inv.Kind != kind }) {
+	flushes := m.flusher.busy() || m.flusher.on() && slices.ContainsFunc(p.group, func(r Ready) bool { return r.Msg.Batch != nil && r.Msg.Batch.Flush })
+	if flushes && !p.apart && slices.ContainsFunc(m.cfg.Flush(), func(inv invalidation.Invalidation) bool { return inv.Kind != kind }) {
 		return true
 	}
-	return l.othersWait(kind)
+	return m.othersWait(kind)
 }
 
 // othersWait reports whether a message that waits has a value of a kind that does not fail. failing
 // are those that fail beside the stuck ones.
-func (l *Lane) othersWait(failing ...invalidation.Kind) bool {
-	fails := func(kind invalidation.Kind) bool { return l.stuck.kinds[kind] != nil || slices.Contains(failing, kind) }
-	for _, r := range l.ahead {
-		b := r.msg.Batch
-		if b == nil || r.msg.Unknown != nil {
+func (m *Machine) othersWait(failing ...invalidation.Kind) bool {
+	fails := func(kind invalidation.Kind) bool { return m.stuck.kinds[kind] != nil || slices.Contains(failing, kind) }
+	for _, r := range m.ahead {
+		b := r.Msg.Batch
+		if b == nil || r.Msg.Unknown != nil {
 			continue
 		}
 		// A flush in place of the backlog is read once the lane knows that it is one.
-		if b.Flush && (!replacesBacklog(b) || r.msg.Seq <= l.traded.Load()) {
-			if slices.ContainsFunc(l.cfg.Flush(), func(inv invalidation.Invalidation) bool { return !fails(inv.Kind) }) {
+		if b.Flush && (!replacesBacklog(b) || r.Msg.Seq <= m.traded) {
+			if slices.ContainsFunc(m.cfg.Flush(), func(inv invalidation.Invalidation) bool { return !fails(inv.Kind) }) {
 				return true
 			}
 		}
@@ -436,83 +430,110 @@ func (l *Lane) othersWait(failing ...invalidation.Kind) bool {
 
 // readsOn reports whether the lane works on messages of its queue: not while all kinds of it fail,
 // and not past the bounds of what is set aside.
-func (l *Lane) readsOn() bool {
-	if len(l.stuck.kinds) == 0 || l.begun.Load() < l.traded.Load() {
+func (m *Machine) readsOn() bool {
+	if len(m.stuck.kinds) == 0 || m.begun < m.traded {
 		return true
 	}
-	messages, _, bytes := l.tracker.behind()
-	if messages > maxHeld || l.stuck.values() > maxStuckValues || l.cfg.MaxPutOff > 0 && bytes > l.cfg.MaxPutOff {
+	messages, _, bytes := m.tracker.behind()
+	if messages > maxHeld || m.stuck.values() > maxStuckValues || m.cfg.MaxPutOff > 0 && bytes > m.cfg.MaxPutOff {
 		return false
 	}
-	return l.stuck.others || l.othersWait()
+	return m.stuck.others || m.othersWait()
 }
 
-// retryStuck purges what is set aside of kinds that are due.
-func (l *Lane) retryStuck(intake, work context.Context) {
-	if l.held() {
-		return
-	}
-	for _, k := range l.stuck.sorted() {
-		if time.Now().Before(k.due) || l.stuck.kinds[k.Kind] != k {
-			continue
-		}
-		if !l.retryKind(intake, work, k) {
-			return
-		}
+// retries begins to purge what is set aside of kinds that are due.
+type retryKinds struct {
+	untimed
+	kinds []*stuckKind
+}
+
+func (m *Machine) retryStuck() {
+	if !m.held && len(m.stuck.kinds) > 0 {
+		m.push(&retryKinds{kinds: m.stuck.sorted()})
 	}
 }
 
-// retryKind purges what is set aside of one kind, until the sink refuses some of it again. It
-// returns false when the lane is stopping.
-func (l *Lane) retryKind(intake, work context.Context, k *stuckKind) bool {
-	defer l.showStuck()
-	if len(k.order) == 0 {
-		// What failed is a second purge, which is tried by itself; or another purge covers it.
-		delete(l.stuck.kinds, k.Kind)
-		return true
-	}
-	for _, request := range split(slices.Clone(k.order), l.cfg.Limits) {
-		began := time.Now()
-		t := &turn{group: l.stuck.lackingAny(request), job: &job{}, retry: true}
-		if !l.request(intake, work, request, t) {
+func (r *retryKinds) run(m *Machine) bool {
+	for len(r.kinds) > 0 {
+		k := r.kinds[0]
+		r.kinds = r.kinds[1:]
+		switch {
+		case m.now.Before(k.due) || m.stuck.kinds[k.Kind] != k:
+		case len(k.order) == 0:
+			// What failed is a second purge, which is tried by itself; or another purge covers it.
+			delete(m.stuck.kinds, k.Kind)
+			m.showStuck()
+		default:
+			m.push(&retryKind{kind: k, left: Split(slices.Clone(k.order), m.cfg.Limits)})
 			return false
 		}
-		if l.stuck.kinds[k.Kind] != k {
-			return true // replaced meanwhile by a manual purge
+	}
+	m.pop()
+	return false
+}
+
+// retryKind purges what is set aside of one kind, until the sink refuses some of it again.
+type retryKind struct {
+	untimed
+	kind *stuckKind
+	left [][]invalidation.Invalidation
+	// call is being purged since began.
+	call  []invalidation.Invalidation
+	of    *purge
+	began time.Time
+}
+
+func (r *retryKind) run(m *Machine) bool {
+	k := r.kind
+	if r.call != nil {
+		if m.stuck.kinds[k.Kind] != k {
+			m.pop() // replaced meanwhile by a manual purge
+			m.showStuck()
+			return false
 		}
-		done := without(request, t.job.aside)
+		done := without(r.call, r.of.job.aside)
 		for _, inv := range done {
 			v := value{inv.Kind, inv.Value}
 			if every := k.every[v]; every > 0 {
-				l.pacer.note(v, every, time.Now())
+				m.pacer.note(v, every, m.now)
 			}
 		}
-		l.again.note(done, began)
-		l.finish(l.stuck.remove(done), l.secondPurges(without(done, t.job.refused)))
-		if len(t.job.aside) > 0 {
-			return true
+		m.again.note(done, r.began)
+		m.finish(m.stuck.remove(done), m.secondPurges(without(done, r.of.job.refused)))
+		if len(r.of.job.aside) > 0 {
+			m.pop()
+			m.showStuck()
+			return false
 		}
 	}
-	if len(k.order) == 0 {
-		delete(l.stuck.kinds, k.Kind)
-		l.recovered(k.Kind)
-		// Whatever the reason was, it may be gone for the others, too.
-		l.stuck.others = true
-		l.stuck.hasten()
+	if len(r.left) > 0 {
+		r.call, r.left, r.began = r.left[0], r.left[1:], m.now
+		r.of = &purge{group: m.stuck.lackingAny(r.call), job: &job{}, retry: true}
+		m.push(&attempt{of: r.of, invs: r.call})
+		return false
 	}
-	return true
+	m.pop()
+	if len(k.order) == 0 {
+		delete(m.stuck.kinds, k.Kind)
+		m.recovered(k.Kind)
+		// Whatever the reason was, it may be gone for the others, too.
+		m.stuck.others = true
+		m.stuck.hasten()
+	}
+	m.showStuck()
+	return false
 }
 
 // secondPurges is what of purged values is purged again later.
-func (l *Lane) secondPurges(invs []invalidation.Invalidation) []invalidation.Invalidation {
-	if !l.again.on {
+func (m *Machine) secondPurges(invs []invalidation.Invalidation) []invalidation.Invalidation {
+	if !m.again.on {
 		return nil
 	}
 	return invs
 }
 
 // lackingAny lists the messages that lack one of the values.
-func (s *stuckKinds) lackingAny(invs []invalidation.Invalidation) (out []ready) {
+func (s *stuckKinds) lackingAny(invs []invalidation.Invalidation) (out []Ready) {
 	any := make(map[value]struct{}, len(invs))
 	for _, inv := range invs {
 		any[value{inv.Kind, inv.Value}] = struct{}{}
@@ -525,90 +546,71 @@ func (s *stuckKinds) lackingAny(invs []invalidation.Invalidation) (out []ready) 
 			}
 		}
 	}
-	slices.SortFunc(out, func(a, b ready) int { return int(a.entry.seq) - int(b.entry.seq) })
+	slices.SortFunc(out, func(a, b Ready) int { return int(a.entry.seq) - int(b.entry.seq) })
 	return out
 }
 
 // releaseStuck gives up messages whose values another purge covers.
-func (l *Lane) releaseStuck(covers func(*incomplete) bool, skipped bool) {
-	if len(l.stuck.lacking) == 0 {
+func (m *Machine) releaseStuck(covers func(*incomplete) bool, skipped bool) {
+	if len(m.stuck.lacking) == 0 {
 		return
 	}
-	done := l.stuck.replace(covers)
+	done := m.stuck.replace(covers)
 	for i := range done {
 		done[i].skipped = skipped
 	}
 	if len(done) > 0 {
-		l.finish(done, nil)
+		m.finish(done, nil)
 	}
-	l.showStuck()
+	m.showStuck()
 }
 
 // failStuck records and logs that purges of a kind fail, beside which others go on.
-func (l *Lane) failStuck(kind invalidation.Kind, class sinks.Class, err error, after, took time.Duration, since time.Time, t *turn) {
-	l.stuck.fail(kind, class, err, after, took, since, time.Now())
-	l.stuck.others = l.stuck.others || t.took&^invalidation.Kinds(kind) != 0
-	l.stuck.logged[kind] = true
-	l.conditions.At(kindFails, "kind", kind.String()).Observe("class", class.String(), "err", err, "retries", condition.Sum(1))
+func (m *Machine) failStuck(a *attempt) {
+	kind := a.kinds[0]
+	m.stuck.fail(kind, a.class, a.err, a.after, a.took, a.since, m.now, m.backOff)
+	m.stuck.others = m.stuck.others || a.of.took&^invalidation.Kinds(kind) != 0
+	m.stuck.logged[kind] = true
+	m.observe(Note{Condition: KindFails, Labels: []string{"kind", kind.String()}, Attrs: []any{"class", a.class.String(), "err", a.err}, Counted: "retries", N: 1})
 }
 
 // recovered logs that the sink takes a kind again, if it failed before.
-func (l *Lane) recovered(kind invalidation.Kind) {
-	if l.stuck.logged[kind] {
-		delete(l.stuck.logged, kind)
-		l.conditions.At(kindFails, "kind", kind.String()).End()
+func (m *Machine) recovered(kind invalidation.Kind) {
+	if m.stuck.logged[kind] {
+		delete(m.stuck.logged, kind)
+		m.end(KindFails, "kind", kind.String())
 	}
 }
 
 // took notes that the sink has taken invalidations.
-func (l *Lane) took(invs []invalidation.Invalidation, t *turn) {
+func (m *Machine) took(invs []invalidation.Invalidation, p *purge) {
 	for _, inv := range invs {
-		t.took |= invalidation.Kinds(inv.Kind)
+		p.took |= invalidation.Kinds(inv.Kind)
 	}
-	if len(l.stuck.kinds) == 0 && len(l.stuck.logged) == 0 || len(invs) == 0 {
+	if len(m.stuck.kinds) == 0 && len(m.stuck.logged) == 0 || len(invs) == 0 {
 		return
 	}
-	others := l.stuck.others
-	l.stuck.took(invs)
+	others := m.stuck.others
+	m.stuck.took(invs)
 	for _, kind := range kindsOf(invs) {
-		if l.stuck.kinds[kind] == nil {
-			l.recovered(kind)
+		if m.stuck.kinds[kind] == nil {
+			m.recovered(kind)
 		}
 	}
-	if others != l.stuck.others {
-		l.showStuck()
+	if others != m.stuck.others {
+		m.showStuck()
 	}
 }
 
 // showStuck shows which kinds are stuck.
-func (l *Lane) showStuck() {
+func (m *Machine) showStuck() {
 	var shown []Stuck
-	for _, k := range l.stuck.sorted() {
+	for _, k := range m.stuck.sorted() {
 		if len(k.order) > 0 {
 			one := k.Stuck
 			one.Values = len(k.order)
 			shown = append(shown, one)
 		}
 	}
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.metrics.setStuck(shown)
-	if len(l.status.Stuck) > 0 && len(shown) == 0 {
-		l.status.Err, l.status.Class = "", ""
-	}
-	l.status.Stuck, l.status.OthersGo = shown, l.stuck.others
-	l.show()
-}
-
-// stuckText says what is stuck.
-func stuckText(all []Stuck, others bool) string {
-	var names []string
-	for _, s := range all {
-		names = append(names, s.Kind.Plural())
-	}
-	meanwhile := ""
-	if others {
-		meanwhile = ", while other kinds are purged"
-	}
-	return fmt.Sprintf("purges of %s fail since %s%s: %s", strings.Join(names, " and "), all[0].Since.UTC().Format(time.RFC3339), meanwhile, all[0].Err)
+	m.do(Effect{Verb: ShowStuck, Stuck: shown, On: m.stuck.others})
 }

@@ -1,4 +1,4 @@
-package delivery
+package machine
 
 import (
 	"container/heap"
@@ -9,12 +9,12 @@ import (
 )
 
 const (
-	// maxPutOff and maxPutOffValues bound the messages, and the values in them,
+	// MaxDeferred and maxDeferredValues bound the messages, and the values in them,
 	// that are not acknowledged because a value is deferred: its own and those
 	// behind it that are done. Past them the oldest value is purged before its
 	// time. It is a quarter of what the stream hands out unacknowledged.
-	maxPutOff       = 4096
-	maxPutOffValues = 100_000
+	MaxDeferred       = 4096
+	maxDeferredValues = 100_000
 	// maxPassed and maxPassedXIDs bound the messages, and the transactions in them, that are
 	// acknowledged because newer ones hold what they deferred. They are in memory only.
 	maxPassed     = 1 << 17
@@ -31,7 +31,7 @@ type value struct {
 }
 
 // pacer knows which values were purged lately, and which are deferred until
-// their period is over. It belongs to the lane's goroutine.
+// their period is over. It belongs to the machine.
 type pacer struct {
 	last map[value]time.Time
 	// order lists the values of last as they were noted, to forget the oldest.
@@ -69,7 +69,7 @@ type wait struct {
 
 // deferral is a message that is done but for deferred values.
 type deferral struct {
-	ready ready
+	ready Ready
 	left  int
 	waits []*wait
 	// passed is how many of what is left a newer message has, too; acked that all are and the
@@ -131,7 +131,7 @@ func (p *pacer) putOff(o *deferral, v value, item *invalidation.Item, due time.T
 // hold makes the newer of two messages the one that keeps a value in the stream.
 func (p *pacer) hold(w *wait, o *deferral) {
 	older := w.holder
-	if older == nil || o.ready.msg.Seq >= older.ready.msg.Seq {
+	if older == nil || o.ready.Msg.Seq >= older.ready.Msg.Seq {
 		w.holder = o
 	} else {
 		older = o
@@ -145,17 +145,17 @@ func (p *pacer) hold(w *wait, o *deferral) {
 // passedOn returns the messages of which newer ones have all that is left, too, and forgets
 // what they hold beside their stamps. With second, each message keeps in the stream what is to be
 // purged a second time, so none is passed on. Nor is one that lacks values that are set aside.
-func (p *pacer) passedOn(second bool, lacking map[*entry]*incomplete) []*entry {
-	var out []*entry
+func (p *pacer) passedOn(second bool, lacking map[*Entry]*incomplete) []*Entry {
+	var out []*Entry
 	for _, o := range p.passable {
 		switch {
-		case o.acked || o.left == 0 || o.passed < o.left || !o.ready.final:
+		case o.acked || o.left == 0 || o.passed < o.left || !o.ready.Final:
 		case second, lacking[o.ready.entry] != nil:
 		case slices.ContainsFunc(o.waits, func(w *wait) bool { return w.coarse }):
 		default:
 			o.acked, o.ready.passed = true, true
-			b := o.ready.msg.Batch
-			o.ready.msg.Batch = &invalidation.Batch{Sink: b.Sink, Origin: b.Origin, Stamp: b.Stamp}
+			b := o.ready.Msg.Batch
+			o.ready.Msg.Batch = &invalidation.Batch{Sink: b.Sink, Origin: b.Origin, Stamp: b.Stamp}
 			out = append(out, o.ready.entry)
 		}
 	}
@@ -188,8 +188,8 @@ func (p *pacer) remove(w *wait) *wait {
 
 // done notes that deferred values were purged, and returns the messages that have
 // nothing any more.
-func (p *pacer) done(met []*wait) []ready {
-	var out []ready
+func (p *pacer) done(met []*wait) []Ready {
+	var out []Ready
 	for _, w := range met {
 		for _, o := range w.deferrals {
 			if o != w.holder {

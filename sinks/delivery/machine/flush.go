@@ -1,10 +1,8 @@
-package delivery
+package machine
 
 import (
-	"context"
 	"time"
 
-	"github.com/walpurge/walpurge/cdc/condition"
 	"github.com/walpurge/walpurge/rules/invalidation"
 )
 
@@ -18,13 +16,13 @@ const (
 )
 
 // flusher knows the flushes that a lane has to carry out, where they are spread over a time
-// or held apart. It belongs to the lane's goroutine.
+// or held apart. It belongs to the machine.
 type flusher struct {
 	pace, atMost time.Duration
 	// waiting are messages that wait for a flush which has not begun, run for the one
 	// that has.
-	waiting []ready
-	run     []ready
+	waiting []Ready
+	run     []Ready
 	// left are the steps to come, the next one at due.
 	left [][]invalidation.Invalidation
 	due  time.Time
@@ -74,75 +72,86 @@ func (f *flusher) hurry() {
 }
 
 // end returns the messages that the flush was for.
-func (f *flusher) end() []ready {
+func (f *flusher) end() []Ready {
 	done := f.run
 	f.run, f.left = nil, nil
 	f.hurried = false
 	return done
 }
 
-// flushOn carries out the next step of a flush that is due.
-func (l *Lane) flushOn(intake, work context.Context) {
-	f := l.flusher
-	now := time.Now()
-	if at, some := f.next(); !some || now.Before(at) {
+// flushPart is a part of a flush that goes on beside the queue.
+type flushPart struct {
+	untimed
+	of    *purge
+	began time.Time
+	asked bool
+}
+
+// flushOn begins the next part of a flush that is due.
+func (m *Machine) flushOn() {
+	f := m.flusher
+	if at, some := f.next(); !some || m.now.Before(at) {
 		return
 	}
 	if len(f.run) == 0 {
-		f.begin(distinct(append([]invalidation.Invalidation(nil), l.cfg.Flush()...)), now)
+		f.begin(Distinct(append([]invalidation.Invalidation(nil), m.cfg.Flush()...)), m.now)
 		for _, r := range f.run {
-			l.beginning(r)
+			m.beginning(r)
 		}
-		reason := f.run[0].msg.Batch.Reason
-		l.noteFlush(reason)
-		l.conditions.At(flushes, "reason", reason).Observe("joined", len(f.run), "steps", len(f.left), "pace", f.pace, "flushes", condition.Sum(1))
+		reason := f.run[0].Msg.Batch.Reason
+		m.do(Effect{Verb: FlushBegan, Name: reason})
+		m.observe(Note{Condition: Flushes, Labels: []string{"reason", reason}, Attrs: []any{"joined", len(f.run), "steps", len(f.left), "pace", f.pace}, Counted: "flushes", N: 1})
 	}
-	t := &turn{group: f.run, job: &job{}, apart: true}
-	if !l.requests(intake, work, f.left[0], t) {
-		return
+	m.push(&flushPart{of: &purge{group: f.run, job: &job{}, apart: true}, began: m.now})
+}
+
+func (p *flushPart) run(m *Machine) bool {
+	f := m.flusher
+	if !p.asked {
+		p.asked = true
+		m.requests(f.left[0], p.of)
+		return false
 	}
-	l.setAside(f.run, t.job)
+	m.pop()
+	m.setAside(f.run, p.of.job)
 	f.left = f.left[1:]
-	if f.due = now.Add(f.step); f.hurried {
-		f.due = now
+	if f.due = p.began.Add(f.step); f.hurried {
+		f.due = p.began
 	}
 	if len(f.left) > 0 {
-		l.enter(OK, nil)
-		return
+		m.do(Effect{Verb: Works})
+		return false
 	}
 	done := f.end()
-	l.showFlushing()
-	l.enter(OK, nil)
-	l.finish(done, nil)
+	m.showFlushing()
+	m.do(Effect{Verb: Works})
+	m.finish(done, nil)
+	return false
 }
 
 // defers reports whether a message's flush is carried out beside the queue.
-func (l *Lane) defers(r ready) bool {
-	b := r.msg.Batch
-	return l.flusher.on() && b != nil && b.Flush && !r.skipped && !l.coveredIn(r)
+func (m *Machine) defers(r Ready) bool {
+	b := r.Msg.Batch
+	return m.flusher.on() && b != nil && b.Flush && !r.skipped && !m.coveredIn(r)
 }
 
 // showFlushing shows whether a flush waits or runs.
-func (l *Lane) showFlushing() {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.flushing = l.flusher.busy()
-}
+func (m *Machine) showFlushing() { m.do(Effect{Verb: ShowFlushing, On: m.flusher.busy()}) }
 
 // bound keeps what is purged and not acknowledged within its limits: past them
 // what holds it up goes before its time.
-func (l *Lane) bound() {
-	messages, values, bytes := l.tracker.behind()
-	room := l.cfg.MaxPutOff > 0 && bytes > l.cfg.MaxPutOff
-	if l.flusher.busy() || len(l.stuck.lacking) > 0 {
+func (m *Machine) bound() {
+	messages, values, bytes := m.tracker.behind()
+	room := m.cfg.MaxPutOff > 0 && bytes > m.cfg.MaxPutOff
+	if m.flusher.busy() || len(m.stuck.lacking) > 0 {
 		if room || messages > maxHeld {
-			l.flusher.hurry()
-			l.pacer.hurry(time.Now())
+			m.flusher.hurry()
+			m.pacer.hurry(m.now)
 		}
 		return
 	}
-	passed, transactions := l.tracker.onlyHere()
-	if room || messages > maxPutOff || values > maxPutOffValues || passed > maxPassed || transactions > maxPassedXIDs {
-		l.pacer.hurry(time.Now())
+	passed, transactions := m.tracker.onlyHere()
+	if room || messages > MaxDeferred || values > maxDeferredValues || passed > maxPassed || transactions > maxPassedXIDs {
+		m.pacer.hurry(m.now)
 	}
 }

@@ -1,4 +1,4 @@
-package delivery
+package machine
 
 import (
 	"slices"
@@ -55,23 +55,23 @@ type want struct {
 
 // plan decides what a group's turn comes to: what is purged now, what is put
 // off because of its period, and what coarser values replace.
-func (l *Lane) plan(group []ready, now time.Time) *job {
+func (m *Machine) plan(group []Ready, now time.Time) *job {
 	j := &job{collapsed: map[string]int{}}
 	covered := false
 	for i, r := range group {
-		if group[i].skipped = l.skips(r.msg); group[i].skipped {
+		if group[i].skipped = m.Skips(r.Msg); group[i].skipped {
 			continue
 		}
-		if group[i].covered = l.coveredBy(r.msg); group[i].covered {
+		if group[i].covered = m.coveredBy(r.Msg); group[i].covered {
 			covered = true
 			continue
 		}
-		j.flush = j.flush || r.msg.Batch != nil && r.msg.Batch.Flush && !l.flusher.on()
+		j.flush = j.flush || r.Msg.Batch != nil && r.Msg.Batch.Flush && !m.flusher.on()
 	}
 	var wants []want
-	free := l.unpaced(group)
+	free := m.unpaced(group)
 	for i, r := range group {
-		b := r.msg.Batch
+		b := r.Msg.Batch
 		if b == nil || r.covered || r.skipped {
 			continue
 		}
@@ -82,7 +82,7 @@ func (l *Lane) plan(group []ready, now time.Time) *job {
 				for _, text := range texts {
 					v := value{invalidation.Kind(k), text}
 					if w.item.Every > 0 && !j.flush && !b.Flush && b.Origin == invalidation.FromWAL {
-						if due, early := l.pacer.early(v, w.item.Every, now); early && !free[v] {
+						if due, early := m.pacer.early(v, w.item.Every, now); early && !free[v] {
 							w.later = append(w.later, putOff{v, i, w.item, due})
 							continue
 						}
@@ -96,24 +96,24 @@ func (l *Lane) plan(group []ready, now time.Time) *job {
 	if j.flush {
 		now = now.Add(invalidation.MaxEvery) // a flush carries out all that was deferred
 	}
-	j.met = l.pacer.take(now)
+	j.met = m.pacer.take(now)
 	for _, w := range j.met {
 		for _, item := range w.items {
 			wants = append(wants, want{item: item, ready: -1, values: []value{w.value}})
 		}
 	}
 	j.decide(wants)
-	j.join(l.pacer)
+	j.join(m.pacer)
 	j.twice = j.invs
 	if covered {
-		j.twice = distinct(l.superseded.job.msg.Batch.Invalidations(slices.Clone(j.invs)))
-		j.invs = distinct(append(j.invs, l.superseded.all...))
+		j.twice = Distinct(m.superseded.job.msg.Batch.Invalidations(slices.Clone(j.invs)))
+		j.invs = Distinct(append(j.invs, m.superseded.all...))
 	}
 	return j
 }
 
-// distinct drops repeated values in place, whatever rules they come from.
-func distinct(all []invalidation.Invalidation) []invalidation.Invalidation {
+// Distinct drops repeated values in place, whatever rules they come from.
+func Distinct(all []invalidation.Invalidation) []invalidation.Invalidation {
 	seen := make(map[value]struct{}, len(all))
 	out := all[:0]
 	for _, inv := range all {
@@ -127,14 +127,14 @@ func distinct(all []invalidation.Invalidation) []invalidation.Invalidation {
 }
 
 // unpaced are the values that some rule without a period asks for.
-func (l *Lane) unpaced(group []ready) map[value]bool {
+func (m *Machine) unpaced(group []Ready) map[value]bool {
 	var plain, paced []*invalidation.Item
 	for _, r := range group {
-		if r.msg.Batch == nil {
+		if r.Msg.Batch == nil {
 			continue
 		}
-		for i := range r.msg.Batch.Items {
-			if item := &r.msg.Batch.Items[i]; item.Every > 0 {
+		for i := range r.Msg.Batch.Items {
+			if item := &r.Msg.Batch.Items[i]; item.Every > 0 {
 				paced = append(paced, item)
 			} else {
 				plain = append(plain, item)
@@ -237,4 +237,15 @@ func (j *job) join(p *pacer) {
 		}
 	}
 	j.later = slices.DeleteFunc(j.later, func(d putOff) bool { return now[d.value] })
+}
+
+// sources are the messages that a turn's values come from.
+func (j *job) sources(group []Ready) []Ready {
+	out := slices.Clone(group)
+	for _, w := range j.met {
+		for _, o := range w.deferrals {
+			out = append(out, o.ready)
+		}
+	}
+	return out
 }

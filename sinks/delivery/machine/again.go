@@ -1,21 +1,19 @@
-package delivery
+package machine
 
 import (
-	"context"
 	"slices"
-	"sync"
 	"time"
 
 	"github.com/walpurge/walpurge/rules/invalidation"
 )
 
 const (
-	// maxLate, maxLateValues and MaxPutOff bound the messages, the values in them
+	// MaxLate, maxLateValues and MaxPutOff bound the messages, the values in them
 	// and the room that they take in the stream, that wait for their second purge.
 	// Past them the lane reads no further: a second purge before its time is of no
 	// use, and one that is left out breaks a promise. Manual purges are counted by
 	// themselves, so that a storm does not hold them up.
-	maxLate       = 16384
+	MaxLate       = 16384
 	maxLateValues = 200_000
 	// maxSlack is how much later than asked a second purge may begin, so that what
 	// comes due at nearly the same time goes together.
@@ -23,7 +21,7 @@ const (
 )
 
 // again knows what is to be purged a second time, and when. It belongs to the
-// lane's goroutine, but for the rooms.
+// machine.
 //
 // What is purged is pushed in the order of its first purges, and taken in the
 // same order. So a message that was purged in several turns, because a value was
@@ -40,15 +38,15 @@ type again struct {
 	stuck int
 	held  []late
 
-	room, handRoom *room
+	room, handRoom room
 }
 
 // late is what is purged again at some time, and what is done with that.
 type late struct {
 	at     time.Time
 	invs   []invalidation.Invalidation
-	owners []ready
-	hand   *handJob
+	owners []Ready
+	hand   *Job
 	// stuck: its values were due before, and are of a kind that failed.
 	stuck bool
 }
@@ -61,18 +59,18 @@ type waiting struct {
 func newAgain(cfg Config) *again {
 	return &again{
 		on: cfg.SecondPurge > 0, slack: min(maxSlack, cfg.SecondPurge/16), per: max(1, cfg.Limits.Items),
-		waits: make(map[value]*waiting), room: newRoom(cfg.MaxPutOff), handRoom: newRoom(cfg.MaxPutOff),
+		waits: make(map[value]*waiting), room: room{maxBytes: cfg.MaxPutOff}, handRoom: room{maxBytes: cfg.MaxPutOff},
 	}
 }
 
 // owners divides messages into those that wait for a second purge and those
 // that have nothing to wait for.
-func (a *again) owners(group []ready) (owners, rest []ready) {
+func (a *again) owners(group []Ready) (owners, rest []Ready) {
 	if !a.on {
 		return nil, group
 	}
 	for _, r := range group {
-		if r.final && !r.skipped && (size(r) > 0 || r.passed) {
+		if r.Final && !r.skipped && (r.size() > 0 || r.passed) {
 			owners = append(owners, r)
 		} else {
 			rest = append(rest, r)
@@ -83,7 +81,7 @@ func (a *again) owners(group []ready) (owners, rest []ready) {
 
 // push adds what was purged and is to be purged again. The owners are done with
 // that.
-func (a *again) push(at time.Time, invs []invalidation.Invalidation, owners []ready, hand *handJob) {
+func (a *again) push(at time.Time, invs []invalidation.Invalidation, owners []Ready, hand *Job) {
 	if len(invs) == 0 && len(owners) == 0 && hand == nil {
 		return
 	}
@@ -138,7 +136,7 @@ func (a *again) take(now time.Time) (entries int, invs []invalidation.Invalidati
 		}
 		entries++
 	}
-	return entries, distinct(invs)
+	return entries, Distinct(invs)
 }
 
 // drop removes the first entries and returns them.
@@ -160,49 +158,65 @@ func (a *again) drop(entries int) []late {
 
 // repeats is what of a turn is purged again: nothing if all its messages come
 // again by themselves, because their gates are closed.
-func (l *Lane) repeats(group []ready, j *job) []invalidation.Invalidation {
+func (m *Machine) repeats(group []Ready, j *job) []invalidation.Invalidation {
 	final := len(j.met) > 0
 	for _, r := range group {
-		final = final || r.final
+		final = final || r.Final
 	}
-	if !l.again.on || !final {
+	if !m.again.on || !final {
 		return nil
 	}
-	return without(distinct(append(without(j.twice, j.refused), j.instead...)), j.aside)
+	return without(Distinct(append(without(j.twice, j.refused), j.instead...)), j.aside)
 }
 
-// repeat carries out second purges that are due, about as many as go in one
+// second is a round of second purges.
+type second struct {
+	untimed
+	of      *purge
+	entries int
+	invs    []invalidation.Invalidation
+	began   time.Time
+	asked   bool
+}
+
+// repeat begins second purges that are due, about as many as go in one
 // call, so that first ones do not wait for long.
-func (l *Lane) repeat(intake, work context.Context) {
-	began := time.Now()
-	entries, invs := l.again.take(began)
+func (m *Machine) repeat() {
+	entries, invs := m.again.take(m.now)
 	if entries == 0 {
 		return
 	}
-	t := &turn{job: &job{}, second: true}
-	for _, e := range l.again.queue[:entries] {
-		t.group = append(t.group, e.owners...)
+	p := &purge{job: &job{}, second: true}
+	for _, e := range m.again.queue[:entries] {
+		p.group = append(p.group, e.owners...)
 	}
-	if !l.requests(intake, work, invs, t) {
-		return
+	m.push(&second{of: p, entries: entries, invs: invs, began: m.now})
+}
+
+func (s *second) run(m *Machine) bool {
+	if !s.asked {
+		s.asked = true
+		m.requests(s.invs, s.of)
+		return false
 	}
-	if len(invs) > len(t.job.aside) {
-		l.enter(OK, nil)
+	m.pop()
+	if len(s.invs) > len(s.of.job.aside) {
+		m.do(Effect{Verb: Works})
 	}
-	l.again.note(without(invs, t.job.aside), began)
-	aside := make(map[value]bool, len(t.job.aside))
-	for _, inv := range t.job.aside {
+	m.again.note(without(s.invs, s.of.job.aside), s.began)
+	aside := make(map[value]bool, len(s.of.job.aside))
+	for _, inv := range s.of.job.aside {
 		aside[value{inv.Kind, inv.Value}] = true
 	}
-	a := l.again
-	dropped := a.drop(entries)
+	a := m.again
+	dropped := a.drop(s.entries)
 	for _, e := range dropped {
 		left := slices.DeleteFunc(e.invs, func(inv invalidation.Invalidation) bool { return !aside[value{inv.Kind, inv.Value}] })
 		if e.stuck {
 			a.stuck--
 		}
 		if len(left) > 0 {
-			a.push(time.Now().Add(l.cfg.SecondPurge), left, nil, nil)
+			a.push(m.now.Add(m.cfg.SecondPurge), left, nil, nil)
 			a.queue[len(a.queue)-1].stuck = true
 			a.stuck++
 		}
@@ -210,16 +224,17 @@ func (l *Lane) repeat(intake, work context.Context) {
 		a.hold(e)
 	}
 	if a.stuck > 0 {
-		return
+		return false
 	}
-	var done []ready
+	var done []Ready
 	for _, e := range a.release() {
 		done = append(done, e.owners...)
 		if e.hand != nil {
-			l.ackByHand(e.hand)
+			m.ackByHand(e.hand)
 		}
 	}
-	l.giveUp(done)
+	m.giveUp(done)
+	return false
 }
 
 // hold keeps the messages of an entry that is done.
@@ -244,7 +259,7 @@ func (a *again) release() []late {
 // count adds the messages of an entry to those that wait for their second purge, or removes them.
 func (a *again) count(e late, n int) {
 	for _, r := range e.owners {
-		a.room.add(r.msg.Batch, n)
+		a.room.add(r.Msg.Batch, n)
 	}
 	if e.hand != nil {
 		a.handRoom.add(e.hand.msg.Batch, n)
@@ -253,50 +268,20 @@ func (a *again) count(e late, n int) {
 
 // room counts what waits for its second purge.
 type room struct {
-	maxBytes int64
-
-	mu               sync.Mutex
+	maxBytes         int64
 	messages, values int
 	bytes            int64
-	moved            chan struct{} // closed when there is room again
 }
 
-func newRoom(maxBytes int64) *room { return &room{maxBytes: maxBytes} }
-
 func (r *room) add(b *invalidation.Batch, n int) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
 	r.messages += n
-	r.values += n * sizeOf(b)
+	r.values += n * SizeOf(b)
 	r.bytes += int64(n) * bytesOf(b)
-	if r.moved != nil && !r.full() {
-		close(r.moved)
-		r.moved = nil
-	}
 }
 
 func (r *room) full() bool {
-	return r.messages >= maxLate || r.values >= maxLateValues || r.maxBytes > 0 && r.bytes >= r.maxBytes
+	return r.messages >= MaxLate || r.values >= maxLateValues || r.maxBytes > 0 && r.bytes >= r.maxBytes
 }
 
-// await blocks while there is no room and reports whether the context lived
-// through it.
-func (r *room) await(ctx context.Context) bool {
-	for {
-		r.mu.Lock()
-		if !r.full() {
-			r.mu.Unlock()
-			return true
-		}
-		if r.moved == nil {
-			r.moved = make(chan struct{})
-		}
-		moved := r.moved
-		r.mu.Unlock()
-		select {
-		case <-moved:
-		case <-ctx.Done():
-			return false
-		}
-	}
-}
+// Full reports that so much waits for its second purge that no further messages, or manual purges, are to be read.
+func (m *Machine) Full() (queue, byHand bool) { return m.again.room.full(), m.again.handRoom.full() }
