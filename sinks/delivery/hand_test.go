@@ -1,12 +1,15 @@
 package delivery
 
 import (
+	"context"
 	"fmt"
+	"slices"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/walpurge/walpurge/cdc"
 	"github.com/walpurge/walpurge/rules/invalidation"
 	"github.com/walpurge/walpurge/sinks"
 )
@@ -277,5 +280,38 @@ func TestPauseHoldsALaneThatFails(t *testing.T) {
 		after(time.Minute)
 		require.Equal(t, []uint64{1}, w.src.acked())
 		w.halt()
+	})
+}
+
+// A manual purge may replace a flush in place of a backlog that is carried out beside the queue. What that flush
+// was to replace, and what was not open when the manual purge began, is purged then.
+func TestAManualPurgeReplacesAFlushBesideTheQueue(t *testing.T) {
+	inBubble(t, func(t *testing.T, w *world) {
+		visible, hand := newGate(), &source{grown: make(chan struct{})}
+		w.cfg.Hand, w.cfg.FlushPace, w.cfg.MaxWait = hand, time.Minute, time.Second
+		w.cfg.Gates = []Gate{{Name: "visible", Wait: func(ctx context.Context, m invalidation.Message) error {
+			if m.Seq > 1 {
+				return nil
+			}
+			return visible.Wait(ctx, m)
+		}}}
+		w.run()
+		defer w.halt()
+		w.lane.Pause()
+		w.lane.trade(2)
+		w.src.push(batch(1, "a"), flush(2, string(invalidation.FlushOverflow)), batch(3, "b"))
+		after(time.Minute)
+		m := flush(1, "manual")
+		m.Batch.Origin, m.Batch.Supersedes = invalidation.FromHand, 3
+		hand.push(m)
+		after(time.Minute)
+		w.lane.Resume()
+		after(time.Minute)
+		visible.open(1)
+		w.src.push(claim(4, 1))
+		after(time.Hour)
+		require.Equal(t, cdc.LSN(4), w.purged())
+		calls := w.sink.values()
+		require.Contains(t, slices.Concat(calls[1:]...), "a", "its gate opened after the manual purge: %v", calls)
 	})
 }

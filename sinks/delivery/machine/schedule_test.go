@@ -23,6 +23,7 @@ const (
 	flushValues = 7 << 9 // f1 to f3
 	coarseValue = 1 << 12
 	allKeys     = 1<<keyValues - 1 | badValue
+	evenKeys    = 0x55 | badValue // those that are never generations
 )
 
 var valueNames = [...]string{"k0", "k1", "k2", "k3", "k4", "k5", "k6", "k7", "bad", "f1", "f2", "f3", "coarse"}
@@ -266,7 +267,7 @@ func (s *schedule) work() bool {
 func (s *schedule) perform(effects []Effect) *Event {
 	if os.Getenv("TRACE") != "" {
 		for _, e := range effects {
-			fmt.Println(s.now.Unix()-1_700_000_000, e.Verb, e.Name, e.Seq, e.ByHand, e.Invs, e.Err)
+			fmt.Println(s.clock, s.now.Sub(time.Unix(1_700_000_000, 0)), verbNames[e.Verb], e.Name, e.Seq, e.ByHand, e.Invs, e.Err, e.Claim)
 		}
 	}
 	for i, e := range effects {
@@ -458,6 +459,21 @@ func (s *schedule) settled(seq uint64) {
 
 // happen lets something happen beside the machine.
 func (s *schedule) happen(what int) {
+	if os.Getenv("TRACE") != "" {
+		n := len(s.facts)
+		defer func() {
+			fmt.Println("  happen", what, "held", s.held, "stack", len(s.m.stack))
+			for i, f := range s.facts {
+				if i >= n || what >= 8 && what < 14 {
+					fmt.Printf("    %d opened %d has %#x flush %v replaces %d state %d\n", i+1, f.opened, f.has, f.msg.Batch != nil && f.msg.Batch.Flush, f.replaces, f.state)
+				}
+			}
+			if what >= 14 && what < 16 {
+				f := s.manual[len(s.manual)-1]
+				fmt.Printf("    manual %d flush %v supersedes %d\n", f.msg.Seq, f.msg.Batch.Flush, f.replaces)
+			}
+		}()
+	}
 	switch {
 	case what < 8:
 		s.push()
@@ -505,6 +521,7 @@ func (s *schedule) run() {
 	}
 	s.calm, s.refused = true, [invalidation.NumKinds]bool{}
 	s.m.Hold(false)
+	s.refused[invalidation.Generation] = s.kinds
 	for range 2 { // a manual purge is done when a message behind what it replaces has come
 		s.add(claim(uint64(len(s.facts)+1), 1), 0)
 		for _, f := range s.facts {
@@ -512,6 +529,14 @@ func (s *schedule) run() {
 		}
 		for until := s.now.Add(5 * time.Minute); s.now.Before(until) && s.work() && !s.t.Failed(); {
 			s.now = s.now.Add(max(time.Millisecond, s.m.Wake(s.now)))
+		}
+		if s.refused[invalidation.Generation] {
+			for n, f := range s.facts {
+				if stuck := f.lacks & evenKeys; stuck != 0 {
+					s.failf("%d lacks the keys %#x while generations are refused", n+1, stuck)
+				}
+			}
+			s.refused[invalidation.Generation] = false
 		}
 	}
 	last := uint64(len(s.facts))
@@ -556,3 +581,5 @@ func TestSchedules(t *testing.T) {
 }
 
 var _ = cdc.LSN(0)
+
+var verbNames = []string{"Call", "Park", "Announce", "Ack", "Purged", "Settled", "Point", "Taken", "Works", "FlushesInTurn", "Failed", "Succeeded", "Waits", "ShowStuck", "ShowFlushing", "ShowUnknown", "TurnBegan", "TurnEnded", "Traced", "Latency", "Coalesced", "Collapsed", "FlushBegan", "ParkedValues", "Observe", "End", "AbsorbLater"}

@@ -38,6 +38,9 @@ func (m *Machine) settle(group []Ready, j *job) []Ready {
 			m.putOff(r)
 			continue
 		}
+		if !r.skipped {
+			m.beginning(r) // a flush that a manual one has replaced during the turn
+		}
 		o := late[i]
 		if o == nil {
 			done = append(done, r)
