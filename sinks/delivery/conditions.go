@@ -23,30 +23,25 @@ var (
 	unknownKind = condition.Text{Level: slog.LevelError, On: "a message names a kind of value that this version does not know, it is kept and not purged", Off: "the message is replaced by a purge that covers it"}
 	stopped     = condition.Text{Level: slog.LevelError, On: "the lane has stopped", Off: "the lane was resumed"}
 
-	flushes   = condition.Text{Level: slog.LevelInfo, On: "flushing the sink"}
-	coarsened = condition.Text{Level: slog.LevelInfo, On: "coarser values replace those of a backlog"}
-	replaced  = condition.Text{Level: slog.LevelWarn, On: "the sink refuses a value for good, coarser ones were purged in its place"}
-	parks     = condition.Text{Level: slog.LevelError, On: "the sink refuses invalidations for good, they are parked"}
-	unbuilds  = condition.Text{Level: slog.LevelError, On: "values of a template could not be built, and no purge that the sink takes covers them: one item is parked for all such changes"}
-	overflows = condition.Text{Level: slog.LevelError, On: "the lane is past its share of the stream, a flush replaces its backlog"}
+	flushes          = condition.Text{Level: slog.LevelInfo, On: "flushing the sink"}
+	coarsened        = condition.Text{Level: slog.LevelInfo, On: "coarser values replace those of a backlog"}
+	replaced         = condition.Text{Level: slog.LevelWarn, On: "the sink refuses a value for good, coarser ones were purged in its place"}
+	parks            = condition.Text{Level: slog.LevelError, On: "the sink refuses invalidations for good, they are parked"}
+	unbuilds         = condition.Text{Level: slog.LevelError, On: "values of a template could not be built, and no purge that the sink takes covers them: one item is parked for all such changes"}
+	superseded       = condition.Text{Level: slog.LevelInfo, On: "a manual purge replaces what waits in the lane"}
+	supersedeRefused = condition.Text{Level: slog.LevelWarn, On: "the sink refuses a manual purge, so what waits in the lane is kept"}
+	overflows        = condition.Text{Level: slog.LevelError, On: "the lane is past its share of the stream, a flush replaces its backlog"}
 )
 
 // told are the conditions that the machine observes.
 var told = map[machine.Condition]condition.Text{
 	machine.Flushes: flushes, machine.Coarsened: coarsened, machine.Replaced: replaced, machine.Parks: parks, machine.Unbuilds: unbuilds,
 	machine.KindFails: kindFails, machine.ManualFails: manualFails, machine.UnknownKind: unknownKind,
+	machine.Superseded: superseded, machine.SupersedeRefused: supersedeRefused,
 }
 
 // observe logs what the machine has observed.
 func (l *Lane) observe(n *machine.Note) {
-	switch n.Condition {
-	case machine.Superseded:
-		l.cfg.Logger.Info("a manual purge replaces what waits in the lane", n.Attrs...)
-		return
-	case machine.SupersedeRefused:
-		l.cfg.Logger.Warn("the sink refuses a manual purge, so what waits in the lane is kept", n.Attrs...)
-		return
-	}
 	attrs := n.Attrs
 	if n.Counted != "" {
 		attrs = append(attrs, n.Counted, condition.Sum(n.N))

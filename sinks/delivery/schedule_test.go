@@ -569,12 +569,13 @@ func (s *schedule) run(metrics *Metrics) {
 // Whatever the order of things, also while the sink refuses one kind of value: every invalidation is purged at least once by a
 // purge begun after its gate opened, or parked, before it is acknowledged, and
 // then a second time where that was asked for, unless a message that is not has
-// yet to be purged for the same value; and nothing is stuck.
+// yet to be purged for the same value; and nothing is stuck. The machine's own schedules are many more; these have real
+// goroutines around it.
 func TestSchedules(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		purges := 0
 		metrics := NewMetrics(prometheus.NewRegistry())
-		for seed := range uint64(2000) {
+		for seed := range uint64(800) {
 			s := &schedule{
 				t: t, seed: seed, steps: rand.New(rand.NewPCG(seed, 1)), rnd: rand.New(rand.NewPCG(seed, 2)), changed: make(chan struct{}),
 				opened: map[uint64]int{}, visible: map[uint64]bool{}, lacks: map[uint64]map[string]bool{}, board: watermark.NewBoard(),
@@ -588,6 +589,6 @@ func TestSchedules(t *testing.T) {
 				t.FailNow()
 			}
 		}
-		require.Greater(t, purges, 10000, "the schedules do something")
+		require.Greater(t, purges, 4000, "the schedules do something")
 	})
 }

@@ -7,8 +7,8 @@ import (
 	"github.com/walpurge/walpurge/rules/invalidation"
 )
 
-// Before returns the first message before seq that a message of another lane with this dependence waits for, nil if
-// there is none. unread: messages before seq may not have been read yet.
+// Before returns the first message before seq that a message of another lane with this dependence waits for, nil without
+// one. unread: messages before seq may not have been read yet.
 func (m *Machine) Before(seq uint64, depends *Dependence, until Until) (first *Blocker, unread bool) {
 	return m.tracker.before(seq, depends, until)
 }
@@ -33,7 +33,7 @@ const (
 )
 
 // Blocker is a message that another lane waits for. Off is set where it is deferred, Flush where it is
-// a flush that is held back on purpose, Early where it was purged before its gates were open. Entry changes before it is none any more.
+// a flush that is held back on purpose, Early where it was purged before its gates were open. Entry changes before that ends.
 type Blocker struct {
 	Off, Flush, Early bool
 	Entry             *Entry
@@ -103,7 +103,7 @@ func (t *tracker) passedFor(seq uint64, depends *Dependence) *Entry {
 }
 
 // passedBefore returns a message before seq that others depend on, and that is acknowledged already and not purged; nil
-// if there is none.
+// without one.
 func (t *tracker) passedBefore(seq uint64, depends *Dependence) *Entry {
 	e := t.passedFor(seq, depends)
 	if e != nil {

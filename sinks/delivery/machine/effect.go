@@ -130,7 +130,6 @@ const (
 	KindFails
 	ManualFails
 	UnknownKind
-	// Superseded and SupersedeRefused are single lines.
 	Superseded
 	SupersedeRefused
 )

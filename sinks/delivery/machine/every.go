@@ -24,12 +24,6 @@ const (
 	maxPaced = 100_000
 )
 
-// value is what is purged, whatever rules ask for it.
-type value struct {
-	kind invalidation.Kind
-	text string
-}
-
 // pacer knows which values were purged lately, and which are deferred until
 // their period is over. It belongs to the machine.
 type pacer struct {

@@ -194,7 +194,7 @@ func (h *byHand) end(m *Machine) {
 }
 
 // sortByHand divides a failed request into what may be tried again and what is
-// refused until somebody acts.
+// refused until an operator acts.
 func sortByHand(request []invalidation.Invalidation, err error) (again, refused []invalidation.Invalidation, after time.Duration) {
 	var batch *sinks.BatchError
 	if errors.As(err, &batch) {

@@ -53,7 +53,7 @@ type want struct {
 	later  []putOff
 }
 
-// plan decides what a group's turn comes to: what is purged now, what is put
+// plan decides what a group's turn amounts to: what is purged now, what is put
 // off because of its period, and what coarser values replace.
 func (m *Machine) plan(group []Ready, now time.Time) *job {
 	j := &job{collapsed: map[string]int{}}
@@ -110,20 +110,6 @@ func (m *Machine) plan(group []Ready, now time.Time) *job {
 		j.invs = Distinct(append(j.invs, m.superseded.all...))
 	}
 	return j
-}
-
-// Distinct drops repeated values in place, whatever rules they come from.
-func Distinct(all []invalidation.Invalidation) []invalidation.Invalidation {
-	seen := make(map[value]struct{}, len(all))
-	out := all[:0]
-	for _, inv := range all {
-		v := value{inv.Kind, inv.Value}
-		if _, dup := seen[v]; !dup {
-			seen[v] = struct{}{}
-			out = append(out, inv)
-		}
-	}
-	return out
 }
 
 // unpaced are the values that some rule without a period asks for.

@@ -1,13 +1,3 @@
-// Package machine decides what a lane does: which values one call of the sink gets and when, what is tried again,
-// set aside, deferred, purged a second time or parked, and which messages are acknowledged. It does none of that: a
-// Machine takes events with their times, and returns effects in the order in which they are to be carried out. It has
-// no goroutine, lock, channel, clock or randomness of its own, so that a schedule of events can be repeated exactly.
-//
-// What is under way is a stack of steps (step.go). At the bottom is a turn, a part of a flush, a round of second purges or a
-// retry of one kind of value, above it the calls that this comes to, each with its attempts, and above those what a refusal asks
-// for. A manual purge goes on top between two calls. One call is under way at a time.
-//
-// A Machine is not safe for concurrent use.
 package machine
 
 import (
@@ -257,3 +247,23 @@ func (m *Machine) peeks() bool {
 }
 
 func (r Ready) size() int { return SizeOf(r.Msg.Batch) }
+
+// keepUnknown holds the queue at a message that names a kind of value that this version does not
+// know, until a flush or a manual purge replaces it. Acknowledged, its purge would be lost.
+func (m *Machine) keepUnknown(r Ready) {
+	m.kept = &r
+	m.observe(Note{Condition: UnknownKind, Attrs: []any{"err", r.Msg.Unknown, "seq", r.Msg.Seq}, Counted: "messages", N: 1})
+	m.do(Effect{Verb: ShowUnknown, Err: r.Msg.Unknown})
+}
+
+// release ends keepUnknown, and returns the message.
+func (m *Machine) release() Ready {
+	r := *m.kept
+	m.kept = nil
+	m.end(UnknownKind)
+	m.do(Effect{Verb: ShowUnknown})
+	return r
+}
+
+// replaced reports whether a flush or a manual purge covers all that the message may name.
+func (m *Machine) replaced(msg invalidation.Message) bool { return m.Skips(msg) || m.coveredBy(msg) }

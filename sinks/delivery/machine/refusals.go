@@ -75,7 +75,7 @@ type doubt struct {
 	batch *sinks.BatchError
 	// assumed: it has taken none of the kind so far.
 	assumed bool
-	// question is what to purge to find out. Without one, err is what the call comes to.
+	// question is what to purge to find out. Without one, err is the outcome of the call.
 	question []invalidation.Invalidation
 	err      error
 }
@@ -121,7 +121,7 @@ func (d *doubt) never() error {
 		d.cause, d.kind))
 }
 
-// resolve returns what a call comes to by the answer to the question: the same error, but with the lane's fault in the
+// resolve returns the outcome of a call by the answer to the question: the same error, but with the lane's fault in the
 // place of refusals where the service refuses everything, or why that could not be found out.
 func (m *Machine) resolve(d *doubt, invs []invalidation.Invalidation, answer error) error {
 	class, _ := sinks.ClassOf(answer)

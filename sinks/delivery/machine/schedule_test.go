@@ -11,7 +11,6 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/walpurge/walpurge/cdc"
 	"github.com/walpurge/walpurge/rules/invalidation"
 	"github.com/walpurge/walpurge/sinks"
 )
@@ -74,6 +73,13 @@ type schedule struct {
 	trades, kinds, oneKind, pace bool
 	refused                      [invalidation.NumKinds]bool
 	calls                        int
+}
+
+func newSchedule(t testing.TB, seed uint64) *schedule {
+	return &schedule{
+		t: t, seed: seed, rnd: rand.New(rand.NewPCG(seed, 1)), now: time.Unix(1_700_000_000, 0), delay: time.Duration(seed%3) * 700 * time.Millisecond,
+		pace: seed/3%2 == 1, trades: seed/6%2 == 1, kinds: seed/12%2 == 1, oneKind: seed/24%2 == 1,
+	}
 }
 
 func (s *schedule) tick() int { s.clock++; return s.clock }
@@ -244,7 +250,11 @@ func (s *schedule) work() bool {
 	e := Event{Kind: Tick}
 	for {
 		s.deliver()
-		answer := s.perform(s.m.Step(s.now, e))
+		effects := s.m.Step(s.now, e)
+		if n := len(effects); n > 0 && e.Kind == Tick && s.held && effects[n-1].Verb == Call && !effects[n-1].ByHand {
+			s.failf("a call while the lane is held")
+		}
+		answer := s.perform(effects)
 		if s.t.Failed() {
 			return false
 		}
@@ -265,11 +275,6 @@ func (s *schedule) work() bool {
 
 // perform carries out effects.
 func (s *schedule) perform(effects []Effect) *Event {
-	if os.Getenv("TRACE") != "" {
-		for _, e := range effects {
-			fmt.Println(s.clock, s.now.Sub(time.Unix(1_700_000_000, 0)), verbNames[e.Verb], e.Name, e.Seq, e.ByHand, e.Invs, e.Err, e.Claim)
-		}
-	}
 	for i, e := range effects {
 		switch e.Verb {
 		case Call:
@@ -459,21 +464,6 @@ func (s *schedule) settled(seq uint64) {
 
 // happen lets something happen beside the machine.
 func (s *schedule) happen(what int) {
-	if os.Getenv("TRACE") != "" {
-		n := len(s.facts)
-		defer func() {
-			fmt.Println("  happen", what, "held", s.held, "stack", len(s.m.stack))
-			for i, f := range s.facts {
-				if i >= n || what >= 8 && what < 14 {
-					fmt.Printf("    %d opened %d has %#x flush %v replaces %d state %d\n", i+1, f.opened, f.has, f.msg.Batch != nil && f.msg.Batch.Flush, f.replaces, f.state)
-				}
-			}
-			if what >= 14 && what < 16 {
-				f := s.manual[len(s.manual)-1]
-				fmt.Printf("    manual %d flush %v supersedes %d\n", f.msg.Seq, f.msg.Batch.Flush, f.replaces)
-			}
-		}()
-	}
 	switch {
 	case what < 8:
 		s.push()
@@ -520,6 +510,7 @@ func (s *schedule) run() {
 		}
 	}
 	s.calm, s.refused = true, [invalidation.NumKinds]bool{}
+	s.held = false
 	s.m.Hold(false)
 	s.refused[invalidation.Generation] = s.kinds
 	for range 2 { // a manual purge is done when a message behind what it replaces has come
@@ -550,36 +541,27 @@ func (s *schedule) run() {
 // opened, or is parked, before the message is acknowledged; and a second time where that is asked for; unless a message
 // that is not acknowledged has the value, too; and nothing is stuck.
 func TestSchedules(t *testing.T) {
-	first, seeds := uint64(0), uint64(20_000)
+	first, seeds := uint64(0), uint64(4000)
 	if n, err := strconv.ParseUint(os.Getenv("WALPURGE_SEEDS"), 10, 64); err == nil {
 		seeds = n
 	}
 	if n, err := strconv.ParseUint(os.Getenv("WALPURGE_SEED"), 10, 64); err == nil {
 		first, seeds = n, 1
 	}
+	for _, seed := range []uint64{22810, 31917} { // they have found something
+		newSchedule(t, seed).run()
+	}
 	const shards = 4
 	for shard := range uint64(shards) {
 		t.Run(fmt.Sprint(shard), func(t *testing.T) {
 			t.Parallel()
 			calls := 0
-			for seed := first + shard; seed < first+seeds; seed += shards {
-				s := &schedule{
-					t: t, seed: seed, rnd: rand.New(rand.NewPCG(seed, 1)), now: time.Unix(1_700_000_000, 0), delay: time.Duration(seed%3) * 700 * time.Millisecond,
-					pace: seed/3%2 == 1, trades: seed/6%2 == 1, kinds: seed/12%2 == 1, oneKind: seed/24%2 == 1,
-				}
+			for seed := first + shard; seed < first+seeds && !t.Failed(); seed += shards {
+				s := newSchedule(t, seed)
 				s.run()
 				calls += s.calls
-				if t.Failed() {
-					return
-				}
 			}
-			if seeds > 1 {
-				require.Greater(t, calls, int(seeds/shards), "the schedules do something")
-			}
+			require.True(t, seeds == 1 || calls > int(seeds/shards), "the schedules do something")
 		})
 	}
 }
-
-var _ = cdc.LSN(0)
-
-var verbNames = []string{"Call", "Park", "Announce", "Ack", "Purged", "Settled", "Point", "Taken", "Works", "FlushesInTurn", "Failed", "Succeeded", "Waits", "ShowStuck", "ShowFlushing", "ShowUnknown", "TurnBegan", "TurnEnded", "Traced", "Latency", "Coalesced", "Collapsed", "FlushBegan", "ParkedValues", "Observe", "End", "AbsorbLater"}

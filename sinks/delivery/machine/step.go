@@ -2,7 +2,6 @@ package machine
 
 import (
 	"errors"
-	"slices"
 	"time"
 
 	"github.com/walpurge/walpurge/rules/invalidation"
@@ -477,15 +476,3 @@ func parcel(sink string, refused []invalidation.Invalidation, group []Ready) *in
 type untimed struct{}
 
 func (untimed) wakes() (time.Time, bool) { return time.Time{}, false }
-
-// without returns those of the invalidations that are not among others.
-func without(all, others []invalidation.Invalidation) []invalidation.Invalidation {
-	if len(others) == 0 {
-		return all
-	}
-	drop := make(map[value]bool, len(others))
-	for _, inv := range others {
-		drop[value{inv.Kind, inv.Value}] = true
-	}
-	return slices.DeleteFunc(slices.Clone(all), func(inv invalidation.Invalidation) bool { return drop[value{inv.Kind, inv.Value}] })
-}

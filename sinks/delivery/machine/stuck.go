@@ -263,26 +263,6 @@ func (s *stuckKinds) sorted() []*stuckKind {
 	})
 }
 
-// kindsOf lists the kinds of invalidations, each once, in order.
-func kindsOf(invs []invalidation.Invalidation) (kinds []invalidation.Kind) {
-	for _, inv := range invs {
-		if !slices.Contains(kinds, inv.Kind) {
-			kinds = append(kinds, inv.Kind)
-		}
-	}
-	return kinds
-}
-
-// ofKind returns the invalidations of a kind.
-func ofKind(invs []invalidation.Invalidation, kind invalidation.Kind) (out []invalidation.Invalidation) {
-	for _, inv := range invs {
-		if inv.Kind == kind {
-			out = append(out, inv)
-		}
-	}
-	return out
-}
-
 // lacksOf returns the function that says which of the values that are set aside a message names
 // itself or for a collapse. A flush, and a message that a manual purge covers, lacks all of them.
 func (m *Machine) lacksOf(invs []invalidation.Invalidation) func(Ready) []value {

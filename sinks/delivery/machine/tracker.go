@@ -59,7 +59,7 @@ type Entry struct {
 	passed, acked bool
 	// counted: it is among those that are stuck.
 	counted bool
-	// watched: somebody wants to know when purged, done, putOff or early changes.
+	// watched: another lane wants to know when purged, done, putOff or early changes.
 	watched bool
 	size    int
 	bytes   int64
