@@ -71,6 +71,7 @@ type schedule struct {
 	held, calm                   bool
 	delay                        time.Duration
 	trades, kinds, oneKind, pace bool
+	coarseRefused                bool
 	refused                      [invalidation.NumKinds]bool
 	calls                        int
 }
@@ -78,7 +79,7 @@ type schedule struct {
 func newSchedule(t testing.TB, seed uint64) *schedule {
 	return &schedule{
 		t: t, seed: seed, rnd: rand.New(rand.NewPCG(seed, 1)), now: time.Unix(1_700_000_000, 0), delay: time.Duration(seed%3) * 700 * time.Millisecond,
-		pace: seed/3%2 == 1, trades: seed/6%2 == 1, kinds: seed/12%2 == 1, oneKind: seed/24%2 == 1,
+		pace: seed/3%2 == 1, trades: seed/6%2 == 1, kinds: seed/12%2 == 1, oneKind: seed/24%2 == 1, coarseRefused: seed/48%4 == 3,
 	}
 }
 
@@ -150,8 +151,14 @@ func (s *schedule) byHand() {
 		f.replaces = b.Supersedes
 	} else {
 		b.Items = make([]invalidation.Item, 1)
-		b.Items[0].Values[invalidation.Key] = []string{valueNames[s.rnd.IntN(keyValues+1)]}
+		for k := range keyValues + 1 {
+			if s.rnd.IntN(2) == 0 {
+				f.lacks |= 1 << k
+				b.Items[0].Values[invalidation.Key] = append(b.Items[0].Values[invalidation.Key], valueNames[k])
+			}
+		}
 	}
+	f.opened = s.tick()
 	s.manual = append(s.manual, f)
 }
 
@@ -324,13 +331,13 @@ func (s *schedule) call(invs []invalidation.Invalidation) Event {
 		switch {
 		case s.refused[inv.Kind]:
 			failed[i] = sinks.LaneError(errDown)
-		case fate == 0 || fate == 3 && inv.Value != "bad" && s.rnd.IntN(2) == 0:
+		case fate == 0 || fate == 3 && valueBits[inv.Value]&(badValue|coarseValue) == 0 && s.rnd.IntN(2) == 0:
 			failed[i] = errDown
 		case fate == 1:
 			failed[i] = sinks.ThrottledError(errDown, time.Duration(s.rnd.IntN(5))*time.Second)
 		case fate == 2:
 			failed[i] = sinks.LaneError(errDown)
-		case inv.Value == "bad":
+		case inv.Value == "bad" || inv.Value == "coarse" && s.coarseRefused:
 			failed[i] = sinks.ItemError(errDown)
 		}
 	}
@@ -385,7 +392,9 @@ func (s *schedule) carried(began int, at time.Time, values int) {
 		}
 	}
 	for _, f := range s.manual {
-		f.newest(began, values)
+		if f.newest(began, values); f.opened <= began {
+			f.lacks &^= values
+		}
 	}
 	for _, from := range [][]*fact{s.facts, s.manual} {
 		for _, f := range from {
@@ -413,13 +422,17 @@ func (f *fact) newest(began int, values int) {
 func (s *schedule) parked(b *invalidation.Batch) {
 	for _, inv := range b.Invalidations(nil) {
 		v := valueBits[inv.Value]
-		if v != badValue && b.Stamp.Position.LSN != 0 {
+		if v != badValue && (v != coarseValue || !s.coarseRefused) && b.Stamp.Position.LSN != 0 {
 			s.failf("%s was parked", inv.Value)
 		}
-		if v == badValue {
-			for _, f := range s.facts {
-				f.lacks &^= v
-				f.again &^= v
+		for _, from := range [][]*fact{s.facts, s.manual} {
+			for _, f := range from {
+				of := v
+				if v == coarseValue && f.coarse {
+					of |= allKeys
+				}
+				f.lacks &^= of
+				f.again &^= of
 			}
 		}
 	}
@@ -428,6 +441,11 @@ func (s *schedule) parked(b *invalidation.Batch) {
 func (s *schedule) ack(e Effect) {
 	if e.ByHand {
 		s.manualDone = max(s.manualDone, int(e.Seq))
+		for n, f := range s.manual[:e.Seq] {
+			if f.lacks != 0 {
+				s.failf("acknowledged the manual purge %d, where %d lacks %#x", e.Seq, n+1, f.lacks)
+			}
+		}
 		return
 	}
 	if s.debt() <= e.Seq {

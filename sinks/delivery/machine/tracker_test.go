@@ -63,3 +63,18 @@ func TestHoldAfterThePurge(t *testing.T) {
 		require.NotNil(t, done)
 	}
 }
+
+// Messages that newer ones hold are acknowledged before they are purged, but not with the newest claim behind them: a
+// lane that has it behind itself after a restart has purged all before it.
+func TestTheNewestClaimIsNotAcknowledgedEarly(t *testing.T) {
+	var tr tracker
+	deferred, _ := tr.add(batch(1, "a"))
+	said, _ := tr.add(claim(2, 1))
+	require.Equal(t, uint64(1), tr.passOn(deferred))
+	require.Nil(t, tr.purge(said))
+	floor, _ := tr.finish(said)
+	require.Zero(t, floor)
+	require.NotNil(t, tr.purge(deferred))
+	floor, _ = tr.finish(deferred)
+	require.Equal(t, uint64(2), floor)
+}
