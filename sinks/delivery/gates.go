@@ -67,7 +67,7 @@ func (l *Lane) keep(ctx context.Context, turn chan<- machine.Ready) {
 }
 
 func (l *Lane) pass(ctx context.Context, turn chan<- machine.Ready, r machine.Ready) {
-	if !l.queue.acquire(ctx, machine.SizeOf(r.Msg.Batch)) {
+	if !l.queue.acquire(ctx, r.Size()) {
 		return
 	}
 	select {

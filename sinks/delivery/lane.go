@@ -307,7 +307,7 @@ func (l *Lane) absorb() {
 	for {
 		select {
 		case r := <-l.turn:
-			l.queue.release(machine.SizeOf(r.Msg.Batch))
+			l.queue.release(r.Size())
 			later = append(later, r)
 			continue
 		default:

@@ -70,7 +70,7 @@ func (a *again) owners(group []Ready) (owners, rest []Ready) {
 		return nil, group
 	}
 	for _, r := range group {
-		if r.Final && !r.skipped && (r.size() > 0 || r.passed) {
+		if r.Final && !r.skipped && (r.Size() > 0 || r.passed) {
 			owners = append(owners, r)
 		} else {
 			rest = append(rest, r)

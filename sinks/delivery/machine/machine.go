@@ -102,7 +102,7 @@ func (m *Machine) Add(msg invalidation.Message) (r Ready, again bool) {
 // Arrive hands over a message in turn, where Accepts says so.
 func (m *Machine) Arrive(r Ready) {
 	m.ahead = append(m.ahead, r)
-	m.aheadValues += r.size()
+	m.aheadValues += r.Size()
 }
 
 // Accepts reports whether the machine takes another message: to work on it, or to see what kinds of values it has.
@@ -225,7 +225,7 @@ func (m *Machine) reads() bool {
 func (m *Machine) take() {
 	n, values := 0, 0
 	for n < len(m.ahead) && n < MaxGroup && (n == 0 || values < MaxValues && m.ahead[n-1].Msg.Unknown == nil) {
-		values += m.ahead[n].size()
+		values += m.ahead[n].Size()
 		n++
 	}
 	group := m.ahead[:n:n]
@@ -246,7 +246,13 @@ func (m *Machine) peeks() bool {
 	return m.kept == nil && n < MaxGroup && (n == 0 || m.ahead[n-1].Msg.Unknown == nil)
 }
 
-func (r Ready) size() int { return SizeOf(r.Msg.Batch) }
+// Size is the number of values in the message; long ones count more.
+func (r Ready) Size() int {
+	if r.entry == nil {
+		return SizeOf(r.Msg.Batch)
+	}
+	return r.entry.size
+}
 
 // keepUnknown holds the queue at a message that names a kind of value that this version does not
 // know, until a flush or a manual purge replaces it. Acknowledged, its purge would be lost.

@@ -163,7 +163,7 @@ func (m *Machine) settle(group []Ready, j *job) []Ready {
 	for _, d := range j.later {
 		o := late[d.ready]
 		if o == nil {
-			o = &deferral{ready: group[d.ready], values: group[d.ready].size()}
+			o = &deferral{ready: group[d.ready], values: group[d.ready].Size()}
 			late[d.ready] = o
 		}
 		if m.pacer.putOff(o, d.value, d.item, d.due) {
