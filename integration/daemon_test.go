@@ -89,9 +89,19 @@ func (d *daemon) postMortem() {
 	d.t.Logf("status: %s\nmetrics:\n%s\ndaemon's log and goroutines, last part:\n%s", status, metrics, d.logs.tail(3000))
 }
 
+// otherBinary is the variable with the walpurge to call in the place of the one in the test binary, such as one of another version.
+// It wants the build tag failpoints.
+const otherBinary = "WALPURGE_TEST_BINARY"
+
 // command is a call of walpurge that dies with the test.
 func command(env []string, args ...string) *exec.Cmd {
-	cmd := exec.Command(os.Args[0], args...)
+	program := os.Args[0]
+	for _, v := range append(os.Environ(), env...) {
+		if other, is := strings.CutPrefix(v, otherBinary+"="); is {
+			program = other
+		}
+	}
+	cmd := exec.Command(program, args...)
 	// The race detector's runtime sleeps for a second in every exit, so that goroutines
 	// may still report (atexit_sleep_ms): for a command that has ended, a second of nothing.
 	// What is set outside comes after it, and so counts.
