@@ -7,6 +7,8 @@ import (
 	"net/http"
 	"sync"
 	"time"
+
+	"github.com/walpurge/walpurge/cdc/display"
 )
 
 const (
@@ -80,7 +82,7 @@ func (s *Server) events(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 		_ = out.SetWriteDeadline(time.Now().Add(s.watchers.patience))
-		if _, err := fmt.Fprintf(w, "data: %s\n\n", doc); err != nil || out.Flush() != nil {
+		if _, err := fmt.Fprintf(display.Writer(w), "data: %s\n\n", doc); err != nil || out.Flush() != nil {
 			return
 		}
 		select {

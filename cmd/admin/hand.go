@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/walpurge/walpurge/cdc/display"
 	"github.com/walpurge/walpurge/rules/invalidation"
 )
 
@@ -189,12 +190,12 @@ type SkipReport struct {
 const parkedLimit = 1000
 
 func (s *Server) handRoutes(mux *http.ServeMux) {
-	h := s.cfg.Hand
-	mux.Handle("POST /api/v1/purge", s.guard(act(h.Purge)))
-	mux.Handle("POST /api/v1/replay", s.guard(act(h.Replay)))
-	mux.Handle("POST /api/v1/skip", s.guard(act(h.Skip)))
+	h, stored := s.cfg.Hand, Servers{Stream: true}
+	mux.Handle("POST /api/v1/purge", s.guard(act(within(s, s.patience, stored, h.Purge))))
+	mux.Handle("POST /api/v1/replay", s.guard(act(within(s, s.patience, stored, h.Replay))))
+	mux.Handle("POST /api/v1/skip", s.guard(act(within(s, s.slow, Servers{Stream: true, Database: true}, h.Skip))))
 	for path, paused := range map[string]bool{"/api/v1/pause": true, "/api/v1/resume": false} {
-		mux.Handle("POST "+path, s.guard(act(func(ctx context.Context, r struct {
+		mux.Handle("POST "+path, s.guard(act(within(s, s.patience, stored, func(ctx context.Context, r struct {
 			Sink string `json:"sink"`
 			For  string `json:"for"`
 		}) (map[string]any, error) {
@@ -207,14 +208,15 @@ func (s *Server) handRoutes(mux *http.ServeMux) {
 				until = time.Now().Add(d)
 			}
 			return map[string]any{"sink": r.Sink, "paused": paused}, h.Pause(ctx, r.Sink, paused, until)
-		})))
+		}))))
 	}
-	mux.Handle("POST /api/v1/parked", s.guard(act(func(ctx context.Context, r UnparkRequest) (map[string]int, error) {
+	mux.Handle("POST /api/v1/parked", s.guard(act(within(s, s.patience, stored, func(ctx context.Context, r UnparkRequest) (map[string]int, error) {
 		n, err := h.Unpark(ctx, r)
 		return map[string]int{"done": n}, err
-	})))
+	}))))
+	parked := within(s, s.patience, stored, func(ctx context.Context, sink string) ([]Parked, error) { return h.Parked(ctx, sink, parkedLimit) })
 	mux.HandleFunc("GET /api/v1/parked", func(w http.ResponseWriter, r *http.Request) {
-		list, err := h.Parked(r.Context(), r.URL.Query().Get("sink"), parkedLimit)
+		list, err := parked(r.Context(), r.URL.Query().Get("sink"))
 		if err != nil {
 			failWith(w, err)
 			return
@@ -254,7 +256,10 @@ func act[In, Out any](do func(context.Context, In) (Out, error)) http.HandlerFun
 func failWith(w http.ResponseWriter, err error) {
 	var missing *NotFoundError
 	var bad *BadRequestError
+	var silent *SilentError
 	switch {
+	case errors.As(err, &silent):
+		fail(w, http.StatusGatewayTimeout, err)
 	case errors.As(err, &missing):
 		fail(w, http.StatusNotFound, err)
 	case errors.As(err, &bad):
@@ -292,7 +297,7 @@ func (s *Server) tail(w http.ResponseWriter, r *http.Request) {
 			return begin()
 		}
 		_ = flush.SetWriteDeadline(time.Now().Add(s.watchers.patience))
-		if _, err := w.Write(append(payload, '\n')); err != nil {
+		if _, err := display.Writer(w).Write(append(payload, '\n')); err != nil {
 			return err
 		}
 		return flush.Flush()

@@ -14,6 +14,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"github.com/walpurge/walpurge/cdc"
+	"github.com/walpurge/walpurge/cdc/display"
 	"github.com/walpurge/walpurge/cmd/plural"
 )
 
@@ -34,6 +35,8 @@ type Config struct {
 	// After other errors than the middle three it is called again while the request lasts.
 	Wait func(ctx context.Context, lsn cdc.LSN, sink string) error
 	Hand Hand
+	// Silent names the first of these servers that gives no sign of life, as an error, or returns nil. It takes seconds at most.
+	Silent func(ctx context.Context, needs Servers) error
 	// Explain says what the rules make of a change, as JSON, or returns a
 	// *BadRequestError.
 	Explain  func(ctx context.Context, change []byte) (any, error)
@@ -102,6 +105,9 @@ type Server struct {
 	tails chan struct{}
 	// explaining is full while as many changes are explained as may be at once.
 	explaining chan struct{}
+	// acting has a seat for each call that is carried out. patience and slow are silentAfter and slowAfter.
+	acting         chan struct{}
+	patience, slow time.Duration
 }
 
 // maxExplaining is how many changes are explained at once.
@@ -109,7 +115,8 @@ const maxExplaining = 2
 
 // New returns a server that answers once it stands behind a Front.
 func New(cfg Config) *Server {
-	s := &Server{cfg: cfg, watchers: newWatchers(cfg.Status), replaced: make(chan struct{}), tails: make(chan struct{}, maxTails), explaining: make(chan struct{}, maxExplaining)}
+	s := &Server{cfg: cfg, watchers: newWatchers(cfg.Status), replaced: make(chan struct{}), tails: make(chan struct{}, maxTails), explaining: make(chan struct{}, maxExplaining),
+		acting: make(chan struct{}, maxActing), patience: silentAfter, slow: slowAfter}
 	s.handler = s.routes()
 	return s
 }
@@ -137,7 +144,7 @@ func (s *Server) probe(check func() error) http.HandlerFunc {
 		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 		if err := check(); err != nil {
 			w.WriteHeader(http.StatusServiceUnavailable)
-			fmt.Fprintln(w, err)
+			fmt.Fprintln(display.Writer(w), err)
 			return
 		}
 		fmt.Fprintln(w, "OK")
@@ -145,11 +152,16 @@ func (s *Server) probe(check func() error) http.HandlerFunc {
 }
 
 func (s *Server) reload(w http.ResponseWriter, r *http.Request) {
-	if err := s.cfg.Reload(r.Context()); err != nil {
+	var silent *SilentError
+	reload := within(s, s.slow, Servers{Stream: true, Database: true}, func(ctx context.Context, _ struct{}) (struct{}, error) { return struct{}{}, s.cfg.Reload(ctx) })
+	switch _, err := reload(r.Context(), struct{}{}); {
+	case errors.As(err, &silent), errors.Is(err, errActing):
+		failWith(w, err)
+	case err != nil:
 		fail(w, http.StatusUnprocessableEntity, err)
-		return
+	default:
+		reply(w, http.StatusOK, map[string]bool{"reloaded": true})
 	}
-	reply(w, http.StatusOK, map[string]bool{"reloaded": true})
 }
 
 // waitRetry is the pause after a wait that failed before its time was up, for example because the
@@ -251,12 +263,14 @@ func (s *Server) wait(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
+// reply writes JSON. Names and errors in it come from files, databases and servers, and may be printed to a terminal, so characters
+// that a terminal takes for commands are escaped, which changes no value.
 func reply(w http.ResponseWriter, code int, v any) {
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Cache-Control", "no-store")
 	w.Header().Set("X-Content-Type-Options", "nosniff")
 	w.WriteHeader(code)
-	enc := json.NewEncoder(w)
+	enc := json.NewEncoder(display.Writer(w))
 	enc.SetIndent("", "  ")
 	_ = enc.Encode(v)
 }

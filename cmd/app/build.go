@@ -165,26 +165,14 @@ func connectNATS(cfg *config.Config, log *slog.Logger, reported *natsErrors) (*e
 		}
 		return server, nc, nil
 	}
-	if err := natsFiles(cfg.NATS); err != nil {
+	files := &natsFiles{cfg: cfg.NATS, report: reported.unusable}
+	fromFiles, err := files.options()
+	if err != nil {
 		return nil, nil, err
 	}
-	opts := append(reported.options(), nats.Name("walpurge "+cfg.Pipeline), nats.MaxReconnects(-1), nats.Timeout(10*time.Second))
-	if cfg.NATS.Credentials != "" {
-		opts = append(opts, nats.UserCredentials(cfg.NATS.Credentials))
-	}
-	if cfg.NATS.NkeyFile != "" {
-		nkey, err := nats.NkeyOptionFromSeed(cfg.NATS.NkeyFile)
-		if err != nil {
-			return nil, nil, fmt.Errorf("nats.nkey_file: %w; it must hold the seed of the user's nkey, a line that begins with SU", err)
-		}
-		opts = append(opts, nkey)
-	}
-	if cfg.NATS.CAFile != "" {
-		opts = append(opts, nats.RootCAs(cfg.NATS.CAFile))
-	}
-	if cfg.NATS.CertFile != "" {
-		opts = append(opts, nats.ClientCert(cfg.NATS.CertFile, cfg.NATS.KeyFile))
-	}
+	// A server may refuse the user at several reconnects in a row and take it later: its own file and ours are replaced one after the other.
+	opts := append(reported.options(), nats.Name("walpurge "+cfg.Pipeline), nats.MaxReconnects(-1), nats.Timeout(10*time.Second), nats.IgnoreAuthErrorAbort())
+	opts = append(opts, fromFiles...)
 	if cfg.NATS.HandshakeFirst {
 		opts = append(opts, nats.TLSHandshakeFirst())
 	}
@@ -192,6 +180,7 @@ func connectNATS(cfg *config.Config, log *slog.Logger, reported *natsErrors) (*e
 	if err != nil {
 		return nil, nil, fmt.Errorf("nats.url: %w; %s", display.Redact(err, cfg.NATS.URL), natsAdvice(cfg.NATS, err))
 	}
+	files.connected(nc)
 	return nil, nc, nil
 }
 

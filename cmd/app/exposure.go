@@ -39,21 +39,6 @@ func certificateFiles(cfg *config.Config) []secretFile {
 	return []secretFile{{"nats.tls.ca_file", cfg.NATS.CAFile}, {"nats.tls.cert_file", cfg.NATS.CertFile}}
 }
 
-// natsFiles reports files of the connection to a NATS server that its client library would read without end.
-func natsFiles(cfg config.NATS) error {
-	for _, f := range []secretFile{
-		{"nats.credentials", cfg.Credentials}, {"nats.nkey_file", cfg.NkeyFile}, {"nats.tls.ca_file", cfg.CAFile}, {"nats.tls.cert_file", cfg.CertFile}, {"nats.tls.key_file", cfg.KeyFile},
-	} {
-		if f.path == "" {
-			continue
-		}
-		if err := readfile.Check(f.path, readfile.MaxCertificate); err != nil {
-			return fmt.Errorf("%s: %w", f.key, err)
-		}
-	}
-	return nil
-}
-
 // secrets finds files with secrets and certificates that cannot be read, and notes those secrets that every user of the machine may read.
 func (c *checker) secrets(cfg *config.Config) {
 	for _, f := range secretFiles(cfg) {

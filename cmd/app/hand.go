@@ -351,6 +351,12 @@ func (a *App) Tail(ctx context.Context, sink string, each func([]byte) error) er
 		return err
 	}
 	defer func() { _ = sub.Unsubscribe() }()
+	asking, cancel := context.WithTimeout(ctx, signOfLife)
+	err = a.nc.FlushWithContext(asking)
+	cancel()
+	if err != nil && ctx.Err() == nil {
+		return &admin.SilentError{Err: a.streamSilent(err)}
+	}
 	if err := each(nil); err != nil {
 		return err
 	}

@@ -70,6 +70,9 @@ func (e *natsErrors) report(err error) {
 	}
 }
 
+// unusable reports a file of the connection that could not be used at a reconnect.
+func (e *natsErrors) unusable(err error) { e.conditions.At(natsAway).Observe("err", err) }
+
 // connected forgets what the server refused: it may have other permissions now.
 func (e *natsErrors) connected() {
 	e.conditions.At(natsAway).End()

@@ -193,12 +193,12 @@ func TestNATSDomainNkeyAndHandshake(t *testing.T) {
 	require.Empty(t, storeFindings(t, full, 8<<20))
 
 	for says, change := range map[string]func(*config.NATS){
-		"set nats.tls.handshake_first: true":       func(c *config.NATS) { c.HandshakeFirst = false },
-		"check nats.credentials, nats.nkey_file":   func(c *config.NATS) { c.NkeyFile = "" },
-		"nats.nkey_file: open":                     func(c *config.NATS) { c.NkeyFile = "/nowhere/seed" },
-		"it must hold the seed of the user's nkey": func(c *config.NATS) { c.NkeyFile = ca },
-		"set nats.tls.ca_file":                     func(c *config.NATS) { c.CAFile = "" },
-		`or nats.domain is not "spoke"`:            func(c *config.NATS) { c.Domain = "spoke" },
+		"set nats.tls.handshake_first: true":             func(c *config.NATS) { c.HandshakeFirst = false },
+		"check nats.credentials, nats.nkey_file":         func(c *config.NATS) { c.NkeyFile = "" },
+		"nats.nkey_file: open":                           func(c *config.NATS) { c.NkeyFile = "/nowhere/seed" },
+		"the file must hold the seed of the user's nkey": func(c *config.NATS) { c.NkeyFile = ca },
+		"set nats.tls.ca_file":                           func(c *config.NATS) { c.CAFile = "" },
+		`or nats.domain is not "spoke"`:                  func(c *config.NATS) { c.Domain = "spoke" },
 	} {
 		c := full
 		change(&c)

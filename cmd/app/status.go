@@ -166,6 +166,7 @@ func (a *App) adminConfig(reload func(context.Context) error) admin.Config {
 		Reload:    reload,
 		Wait:      a.wait,
 		Hand:      a,
+		Silent:    a.silent,
 		Explain:   a.explain,
 		Registry:  prometheus.Gatherers{a.registry, a.worked},
 		TokenFile: a.cfg.HTTP.TokenFile,

@@ -1,12 +1,12 @@
 // What changes something: with the token, and what came of it at the top.
-import { byId, el } from "./dom.js";
+import { byId, el, printable } from "./dom.js";
 
 const tokenKey = "walpurge-token";
 
 export function flash(message, kind) {
   const box = byId("flash");
   box.dataset.kind = kind;
-  box.textContent = message;
+  box.textContent = printable(message);
   box.hidden = message === "";
 }
 

@@ -5,12 +5,19 @@ const svgNS = "http://www.w3.org/2000/svg";
 
 export const byId = (id) => document.getElementById(id);
 
+// printable escapes what changes how the text around it is read: control characters, except line breaks and tabs, and
+// changes of the writing direction. Names and errors come from files, databases and servers.
+export const printable = (value) => String(value).replace(/(?![\n\t])[\p{Cc}\p{Cf}\p{Co}\p{Cs}\p{Zl}\p{Zp}]/gu,
+  (c) => "\\u{" + c.codePointAt(0).toString(16) + "}");
+
+const shown = (value) => (typeof value === "string" ? printable(value) : value);
+
 function fill(node, attributes, children) {
   for (const [name, value] of Object.entries(attributes ?? {})) {
     if (name.startsWith("on")) node.addEventListener(name.slice(2), value);
-    else if (value !== null && value !== undefined && value !== false) node.setAttribute(name, value === true ? "" : value);
+    else if (value !== null && value !== undefined && value !== false) node.setAttribute(name, value === true ? "" : shown(value));
   }
-  node.append(...children.flat().filter((c) => c !== null && c !== undefined));
+  node.append(...children.flat().filter((c) => c !== null && c !== undefined).map(shown));
   return node;
 }
 
@@ -19,7 +26,8 @@ export const svg = (name, attributes, ...children) => fill(document.createElemen
 
 // text changes a node's text only where it differs, so that a selection survives.
 export function text(node, value) {
-  if (node.textContent !== String(value)) node.textContent = value;
+  const now = printable(value);
+  if (node.textContent !== now) node.textContent = now;
 }
 
 // keep makes the children of a parent those of a list, in its order. A child

@@ -1,5 +1,5 @@
 // The status page: draws what the daemon says of itself, once a second.
-import { byId, el, facts, text } from "./dom.js";
+import { byId, el, facts, printable, text } from "./dom.js";
 import { flash, rememberToken } from "./act.js";
 import { ago, bytes, clock, rate, seconds } from "./format.js";
 import { drawChart, round, roundSeconds } from "./chart.js";
@@ -42,7 +42,7 @@ function verdict(state, summary) {
   const gist = summary.replace(/[\d.,]+/g, "");
   if (spoken.dataset.gist !== gist) {
     spoken.dataset.gist = gist;
-    spoken.textContent = summary;
+    spoken.textContent = printable(summary);
   }
 }
 
