@@ -15,19 +15,19 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// hostile is a name with what a terminal or a page takes for a command: an escape sequence in both forms, a change of the writing
+// hostileText is a name with what a terminal or a page takes for a command: an escape sequence in both forms, a change of the writing
 // direction, a backspace.
-const hostile = "a\x1b[31mb\u009b2Jc\u202ed\u2066e\x7f\bf"
+const hostileText = "a\x1b[31mb\u009b2Jc\u202ed\u2066e\x7f\bf"
 
-// commands are the characters of hostile that no answer may have.
+// commands are the characters of hostileText that no answer may have.
 const commands = "\x1b\u009b\u202e\u2066\x7f\b"
 
 // TestNoAnswerCommandsATerminal: what curl prints has no character that a terminal takes for a command, and JSON has the same values.
 func TestNoAnswerCommandsATerminal(t *testing.T) {
-	bad := errors.New(hostile)
+	bad := errors.New(hostileText)
 	h := &hand{err: bad}
 	s := New(Config{
-		Registry: prometheus.NewRegistry(), Hand: h, Status: func(context.Context) any { return map[string]string{"summary": hostile} },
+		Registry: prometheus.NewRegistry(), Hand: h, Status: func(context.Context) any { return map[string]string{"summary": hostileText} },
 		Healthy: func() error { return bad }, Ready: func() error { return bad }, Streaming: func() error { return bad },
 		Reload: func(context.Context) error { return bad }, Explain: func(context.Context, []byte) (any, error) { return nil, bad },
 		Silent: func(context.Context, Servers) error { return nil },
@@ -43,12 +43,12 @@ func TestNoAnswerCommandsATerminal(t *testing.T) {
 	}
 	var status map[string]string
 	require.NoError(t, json.Unmarshal(call(t, s, t.Context(), "GET /api/v1/status").Body.Bytes(), &status))
-	require.Equal(t, hostile, status["summary"])
+	require.Equal(t, hostileText, status["summary"])
 
 	ctx, cancel := context.WithCancel(t.Context())
 	h.err, h.tail = nil, func(_ context.Context, each func([]byte) error) error {
 		defer cancel()
-		return errors.Join(each(nil), each([]byte(`{"items":"`+hostile+`"}`)))
+		return errors.Join(each(nil), each([]byte(`{"items":"`+hostileText+`"}`)))
 	}
 	w := call(t, s, ctx, "GET /api/v1/tail")
 	require.Equal(t, http.StatusOK, w.Code)
@@ -65,7 +65,7 @@ func TestThePageEscapesNames(t *testing.T) {
 		require.NoError(t, os.WriteFile(filepath.Join(dir, name), text, 0o600))
 	}
 	require.NoError(t, os.WriteFile(filepath.Join(dir, "package.json"), []byte(`{"type": "module"}`), 0o600))
-	quoted, err := json.Marshal(hostile)
+	quoted, err := json.Marshal(hostileText)
 	require.NoError(t, err)
 	require.NoError(t, os.WriteFile(filepath.Join(dir, "main.js"), []byte(`
 const node = () => ({ children: [], attributes: [], dataset: {}, textContent: "", append(...c) { this.children.push(...c); }, setAttribute(n, v) { this.attributes.push(v); },

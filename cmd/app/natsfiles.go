@@ -20,7 +20,7 @@ import (
 // read files of any kind and size.
 type natsFiles struct {
 	cfg config.NATS
-	// report receives why a file could not be used at a reconnect, which the library reports to nobody.
+	// report receives why a file could not be used at a reconnect, which the library does not report.
 	report func(error)
 	// conn is the connection once it was made.
 	conn atomic.Pointer[nats.Conn]

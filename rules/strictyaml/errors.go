@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/walpurge/walpurge/cdc/display"
 )
 
 // Pos is a place in a file. Line and Column count from 1, columns in
@@ -54,16 +56,16 @@ func (e *Error) Error() string {
 			if i > 0 {
 				more += ", "
 			}
-			more += p.File + ":" + strconv.Itoa(p.Line)
+			more += display.Name(p.File) + ":" + strconv.Itoa(p.Line)
 		}
 		if n > shownPlaces {
 			more += ", ..."
 		}
 	}
 	if e.Line == 0 {
-		return e.File + ": " + e.Msg + more
+		return display.Name(e.File) + ": " + e.Msg + more
 	}
-	return e.File + ":" + strconv.Itoa(e.Line) + ":" + strconv.Itoa(e.Column) + ": " + e.Msg + more
+	return display.Name(e.File) + ":" + strconv.Itoa(e.Line) + ":" + strconv.Itoa(e.Column) + ": " + e.Msg + more
 }
 
 // Errors are the findings of one or more files, one per line when printed.
