@@ -36,6 +36,9 @@ type backlog struct {
 	take time.Duration
 	// progress is shown in the status.
 	progress *progress
+	// bytes is the size of the rows of the newest chunk, and took the time until the first of them arrived.
+	bytes uint64
+	took  time.Duration
 }
 
 // hijacked is a replication connection that was taken over from pgconn, ready for a statement.
@@ -171,6 +174,8 @@ const (
 // copy hands over the rows of a chunk. They are published and not claimed.
 func (b *backlog) copy(ctx context.Context, in *inbox, s *session, upTo cdc.LSN) (outcome, error) {
 	var late, slow atomic.Bool
+	began := time.Now()
+	b.bytes, b.took = 0, 0
 	patience := time.AfterFunc(b.plan.Patience(), func() {
 		late.Store(true)
 		b.cancel()
@@ -197,6 +202,7 @@ func (b *backlog) copy(ctx context.Context, in *inbox, s *session, upTo cdc.LSN)
 		case 'd':
 			if taking == nil {
 				patience.Stop()
+				b.took = time.Since(began)
 				taking = time.AfterFunc(b.take, func() {
 					slow.Store(true)
 					select {
@@ -214,9 +220,12 @@ func (b *backlog) copy(ctx context.Context, in *inbox, s *session, upTo cdc.LSN)
 			if change {
 				changes++
 			}
-			if held += len(body) + 5; l != nil {
-				held += largeMessage
+			size := len(body) + 5
+			if l != nil {
+				size += largeMessage
 			}
+			b.bytes += uint64(size)
+			held += size
 			if held >= lingerBytes && !s.open {
 				b.progress.arrived(changes)
 				held, changes = 0, 0
@@ -287,6 +296,7 @@ func (r *Reader) catchUp(ctx context.Context, s *session, in *inbox, b *backlog)
 		case catchup.Abandon:
 			return nil, errSlotMoved
 		case catchup.Stream:
+			r.reportLacking(slot)
 			r.opts.Logger.Info("the rest of the backlog comes through the stream", "reason", string(step.Why), "left_bytes", int64(slot.Flushed)-int64(slot.Confirmed), "from", slot.Confirmed.String())
 			if begun {
 				s = r.renewed(s)
@@ -330,6 +340,7 @@ func (r *Reader) catchUp(ctx context.Context, s *session, in *inbox, b *backlog)
 		if !proven {
 			return nil, errSlotMoved
 		}
+		b.plan.Arrived(b.bytes, b.took, slot)
 		if err := s.prove(ctx, at); err != nil {
 			return nil, err
 		}
@@ -346,6 +357,13 @@ func (r *Reader) catchUp(ctx context.Context, s *session, in *inbox, b *backlog)
 		b.plan.Advanced(at)
 		b.progress.chunk(chunkDone)
 		s.start.Start, s.start.End = p, max(s.start.End, at)
+	}
+}
+
+// reportLacking names the standbys that hold up what the stream is to bring.
+func (r *Reader) reportLacking(slot catchup.Slot) {
+	if slot.Lacking != "" {
+		r.conditions.At(heldUp).Observe("slots", slot.Lacking, "readable_up_to", slot.Flushed.String())
 	}
 }
 

@@ -117,16 +117,18 @@ func TestBacklogBeyondStoppedStandby(t *testing.T) {
 			s.exec("SELECT pg_create_physical_replication_slot('heir', true)")
 			s.exec("SELECT pg_replication_slot_advance('heir', pg_current_wal_flush_lsn())")
 			has := s.lsn("SELECT restart_lsn FROM pg_replication_slots WHERE slot_name = 'heir'")
-			s.fill(3000, 6000, 10)
+			s.fill(3000, 9000, 10)
 			r := s.run(&sinkhole{}, Streaming)
 			confirmed := "SELECT confirmed_flush_lsn FROM pg_replication_slots WHERE slot_name = 'walpurge_test'"
 			require.LessOrEqual(t, s.lsn(confirmed), has)
 			require.Positive(t, r.Chunks()[chunkDone])
 			require.Zero(t, r.Chunks()[chunkRefused])
-			require.False(t, r.has(6000))
+			require.False(t, r.has(9000))
+			require.Contains(t, r.log.String(), heldUp.On)
+			require.Contains(t, r.log.String(), "slots=heir")
 			eventually(t, hang, func() bool {
 				s.exec("SELECT pg_replication_slot_advance('heir', pg_current_wal_flush_lsn())")
-				return r.has(6000)
+				return r.has(9000)
 			}, "the rest arrives once the standby has it")
 		})
 	}

@@ -14,7 +14,7 @@ import (
 )
 
 // chunks are the limits of a daemon with KiB in place of MiB, times 16.
-var chunks = catchup.Limits{Begin: 1 << 20, End: 128 << 10, First: 1 << 20, Largest: 2 << 20, Reread: 2 << 20}
+var chunks = catchup.Limits{Begin: 1 << 20, End: 128 << 10, First: 1 << 20, Largest: 2 << 20, Sparse: 8 << 20, Reread: 2 << 20}
 
 // TestBacklogOfOtherDatabase: what lies between two changes of a published table is the log of another database.
 func TestBacklogOfOtherDatabase(t *testing.T) {

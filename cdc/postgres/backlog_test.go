@@ -278,3 +278,20 @@ func TestChunkIsNotTaken(t *testing.T) {
 	require.Positive(t, r.Chunks()[chunkCancelled])
 	require.NotContains(t, r.log.String(), "interrupted")
 }
+
+// TestFirstRowIsLate: the server does not return the first row of a chunk in the expected time. The statement is cancelled,
+// and the stream brings the chunk.
+func TestFirstRowIsLate(t *testing.T) {
+	t.Parallel()
+	s := newServer(t)
+	s.limits = &catchup.Limits{Begin: 64 << 10, End: 16 << 10, First: 64 << 20, Largest: 64 << 20, Reread: 64 << 20, Wait: 20 * time.Millisecond} // short: it expires on purpose
+	s.away()
+	s.exec("INSERT INTO items SELECT n, repeat('x', 1500) FROM generate_series(0, 19999) n")
+	r := s.run(&sinkhole{}, Streaming)
+	r.caughtUp(s)
+	r.once(t, 20000)
+	require.Positive(t, r.Chunks()[chunkRefused])
+	require.Zero(t, r.Chunks()[chunkDone])
+	require.Contains(t, r.log.String(), chunkLate.On)
+	require.NotContains(t, r.log.String(), "interrupted")
+}

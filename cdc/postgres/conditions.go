@@ -23,6 +23,7 @@ var (
 	namedSynchronous = condition.Text{Level: slog.LevelWarn, On: "synchronous_standby_names can name this connection, which is no standby: reporting no flush position, so that no commit depends on it", Off: "synchronous_standby_names cannot name this connection any more"}
 
 	behind      = condition.Text{Level: slog.LevelInfo, On: "the stream stays behind, reading the backlog through SQL"}
+	heldUp      = condition.Text{Level: slog.LevelWarn, On: "standbys in synchronized_standby_slots lack a part of the log, and the server does not send it before they have it; start them, or take their slots out of the setting"}
 	noSQL       = condition.Text{Level: slog.LevelWarn, On: "the server does not let the backlog be read through SQL, streaming it"}
 	chunkFailed = condition.Text{Level: slog.LevelWarn, On: "the server cannot return a part of the backlog through SQL, streaming that part"}
 	chunkLate   = condition.Text{Level: slog.LevelInfo, On: "a part of the backlog takes the server too long through SQL, streaming that part"}

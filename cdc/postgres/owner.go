@@ -105,8 +105,12 @@ func (r *Reader) fit(ctx context.Context, conn *pgconn.PgConn) (slot catchup.Slo
 	if err != nil {
 		return slot, false, err
 	}
-	if slot, err = catchup.ParseSlot(row); err != nil || !r.limits.Begins(slot) {
+	if slot, err = catchup.ParseSlot(row); err != nil {
 		return slot, false, err
+	}
+	if !r.limits.Begins(slot) {
+		r.reportLacking(slot)
+		return slot, false, nil
 	}
 	_, err = conn.Exec(ctx, catchup.SettingsStatement(r.limits)).ReadAll()
 	return slot, err == nil, err

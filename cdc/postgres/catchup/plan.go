@@ -16,19 +16,24 @@ type Limits struct {
 	// First is the size of the first chunk. Each chunk is twice as large as the one before, up to
 	// Largest.
 	First, Largest uint64
+	// Sparse is the size of the largest chunk where the log has few rows to send, such as that of other databases. It
+	// is Largest if it is less.
+	Sparse uint64
 	// Reread is how much of the log may lie between restart_lsn and confirmed_flush_lsn: each call reads that
 	// again. For a chunk of more than half of it, twice the size of the chunk may.
 	Reread uint64
 	// Take is how long the rows of a chunk may take to be read from the connection; 10 seconds if it is 0. Until
 	// then the server keeps a snapshot, which holds back vacuum.
 	Take time.Duration
+	// Wait is how long a call may take until its first row; 0 leaves it to Plan.Patience.
+	Wait time.Duration
 }
 
 // TakeTime returns Take, or its default.
 func (l Limits) TakeTime() time.Duration { return cmp.Or(l.Take, 10*time.Second) }
 
 // Usual are the limits of a daemon.
-var Usual = Limits{Begin: 64 << 20, End: 8 << 20, First: 64 << 20, Largest: 128 << 20, Reread: 128 << 20}
+var Usual = Limits{Begin: 64 << 20, End: 8 << 20, First: 64 << 20, Largest: 128 << 20, Sparse: 512 << 20, Reread: 128 << 20}
 
 // Forced are limits for tests: whatever there is to read at the start of a session is read through SQL.
 var Forced = Limits{First: 256 << 10, Largest: 64 << 20, Reread: 128 << 20}
@@ -44,6 +49,8 @@ type Slot struct {
 	// SpilledTxns how many transactions that was of. The server writes the largest transaction to a file whenever all
 	// of them together exceed logical_decoding_work_mem, so small ones are written, too.
 	Spilled, SpilledTxns int64
+	// Lacking names the slots in synchronized_standby_slots whose standbys lack more than a MiB of the log, with commas between.
+	Lacking string
 }
 
 func (s Slot) left() uint64      { return distance(s.Confirmed, s.Flushed) }
@@ -112,8 +119,13 @@ type Plan struct {
 	before Slot
 	// empty counts the chunks in a row that brought no commit while restart_lsn stood still.
 	empty int
+	// began is where the call for the chunk begins to read, and stood where restart_lsn was after the chunk before.
+	began, stood cdc.LSN
 	// cancelled counts the chunks in a row that were cancelled.
 	cancelled int
+	// roomy is the size of a chunk that the server decodes in sparseTime and whose rows are not more than
+	// those of a chunk of Largest bytes full of rows, judging by the newest chunk. It is 0 while restart_lsn stands still.
+	roomy uint64
 
 	counts Counts
 }
@@ -142,14 +154,21 @@ func (p *Plan) Next(s Slot) Step {
 	case p.empty > 0 && p.spilled(s) > int64(p.limits.First/2):
 		return Step{Do: Stream, Why: LargeTransaction}
 	}
-	upTo := min(s.Confirmed+cdc.LSN(p.size), s.Flushed)
-	if distance(upTo, s.Flushed) <= p.size/2 {
+	size := p.size
+	if p.roomy > 0 {
+		size = max(size, min(sparseGrowth*s.rereading(), p.roomy, p.limits.Sparse))
+	}
+	upTo := min(s.Confirmed+cdc.LSN(size), s.Flushed)
+	if distance(upTo, s.Flushed) <= size/2 {
 		upTo = s.Flushed // the rest is not worth a call of its own
 	}
 	if s.rereading() > max(2*distance(s.Confirmed, upTo), p.limits.Reread) {
 		return Step{Do: Stream, Why: Rereading}
 	}
-	p.before, p.upTo = s, upTo
+	p.before, p.upTo, p.began = s, upTo, s.Restart
+	if p.counts.Chunks == 0 {
+		p.stood = s.Restart
+	}
 	return Step{Do: Read, UpTo: upTo}
 }
 
@@ -180,6 +199,23 @@ func (p *Plan) Copied(s Slot, last cdc.LSN) (at cdc.LSN, ok bool) {
 	return max(last, p.upTo), true
 }
 
+// Arrived notes how many bytes the rows of the chunk have had, and how long its call took. It is called after Copied.
+//
+// Two calls read each chunk, and each of them begins at restart_lsn, which follows the records of which transactions run. Where
+// these are farther apart than a chunk is large, the server reads the same log in several chunks. A larger chunk avoids that. It
+// costs memory only for the rows.
+func (p *Plan) Arrived(rows uint64, took time.Duration, s Slot) {
+	read, chunk := float64(distance(p.began, p.upTo)), float64(distance(p.before.Confirmed, p.upTo))
+	moved := s.Restart > p.stood
+	p.stood = s.Restart
+	if p.roomy = 0; !moved || read == 0 || chunk == 0 {
+		return
+	}
+	inTime := read / max(took.Seconds(), 0.001) * sparseTime.Seconds()
+	inMemory := float64(p.limits.Largest) * chunk / max(float64(rows), 1)
+	p.roomy = uint64(min(inTime, inMemory, 1<<40))
+}
+
 // Advanced notes that the slot was advanced to the position that Copied returned.
 func (p *Plan) Advanced(at cdc.LSN) {
 	p.counts.Read += distance(p.before.Restart, at)
@@ -190,7 +226,7 @@ func (p *Plan) Advanced(at cdc.LSN) {
 
 // Cancelled notes that a chunk was not taken in time. The next one is smaller.
 func (p *Plan) Cancelled() {
-	p.size = max(p.size/4, smallest)
+	p.size, p.roomy = max(p.size/4, smallest), 0
 	p.cancelled++
 }
 
@@ -199,6 +235,10 @@ const (
 	smallest = 1 << 20
 	// mostCancelled is how many chunks in a row may be cancelled.
 	mostCancelled = 2
+	// sparseTime is for how long the server may decode a chunk that is larger than Largest. It keeps a snapshot meanwhile.
+	sparseTime = 4 * time.Second
+	// sparseGrowth is how much larger such a chunk is than what lies between restart_lsn and confirmed_flush_lsn.
+	sparseGrowth = 3
 )
 
 // Counts returns what the calls have cost so far.
@@ -214,6 +254,9 @@ const (
 
 // Patience is how long the server may take for the chunk at hand until its first row.
 func (p *Plan) Patience() time.Duration {
+	if p.limits.Wait > 0 {
+		return p.limits.Wait
+	}
 	read := time.Duration(distance(p.before.Restart, p.upTo)/slowest) * time.Second
 	return min(max(read, leastPatience), mostPatience)
 }

@@ -129,7 +129,8 @@ func (d *decoder) advance(to cdc.LSN) {
 
 // TestLargeBacklog: of a large backlog the server reads at most five times its size, whether through SQL or for the stream; at
 // most four times where it logs which transactions run once for each chunk; and at most three times where a transaction is
-// open all the time, or the records are so rare that the stream takes over.
+// open all the time, or the records are so rare that the stream takes over. Where the log has few rows to send, it is at most
+// 3.25 times for a backlog of more than 2400 MiB, and four times for a smaller one.
 func TestLargeBacklog(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		size := cdc.LSN(rapid.Uint64Range(700, 20_000).Draw(t, "MiB")) * mib
@@ -137,12 +138,20 @@ func TestLargeBacklog(t *testing.T) {
 			slot: Slot{Flushed: size}, cadence: cdc.LSN(rapid.Uint64Range(1, 1200).Draw(t, "MiB between two records")) * mib,
 			open: rapid.IntRange(0, 3).Draw(t, "open") == 0,
 		}
+		sparse := rapid.Bool().Draw(t, "the log has few rows")
+		rows := func(log cdc.LSN) uint64 {
+			if sparse {
+				return 0
+			}
+			return uint64(log)
+		}
 		p := NewPlan(Usual, 0)
 		step := p.Next(d.slot)
 		for ; step.Do == Read; step = p.Next(d.slot) {
 			d.decode(step.UpTo)
 			at, ok := p.Copied(d.slot, 0)
 			require.True(t, ok)
+			p.Arrived(rows(at-d.slot.Confirmed), time.Second/4, d.slot)
 			d.advance(at)
 			p.Advanced(at)
 		}
@@ -150,6 +159,11 @@ func TestLargeBacklog(t *testing.T) {
 		require.Equal(t, d.read, c.Read)
 		total := d.read + distance(d.slot.Restart, size) // the stream begins at restart_lsn
 		switch {
+		case sparse && !d.open:
+			if size >= 2400*mib {
+				require.LessOrEqual(t, 4*total, 13*uint64(size))
+			}
+			require.LessOrEqual(t, total, 4*uint64(size))
 		case d.open:
 			require.Equal(t, Rereading, step.Why)
 			require.LessOrEqual(t, c.Drained, uint64(320*mib))
@@ -163,6 +177,37 @@ func TestLargeBacklog(t *testing.T) {
 			require.LessOrEqual(t, total, 5*uint64(size))
 		}
 	})
+}
+
+// TestSparseChunk: a chunk is larger than usual only if restart_lsn follows, and as large as the server decodes in seconds and
+// the memory for rows allows.
+func TestSparseChunk(t *testing.T) {
+	for _, c := range []struct {
+		name    string
+		restart cdc.LSN
+		rows    uint64
+		took    time.Duration
+		want    uint64 // MiB
+	}{
+		{"few rows", 450 * mib, 0, time.Second / 10, 512},
+		{"restart_lsn stands still", 100 * mib, 0, time.Second / 10, 128},
+		{"restart_lsn is near", 580 * mib, 0, time.Second / 10, 3 * (664 - 580)},
+		{"a slow server", 450 * mib, 0, 8 * time.Second, (664 - 100) / 2},
+		{"some rows", 450 * mib, 16 * mib, time.Second / 10, 512},
+		{"more rows", 450 * mib, 32 * mib, time.Second / 10, 256},
+		{"many rows", 450 * mib, 64 * mib, time.Second / 10, 128},
+	} {
+		s := Slot{Confirmed: 600 * mib, Restart: 100 * mib, Flushed: 10_000 * mib}
+		p := NewPlan(Limits{First: 64 * mib, Largest: 128 * mib, Sparse: 512 * mib, Reread: 1000 * mib}, s.Confirmed)
+		at := p.Next(s).UpTo
+		s.Restart = c.restart
+		_, ok := p.Copied(s, 0)
+		require.True(t, ok)
+		p.Arrived(c.rows, c.took, s)
+		p.Advanced(at)
+		s.Confirmed = at
+		require.Equal(t, c.want, uint64(p.Next(s).UpTo-at)/mib, c.name)
+	}
 }
 
 // TestLargeTransaction: a chunk that brings nothing while the server writes to its files is the inside of a
@@ -232,14 +277,15 @@ func TestFit(t *testing.T) {
 }
 
 func TestParseSlot(t *testing.T) {
-	s, err := ParseSlot([]string{"0/300", "0/200", "0/100", "7", "2", ""})
+	s, err := ParseSlot([]string{"0/300", "0/200", "0/100", "7", "2", "", ""})
 	require.NoError(t, err)
 	require.Equal(t, Slot{Confirmed: 0x200, Restart: 0x100, Flushed: 0x300, Spilled: 7, SpilledTxns: 2}, s)
-	s, err = ParseSlot([]string{"0/300", "0/200", "0/100", "7", "2", "0/280"})
+	s, err = ParseSlot([]string{"0/300", "0/200", "0/100", "7", "2", "0/280", "heir"})
 	require.NoError(t, err)
+	require.Equal(t, "heir", s.Lacking)
 	require.Equal(t, cdc.LSN(0x280), s.Flushed, "what the standbys lack is not read")
 	for i, bad := range []string{"", "", "", "x", "x", "x"} {
-		row := []string{"0/300", "0/200", "0/100", "7", "2", ""}
+		row := []string{"0/300", "0/200", "0/100", "7", "2", "", ""}
 		row[i] = bad
 		_, err := ParseSlot(row)
 		require.Error(t, err, "column %d", i)

@@ -24,6 +24,9 @@ func AdvanceStatement(slot string, to cdc.LSN) string {
 	return fmt.Sprintf("SELECT end_lsn FROM pg_catalog.pg_replication_slot_advance('%s', '%s')", slot, to)
 }
 
+// notable is how much of the log, in bytes, a standby must lack to be named.
+const notable = 1 << 20
+
 // SlotStatement reads what ParseSlot parses. In synchronized_standby_slots (PostgreSQL 17) are the slots of standbys
 // that must have the log before a failover slot is read. The flush position is read first: what is
 // committed below it is in the log.
@@ -31,15 +34,19 @@ func SlotStatement(slot string) string {
 	return fmt.Sprintf(`SELECT pg_catalog.pg_current_wal_flush_lsn(), s.confirmed_flush_lsn, s.restart_lsn,
  coalesce((SELECT t.spill_bytes FROM pg_catalog.pg_stat_replication_slots t WHERE t.slot_name = s.slot_name), 0),
  coalesce((SELECT t.spill_txns FROM pg_catalog.pg_stat_replication_slots t WHERE t.slot_name = s.slot_name), 0),
- CASE WHEN coalesce(pg_catalog.to_jsonb(s)->>'failover', 'false') = 'true' THEN
-  (SELECT pg_catalog.min(coalesce(p.restart_lsn, '0/0')) FROM pg_catalog.unnest(pg_catalog.string_to_array(nullif(pg_catalog.current_setting('synchronized_standby_slots', true), ''), ',')) n
-   LEFT JOIN pg_catalog.pg_replication_slots p ON p.slot_name = pg_catalog.btrim(n, ' "') AND p.slot_type = 'physical') END
- FROM pg_catalog.pg_replication_slots s WHERE s.slot_name = '%s'`, slot)
+ b.least, b.slots
+ FROM pg_catalog.pg_replication_slots s LEFT JOIN LATERAL
+  (SELECT pg_catalog.min(coalesce(p.restart_lsn, '0/0')) AS least,
+   pg_catalog.string_agg(pg_catalog.btrim(n, ' "'), ', ' ORDER BY n) FILTER (WHERE p.restart_lsn IS NULL OR pg_catalog.pg_current_wal_flush_lsn() - p.restart_lsn > %d) AS slots
+   FROM pg_catalog.unnest(pg_catalog.string_to_array(nullif(pg_catalog.current_setting('synchronized_standby_slots', true), ''), ',')) n
+   LEFT JOIN pg_catalog.pg_replication_slots p ON p.slot_name = pg_catalog.btrim(n, ' "') AND p.slot_type = 'physical') b
+  ON coalesce(pg_catalog.to_jsonb(s)->>'failover', 'false') = 'true'
+ WHERE s.slot_name = '%s'`, notable, slot)
 }
 
 // ParseSlot parses the row of SlotStatement, in text format; NULL is empty.
 func ParseSlot(row []string) (s Slot, err error) {
-	if len(row) != 6 {
+	if len(row) != 7 {
 		return s, fmt.Errorf("the state of the slot has %d columns", len(row))
 	}
 	for i, into := range []*cdc.LSN{&s.Flushed, &s.Confirmed, &s.Restart} {
@@ -59,6 +66,7 @@ func ParseSlot(row []string) (s Slot, err error) {
 		}
 		s.Flushed = min(s.Flushed, standbys)
 	}
+	s.Lacking = row[6]
 	return s, nil
 }
 
