@@ -3,6 +3,7 @@ package delivery
 import (
 	"context"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"time"
 
@@ -187,6 +188,7 @@ func (l *Lane) step(intake, work context.Context, e machine.Event) (answer *mach
 		case machine.Park:
 			return &machine.Event{Kind: machine.Parked, Err: l.cfg.Park(intake, e.Batch, e.Err)}, false
 		case machine.AbsorbLater:
+			effects = slices.Clone(effects) // the machine writes others in their place
 			l.absorb()
 		default:
 			l.perform(e)

@@ -11,7 +11,7 @@ import (
 // Event is what a Machine is told.
 type Event struct {
 	Kind EventKind
-	// Err is what a call or the attempt to park something came to.
+	// Err is the outcome of a call, or of the attempt to park something.
 	Err error
 	// Began and Took are when a call began, behind its budgets, and how long it took.
 	Began time.Time
