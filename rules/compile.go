@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/walpurge/walpurge/cdc"
+	"github.com/walpurge/walpurge/cdc/display"
 	"github.com/walpurge/walpurge/rules/invalidation"
 	"github.com/walpurge/walpurge/rules/strictyaml"
 )
@@ -104,7 +105,7 @@ func (l *ruleLoader) table(t strictyaml.Text, rule strictyaml.Pos) {
 	case !t.Given():
 		l.fail(rule, "`table` is missing; write it with its schema, like public.products")
 	case !dot && name == "" && schema != "":
-		l.fail(t.Pos(), "table %q has no schema; write it with one, like public.%s", t.Value, schema)
+		l.fail(t.Pos(), "table %q has no schema; write it with one, like public.%s", t.Value, display.Name(schema))
 	case schema == "" || name == "" || strings.Contains(name, "."):
 		l.fail(t.Pos(), "table %q: want schema.name with one dot, like public.products", t.Value)
 	case strings.ContainsAny(t.Value, "{}"):

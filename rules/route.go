@@ -5,9 +5,9 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/walpurge/walpurge/rules/strictyaml"
-
+	"github.com/walpurge/walpurge/cdc/display"
 	"github.com/walpurge/walpurge/rules/invalidation"
+	"github.com/walpurge/walpurge/rules/strictyaml"
 )
 
 // route finds the sinks of each kind and template, and the kinds that reach none.
@@ -128,7 +128,7 @@ func (l *ruleLoader) routeTo(to *strictyaml.Entry[rawBlock], sinks []int, from s
 		return
 	}
 	if !slices.Contains(sinks, sink) {
-		l.fail(to.Pos, "`to`: %s is not among %s (%s); add it there", to.Key, from, l.sinkNames(sinks))
+		l.fail(to.Pos, "`to`: %s is not among %s (%s); add it there", display.Name(to.Key), from, l.sinkNames(sinks))
 		return
 	}
 	for _, list := range to.Value.f.lists() {
@@ -149,7 +149,7 @@ func (l *loader) sinkNames(sinks []int) string {
 	}
 	names := make([]string, len(sinks))
 	for i, s := range sinks {
-		names[i] = l.names[s]
+		names[i] = display.Name(l.names[s])
 	}
 	return strings.Join(names, ", ")
 }

@@ -9,6 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/walpurge/walpurge/cdc/display"
 	"github.com/walpurge/walpurge/rules/rulestest"
 	"github.com/walpurge/walpurge/rules/strictyaml"
 )
@@ -83,11 +84,11 @@ func testFiles(args []string) ([]string, error) {
 		found := []string{arg}
 		if _, err := os.Stat(arg); err != nil {
 			if found, err = filepath.Glob(arg); err != nil {
-				return nil, fmt.Errorf("%s: %w", arg, err)
+				return nil, fmt.Errorf("%s: %w", display.Name(arg), err)
 			}
 		}
 		if len(found) == 0 {
-			return nil, fmt.Errorf("%s: there is no such file, and as a pattern it matches none", arg)
+			return nil, fmt.Errorf("%s: there is no such file, and as a pattern it matches none", display.Name(arg))
 		}
 		for _, file := range found {
 			if info, err := os.Stat(file); err == nil && info.IsDir() {

@@ -57,7 +57,7 @@ var house = map[string]room{
 	"cdc/postgres":           {[]string{"cdc/readfile", "cdc/display", "cdc", "cdc/beat", "cdc/condition", "cdc/failpoint", "cdc/pgoutput", "cdc/postgres/catchup", "cdc/shape", "cdc/standbynames", "cdc/watermark"}, []string{pgx, "github.com/jackc/pglogrepl", errgrp, unix}, false},
 	"rules/invalidation":     {[]string{"cdc"}, nil, pure},
 	"rules/strictyaml":       {[]string{"cdc/display"}, []string{"github.com/goccy/go-yaml"}, pure},
-	"rules":                  {[]string{"cdc/readfile", "cdc", "cdc/failpoint", "rules/invalidation", "rules/strictyaml", "rules/urlvariant"}, []string{cel}, pure},
+	"rules":                  {[]string{"cdc/readfile", "cdc/display", "cdc", "cdc/failpoint", "rules/invalidation", "rules/strictyaml", "rules/urlvariant"}, []string{cel}, pure},
 	"rules/urlvariant":       {[]string{"rules/strictyaml"}, nil, pure},
 	"rules/draft":            {[]string{"cdc"}, []string{"golang.org/x/text/unicode/norm"}, pure},
 	"rules/rulestest":        {[]string{"cdc/readfile", "cdc", "rules", "rules/invalidation", "rules/strictyaml"}, nil, pure},
