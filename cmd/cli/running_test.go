@@ -1,3 +1,5 @@
+//go:build full
+
 package cli
 
 import (
@@ -286,7 +288,11 @@ drain_timeout: 1s
 	stream.Shutdown()
 	stream.WaitForShutdown()
 	until("the stream's server is gone", func() bool { return strings.Contains(printed.String(), "the connection to the NATS server is lost") })
-	everything("without the stream")
+	// Other calls wait for their servers by now; see package admin.
+	for _, path := range []string{"/-/streaming", "/api/v1/status", "/api/v1/parked", "/metrics"} {
+		_, text := ask(http.MethodGet, path, "")
+		silent("without the stream "+path, text)
+	}
 	_ = syscall.Kill(os.Getpid(), syscall.SIGTERM)
 	<-ended
 	stopped = true
