@@ -215,3 +215,50 @@ http: {listen: "%[4]s"}
 	shows("a", "back in cake", true)
 	d.term()
 }
+
+// TestWarmsWhatTheEdgeHad has only those pages fetched that a real Varnish had when it purged them, with either kind of purge.
+func TestWarmsWhatTheEdgeHad(t *testing.T) {
+	t.Parallel()
+	for _, soft := range []bool{false, true} {
+		t.Run(fmt.Sprintf("soft %t", soft), func(t *testing.T) {
+			t.Parallel()
+			s := &warmSite{rig: newRig(t, rigOptions{catalog: warmRules}), hold: map[string]chan chan struct{}{}}
+			app := httptest.NewServer(http.HandlerFunc(s.page))
+			t.Cleanup(app.Close)
+			vcl, err := harness.DocumentedVCL("../docs/sinks/varnish.md")
+			require.NoError(t, err)
+			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+			defer cancel()
+			s.varnish, err = harness.StartVarnish(ctx, harness.VarnishConfig{Dir: s.path("varnish"), VCL: vcl, Backend: app.Listener.Addr().String()})
+			require.NoError(t, err)
+			t.Cleanup(func() { require.NoError(t, s.varnish.Close()) })
+			s.exec("INSERT INTO categories VALUES (1, 'soup')")
+			s.exec("INSERT INTO products (id, slug, name) VALUES (1, 'a', 'old'), (2, 'b', 'old')")
+			d := s.launchFile(fmt.Sprintf(`pipeline: app
+rules: [rules/*.yaml]
+data_dir: %s
+postgres: {url: %q, heartbeat: 300ms}
+sinks:
+  edge:
+    varnish: {nodes: ["http://%[3]s"], soft: %[5]t}
+    flush: {tags: [all]}
+  hot:
+    warm: {base: "http://%[3]s", timeout: 30s, hot: edge}
+    after: [edge]
+http: {listen: "%[4]s"}
+`, s.path("data"), s.pg.URL("app"), s.varnish.Addr(), freeAddr(t), soft))
+			d.untilStreaming()
+			s.visit("a")
+			s.exec("UPDATE products SET name = 'new'")
+			code, body := d.get("/api/v1/wait?sink=hot&timeout=30s&lsn=" + s.lsn())
+			require.Equal(t, http.StatusOK, code, body)
+			require.Equal(t, []string{"app/hot shop.example/a"}, s.requests())
+			pages := d.status().Warms[0].Pages
+			require.Equal(t, 1.0, pages["warmed"])
+			require.Equal(t, 1.0, pages["not_hot"])
+			text, hit := s.visit("a")
+			require.Equal(t, "new in soup", text)
+			require.True(t, hit)
+		})
+	}
+}

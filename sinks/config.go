@@ -55,6 +55,8 @@ type Traits struct {
 	// Host says why URLs of a host are not for this sink, and what to write so that they are; nil if
 	// URLs of any host may be.
 	Host func(host string) error
+	// TellsPages reports that answers to purges by URL say whether there was such a page.
+	TellsPages bool
 	// Free reports that purges cost nothing, so that a benchmark may send many.
 	Free bool
 	// SecretFiles are the keys of the block that name files with secrets, with the files. An empty
@@ -89,6 +91,9 @@ type Observer interface {
 	// Published returns a function that counts a message about purges: ok reports whether the server
 	// has accepted it.
 	Published() func(ok bool)
+	// Pages returns a function that is told of each purge by URL that was carried out whether the cache may
+	// have had the page: existed is false only where the answer says that it did not. Nil: nothing wants to know.
+	Pages() func(url string, existed bool)
 }
 
 // Opened is a sink with what a lane does not need to know of it. Sink, Check and Close are always set.

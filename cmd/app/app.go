@@ -84,6 +84,7 @@ type App struct {
 	caches     *caches
 	warms      []*warmLane
 	races      *warm.Races // nil without warm sinks
+	hot        *warm.Hot   // of the sinks that `warm.hot` names
 	gate       *visible.Gate
 	replicas   *replica.Gate // nil: there are none
 	lookups    *lookup.Resolver
@@ -138,7 +139,7 @@ func (a *App) open(ctx context.Context, reload func(context.Context) error) erro
 	a.use(set, plans)
 	a.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	for _, s := range a.cfg.Sinks {
-		t, err := newTarget(s, sinkObserver{a.hits, s.Name}, a.log.With("sink", s.Name))
+		t, err := newTarget(s, a.observer(s.Name), a.log.With("sink", s.Name))
 		if err != nil {
 			return err
 		}

@@ -5,6 +5,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/walpurge/walpurge/sinks/warm"
+
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/walpurge/walpurge/cmd/status"
@@ -106,6 +108,8 @@ func (h *hits) lastHour(now time.Time) (out []status.RuleHits) {
 type sinkObserver struct {
 	hits *hits
 	sink string
+	// pages remembers pages that the sink had; nil where no warm sink wants to know.
+	pages *warm.Hot
 }
 
 // Hits implements sinks.Observer.
@@ -123,6 +127,18 @@ func (o sinkObserver) Published() func(ok bool) {
 			accepted.Inc()
 		} else {
 			lost.Inc()
+		}
+	}
+}
+
+// Pages implements sinks.Observer.
+func (o sinkObserver) Pages() func(url string, existed bool) {
+	if o.pages == nil {
+		return nil
+	}
+	return func(url string, existed bool) {
+		if existed {
+			o.pages.Had(o.sink, url)
 		}
 	}
 }

@@ -27,8 +27,8 @@ func TestHitsOfAnHour(t *testing.T) {
 		}
 		h := newHits(prometheus.NewRegistry())
 		h.use(load("good", "bad"))
-		cache := sinkObserver{h, "cache"}.Hits("keys")
-		other := sinkObserver{h, "other"}.Hits("keys")
+		cache := sinkObserver{hits: h, sink: "cache"}.Hits("keys")
+		other := sinkObserver{hits: h, sink: "other"}.Hits("keys")
 		suspects := func() (rules []string) {
 			for _, s := range status.Suspicions(h.lastHour(time.Now())) {
 				rules = append(rules, s.Sink+" "+s.Rule)

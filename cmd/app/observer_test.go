@@ -30,6 +30,11 @@ func (o *recordingObserver) Published() func(ok bool) {
 	return o.sinkObserver.Published()
 }
 
+func (o *recordingObserver) Pages() func(url string, existed bool) {
+	o.asked = append(o.asked, "pages")
+	return o.sinkObserver.Pages()
+}
+
 // TestSinksAskTheirObserver: each kind asks for the counts that it has, and Valkey for those of its
 // channel only where it has one, so that the metric has no series for other sinks.
 func TestSinksAskTheirObserver(t *testing.T) {
@@ -47,10 +52,10 @@ func TestSinksAskTheirObserver(t *testing.T) {
 	}{
 		{&plain, []string{"hits of keys"}},
 		{&publishing, []string{"hits of keys", "published"}},
-		{&nodes, []string{"hits of tags"}},
-		{&service, []string{"hits of values"}},
+		{&nodes, []string{"hits of tags", "pages"}},
+		{&service, []string{"hits of values", "pages"}},
 	} {
-		observer := &recordingObserver{sinkObserver: sinkObserver{newHits(prometheus.NewRegistry()), "cache"}}
+		observer := &recordingObserver{sinkObserver: sinkObserver{hits: newHits(prometheus.NewRegistry()), sink: "cache"}}
 		made, err := newTarget(config.Sink{Name: "cache", Config: c.config}, observer, slog.New(slog.DiscardHandler))
 		require.NoError(t, err, c.config.Kind())
 		made.Close()

@@ -46,11 +46,32 @@ func (a *App) openWarms() error {
 			Name: spec.Name, Fetcher: f, Shadow: spec.Shadow,
 			Concurrency: spec.Config.Concurrency, RequestsPerSecond: spec.Config.RequestsPerSecond, MaxAge: spec.Config.MaxAge,
 			Purged: func(ctx context.Context, b *invalidation.Batch) error { return a.purgedFor(ctx, spec, b) },
+			Hot:    a.hotPages(spec),
 			Races:  a.races, Edges: a.edges(spec), Metrics: metrics, Logger: a.log.With("sink", spec.Name),
 		})
 		a.warms = append(a.warms, w)
 	}
 	return nil
+}
+
+// observer is what a sink reports to. It remembers pages where a warm sink fetches only those that the sink had.
+func (a *App) observer(sink string) sinkObserver {
+	o := sinkObserver{hits: a.hits, sink: sink}
+	if slices.ContainsFunc(a.cfg.Warms, func(w config.Warm) bool { return w.Config.Hot == sink }) {
+		if a.hot == nil {
+			a.hot = warm.NewHot()
+		}
+		o.pages = a.hot
+	}
+	return o
+}
+
+// hotPages says which pages a warm sink fetches, nil for all.
+func (a *App) hotPages(spec config.Warm) func(url string, arrived time.Time) bool {
+	if spec.Config.Hot == "" {
+		return nil
+	}
+	return func(url string, arrived time.Time) bool { return a.hot.Since(spec.Config.Hot, url, arrived) }
 }
 
 // warm returns the warm sink of a name, or nil.

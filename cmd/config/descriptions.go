@@ -147,6 +147,7 @@ var descriptions = map[string]string{
 	"sinks.*.varnish.tls.ca_file":                   "Certificates of the authorities to trust, in PEM, or a self-signed certificate itself. Empty: those of the system.",
 	"sinks.*.warm":                                  "Fetch pages through an edge once they were purged there. The sink purges nothing.",
 	"sinks.*.warm.base":                             "The address of the edge, such as https://shop.example. Requests go there alone; the host of a URL is sent in the Host header.",
+	"sinks.*.warm.hot":                              "The name of a Varnish or webhook sink in after: only pages that it had when it purged them by URL are fetched. Default: all pages are.",
 	"sinks.*.warm.concurrency":                      "Requests at the same time, 1 to 256. Default: 4.",
 	"sinks.*.warm.headers":                          "Request headers, each with a value or a list; a list makes a request for each value. Write secrets as ${NAME}.",
 	"sinks.*.warm.max_age":                          "How long after its commit a page is worth fetching, 1s to 24h; older ones are dropped and counted. Default: 5m.",

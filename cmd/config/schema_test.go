@@ -60,7 +60,7 @@ var meaning = strings.Fields(`after_cycle after_itself after_unknown cloudfront_
 	nats_credentials nats_empty nats_replicas_embedded nats_token nats_token_url retired second_purge short_age slot small_size takes_kind takes_needs_scan
 	two_zone_keys valkey_sentinel valkey_tag_sets valkey_tls valkey_url varnish_flush varnish_nodes varnish_takes webhook_http webhook_json
 	webhook_json_type webhook_variable zones_host cloudfront_headers fastly_headers varnish_headers warm_after_warm warm_age
-	warm_inner warm_takes`)
+	warm_hot warm_hot_kind warm_inner warm_takes`)
 
 func TestSchemaRefusesBadStructure(t *testing.T) {
 	s := compiledSchema(t)

@@ -30,6 +30,9 @@ func (l *loader) warm(name string, at strictyaml.Pos, raw *rawSink, names, warms
 			w.After = append(w.After, t.Value)
 		}
 	}
+	if hot := w.Config.Hot; hot != "" && !slices.Contains(w.After, hot) {
+		l.failf(raw.Warm.pos, "hot: %s is not a sink of after%s", hot, strictyaml.DidYouMean(hot, w.After))
+	}
 	if len(raw.After) == 0 {
 		l.failf(at, "sink %s warms pages before they are purged; write after: [NAME] with the sink that purges the edge", name)
 	}
@@ -47,10 +50,14 @@ func (l *loader) warm(name string, at strictyaml.Pos, raw *rawSink, names, warms
 	return w
 }
 
-// warmInTime refuses a max_age that has passed before pages are fetched.
+// warmInTime refuses a max_age that has passed before pages are fetched, and hot pages of a sink that cannot tell them.
 func (l *loader) warmInTime(cfg *Config) {
 	for _, w := range cfg.Warms {
 		for _, s := range cfg.Sinks {
+			if s.Name == w.Config.Hot && !s.Config.Traits().TellsPages {
+				l.failf(w.Pos, "sink %s: warm.hot: answers of %s, a sink of the kind %s, do not say whether a page existed; remove the key, and all pages are warmed",
+					w.Name, s.Name, s.Config.Kind())
+			}
 			if slices.Contains(w.After, s.Name) && s.SecondPurge >= w.Config.MaxAge {
 				l.failf(w.Pos, "sink %s: warm.max_age is %s, and pages are fetched after the second purge of %s, %s after the first; write a longer max_age",
 					w.Name, w.Config.MaxAge, s.Name, s.SecondPurge)

@@ -41,6 +41,8 @@ type Config struct {
 	// Hits, where it is not nil, is told how many of the tags that a rule had purged existed, at most, and
 	// how many did not. It is called while Purge runs.
 	Hits func(rule string, existed, absent int) `yaml:"-"`
+	// Pages, where it is not nil, is told of each purge by URL whether there may have been such a page.
+	Pages func(url string, existed bool) `yaml:"-"`
 }
 
 // DefaultConfirm is what the documented VCL puts into its answers: how many objects the tags had,

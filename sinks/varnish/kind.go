@@ -40,7 +40,7 @@ func (c *Config) Using(kinds invalidation.KindSet) sinks.Config {
 
 // Traits returns what else there is to know.
 func (c *Config) Traits() sinks.Traits {
-	t := sinks.Traits{Headers: c.HeaderUse()}
+	t := sinks.Traits{Headers: c.HeaderUse(), TellsPages: true}
 	if !c.Bans {
 		t.Hints = map[invalidation.Kind]string{
 			invalidation.Everything: "Varnish does that by a ban; add bans: true and the VCL for it, or write flush: {tags: [...]} with a tag that every object carries",
@@ -56,7 +56,7 @@ func (c *Config) Budgets() []sinks.Budget { return nil }
 func (c *Config) Open(o sinks.Options) (*sinks.Opened, error) {
 	cfg := *c
 	if o.Observer != nil {
-		cfg.Hits = o.Observer.Hits("tags")
+		cfg.Hits, cfg.Pages = o.Observer.Hits("tags"), o.Observer.Pages()
 	}
 	s, err := New(cfg, o.Log)
 	if err != nil {

@@ -21,6 +21,8 @@ type request struct {
 	// kind is what is purged.
 	kind   invalidation.Kind
 	method string
+	// value is the URL as rules name it, of a purge by URL.
+	value string
 	// host is the Host header, empty for the node's own.
 	host string
 	// path is a path with its query, as it stands in the request line.
@@ -220,7 +222,7 @@ func (c Config) urlRequests(value string) ([]request, error) {
 				h.Set(name, value)
 			}
 		}
-		out = append(out, c.soften(request{kind: invalidation.URL, method: "PURGE", host: host, path: u, header: h}))
+		out = append(out, c.soften(request{kind: invalidation.URL, method: "PURGE", value: value, host: host, path: u, header: h}))
 	}
 	return out, nil
 }

@@ -168,6 +168,9 @@ func (s *Sink) node(ctx context.Context, v server, requests []request) (removed 
 			s.log.Debug("varnish node failed", "node", v.host, "request", i, "of", len(requests), "err", err)
 			return -1, err
 		}
+		if requests[i].kind == invalidation.URL && s.cfg.Pages != nil {
+			s.cfg.Pages(requests[i].value, n != 0)
+		}
 		if requests[i].kind != invalidation.Tag {
 			continue
 		}

@@ -32,6 +32,8 @@ type Config struct {
 	MaxAge time.Duration `yaml:"max_age"`
 	// Headers are sent with each request. A header with several values makes a request for each.
 	Headers urlvariant.Headers `yaml:"headers"`
+	// Hot names a sink of `after`: only pages are fetched that it had when it purged them.
+	Hot string `yaml:"hot"`
 	// Variants are sets of headers: each page is fetched once with each set.
 	Variants []urlvariant.Headers `yaml:"variants"`
 }

@@ -28,6 +28,8 @@ type LaneConfig struct {
 	// Purged blocks until the edges have purged all that the batch's transactions changed, second purges
 	// included, or the context ends.
 	Purged func(ctx context.Context, b *invalidation.Batch) error
+	// Hot reports whether a page of a change that arrived at some time is to be fetched, once Purged has returned. Nil: all are.
+	Hot func(url string, arrived time.Time) bool
 	// Races observes the purges of Edges.
 	Races *Races
 	// Edges store pages. Those that are filled from others come later.
@@ -116,7 +118,7 @@ func (l *Lane) Add(b *invalidation.Batch) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.expire()
-	l.lose(resultNoRoom, l.queue.add(stamped, urls))
+	l.lose(resultNoRoom, l.queue.add(stamped, urls, time.Now()))
 	l.change()
 }
 
@@ -207,6 +209,10 @@ func (l *Lane) ask(ctx context.Context) {
 			l.mu.Lock()
 			defer l.mu.Unlock()
 			l.expire()
+			if l.cfg.Hot != nil {
+				cold := l.queue.keep(a, func(url string) bool { return l.cfg.Hot(url, a.arrived) })
+				l.metrics.pages[resultNotHot].Add(float64(cold))
+			}
 			l.queue.open(a)
 			l.change()
 		})

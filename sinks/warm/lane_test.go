@@ -489,3 +489,47 @@ func TestEdgeWithoutURLs(t *testing.T) {
 		require.Equal(t, map[string]int{resultRaced: 1}, r.became())
 	})
 }
+
+// With hot, pages that the edge did not have when it purged them are left out, and counted.
+func TestOnlyHotPagesAreFetched(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		hot := NewHot()
+		var asked sync.Map
+		r := newRig(t, answers(func(r *http.Request) (*http.Response, error) {
+			asked.Store(r.URL.Path, true)
+			return response(200), nil
+		}), func(c *LaneConfig) {
+			c.Hot = func(url string, arrived time.Time) bool { return hot.Since("edge", url, arrived) }
+			c.Purged = func(context.Context, *invalidation.Batch) error {
+				hot.Had("edge", "https://shop.example/had?x=1")
+				hot.Had("other", "https://shop.example/elsewhere")
+				return nil
+			}
+		})
+		hot.Had("edge", "https://shop.example/before")
+		time.Sleep(time.Minute)
+		r.change("https://shop.example/had?x=1", "https://shop.example/had", "https://shop.example/elsewhere", "https://shop.example/before")
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		require.Equal(t, 1, r.became()[resultWarmed])
+		require.Equal(t, 3, r.became()[resultNotHot])
+		_, was := asked.Load("/had")
+		require.True(t, was)
+		require.NoError(t, r.Wait(t.Context(), cdc.Position{SystemID: "1", Timeline: 1, LSN: r.lsn}))
+		r.stop()
+	})
+}
+
+func TestHotForgetsTheOldest(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		hot := NewHot()
+		url := func(n int) string { return fmt.Sprintf("https://shop.example/%d", n) }
+		for n := range maxHot + 1 {
+			hot.Had("edge", url(n))
+		}
+		require.False(t, hot.Since("edge", url(0), time.Now()))
+		require.True(t, hot.Since("edge", url(1), time.Now()))
+		require.Len(t, hot.pages, maxHot)
+		require.Equal(t, maxHot, hot.order.Len())
+	})
+}

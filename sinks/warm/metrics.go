@@ -17,11 +17,12 @@ const (
 	resultTooOld   = "too_old"   // it waited for longer than max_age
 	resultNoRoom   = "no_room"   // too many pages waited
 	resultNotValid = "not_valid" // the value is not a URL
+	resultNotHot   = "not_hot"   // the edge had no such page when it purged it
 	resultRaced    = "raced"     // it was purged while it was fetched, so it was purged once more
 	resultShadow   = "shadow"    // the sink is only watched
 )
 
-var results = []string{resultWarmed, resultFailed, resultTooOld, resultNoRoom, resultNotValid, resultRaced, resultShadow}
+var results = []string{resultWarmed, resultFailed, resultTooOld, resultNoRoom, resultNotValid, resultNotHot, resultRaced, resultShadow}
 
 // Metrics are those of all lanes of a pipeline.
 type Metrics struct {

@@ -27,8 +27,9 @@ type queue struct {
 
 // arrival is what one batch brought.
 type arrival struct {
-	batch *invalidation.Batch
-	urls  []string
+	batch   *invalidation.Batch
+	urls    []string
+	arrived time.Time
 	// asked: a goroutine waits for the edges.
 	asked bool
 	// place is nil when the arrival has left the queue.
@@ -53,11 +54,11 @@ func newQueue(maxAge time.Duration, room int) *queue {
 
 // add takes a batch's URLs, and returns how many pages had to go because there was no room: those that have waited
 // for longest, whose visitors have fetched them most probably.
-func (q *queue) add(b *invalidation.Batch, urls []string) (noRoom int) {
+func (q *queue) add(b *invalidation.Batch, urls []string, now time.Time) (noRoom int) {
 	if over := len(urls) - q.room; over > 0 {
 		urls, noRoom = urls[over:], over
 	}
-	a := &arrival{batch: b, urls: urls}
+	a := &arrival{batch: b, urls: urls, arrived: now}
 	a.place = q.arrivals.PushBack(a)
 	q.pages += len(urls)
 	for q.pages > q.room {
@@ -93,10 +94,27 @@ func (q *queue) ask() *arrival {
 	return nil
 }
 
+// keep drops the pages of an arrival that are not wanted, and returns their number.
+func (q *queue) keep(a *arrival, wanted func(url string) bool) (dropped int) {
+	if a.place == nil {
+		return 0
+	}
+	var left []string
+	for _, url := range a.urls {
+		if wanted(url) {
+			left = append(left, url)
+		}
+	}
+	dropped = len(a.urls) - len(left)
+	a.urls = left
+	q.pages -= dropped
+	return dropped
+}
+
 // open makes an arrival's pages ready.
 func (q *queue) open(a *arrival) {
 	if q.drop(a) == 0 {
-		return
+		return // it has left already, or has no pages
 	}
 	for _, url := range a.urls {
 		q.put(&page{url: url, at: a.at(), first: a.batch.Stamp.Position})

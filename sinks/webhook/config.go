@@ -38,6 +38,8 @@ type Config struct {
 	// Hits, where it is not nil, is told how many of the values that a rule had purged existed, at most, and
 	// how many did not. It is called while Purge runs.
 	Hits func(rule string, existed, absent int) `yaml:"-"`
+	// Pages, where it is not nil, is told of each purge by URL whether there may have been such a page.
+	Pages func(url string, existed bool) `yaml:"-"`
 }
 
 // DefaultConfig returns the values of keys that the file leaves out. It is not

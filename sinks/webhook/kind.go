@@ -33,7 +33,7 @@ func (c *Config) Accepts(invalidation.Invalidation) error { return nil }
 
 // Traits returns what else there is to know.
 func (c *Config) Traits() sinks.Traits {
-	return sinks.Traits{RawTags: true, SecretFiles: []sinks.SecretFile{{Key: "hmac_file", Path: c.HMACFile}}}
+	return sinks.Traits{RawTags: true, TellsPages: true, SecretFiles: []sinks.SecretFile{{Key: "hmac_file", Path: c.HMACFile}}}
 }
 
 // Budgets returns none: the service is the pace.
@@ -43,7 +43,7 @@ func (c *Config) Budgets() []sinks.Budget { return nil }
 func (c *Config) Open(o sinks.Options) (*sinks.Opened, error) {
 	cfg := *c
 	if o.Observer != nil {
-		cfg.Hits = o.Observer.Hits("values")
+		cfg.Hits, cfg.Pages = o.Observer.Hits("values"), o.Observer.Pages()
 	}
 	s, err := New(cfg, o.Log)
 	if err != nil {

@@ -97,6 +97,13 @@ func (s *Sink) send(ctx context.Context, batch []invalidation.Invalidation) erro
 	if err == nil && existed >= 0 && s.cfg.Hits != nil {
 		httpsink.CountHits(batch, existed, s.cfg.Hits)
 	}
+	if err == nil && s.cfg.Pages != nil {
+		for _, inv := range batch {
+			if inv.Kind == invalidation.URL {
+				s.cfg.Pages(inv.Value, existed != 0) // which of several existed is not known
+			}
+		}
+	}
 	if class, _ := sinks.ClassOf(err); err == nil || class == sinks.Item || ctx.Err() != nil {
 		// The lane is done with this call. The next equal one is another change.
 		s.keys.Forget(sum)
