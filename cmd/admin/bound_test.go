@@ -57,6 +57,7 @@ func newHung(silent func(Servers) error) (*hung, *Server) {
 		Silent: func(_ context.Context, needs Servers) error { return silent(needs) },
 	})
 	s.patience, s.slow = time.Millisecond, time.Millisecond
+	s.handler = s.routes() // which take the patience as it is
 	return h, s
 }
 
@@ -130,6 +131,7 @@ func TestACallThatTimesOutNamesTheServer(t *testing.T) {
 	} {
 		h, s := newHung(func(Servers) error { return errors.New("PostgreSQL does not answer") })
 		s.patience, h.err = time.Hour, c.err
+		s.handler = s.routes()
 		close(h.release)
 		w := call(t, s, t.Context(), "POST /api/v1/purge")
 		require.Equal(t, c.code, w.Code, w.Body)

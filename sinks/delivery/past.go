@@ -118,7 +118,7 @@ func (l *Lane) Past(ctx context.Context, m invalidation.Message, until Until, fl
 	}
 }
 
-// before returns the first message that one at seq of another lane waits for, nil if there is none, and what is closed when
+// before returns the first message that one at seq of another lane waits for, nil where it waits for nothing, and what is closed when
 // that changes or one more is read; moved is nil if nothing is waited for. While claims are kept back, it returns
 // only what is closed when that ends.
 func (l *Lane) before(seq uint64, depends *machine.Dependence, until Until) (first *machine.Blocker, moved, lifted <-chan struct{}) {
